@@ -1,0 +1,349 @@
+"""TFLite flatbuffers to ``Graph`` and back. The only module that knows the schema."""
+
+from __future__ import annotations
+
+import re
+import struct
+from pathlib import Path
+from typing import Any
+
+import flatbuffers
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from deploy.graph import (
+    ITEM_BYTES,
+    Graph,
+    Operator,
+    Options,
+    Quantization,
+    Signature,
+    Tensor,
+)
+from keras_fmc.errors import BadInputError, UnsupportedModelError
+
+_IDENTIFIER = b"TFL3"
+_BUFFER_ALIGNMENT = 16
+_OPCODES = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
+_TYPES = {v: k.lower() for k, v in vars(schema.TensorType).items() if isinstance(v, int)}
+_OPTION_KINDS = {v: k for k, v in vars(schema.BuiltinOptions).items() if isinstance(v, int)}
+# What the generated reader raises on bytes that are not what they claim to be.
+_READ_ERRORS = (
+    struct.error,
+    IndexError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    KeyError,
+    OverflowError,
+    MemoryError,
+)
+
+
+def read_file(path: str | Path) -> Graph:
+    """Reads a .tflite file.
+
+    Raises:
+        BadInputError: no such file, or not a whole TFLite flatbuffer.
+        UnsupportedModelError: several subgraphs, or elements that do not fill bytes.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise BadInputError(f"cannot read {path}", received=error.strerror) from error
+    return read(content, source=str(path))
+
+
+def read(content: bytes, *, source: str = "model") -> Graph:
+    """Reads the bytes of a .tflite file; ``source`` names it in messages."""
+    if len(content) < 8 or content[4:8] != _IDENTIFIER:
+        raise BadInputError(
+            f"{source} is not a TFLite model",
+            expected='a flatbuffer with identifier "TFL3"',
+            received=f"{len(content)} bytes" + (f" beginning {content[:8]!r}" if content else ""),
+            remedy="Convert the model again, or check that the download is complete",
+        )
+    try:
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+        if len(model.subgraphs or ()) != 1:
+            raise UnsupportedModelError(
+                f"{source} has {len(model.subgraphs or ())} subgraphs",
+                expected="one",
+                remedy="Control flow (IF, WHILE, CALL_ONCE) cannot be planned offline; "
+                "export the model without it",
+            )
+        graph = _graph(model)
+        _check(graph, source)
+    except _READ_ERRORS as error:
+        raise BadInputError(
+            f"{source} is truncated or corrupted",
+            received=f"{type(error).__name__}: {error}",
+            remedy="Convert the model again, or check that the download is complete",
+        ) from error
+    return graph
+
+
+def write(graph: Graph) -> bytes:
+    """Returns the flatbuffer. The same graph gives the same bytes; constants are 16-aligned."""
+    model = schema.ModelT()
+    model.version = 3
+    model.description = graph.description
+    model.buffers = [_AlignedBuffer(b"")]
+    pool: dict[bytes, int] = {}
+
+    def buffer(data: bytes) -> int:
+        if data not in pool:
+            model.buffers.append(_AlignedBuffer(data))
+            pool[data] = len(model.buffers) - 1
+        return pool[data]
+
+    subgraph = schema.SubGraphT()
+    subgraph.name = graph.name
+    subgraph.inputs = np.array(graph.inputs, np.int32)
+    subgraph.outputs = np.array(graph.outputs, np.int32)
+    subgraph.tensors = [
+        _tensor_table(t, 0 if t.data is None else buffer(t.data)) for t in graph.tensors
+    ]
+    codes: dict[tuple[str, int, str], int] = {}
+    for operator in graph.operators:
+        codes.setdefault((operator.opcode, operator.version, operator.custom_code), len(codes))
+    model.operatorCodes = [_opcode_table(*code) for code in codes]
+    subgraph.operators = [
+        _operator_table(op, codes[(op.opcode, op.version, op.custom_code)])
+        for op in graph.operators
+    ]
+    model.subgraphs = [subgraph]
+    model.signatureDefs = [_signature_table(s) for s in graph.signatures]
+    model.metadata = []
+    for name, data in graph.metadata:
+        entry = schema.MetadataT()
+        entry.name = name
+        # Metadata never shares a buffer with a constant.
+        model.buffers.append(_AlignedBuffer(data))
+        entry.buffer = len(model.buffers) - 1
+        model.metadata.append(entry)
+    builder = flatbuffers.Builder(1 << 16)
+    builder.Finish(model.Pack(builder), _IDENTIFIER)
+    return bytes(builder.Output())
+
+
+class _AlignedBuffer:
+    """Packs like the schema's BufferT, but keeps its ``force_align: 16``, which that drops."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def Pack(self, builder: Any) -> int:  # noqa: N802, the generated code calls it so
+        if not self._data:
+            schema.BufferStart(builder)
+            return schema.BufferEnd(builder)
+        size = len(self._data)
+        builder.StartVector(1, size, _BUFFER_ALIGNMENT)
+        builder.head -= size
+        builder.Bytes[builder.head : builder.head + size] = self._data
+        vector = builder.EndVector()
+        schema.BufferStart(builder)
+        schema.BufferAddData(builder, vector)
+        return schema.BufferEnd(builder)
+
+
+def _graph(model: Any) -> Graph:
+    subgraph = model.subgraphs[0]
+    buffers = [_buffer_bytes(b) for b in model.buffers or ()]
+    return Graph(
+        tensors=tuple(_tensor(t, buffers) for t in subgraph.tensors or ()),
+        operators=tuple(_operator(op, model.operatorCodes) for op in subgraph.operators or ()),
+        inputs=_integers(subgraph.inputs),
+        outputs=_integers(subgraph.outputs),
+        name=_text(subgraph.name) or "main",
+        description=_text(model.description),
+        metadata=tuple((_text(m.name), buffers[m.buffer] or b"") for m in model.metadata or ()),
+        signatures=tuple(_signature(s) for s in model.signatureDefs or ()),
+    )
+
+
+def _buffer_bytes(buffer: Any) -> bytes | None:
+    if buffer.offset:
+        raise UnsupportedModelError(
+            "constants stand outside the flatbuffer",
+            remedy="Models of 2 GB and more do not fit a microcontroller",
+        )
+    if buffer.data is None or len(buffer.data) == 0:
+        return None
+    return np.asarray(buffer.data, np.uint8).tobytes()
+
+
+def _tensor(table: Any, buffers: list[bytes | None]) -> Tensor:
+    name = _text(table.name)
+    dtype = _TYPES[table.type]
+    if dtype not in ITEM_BYTES:
+        raise UnsupportedModelError(
+            f"tensor {name} has type {dtype}",
+            expected=f"one of {', '.join(ITEM_BYTES)}",
+            remedy="Convert with full int8 quantisation",
+        )
+    shape = _integers(table.shape)
+    data = buffers[table.buffer]
+    if data is None and table.buffer and 0 in shape:
+        data = b""
+    signature = None if table.shapeSignature is None else _integers(table.shapeSignature)
+    return Tensor(
+        name=name,
+        shape=shape,
+        dtype=dtype,
+        quantization=_quantization(table.quantization),
+        data=data,
+        is_variable=bool(table.isVariable),
+        shape_signature=signature or None,
+    )
+
+
+def _quantization(table: Any) -> Quantization | None:
+    if table is None or table.scale is None or len(table.scale) == 0:
+        return None
+    scales = tuple(float(s) for s in table.scale)
+    zeros = tuple(int(z) for z in table.zeroPoint) if table.zeroPoint is not None else ()
+    return Quantization(scales, zeros or (0,) * len(scales), int(table.quantizedDimension))
+
+
+def _operator(table: Any, codes: list[Any]) -> Operator:
+    code = codes[table.opcodeIndex]
+    opcode = _OPCODES[max(code.builtinCode, code.deprecatedBuiltinCode)]
+    if table.builtinOptions2 is not None:
+        raise UnsupportedModelError(
+            f"operator {opcode} is not part of TensorFlow Lite Micro",
+            remedy="Convert with TFLITE_BUILTINS only",
+        )
+    custom = table.customOptions
+    return Operator(
+        opcode=opcode,
+        inputs=_integers(table.inputs),
+        outputs=_integers(table.outputs),
+        options=None if table.builtinOptions is None else _options(table.builtinOptions),
+        version=int(code.version),
+        custom_code=_text(code.customCode),
+        custom_options=None if custom is None else np.asarray(custom, np.uint8).tobytes(),
+    )
+
+
+def _options(table: Any) -> Options:
+    kind = type(table).__name__.removesuffix("T")
+    return Options(kind, tuple((_snake(k), _plain(v)) for k, v in vars(table).items()))
+
+
+def _plain(value: Any) -> object:
+    if isinstance(value, np.ndarray):
+        return tuple(value.tolist())
+    if isinstance(value, list):
+        return tuple(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    return value
+
+
+def _signature(table: Any) -> Signature:
+    def pairs(maps: Any) -> tuple[tuple[str, int], ...]:
+        return tuple((_text(m.name), int(m.tensorIndex)) for m in maps or ())
+
+    return Signature(_text(table.signatureKey), pairs(table.inputs), pairs(table.outputs))
+
+
+def _tensor_table(tensor: Tensor, buffer: int) -> Any:
+    table = schema.TensorT()
+    table.name = tensor.name
+    table.shape = np.array(tensor.shape, np.int32)
+    table.type = getattr(schema.TensorType, tensor.dtype.upper())
+    table.buffer = buffer
+    table.isVariable = tensor.is_variable
+    table.hasRank = True
+    if tensor.shape_signature is not None:
+        table.shapeSignature = np.array(tensor.shape_signature, np.int32)
+    if tensor.quantization is not None:
+        quantization = schema.QuantizationParametersT()
+        quantization.scale = np.array(tensor.quantization.scales, np.float32)
+        quantization.zeroPoint = np.array(tensor.quantization.zero_points, np.int64)
+        quantization.quantizedDimension = tensor.quantization.axis
+        table.quantization = quantization
+    return table
+
+
+def _opcode_table(opcode: str, version: int, custom_code: str) -> Any:
+    table = schema.OperatorCodeT()
+    table.builtinCode = getattr(schema.BuiltinOperator, opcode)
+    table.deprecatedBuiltinCode = min(table.builtinCode, 127)
+    table.version = version
+    table.customCode = custom_code or None
+    return table
+
+
+def _operator_table(operator: Operator, opcode_index: int) -> Any:
+    table = schema.OperatorT()
+    table.opcodeIndex = opcode_index
+    table.inputs = np.array(operator.inputs, np.int32)
+    table.outputs = np.array(operator.outputs, np.int32)
+    if operator.custom_options is not None:
+        table.customOptions = np.frombuffer(operator.custom_options, np.uint8)
+    if operator.options is not None:
+        kind = operator.options.kind
+        options = getattr(schema, kind + "T")()
+        names = {_snake(name): name for name in vars(options)}
+        for key, value in operator.options.fields:
+            array = np.array(value, np.int32) if isinstance(value, tuple) else value
+            setattr(options, names[key], array)
+        table.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
+        table.builtinOptions = options
+    return table
+
+
+def _signature_table(signature: Signature) -> Any:
+    def maps(pairs: tuple[tuple[str, int], ...]) -> list[Any]:
+        tables = []
+        for name, index in pairs:
+            table = schema.TensorMapT()
+            table.name = name
+            table.tensorIndex = index
+            tables.append(table)
+        return tables
+
+    table = schema.SignatureDefT()
+    table.signatureKey = signature.key
+    table.inputs = maps(signature.inputs)
+    table.outputs = maps(signature.outputs)
+    return table
+
+
+def _check(graph: Graph, source: str) -> None:
+    """Refuses indices and constants that do not agree with each other."""
+    count = len(graph.tensors)
+    ends = [*graph.inputs, *graph.outputs]
+    for operator in graph.operators:
+        ends += [*operator.present_inputs, *operator.outputs]
+    if any(not 0 <= index < count for index in ends):
+        raise ValueError("a tensor index is out of range")
+    for tensor in graph.tensors:
+        if any(d < 0 for d in tensor.shape):
+            raise UnsupportedModelError(
+                f"tensor {tensor.name} of {source} has a dynamic shape",
+                expected="static dimensions",
+                received=tensor.shape,
+                remedy="Export the model with batch 1 and fixed sizes",
+            )
+        if tensor.data is not None and len(tensor.data) != tensor.size_bytes:
+            raise ValueError(
+                f"constant {tensor.name} holds {len(tensor.data)} bytes, "
+                f"its shape needs {tensor.size_bytes}"
+            )
+
+
+def _integers(values: Any) -> tuple[int, ...]:
+    return () if values is None else tuple(int(v) for v in values)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])([A-Z])|(?<=[A-Z])([A-Z])(?=[a-z])", r"_\1\2", name).lower()

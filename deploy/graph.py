@@ -1,0 +1,231 @@
+"""A TFLite model as frozen data: what the passes, the planner and the emitters speak.
+
+A ``Graph`` holds one subgraph whose operators stand in execution order. Passes are functions
+``Graph -> Graph`` and leave their argument alone. Only ``deploy.flatbuffer`` knows the schema.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+
+ITEM_BYTES: Mapping[str, int] = {
+    "int8": 1,
+    "uint8": 1,
+    "bool": 1,
+    "int16": 2,
+    "uint16": 2,
+    "float16": 2,
+    "int32": 4,
+    "uint32": 4,
+    "float32": 4,
+    "int64": 8,
+    "uint64": 8,
+    "float64": 8,
+    "complex64": 8,
+}
+"""Bytes of one element, for the types whose elements fill whole bytes."""
+
+
+class Padding(IntEnum):
+    """``padding`` of convolutions and pools."""
+
+    SAME = 0
+    VALID = 1
+
+
+class Activation(IntEnum):
+    """``fused_activation_function`` of an operator."""
+
+    NONE = 0
+    RELU = 1
+    RELU_N1_TO_1 = 2
+    RELU6 = 3
+    TANH = 4
+    SIGN_BIT = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """Affine quantisation, real = scale[c] * (code - zero_point[c]).
+
+    One scale for the tensor, or one for each index of dimension ``axis``.
+    """
+
+    scales: tuple[float, ...]
+    zero_points: tuple[int, ...]
+    axis: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor of the graph; a constant where ``data`` is set."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    quantization: Quantization | None = None
+    data: bytes | None = field(default=None, repr=False)
+    is_variable: bool = False
+    shape_signature: tuple[int, ...] | None = None
+
+    @property
+    def is_constant(self) -> bool:
+        return self.data is not None
+
+    @property
+    def elements(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the values, unrounded."""
+        return self.elements * ITEM_BYTES[self.dtype]
+
+    def array(self) -> np.ndarray:
+        """Returns the values of a constant, read-only."""
+        if self.data is None:
+            raise ValueError(f"tensor {self.name} is not a constant")
+        return np.frombuffer(self.data, dtype=self.dtype).reshape(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Parameters of a builtin operator: the schema's table name and its fields, snake case."""
+
+    kind: str
+    fields: tuple[tuple[str, object], ...] = ()
+
+    def get(self, name: str, default: object = None) -> object:
+        for key, value in self.fields:
+            if key == name:
+                return value
+        return default
+
+    def replace(self, **changes: object) -> Options:
+        unknown = changes.keys() - {key for key, _ in self.fields}
+        if unknown:
+            raise KeyError(f"{self.kind} has no field {sorted(unknown)}")
+        return Options(self.kind, tuple((k, changes.get(k, v)) for k, v in self.fields))
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """One operator. ``inputs`` and ``outputs`` are tensor indices; -1 is an absent input."""
+
+    opcode: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    options: Options | None = None
+    version: int = 1
+    custom_code: str = ""
+    custom_options: bytes | None = None
+
+    def option(self, name: str, default: object = None) -> object:
+        """Returns a field of the options, or ``default`` where there is none."""
+        return default if self.options is None else self.options.get(name, default)
+
+    def integer(self, name: str, default: int = 0) -> int:
+        """Returns an integer field of the options (enumerations are integers too)."""
+        value = self.option(name, default)
+        if not isinstance(value, int):
+            raise TypeError(f"{self.opcode}.{name} is {value!r}, not an integer")
+        return value
+
+    @property
+    def present_inputs(self) -> tuple[int, ...]:
+        return tuple(index for index in self.inputs if index >= 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A named entry point: (name, tensor index) of its inputs and outputs."""
+
+    key: str
+    inputs: tuple[tuple[str, int], ...]
+    outputs: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """One subgraph, its operators in execution order."""
+
+    tensors: tuple[Tensor, ...]
+    operators: tuple[Operator, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    name: str = "main"
+    description: str = ""
+    metadata: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
+    signatures: tuple[Signature, ...] = ()
+
+    def replace(self, **changes: object) -> Graph:
+        return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
+
+    def activations(self) -> tuple[int, ...]:
+        """Returns the indices of the tensors that live in the arena: used and not constant."""
+        used = set(self.inputs) | set(self.outputs)
+        for operator in self.operators:
+            used.update(operator.present_inputs)
+            used.update(operator.outputs)
+        return tuple(i for i in sorted(used) if not self.tensors[i].is_constant)
+
+    def producers(self) -> dict[int, int]:
+        """Returns tensor index -> index of the operator that writes it."""
+        return {t: i for i, op in enumerate(self.operators) for t in op.outputs}
+
+    def consumers(self) -> dict[int, tuple[int, ...]]:
+        """Returns tensor index -> indices of the operators that read it, in order."""
+        readers: dict[int, list[int]] = {}
+        for i, operator in enumerate(self.operators):
+            for tensor in dict.fromkeys(operator.present_inputs):
+                readers.setdefault(tensor, []).append(i)
+        return {tensor: tuple(steps) for tensor, steps in readers.items()}
+
+    def label(self, index: int) -> str:
+        """Returns "CONV_2D #3 (name of its output)", for messages."""
+        operator = self.operators[index]
+        code = operator.custom_code or operator.opcode
+        output = self.tensors[operator.outputs[0]].name if operator.outputs else "no output"
+        return f"{code} #{index} ({output})"
+
+
+class GraphBuilder:
+    """Collects tensors and operators for a new graph; the frozen result comes from ``build``."""
+
+    def __init__(self, graph: Graph | None = None) -> None:
+        self.tensors: list[Tensor] = list(graph.tensors) if graph else []
+        self.operators: list[Operator] = list(graph.operators) if graph else []
+
+    def tensor(self, tensor: Tensor) -> int:
+        self.tensors.append(tensor)
+        return len(self.tensors) - 1
+
+    def constant(self, name: str, values: np.ndarray, **fields: object) -> int:
+        contiguous = np.ascontiguousarray(values)
+        return self.tensor(
+            Tensor(
+                name,
+                tuple(values.shape),
+                str(contiguous.dtype),
+                data=contiguous.tobytes(),
+                **fields,  # type: ignore[arg-type]
+            )
+        )
+
+    def operator(self, operator: Operator) -> int:
+        self.operators.append(operator)
+        return len(self.operators) - 1
+
+    def build(self, *, like: Graph | None = None, **fields: object) -> Graph:
+        """Returns the graph; what ``fields`` do not name is taken from ``like``."""
+        if like is not None:
+            return like.replace(
+                tensors=tuple(self.tensors), operators=tuple(self.operators), **fields
+            )
+        return Graph(tuple(self.tensors), tuple(self.operators), **fields)  # type: ignore[arg-type]

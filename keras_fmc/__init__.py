@@ -1,0 +1,67 @@
+"""keras_fmc: feature-map compression for Keras models that run on microcontrollers.
+
+The names below are imported on first use, so that ``import keras_fmc`` costs nothing and
+``deploy`` can use the errors without Keras.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from keras_fmc.errors import (
+    BadInputError,
+    DoesNotFitError,
+    FmcError,
+    UnsupportedModelError,
+    VerificationError,
+)
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "profile": "keras_fmc.feature_maps",
+    "FeatureMap": "keras_fmc.feature_maps",
+    "FeatureMaps": "keras_fmc.feature_maps",
+    "choose_bottlenecks": "keras_fmc.ceiling",
+    "CompressionPlan": "keras_fmc.ceiling",
+    "insert_bottlenecks": "keras_fmc.rewrite",
+    "freeze_base": "keras_fmc.rewrite",
+    "RewriteResult": "keras_fmc.rewrite",
+    "fold": "keras_fmc.fold",
+    "FoldResult": "keras_fmc.fold",
+    "quantize": "keras_fmc.qat",
+    "ProjectionBottleneck": "keras_fmc.layers.projection",
+    "FakeQuant": "keras_fmc.layers.fake_quant",
+}
+
+__all__ = [
+    "BadInputError",
+    "DoesNotFitError",
+    "FmcError",
+    "UnsupportedModelError",
+    "VerificationError",
+    *_EXPORTS,
+]
+
+if TYPE_CHECKING:
+    from keras_fmc.ceiling import CompressionPlan, choose_bottlenecks
+    from keras_fmc.feature_maps import FeatureMap, FeatureMaps, profile
+    from keras_fmc.fold import FoldResult, fold
+    from keras_fmc.layers.fake_quant import FakeQuant
+    from keras_fmc.layers.projection import ProjectionBottleneck
+    from keras_fmc.qat import quantize
+    from keras_fmc.rewrite import RewriteResult, freeze_base, insert_bottlenecks
+
+
+def __getattr__(name: str) -> object:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'keras_fmc' has no attribute {name!r}")
+    # `fold` is both a module and a function: the function must win however the module came in.
+    value = getattr(importlib.import_module(_EXPORTS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
