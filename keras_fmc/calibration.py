@@ -1,0 +1,146 @@
+"""The one check of calibration data, for the PCA start, quantisation and conversion.
+
+Calibration data are samples as the model sees them in training: float, preprocessed, one batch
+axis in front. Whatever else comes in is refused before anything is computed from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+
+from keras_fmc.errors import BadInputError
+
+Shape = tuple[int | None, ...]
+
+
+def check_calibration(model_or_shape: keras.Model | Shape, x: object) -> np.ndarray:
+    """Returns the calibration samples as one finite float32 array.
+
+    Args:
+        model_or_shape: a model with one input, or the shape of one sample without the batch
+            axis; None stands for any length.
+        x: array-like of shape (samples, *sample shape), of a float dtype.
+
+    Returns:
+        float32 array of shape (samples, *sample shape), samples >= 1.
+
+    Raises:
+        BadInputError: the model has several inputs, or ``x`` is missing, empty, not of a float
+            dtype, of another shape, or holds NaN or infinity.
+    """
+    if isinstance(model_or_shape, tuple):
+        return _checked(model_or_shape, x, "calibration data")
+    arrays = calibration_arrays(model_or_shape, x)
+    if len(arrays) != 1:
+        raise BadInputError(
+            "model has several inputs",
+            expected="1 input",
+            received=f"{len(arrays)} inputs",
+            remedy="Join them into one input, or pass a model with one input",
+        )
+    return arrays[0]
+
+
+def calibration_arrays(model: keras.Model, x: object) -> tuple[np.ndarray, ...]:
+    """Returns calibration samples for each input of a model, in the order of ``model.inputs``.
+
+    Args:
+        model: a built model.
+        x: one array for a model with one input; a list, a tuple or a dict by input name for
+            several.
+
+    Raises:
+        BadInputError: as ``check_calibration``; or the number of arrays or of samples differs.
+    """
+    names = [tensor.name for tensor in model.inputs]
+    shapes = [tuple(tensor.shape[1:]) for tensor in model.inputs]
+    if len(names) == 1 and not isinstance(x, dict):
+        return (_checked(shapes[0], x, "calibration data"),)
+    if isinstance(x, dict):
+        if sorted(x) != sorted(names):
+            raise BadInputError(
+                "calibration data of other inputs than the model's",
+                expected=f"keys {sorted(names)}",
+                received=f"keys {sorted(map(str, x))}",
+            )
+        parts: Sequence[object] = [x[name] for name in names]
+    elif isinstance(x, (list, tuple)) and len(x) == len(names):
+        parts = x
+    else:
+        raise BadInputError(
+            "calibration data do not match the inputs of the model",
+            expected=f"a list of {len(names)} arrays, for {', '.join(names)}",
+            received=f"{len(x)} arrays" if isinstance(x, (list, tuple)) else type(x).__name__,
+        )
+    arrays = tuple(
+        _checked(shape, part, f"calibration data of input {name}")
+        for name, shape, part in zip(names, shapes, parts, strict=True)
+    )
+    counts = {len(array) for array in arrays}
+    if len(counts) != 1:
+        raise BadInputError(
+            "calibration data with unequal numbers of samples",
+            expected="the same number for every input",
+            received=", ".join(str(len(array)) for array in arrays),
+        )
+    return arrays
+
+
+def _checked(shape: Shape, x: object, subject: str) -> np.ndarray:
+    want = f"float array of shape {_text((None, *shape))}"
+    if x is None:
+        raise BadInputError(
+            f"no {subject}",
+            expected=want,
+            remedy="Pass calibration= a few hundred training samples, preprocessed as in training",
+        )
+    try:
+        array = np.asarray(x)
+    except (ValueError, TypeError) as error:
+        raise BadInputError(
+            f"{subject} is not an array",
+            expected=want,
+            received=type(x).__name__,
+            remedy="Pass calibration= one NumPy array of samples",
+        ) from error
+    if not np.issubdtype(array.dtype, np.floating):
+        raise BadInputError(
+            f"{subject} of the wrong dtype",
+            expected=want,
+            received=f"dtype {array.dtype}",
+            remedy="Preprocess the samples as in training and pass them .astype('float32')",
+        )
+    if array.ndim != len(shape) + 1 or any(
+        want_size not in (None, size) for want_size, size in zip(shape, array.shape[1:], strict=True)
+    ):
+        raise BadInputError(
+            f"{subject} of the wrong shape",
+            expected=want,
+            received=f"shape {_text(array.shape)}",
+            remedy="Pass samples of the model's own input size, with the batch axis in front",
+        )
+    if array.size == 0:
+        raise BadInputError(
+            f"{subject} is empty",
+            expected="at least 1 sample",
+            received=f"shape {_text(array.shape)}",
+        )
+    with np.errstate(over="ignore"):
+        array = array.astype(np.float32, copy=False)
+    bad = ~np.isfinite(array).reshape(len(array), -1).all(axis=1)
+    if bad.any():
+        raise BadInputError(
+            f"{subject} holds NaN or infinity",
+            expected="finite values",
+            received=f"{int(bad.sum())} of {len(array)} samples with such values, "
+            f"the first at index {int(np.argmax(bad))}",
+            remedy="Drop these samples or mend the preprocessing",
+        )
+    return array
+
+
+def _text(shape: Shape) -> str:
+    return "(" + ", ".join("n" if size is None else str(size) for size in shape) + ")"
