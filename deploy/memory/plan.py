@@ -1,0 +1,74 @@
+"""The memory plan: where every tensor of a graph stands in the arena, and why that is right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class AliasReason(Enum):
+    """Why a tensor may share bytes with another that is alive at the same time."""
+
+    SLICE_VIEW = "slice view: each byte is copied onto itself"
+    CONCATENATION_VIEW = "concatenation view: each byte is copied onto itself"
+    RESHAPE_VIEW = "reshape: each byte is copied onto itself"
+    IN_PLACE = "in place: the operator may overwrite its input"
+    OVERLAP = "diagonal overlap: the kernel reads each byte before it overwrites it"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTensor:
+    """One tensor in the arena.
+
+    ``first`` and ``last`` are the first and last operator that touch it, inclusive; a graph
+    input counts from operator 0, a graph output to the last operator.
+    ``alias_of`` names the tensor whose bytes it shares by declaration.
+    """
+
+    index: int
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    offset: int
+    size_bytes: int
+    first: int
+    last: int
+    alias_of: str | None = None
+    alias_reason: AliasReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedPiece:
+    """Bytes [offset, offset + size_bytes) that hold a value during operators [start, stop).
+
+    Pieces of one ``block`` are declared to belong together; pieces of different blocks that
+    are alive together never overlap. ``tensor`` names the map for messages.
+    """
+
+    block: str
+    tensor: str
+    offset: int
+    size_bytes: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """Offsets of all tensors of a graph with the certificate of the search.
+
+    Attributes:
+        offsets: one entry for each tensor of the graph, bytes from the start of the arena;
+            -1 for constants and for tensors that no operator uses.
+        head_bytes: the reused part of the arena that the plan needs, a multiple of 16.
+        lower_bound_bytes: no plan of this operator order has a smaller head.
+        proven_optimal: whether the search proved that no smaller head exists.
+    """
+
+    tensors: tuple[PlannedTensor, ...]
+    pieces: tuple[PlannedPiece, ...]
+    offsets: tuple[int, ...]
+    head_bytes: int
+    lower_bound_bytes: int
+    proven_optimal: bool
+    engine: str
