@@ -1,0 +1,141 @@
+"""Runs functions of the runtimes in a child process, because a bad plan can crash the runtime.
+
+TensorFlow Lite Micro obeys offsets that overlap or leave the arena, and some of its kernels
+follow null pointers when an arena is too small. A crash of the child becomes ``CrashedError``;
+the next call starts another child. Starting one costs the import of NumPy and of the runtime
+(0.3 s where it was measured), a call about a millisecond.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from multiprocessing.connection import Connection
+from typing import Any
+
+from keras_fmc.errors import FmcError, VerificationError
+
+TIMEOUT_SECONDS = 120.0
+"""A call that takes longer is given up: a broken model may never return."""
+
+_MODULES = ("deploy.runtime.tflm", "deploy.runtime.litert")
+
+
+class CrashedError(VerificationError):
+    """The process that ran the model ended, or did not answer in time."""
+
+
+class _Worker:
+    """One child process and the connection to it."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        environment = dict(os.environ, PYTHONPATH=os.pathsep.join(p for p in sys.path if p))
+        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        environment["PYTHONPATH"] = root + os.pathsep + environment["PYTHONPATH"]
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "deploy.runtime.isolation", str(theirs.fileno())],
+                pass_fds=(theirs.fileno(),),
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        self._connection = Connection(ours.detach())
+
+    def call(self, module: str, function: str, args: tuple, kwargs: dict) -> Any:
+        try:
+            self._connection.send((module, function, args, kwargs))
+            if not self._connection.poll(TIMEOUT_SECONDS):
+                self.close()
+                raise CrashedError(
+                    f"{function} did not return within {TIMEOUT_SECONDS:.0f} seconds"
+                )
+            return self._connection.recv()
+        except (EOFError, OSError) as error:
+            self.close()
+            raise CrashedError(
+                f"the process that ran the model ended during {function}",
+                received=_ending(self._process.returncode),
+                remedy="The plan or the arena made the runtime touch memory that is not its own",
+            ) from error
+
+    def close(self) -> None:
+        self._connection.close()
+        try:
+            self._process.wait(5.0)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+_LOCK = threading.Lock()
+_worker: _Worker | None = None
+
+
+def call(module: str, function: str, *args: object, **kwargs: object) -> Any:
+    """Calls ``module.function(*args, **kwargs)`` in the child process and returns its result.
+
+    Raises:
+        CrashedError: the child ended by a signal, or took longer than ``TIMEOUT_SECONDS``.
+        FmcError: what the function itself raised.
+    """
+    global _worker
+    with _LOCK:
+        if _worker is None:
+            _worker = _Worker()
+        try:
+            error, result = _worker.call(module, function, args, kwargs)
+        except CrashedError:
+            _worker = None
+            raise
+    if error is not None:
+        raise error
+    return result
+
+
+def close() -> None:
+    """Ends the child process, if there is one."""
+    global _worker
+    with _LOCK:
+        if _worker is not None:
+            _worker.close()
+            _worker = None
+
+
+atexit.register(close)
+
+
+def _ending(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"signal {signal.Signals(-code).name}"
+    return f"exit status {code}"
+
+
+def _serve(descriptor: int) -> None:
+    """The child: answers calls until the parent closes the connection."""
+    connection = Connection(descriptor)
+    while True:
+        try:
+            module, function, args, kwargs = connection.recv()
+        except EOFError:
+            return
+        if module not in _MODULES:
+            raise ValueError(module)
+        answer: tuple[FmcError | None, object]
+        try:
+            answer = (None, getattr(importlib.import_module(module), function)(*args, **kwargs))
+        except FmcError as error:
+            answer = (error, None)
+        connection.send(answer)
+
+
+if __name__ == "__main__":
+    _serve(int(sys.argv[1]))
