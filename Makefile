@@ -1,0 +1,50 @@
+# `make demo` and `make test` need Python 3.11 or newer, git and make; they build what they use.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TF_ENV := TF_CPP_MIN_LOG_LEVEL=3
+
+.PHONY: env demo test lint bench-arena bench-allocation bench-qat clean
+
+env: $(VENV)/.ready
+
+$(VENV)/.ready: setup.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet -e .[dev,demo]
+	@touch $@
+
+# tflite-runtime needs numpy 1 and tfmot needs Keras 2: each has an environment of its own.
+.venv-edge/.ready: setup.py
+	$(PYTHON) -m venv .venv-edge
+	.venv-edge/bin/python -m pip install --quiet "tflite-runtime>=2.14" "numpy<2"
+	@touch $@
+
+.venv-tfmot/.ready: setup.py
+	$(PYTHON) -m venv .venv-tfmot
+	.venv-tfmot/bin/python -m pip install --quiet --upgrade pip
+	.venv-tfmot/bin/python -m pip install --quiet -e .[dev,demo,tfmot]
+	@touch $@
+
+demo: env
+	$(TF_ENV) $(BIN)/python examples/demo.py
+
+test: env .venv-edge/.ready .venv-tfmot/.ready
+	$(TF_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: env
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench-arena: env
+	$(BIN)/python benchmarks/bench_arena.py
+
+bench-allocation: env
+	$(BIN)/python benchmarks/bench_allocation.py
+
+bench-qat: env .venv-tfmot/.ready
+	$(TF_ENV) $(BIN)/python benchmarks/bench_qat.py
+
+clean:
+	rm -rf $(VENV) .venv-edge .venv-tfmot _build *.egg-info
