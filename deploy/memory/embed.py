@@ -1,0 +1,40 @@
+"""The offline plan inside the flatbuffer.
+
+TFLM reads the metadata entry ``OfflineMemoryAllocation``: int32 little endian
+``[version, subgraph, n, offset_0 .. offset_{n-1}]``, one offset for each tensor of the model,
+constants included; -1 leaves a tensor to TFLM's own planner.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+
+from deploy.graph import Graph
+
+METADATA_NAME = "OfflineMemoryAllocation"
+_VERSION = 1
+
+
+def embed(graph: Graph, offsets: Sequence[int]) -> Graph:
+    """Returns the graph with the plan in its metadata, in place of any earlier plan."""
+    if len(offsets) != len(graph.tensors):
+        raise ValueError(f"{len(offsets)} offsets for {len(graph.tensors)} tensors")
+    entry = struct.pack(f"<3i{len(offsets)}i", _VERSION, 0, len(offsets), *offsets)
+    return without_plan(graph).replace(
+        metadata=(*without_plan(graph).metadata, (METADATA_NAME, entry))
+    )
+
+
+def without_plan(graph: Graph) -> Graph:
+    """Returns the graph without an offline plan."""
+    return graph.replace(metadata=tuple(m for m in graph.metadata if m[0] != METADATA_NAME))
+
+
+def embedded_offsets(graph: Graph) -> tuple[int, ...] | None:
+    """Returns the offsets of the plan inside the model, or None where there is none."""
+    for name, data in graph.metadata:
+        if name == METADATA_NAME:
+            count = struct.unpack_from("<i", data, 8)[0]
+            return struct.unpack_from(f"<{count}i", data, 12)
+    return None

@@ -1,0 +1,72 @@
+"""What a model must be before it is planned. Each rule's message tells the user what to do."""
+
+from __future__ import annotations
+
+from deploy.graph import Graph
+from keras_fmc.errors import UnsupportedModelError
+
+_FLOATS = frozenset({"float16", "float32", "float64", "complex64"})
+_CONTROL_FLOW = frozenset({"IF", "WHILE", "CALL", "CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE"})
+
+
+def check_supported(graph: Graph, *, source: str = "model") -> None:
+    """Raises UnsupportedModelError, naming operator and tensor, unless the graph can be planned.
+
+    A graph can be planned when it is a single subgraph of builtin operators with static shapes,
+    fully integer, without variables.
+    """
+    if not graph.operators:
+        raise UnsupportedModelError(
+            f"{source} has no operators", remedy="Convert the model again with its layers"
+        )
+    for step, operator in enumerate(graph.operators):
+        if operator.opcode in ("CUSTOM", "DELEGATE") or operator.custom_code:
+            raise UnsupportedModelError(
+                f"unknown operator {graph.label(step)} in {source}",
+                expected="builtin operators of TensorFlow Lite Micro",
+                remedy="Convert with TFLITE_BUILTINS only",
+            )
+        if operator.opcode in _CONTROL_FLOW:
+            raise UnsupportedModelError(
+                f"{graph.label(step)} in {source} keeps state or branches",
+                remedy="Export the model without variables and control flow",
+            )
+    if not graph.inputs or not graph.outputs:
+        raise UnsupportedModelError(
+            f"{source} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs",
+            expected="at least one of each",
+            remedy="Convert the model again",
+        )
+    for index in graph.activations():
+        tensor = graph.tensors[index]
+        if tensor.is_variable:
+            raise UnsupportedModelError(
+                f"tensor {tensor.name} of {source} is a variable",
+                remedy="Stateful models cannot be planned offline; export a stateless one",
+            )
+        if tensor.dtype in _FLOATS:
+            raise UnsupportedModelError(
+                f"tensor {tensor.name} of {source} is {tensor.dtype}",
+                expected="an int8 model",
+                remedy="Convert with full int8 quantisation: fmc convert MODEL --calibration X.npy",
+            )
+    _check_dataflow(graph, source)
+
+
+def _check_dataflow(graph: Graph, source: str) -> None:
+    written = {*graph.inputs}
+    for step, operator in enumerate(graph.operators):
+        for tensor in operator.present_inputs:
+            if tensor not in written and not graph.tensors[tensor].is_constant:
+                raise UnsupportedModelError(
+                    f"{graph.label(step)} in {source} reads {graph.tensors[tensor].name} "
+                    "before any operator writes it",
+                    remedy="The file is damaged, or keeps state; convert the model again",
+                )
+        for tensor in operator.outputs:
+            if tensor in written or graph.tensors[tensor].is_constant:
+                raise UnsupportedModelError(
+                    f"{graph.label(step)} in {source} writes {graph.tensors[tensor].name} again",
+                    remedy="The file is damaged; convert the model again",
+                )
+            written.add(tensor)
