@@ -114,7 +114,8 @@ def _checked(shape: Shape, x: object, subject: str) -> np.ndarray:
             remedy="Preprocess the samples as in training and pass them .astype('float32')",
         )
     if array.ndim != len(shape) + 1 or any(
-        want_size not in (None, size) for want_size, size in zip(shape, array.shape[1:], strict=True)
+        want_size not in (None, size)
+        for want_size, size in zip(shape, array.shape[1:], strict=True)
     ):
         raise BadInputError(
             f"{subject} of the wrong shape",
