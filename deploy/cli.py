@@ -1,0 +1,322 @@
+"""The ``fmc`` command: parse, call, print.
+
+Exit status: 0 fits and verified; 1 does not fit; 2 bad input or usage; 3 verification failed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from keras_fmc.errors import BadInputError, FmcError
+
+if TYPE_CHECKING:
+    from deploy.pipeline import PlanSettings
+
+_INTERRUPTED = 130
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A subcommand: what it takes, what it does."""
+
+    usage: str
+    summary: str
+    positional: int
+    define: Callable[[flags.FlagValues], None]
+    run: Callable[[Sequence[str], flags.FlagValues], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs ``fmc`` and returns its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_help())
+        return 0 if arguments else FmcError.exit_code
+    if arguments[0] == "--version":
+        from keras_fmc import __version__
+
+        print(f"fmc {__version__}")
+        return 0
+    try:
+        return _dispatch(arguments[0], arguments[1:])
+    except FmcError as error:
+        print(f"fmc: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("fmc: interrupted; nothing was written.", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone, as in `fmc boards | head`.
+        sys.stderr.close()
+        return 0
+
+
+def _dispatch(name: str, arguments: Sequence[str]) -> int:
+    command = COMMANDS.get(name)
+    if command is None:
+        raise BadInputError(
+            f"unknown command {name!r}",
+            expected=f"one of {', '.join(COMMANDS)}",
+            remedy="fmc --help lists them",
+        )
+    values = flags.FlagValues()
+    flags.DEFINE_bool("help", False, "show the options of this command", flag_values=values)
+    command.define(values)
+    try:
+        rest = values(["fmc", *arguments])[1:]
+    except flags.Error as error:
+        raise BadInputError(
+            str(error).replace("\n", " "), remedy=f"fmc {name} --help lists the options"
+        ) from error
+    if values["help"].value:
+        print(f"usage: fmc {command.usage}\n\n{command.summary}\n")
+        print(_options(values))
+        return 0
+    if len(rest) != command.positional:
+        raise BadInputError(
+            f"fmc {name} takes {command.positional} arguments",
+            received=f"{len(rest)}: {' '.join(rest)}" if rest else "none",
+            remedy=f"usage: fmc {command.usage}",
+        )
+    return command.run(rest, values)
+
+
+def _help() -> str:
+    lines = ["usage: fmc COMMAND ...", ""]
+    lines += [f"  fmc {c.usage}\n      {c.summary}" for c in COMMANDS.values()]
+    lines += ["", "Sizes: 65536, 64KB and 64KiB are the same. fmc COMMAND --help: its options."]
+    lines += ["Exit status: 0 fits and verified, 1 does not fit, 2 bad input, 3 not verified."]
+    return "\n".join(lines)
+
+
+def _options(values: flags.FlagValues) -> str:
+    lines = []
+    for name in sorted(values):
+        flag = values[name]
+        default = "" if flag.default in (None, False, "") else f" (default {flag.default})"
+        choices = getattr(flag.parser, "enum_values", None)
+        help_text = flag.help.split(": ", 1)[-1] if choices else flag.help
+        shown = "|".join(choices) if choices else {"bool": "true|false"}.get(flag.flag_type(), "")
+        lines.append(f"  --{name}{'=' + shown if shown else ''}\n      {help_text}{default}")
+    return "\n".join(lines)
+
+
+def _no_flags(values: flags.FlagValues) -> None:
+    del values
+
+
+def _target_flags(values: flags.FlagValues) -> None:
+    string = flags.DEFINE_string
+    string("board", "host", "the board, by a name that fmc boards lists", flag_values=values)
+    string("board-file", None, "a JSON file with boards of your own", flag_values=values)
+    string("kernels", None, "the kernel library, if not the board's usual", flag_values=values)
+    string("runtime", None, "the version of TFLM, if not the newest known", flag_values=values)
+    string("reserve", None, "bytes that the firmware itself needs", flag_values=values)
+
+
+def _plan_flags(values: flags.FlagValues) -> None:
+    _target_flags(values)
+    flags.DEFINE_string("out", None, "the folder for the files; none: print", flag_values=values)
+    flags.DEFINE_string("arena", None, "what the arena may use; exit 1 above", flag_values=values)
+    flags.DEFINE_float(
+        "max-macs", 1.10, "most MACs, as a multiple of the model's", 1.0, flag_values=values
+    )
+    flags.DEFINE_enum(
+        "minimise", "arena", ["arena", "head"], "what strips make small", flag_values=values
+    )
+    flags.DEFINE_bool("strips", True, "run big maps strip by strip", flag_values=values)
+    flags.DEFINE_bool("overlap", False, "overlap convolutions' ends", flag_values=values)
+    flags.DEFINE_bool("explain", False, "print the frontier of plans", flag_values=values)
+    flags.DEFINE_bool("progress", None, "show a progress bar", flag_values=values)
+
+
+def _convert_flags(values: flags.FlagValues) -> None:
+    _plan_flags(values)
+    flags.DEFINE_string(
+        "calibration", None, "samples, .npy, for post-training quantisation", flag_values=values
+    )
+
+
+def _settings(values: flags.FlagValues) -> PlanSettings:
+    from deploy.pipeline import PlanSettings
+    from keras_fmc.sizes import parse_size
+
+    def size(name: str) -> int | None:
+        text = values[name].value
+        return None if text is None else parse_size(text)
+
+    reserve = values["reserve"].value
+    return PlanSettings(
+        board=values["board"].value,
+        board_file=values["board-file"].value,
+        kernels=values["kernels"].value,
+        runtime=values["runtime"].value,
+        reserve_bytes=0 if reserve in ("0", "0B") else size("reserve"),
+        arena_bytes=size("arena"),
+        max_macs=values["max-macs"].value,
+        minimise=values["minimise"].value,
+        strips=values["strips"].value,
+        overlap=values["overlap"].value,
+        progress=_wants_progress(values["progress"].value),
+    )
+
+
+def _wants_progress(flag: bool | None) -> bool:
+    return sys.stderr.isatty() if flag is None else flag
+
+
+def _plan(rest: Sequence[str], values: flags.FlagValues) -> int:
+    from deploy import pipeline
+
+    return _show(pipeline.plan_file(rest[0], _settings(values), out=values["out"].value), values)
+
+
+def _convert(rest: Sequence[str], values: flags.FlagValues) -> int:
+    from deploy import pipeline
+
+    result = pipeline.convert_file(
+        rest[0],
+        _settings(values),
+        calibration=values["calibration"].value,
+        out=values["out"].value,
+    )
+    return _show(result, values)
+
+
+def _show(result: object, values: flags.FlagValues) -> int:
+    from deploy.pipeline import Result
+    from deploy.report.text import frontier_text, to_text
+
+    assert isinstance(result, Result)
+    print(to_text(result.report))
+    if values["explain"].value:
+        print(frontier_text(result.report))
+    if values["out"].value is not None:
+        print(f"Files in {values['out'].value}: {', '.join(result.files)}")
+    return result.exit_code
+
+
+def _profile_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_bool("json", False, "print JSON instead of a table", flag_values=values)
+
+
+def _profile(rest: Sequence[str], values: flags.FlagValues) -> int:
+    import json
+
+    from deploy.profile import profile_file
+
+    maps = profile_file(rest[0])
+    print(json.dumps(maps.to_dict(), indent=2) if values["json"].value else maps.to_text())
+    return 0
+
+
+def _verify_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        "source", None, "the model before planning; default: the one planned", flag_values=values
+    )
+
+
+def _verify(rest: Sequence[str], values: flags.FlagValues) -> int:
+    from deploy.pipeline import verify
+
+    print(verify(rest[0], source=values["source"].value))
+    return 0
+
+
+def _board_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("board-file", None, "a JSON file with your own boards", flag_values=values)
+
+
+def _boards(rest: Sequence[str], values: flags.FlagValues) -> int:
+    del rest
+    from deploy import targets
+
+    print(targets.boards_text(board_file=values["board-file"].value))
+    return 0
+
+
+def _emit_flags(values: flags.FlagValues) -> None:
+    kinds = ["cmake", "arduino", "esp-idf", "platformio", "zephyr"]
+    flags.DEFINE_enum("as", "cmake", kinds, "the kind of project", flag_values=values)
+    flags.DEFINE_string("out", None, "folder of the project", flag_values=values)
+
+
+def _emit(rest: Sequence[str], values: flags.FlagValues) -> int:
+    from deploy.pipeline import emit_project
+
+    folder = values["out"].value or str(Path(rest[0]) / values["as"].value)
+    files = emit_project(rest[0], kind=values["as"].value, out=folder)
+    print(f"Files in {folder}: {', '.join(files)}")
+    return 0
+
+
+def _diff_flags(values: flags.FlagValues) -> None:
+    flags.DEFINE_enum("format", "text", ["text", "markdown"], "how to print", flag_values=values)
+
+
+def _diff(rest: Sequence[str], values: flags.FlagValues) -> int:
+    from deploy.pipeline import read_report
+    from deploy.report.diff import diff
+
+    difference = diff(read_report(rest[0]), read_report(rest[1]))
+    print(
+        difference.to_markdown() if values["format"].value == "markdown" else difference.to_text()
+    )
+    return 0
+
+
+COMMANDS = {
+    "profile": Command(
+        "profile MODEL",
+        "List feature maps, live sets and the peak (.keras, .h5, SavedModel, .tflite).",
+        1,
+        _profile_flags,
+        _profile,
+    ),
+    "convert": Command(
+        "convert MODEL --calibration X.npy --board B --out DIR",
+        "Keras model to a planned int8 model for the device.",
+        1,
+        _convert_flags,
+        _convert,
+    ),
+    "plan": Command(
+        "plan MODEL.tflite --board B --out DIR [--arena BYTES]",
+        "Strips, memory plan and proof for an int8 model; no training.",
+        1,
+        _plan_flags,
+        _plan,
+    ),
+    "verify": Command(
+        "verify DIR",
+        "Run the emitted model in TFLM at exactly the claimed size.",
+        1,
+        _verify_flags,
+        _verify,
+    ),
+    "boards": Command("boards", "List the boards and their memories.", 0, _board_flags, _boards),
+    "emit": Command(
+        "emit DIR --as cmake|arduino|esp-idf|platformio|zephyr",
+        "Write a firmware project around an emitted model.",
+        1,
+        _emit_flags,
+        _emit,
+    ),
+    "diff": Command(
+        "diff A.json B.json",
+        "Compare two reports: arena, head, tail, MACs, tensors that moved.",
+        2,
+        _diff_flags,
+        _diff,
+    ),
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
