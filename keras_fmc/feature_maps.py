@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import keras
 
+    from keras_fmc.layer_graph import LayerGraph
+
 
 class Effect(Enum):
     """What an operator does with memory."""
@@ -154,6 +156,13 @@ class FeatureMaps:
 
         return analyse(model, list(values), operators, inputs, outputs, unmodelled)
 
+    def operator(self, name: str) -> MapOperator:
+        """Returns the operator of that name."""
+        for operator in self.operators:
+            if operator.name == name:
+                return operator
+        raise KeyError(name)
+
     def __getitem__(self, name: str) -> FeatureMap:
         for feature_map in self.maps:
             if feature_map.name == name:
@@ -285,11 +294,17 @@ def profile(model: keras.Model | str | os.PathLike[str]) -> FeatureMaps:
     """
     from keras_fmc.layer_graph import trace
     from keras_fmc.loading import load_model
-    from keras_fmc.lowering import lower
 
     if isinstance(model, (str, os.PathLike)):
         model = load_model(model)
-    lowered = lower(trace(model))
+    return profile_graph(trace(model))
+
+
+def profile_graph(graph: LayerGraph) -> FeatureMaps:
+    """`profile` of a model that has been traced; maps keep the names of the graph's values."""
+    from keras_fmc.lowering import lower
+
+    lowered = lower(graph)
     return FeatureMaps.from_operators(
         lowered.model,
         lowered.values,

@@ -37,6 +37,7 @@ __all__ = [
     "copy_weights",
     "producers",
     "rebuild",
+    "sublayers",
     "trace",
 ]
 
@@ -167,6 +168,11 @@ def copy_weights(source: keras.Layer, target: keras.Layer) -> None:
         counterpart.assign(weight)
 
 
+def sublayers(layer: keras.Layer, *, recursive: bool = True) -> list[keras.Layer]:
+    """Returns the layers inside a layer or model, in the order in which it tracks them."""
+    return list(layer._flatten_layers(include_self=False, recursive=recursive))
+
+
 def _default_call(node: LayerNode, layer: Any, inputs: tuple[Any, ...]) -> Any:
     if layer is None:
         return inputs[0]
@@ -182,12 +188,8 @@ def _copy_trainable(source: keras.Layer, target: keras.Layer) -> None:
     target.trainable = source.trainable
     if type(source) is not type(target):
         return
-    for ours, theirs in zip(_sublayers(source), _sublayers(target), strict=True):
+    for ours, theirs in zip(sublayers(source), sublayers(target), strict=True):
         theirs.trainable = ours.trainable
     for ours, theirs in zip(source.weights, target.weights, strict=True):
         if theirs.trainable != ours.trainable:
             theirs.trainable = ours.trainable
-
-
-def _sublayers(layer: keras.Layer) -> list[keras.Layer]:
-    return list(layer._flatten_layers(include_self=False))
