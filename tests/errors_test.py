@@ -1,0 +1,60 @@
+"""Errors and sizes as users meet them."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+
+import pytest
+
+from keras_fmc.errors import BadInputError, DoesNotFitError, FmcError, VerificationError
+from keras_fmc.sizes import parse_size
+
+
+def test_an_error_says_what_expected_received_and_remedy() -> None:
+    error = BadInputError("k is too small", expected="k >= 1", received=0, remedy="Raise it")
+    assert str(error) == "k is too small; expected k >= 1; received 0.\nRaise it."
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_exit_codes_are_those_of_the_command_line() -> None:
+    codes = [
+        e("x").exit_code for e in (FmcError, BadInputError, DoesNotFitError, VerificationError)
+    ]
+    assert codes == [2, 2, 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("65536", 65536),
+        (65536, 65536),
+        ("64KB", 64 * 1024),
+        ("64KiB", 64 * 1024),
+        ("64 kb", 64 * 1024),
+        ("1.5MB", 3 * 512 * 1024),
+    ],
+)
+def test_sizes(text: str | int, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "KB", "64 furlongs", "-5", "0", "0.3", True, None, "1e400"])
+def test_other_sizes_are_refused(text: object) -> None:
+    with pytest.raises(BadInputError, match="size"):
+        parse_size(text)  # type: ignore[arg-type]
+
+
+def test_importing_the_packages_is_light() -> None:
+    code = (
+        "import sys, keras_fmc, deploy, deploy.pipeline, deploy.cli;"
+        "heavy = {'tensorflow', 'keras', 'ortools', 'numba', 'scipy', 'tqdm'} & set(sys.modules);"
+        "print(sorted(heavy))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
