@@ -6,7 +6,7 @@ import numpy as np
 
 from deploy.graph import Graph, GraphBuilder, Operator, Options, Quantization, Tensor
 
-_QUANTIZATION = Quantization((0.05,), (0,))
+_QUANTIZATION = Quantization((0.0625,), (0,))
 
 
 class GraphMaker:
