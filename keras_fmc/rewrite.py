@@ -205,11 +205,11 @@ def _initialize(
         layer.projection.assign(given[0])
         layer.restoration.assign(given[1])
         return None
-    probe = keras.Model(model.inputs, layer.input)
+    probe = keras.Model(list(model.inputs), layer.input)
 
     def batches() -> Iterator[np.ndarray]:
         for batch in in_batches(arrays, _BATCH):
-            yield np.asarray(probe.predict_on_batch(batch))
+            yield keras.ops.convert_to_numpy(probe(batch, training=False))
 
     start: Start
     if initializer == "pca":

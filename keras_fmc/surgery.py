@@ -110,8 +110,9 @@ def rebuild(
 
 
 def clone(node: LayerNode) -> keras.Operation:
-    """Returns a new, unbuilt layer with the configuration of `node.operation`, named
-    `node.layer_name`.
+    """Returns a new layer with the configuration of `node.operation`, named `node.layer_name`.
+
+    It is not built, and has no weights yet, unless its class builds it when it is made.
 
     Raises:
         UnsupportedModelError: the layer cannot be made from its configuration.
@@ -135,13 +136,17 @@ def clone(node: LayerNode) -> keras.Operation:
             dtype=source.dtype_policy,
         )
     try:
-        return type(source).from_config({**source.get_config(), "name": node.layer_name})
+        target = type(source).from_config({**source.get_config(), "name": node.layer_name})
     except (TypeError, ValueError, NotImplementedError) as error:
         raise UnsupportedModelError(
             f"layer {node.name!r} ({type(source).__name__}) cannot be made anew from its "
             f"configuration: {str(error).splitlines()[0]}",
             remedy="Give its class get_config() and from_config() that restore it",
         ) from error
+    if target.built:
+        copy_weights(source, target)
+        _copy_trainable(source, target)
+    return target
 
 
 def copy_weights(source: keras.Layer, target: keras.Layer) -> None:
