@@ -1,0 +1,56 @@
+"""Drops operators whose results nobody needs, and tensors that no operator uses.
+
+TFLM gives memory to every tensor of the file, used or not, and its offline plan needs an entry
+for each of them.
+
+    before: x → CONV_2D → y (output)      after: x → CONV_2D → y (output)
+              ↘ RELU → z (read by none)
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from deploy.graph import Graph, Signature
+
+
+def drop_dead(graph: Graph) -> Graph:
+    """Returns the graph without dead operators and tensors; inputs and outputs stay in order."""
+    needed = set(graph.outputs)
+    operators = []
+    for operator in reversed(graph.operators):
+        # Operators without outputs act on something else than tensors.
+        if not operator.outputs or needed.intersection(operator.outputs):
+            needed.update(operator.present_inputs)
+            operators.append(operator)
+    operators.reverse()
+    used = needed | set(graph.inputs)
+    for operator in operators:
+        used.update(operator.outputs)
+    for signature in graph.signatures:
+        used.update(tensor for _, tensor in (*signature.inputs, *signature.outputs))
+    kept = sorted(used)
+    if len(kept) == len(graph.tensors) and len(operators) == len(graph.operators):
+        return graph
+    index = {old: new for new, old in enumerate(kept)} | {-1: -1}
+    return graph.replace(
+        tensors=tuple(graph.tensors[t] for t in kept),
+        operators=tuple(
+            replace(
+                operator,
+                inputs=tuple(index[t] for t in operator.inputs),
+                outputs=tuple(index[t] for t in operator.outputs),
+            )
+            for operator in operators
+        ),
+        inputs=tuple(index[t] for t in graph.inputs),
+        outputs=tuple(index[t] for t in graph.outputs),
+        signatures=tuple(
+            Signature(
+                s.key,
+                tuple((name, index[t]) for name, t in s.inputs),
+                tuple((name, index[t]) for name, t in s.outputs),
+            )
+            for s in graph.signatures
+        ),
+    )

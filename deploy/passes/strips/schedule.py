@@ -1,0 +1,235 @@
+"""From cuts to a program: which strip of which operator runs when, and what it reads.
+
+Strips run on demand. A whole operator, or an output of the graph, asks for all rows of a map;
+whoever computes the map runs strip after strip, and each strip first asks for the rows that its
+own inputs lack. So a chain of cut operators advances together, band by band, and a finer cut
+inside a coarser one needs no rule of its own.
+
+Rows that stand in several tensors are put together by CONCATENATION, rows that are part of a
+tensor are taken by SLICE; a memory plan makes both free.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from deploy.passes.strips.cuts import Cuts, groups
+from deploy.passes.strips.network import Network
+from deploy.passes.strips.rows import Rows
+from deploy.passes.strips.tiles import TileSolver, TileStep
+
+MAX_CONCATENATION_INPUTS = 10
+"""TFLM's CONCATENATION takes no more."""
+
+
+class Value(NamedTuple):
+    """A tensor of the program: rows of a tensor of the graph, in order, one after the other.
+
+    ``padding`` (rows before, rows after) marks the output of a strip's own PAD, which has
+    columns put beside it as well.
+    """
+
+    tensor: int
+    rows: Rows
+    padding: tuple[int, int] | None = None
+
+
+class Run(NamedTuple):
+    """An operator of the graph on a strip (``tile``), or on whole maps (None).
+
+    ``inputs`` has a value for each input of the operator, -1 for constants and absent ones.
+    """
+
+    operator: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    tile: TileStep | None
+
+
+class Slice(NamedTuple):
+    """Rows of one value."""
+
+    source: int
+    output: int
+
+
+class Concatenation(NamedTuple):
+    """Values one after the other."""
+
+    sources: tuple[int, ...]
+    output: int
+
+
+class Pad(NamedTuple):
+    """The rows and columns that SAME padding of ``operator`` puts around its input."""
+
+    source: int
+    output: int
+    operator: int
+
+
+Step = Run | Slice | Concatenation | Pad
+
+
+class Program(NamedTuple):
+    """Steps in order; ``outputs`` are the values of the graph's outputs, ``macs`` the cost."""
+
+    values: tuple[Value, ...]
+    steps: tuple[Step, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    macs: int
+
+
+def schedule(network: Network, cuts: Cuts, solver: TileSolver | None = None) -> Program:
+    """Returns the program of a graph cut in the given (normalised) way."""
+    return _Scheduler(network, cuts, solver or TileSolver(network)).run()
+
+
+class _Scheduler:
+    def __init__(self, network: Network, cuts: Cuts, solver: TileSolver) -> None:
+        self.network = network
+        self.cuts = cuts
+        self.solver = solver
+        self.members = groups(network, cuts)
+        self.values: list[Value] = []
+        self.steps: list[Step] = []
+        # Tensor -> (exact rows, value), in the order in which they came to be.
+        self.parts: dict[int, list[tuple[Rows, int]]] = {}
+        self.produced: dict[int, int] = {}
+        self.macs = 0
+
+    def run(self) -> Program:
+        network = self.network
+        inputs = tuple(self._whole(tensor) for tensor in network.graph.inputs)
+        for operator in range(len(network.graph.operators)):
+            if operator not in self.cuts.ends:
+                self._run_whole(operator)
+        outputs = tuple(
+            -1 if network.graph.tensors[t].is_constant else self._fetch(t, self._all_rows(t))
+            for t in network.graph.outputs
+        )
+        return Program(tuple(self.values), tuple(self.steps), inputs, outputs, self.macs)
+
+    def _all_rows(self, tensor: int) -> Rows:
+        return 0, self.network.rows[tensor]
+
+    def _value(self, tensor: int, rows: Rows, padding: tuple[int, int] | None = None) -> int:
+        self.values.append(Value(tensor, rows, padding))
+        return len(self.values) - 1
+
+    def _whole(self, tensor: int) -> int:
+        rows = self._all_rows(tensor)
+        value = self._value(tensor, rows)
+        self.parts[tensor] = [(rows, value)]
+        return value
+
+    def _run_whole(self, operator: int) -> None:
+        graph = self.network.graph
+        inputs = tuple(
+            -1 if t < 0 or graph.tensors[t].is_constant else self._fetch(t, self._all_rows(t))
+            for t in graph.operators[operator].inputs
+        )
+        outputs = tuple(self._whole(t) for t in graph.operators[operator].outputs)
+        self.steps.append(Run(operator, inputs, outputs, None))
+        self.macs += self.network.macs[operator]
+
+    def _demand(self, tensor: int, stop: int) -> None:
+        """Runs strips until the rows of the tensor before ``stop`` exist."""
+        operator = self.network.producer.get(tensor, -1)
+        if operator not in self.cuts.ends:
+            return
+        while self.produced.get(operator, 0) < stop:
+            self._run_strip(operator, stop)
+
+    def _run_strip(self, sink: int, stop: int) -> None:
+        network, graph = self.network, self.network.graph
+        start = self.produced.get(sink, 0)
+        ends = self.cuts.ends[sink]
+        if ends:
+            stop = next(end for end in ends if end > start)
+        members = self.members[sink]
+        tile = self.solver.solve(members, (start, stop), self.cuts)
+        for tensor, rows in tile.reads:
+            self._demand(tensor, rows[1])
+        local: dict[int, list[tuple[Rows, int]]] = {}
+        for step in tile.steps:
+            operator = graph.operators[step.operator]
+            info = network.row_operators[step.operator]
+            inputs = []
+            for position, tensor in enumerate(operator.inputs):
+                if tensor < 0 or graph.tensors[tensor].is_constant:
+                    inputs.append(-1)
+                elif position not in info.row_inputs:
+                    inputs.append(self._fetch(tensor, self._all_rows(tensor)))
+                else:
+                    if tensor in local:
+                        value = self._take(tensor, step.window, local[tensor])
+                    else:
+                        value = self._fetch(tensor, step.window)
+                    if step.padding is not None and (
+                        any(step.padding) or info.pads_columns
+                    ) and operator.opcode in ("CONV_2D", "DEPTHWISE_CONV_2D"):
+                        value = self._pad(value, step)
+                    inputs.append(value)
+            outputs = tuple(self._value(t, step.out) for t in operator.outputs)
+            for tensor, value in zip(operator.outputs, outputs, strict=True):
+                if step.operator == sink:
+                    self.parts.setdefault(tensor, []).append(((start, stop), value))
+                else:
+                    local[tensor] = [(step.out, value)]
+            self.steps.append(Run(step.operator, tuple(inputs), outputs, step))
+        self.macs += tile.macs
+        self.produced[sink] = stop
+
+    def _pad(self, value: int, step: TileStep) -> int:
+        output = self._value(self.values[value].tensor, self.values[value].rows, step.padding)
+        self.steps.append(Pad(value, output, step.operator))
+        return output
+
+    def _fetch(self, tensor: int, rows: Rows) -> int:
+        """A value that holds just these rows of a tensor."""
+        self._demand(tensor, rows[1])
+        return self._take(tensor, rows, self.parts[tensor])
+
+    def _take(self, tensor: int, rows: Rows, parts: list[tuple[Rows, int]]) -> int:
+        around = None
+        for exact, value in reversed(parts):
+            if exact[0] <= rows[0] and rows[1] <= exact[1]:
+                if self.values[value].rows == rows:
+                    return value
+                if around is None:
+                    around = value
+        if around is not None:
+            output = self._value(tensor, rows)
+            self.steps.append(Slice(around, output))
+        else:
+            output = self._join([self._take(tensor, r, parts) for r in _cover(rows, parts)])
+        parts.append((rows, output))
+        return output
+
+    def _join(self, sources: list[int]) -> int:
+        while len(sources) > 1:
+            joined = []
+            for first in range(0, len(sources), MAX_CONCATENATION_INPUTS):
+                group = tuple(sources[first : first + MAX_CONCATENATION_INPUTS])
+                if len(group) == 1:
+                    joined.append(group[0])
+                    continue
+                rows = self.values[group[0]].rows[0], self.values[group[-1]].rows[1]
+                output = self._value(self.values[group[0]].tensor, rows)
+                self.steps.append(Concatenation(group, output))
+                joined.append(output)
+            sources = joined
+        return sources[0]
+
+
+def _cover(rows: Rows, parts: list[tuple[Rows, int]]) -> list[Rows]:
+    """Splits rows among as few parts as possible, left to right."""
+    pieces = []
+    position = rows[0]
+    while position < rows[1]:
+        reach = max(stop for (start, stop), _ in parts if start <= position < stop)
+        pieces.append((position, min(reach, rows[1])))
+        position = reach
+    return pieces
