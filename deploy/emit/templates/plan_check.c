@@ -9,6 +9,7 @@
  * of the TFLite schema, version 3.
  */
 enum {
+  MODEL_OPERATOR_CODES = 1,
   MODEL_SUBGRAPHS = 2,
   MODEL_BUFFERS = 4,
   MODEL_METADATA = 6,
@@ -16,6 +17,8 @@ enum {
   TENSOR_SHAPE = 0,
   TENSOR_TYPE = 1,
   BUFFER_DATA = 0,
+  OPERATOR_CODE_DEPRECATED = 0,
+  OPERATOR_CODE_BUILTIN = 3,
   METADATA_NAME = 0,
   METADATA_BUFFER = 1
 };
@@ -201,6 +204,27 @@ static fmc_plan_status find_plan(reader *r, size_t model, vector *plan) {
   return found ? FMC_PLAN_OK : FMC_PLAN_MISSING;
 }
 
+/* Visits the constants and the operator codes: a model that was cut off fails here. */
+static void walk_rest(reader *r, size_t model) {
+  vector buffers = vector_field(r, model, MODEL_BUFFERS, 4);
+  vector codes = vector_field(r, model, MODEL_OPERATOR_CODES, 4);
+  uint32_t i;
+  for (i = 0; i < buffers.length && r->sound; ++i) {
+    vector_field(r, table_at(r, buffers, i), BUFFER_DATA, 1);
+  }
+  for (i = 0; i < codes.length && r->sound; ++i) {
+    size_t code = table_at(r, codes, i);
+    size_t old = field(r, code, OPERATOR_CODE_DEPRECATED);
+    size_t builtin = field(r, code, OPERATOR_CODE_BUILTIN);
+    if (old != 0) {
+      inside(r, old, 1);
+    }
+    if (builtin != 0) {
+      inside(r, builtin, 4);
+    }
+  }
+}
+
 fmc_plan_status fmc_plan_check(const unsigned char *model, size_t model_bytes,
                                const int32_t *offsets, const int32_t *bytes,
                                uint32_t count, uint32_t *where) {
@@ -254,10 +278,11 @@ fmc_plan_status fmc_plan_check(const unsigned char *model, size_t model_bytes,
       return FMC_PLAN_OTHER_SIZE;
     }
   }
+  *where = 0;
+  walk_rest(&r, root);
   if (!r.sound) {
     return FMC_PLAN_CORRUPT;
   }
-  *where = 0;
   return FMC_PLAN_OK;
 }
 
