@@ -71,7 +71,7 @@ def test_keras2_files_agree_with_their_int8_versions(h5, tflite, size, scale):
     assert np.abs(ours - theirs).mean() < 0.02
     spread, other = (scores - scores.mean(axis=0) for scores in (ours, theirs))
     assert np.corrcoef(spread.ravel(), other.ravel())[0, 1] > 0.95
-    assert (ours.argmax(1) == theirs.argmax(1)).mean() >= 0.95
+    assert (ours.argmax(1) == theirs.argmax(1)).mean() >= 0.85
 
 
 def test_depthwise_layers_of_keras2_become_plain_ones():
