@@ -1,0 +1,230 @@
+"""The report as a firmware engineer reads it in a terminal: the verdict first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from deploy.report.report import Baseline, Report, ReportTensor
+from keras_fmc.sizes import format_size
+
+_NAME_WIDTH = 44
+_ROWS_SHOWN = 60
+
+
+def to_text(report: Report) -> str:
+    """Returns report.txt without a final newline."""
+    blocks = [
+        _head(report),
+        _sizes(report),
+        _peak(report),
+        _regions(report),
+        _memories(report),
+        _decisions(report),
+        _tensors(report),
+    ]
+    return "\n\n".join(block for block in blocks if block)
+
+
+def verdict(report: Report) -> str:
+    """Returns one line: fits or not, by how many bytes, in what."""
+    if report.limit_bytes is None:
+        return f"Needs an arena of {format_size(report.arena_bytes)}."
+    where = f" in {report.limit_source}" if report.limit_source else ""
+    limit = format_size(report.limit_bytes)
+    if report.fits:
+        left = format_size(report.limit_bytes - report.arena_bytes)
+        return f"Fits: {format_size(report.arena_bytes)} of {limit}{where}, {left} left."
+    over = format_size(report.bytes_over)
+    return f"Does not fit: {format_size(report.arena_bytes)}, {over} over the {limit}{where}."
+
+
+def target_line(report: Report) -> str:
+    """Returns what the numbers hold for: board, core, runtime, kernel library."""
+    parts = [report.board, report.core, report.runtime, report.kernels]
+    return ", ".join(part for part in parts if part)
+
+
+def certificate(report: Report) -> str:
+    """Returns how good the plan is known to be."""
+    bound = format_size(report.lower_bound_bytes)
+    if report.proven_optimal:
+        return f"proven optimal: no plan of these operators needs less than {bound}"
+    gap = report.head_bytes - report.lower_bound_bytes
+    return f"at most {format_size(gap)} above the lower bound of {bound}"
+
+
+def evidence(report: Report) -> str:
+    """Returns whether the model ran, and how that was seen."""
+    return ("verified: " if report.verified else "not verified: ") + report.verified_reason
+
+
+def frontier_text(report: Report) -> str:
+    """Returns the frontier as a table: arena against MACs against operators."""
+    if not report.frontier:
+        return "The search kept no frontier: there was nothing to choose between."
+    rows = [("arena", "head", "MACs", "operators", "")]
+    for point in sorted(report.frontier, key=lambda p: (p.arena_bytes, p.macs_ratio)):
+        rows.append(
+            (
+                f"{point.arena_bytes:,}",
+                f"{point.head_bytes:,}",
+                f"{point.macs_ratio:.3f}x",
+                str(point.operators),
+                "chosen" if point.chosen else "",
+            )
+        )
+    return "\n".join(_table(rows, right=(0, 1, 2, 3)))
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """Returns ``1x96x96x3``."""
+    return "x".join(str(n) for n in shape) or "scalar"
+
+
+def _head(report: Report) -> str:
+    lines = [
+        f"{report.model}: {verdict(report)}",
+        f"  for {target_line(report)}",
+        "",
+        f"  uint8_t tensor_arena[{report.arena_bytes}];   // aligned to 16 bytes",
+        "",
+        f"  {certificate(report)}",
+        f"  {evidence(report)}",
+    ]
+    lines += [f"  warning: {warning}" for warning in report.warnings]
+    return "\n".join(lines)
+
+
+def _sizes(report: Report) -> str:
+    base = report.baseline
+    rows = [("", "this plan", "TFLM's own" if base else "")]
+
+    def add(label: str, value: str, other: str | None) -> None:
+        rows.append((label, value, (other or "") if base else ""))
+
+    def both(label: str, mine: int | None, other: int | None) -> None:
+        if mine is not None or other is not None:
+            add(label, _bytes(mine), _bytes(other) if base else None)
+
+    def of(name: str) -> int | None:
+        return getattr(base, name) if isinstance(base, Baseline) else None
+
+    both("arena", report.arena_bytes, of("arena_bytes"))
+    both("  head, reused", report.head_bytes, of("head_bytes"))
+    both("  tail, persistent", report.tail_bytes, of("tail_bytes"))
+    both("  scratch of kernels, in the head", report.scratch_bytes, of("scratch_bytes"))
+    both("lower bound of the head", report.lower_bound_bytes, None)
+    both(
+        "arena in the wheel, predicted",
+        report.predicted_arena_bytes_wheel,
+        of("predicted_arena_bytes_wheel"),
+    )
+    both(
+        "arena in the wheel, smallest that ran",
+        report.verified_arena_bytes,
+        of("verified_arena_bytes"),
+    )
+    both("flash of the model", report.flash_bytes, of("flash_bytes"))
+    add("multiply-accumulates", f"{report.macs:,}", f"{base.macs:,}" if base else None)
+    add("  relative to the model", f"{report.macs_ratio:.3f}x", "1.000x")
+    if base and base.operators:
+        add("operators", str(len(report.operators)), str(base.operators))
+    return "\n".join(_table(rows, right=(1, 2)))
+
+
+def _peak(report: Report) -> str:
+    if not report.peak_tensors:
+        return ""
+    known = {operator.index: operator for operator in report.operators}
+    operator = known.get(report.peak_operator)
+    at = f"operator {report.peak_operator}" + (f", {operator.opcode}" if operator else "")
+    sizes = {tensor.name: tensor.size_bytes for tensor in report.tensors}
+    names = [
+        f"  {_bytes(sizes.get(name)):>12}  {_short(name)}" for name in report.peak_tensors[:12]
+    ]
+    hidden = len(report.peak_tensors) - len(names)
+    more = [f"  {'':>12}  and {hidden} more"] if hidden > 0 else []
+    return "\n".join([f"Peak at {at}; alive there:", *names, *more])
+
+
+def _regions(report: Report) -> str:
+    if not report.regions:
+        return ""
+    lines = ["Runs strip by strip:"]
+    for region in report.regions:
+        first, last = region.operators[0], region.operators[-1]
+        span = _short(first) if first == last else f"{_short(first)} to {_short(last)}"
+        lines.append(
+            f"  {span}: {len(region.operators)} operators in {region.strips} strips of "
+            f"{region.rows} rows, halo {region.halo}, {region.macs_ratio:.3f}x MACs"
+        )
+    return "\n".join(lines)
+
+
+def _memories(report: Report) -> str:
+    if not report.memories:
+        return ""
+    rows = [("memory", "address", "size", "kept for firmware", "for the arena", "")]
+    for memory in report.memories:
+        rows.append(
+            (
+                memory.name,
+                "" if memory.address is None else f"0x{memory.address:08x}",
+                f"{memory.size_bytes:,}",
+                f"{memory.reserve_bytes:,}",
+                f"{memory.available_bytes:,}",
+                "<- arena" if memory.holds_arena else "",
+            )
+        )
+    return "\n".join(_table(rows, right=(2, 3, 4)))
+
+
+def _decisions(report: Report) -> str:
+    if not report.decisions:
+        return ""
+    lines = [f"  {_short(d.subject)}: {d.reason}" for d in report.decisions]
+    return "\n".join(["Left as it was:", *lines])
+
+
+def _tensors(report: Report) -> str:
+    if not report.tensors:
+        return ""
+    shown = report.tensors[:_ROWS_SHOWN]
+    rows = [("offset", "size", "operators", "tensor", "shape", "alias of")]
+    rows += [_tensor_row(tensor) for tensor in shown]
+    lines = _table(rows, right=(0, 1))
+    if len(shown) < len(report.tensors):
+        lines.append(f"  and {len(report.tensors) - len(shown)} more in report.json")
+    return "\n".join(lines)
+
+
+def _tensor_row(tensor: ReportTensor) -> tuple[str, ...]:
+    return (
+        str(tensor.offset),
+        str(tensor.size_bytes),
+        f"{tensor.first}..{tensor.last}",
+        _short(tensor.name),
+        shape_text(tensor.shape),
+        "" if tensor.alias_of is None else _short(tensor.alias_of),
+    )
+
+
+def _bytes(value: int | None) -> str:
+    return "-" if value is None else format_size(value)
+
+
+def _short(name: str) -> str:
+    name = name.split(";", 1)[0]
+    return name if len(name) <= _NAME_WIDTH else "..." + name[3 - _NAME_WIDTH :]
+
+
+def _table(rows: Sequence[Sequence[str]], *, right: tuple[int, ...]) -> list[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.rjust(width) if column in right else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  " + "  ".join(cells).rstrip())
+    return lines
