@@ -112,9 +112,8 @@ def walk(
     rows = [("float", accuracy(model, data))]
 
     plan = fmc.choose_bottlenecks(model, ceiling=ceiling)
-    rewritten = fmc.insert_bottlenecks(model, plan, calibration=calibration)
-    print(rewritten.to_text())
-    small = rewritten.model
+    print(plan.to_text())
+    small = fmc.insert_bottlenecks(model, plan, calibration=calibration).model
     fit(small, data, epochs=epochs.rewritten, rate=rate, batch=batch, title="With bottlenecks")
     rows.append(("with bottlenecks", accuracy(small, data)))
 
