@@ -133,6 +133,7 @@ class Placement:
         lower_bound_bytes: no placement needs less.
         proven_optimal: no placement is lower: the height meets the bound, or a search finished.
         engine: which part of the planner found the offsets.
+        interrupted: the user broke off the search (Ctrl-C); the placement is the best so far.
     """
 
     offsets: tuple[int, ...]
@@ -140,6 +141,7 @@ class Placement:
     lower_bound_bytes: int
     proven_optimal: bool
     engine: str
+    interrupted: bool = False
 
     @property
     def gap_bytes(self) -> int:

@@ -1,0 +1,216 @@
+"""Drives the exact searches: which heights to try, for how long, and in which orders.
+
+An attempt asks whether a placement of a target height exists. It runs restarts of a fixed number
+of nodes on a few lanes at once; a result counts only when every earlier restart of the other
+lanes has ended, so the outcome is the same for any number of threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+
+import numpy as np
+
+from deploy.memory.conflicts import Conflicts, PieceArrays
+from deploy.memory.instance import build_instance
+from deploy.memory.search import FOUND, IMPOSSIBLE, UNKNOWN, search
+from deploy.memory.search_gaps import search_gaps
+
+_RESTARTS = 32
+_FIRST_NODES = 500
+_POLL_SECONDS = 0.02
+
+Outcome = tuple[int, tuple[int, ...]]
+
+
+class Cancelled(Exception):
+    """The time is up, or the caller asked to stop; raised between attempts and by them."""
+
+
+class ExactSearch:
+    """Attempts at single heights.
+
+    Args:
+        pieces, conflicts: the problem in columns.
+        seed: of the random orders.
+        workers: threads.
+        cancelled: called often; True ends the attempt with `Cancelled`.
+    """
+
+    def __init__(
+        self,
+        pieces: PieceArrays,
+        conflicts: Conflicts,
+        *,
+        seed: int,
+        workers: int,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self._conflicts = conflicts
+        self._instance = build_instance(pieces, conflicts)
+        self._seed = seed
+        self._workers = workers
+        self._cancelled = cancelled
+        self._lanes = [self._remembering, self._forgetting]
+        if not self._instance.complete:
+            self._lanes.insert(0, self._gaps)
+
+    def attempt(self, target: int, nodes: int) -> Outcome:
+        """FOUND with offsets, IMPOSSIBLE (a proof), or UNKNOWN after the node limits."""
+        race = _Race(len(self._lanes))
+        with ThreadPoolExecutor(max_workers=self._workers) as pool:
+            running = {
+                pool.submit(lane, number, race, target, nodes)
+                for number, lane in enumerate(self._lanes)
+            }
+            try:
+                while running:
+                    done, running = wait(
+                        running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED
+                    )
+                    for future in done:
+                        future.result()
+                    if running and self._cancelled():
+                        raise Cancelled
+            except BaseException:
+                race.stop_all()
+                raise
+        return race.outcome
+
+    def _remembering(self, lane: int, race: _Race, target: int, nodes: int) -> None:
+        """Restarts that keep half of what the sections' failures taught."""
+        failures = np.ones(len(self._instance.member_first) - 1, dtype=np.int64)
+        for restart in range(_RESTARTS):
+            if not self._restart(lane, race, target, nodes, restart, failures):
+                return
+            failures = 1 + failures // 2
+
+    def _forgetting(self, lane: int, race: _Race, target: int, nodes: int) -> None:
+        """Restarts that begin afresh."""
+        for restart in range(_RESTARTS):
+            if not self._restart(lane, race, target, nodes, restart, None):
+                return
+
+    def _restart(
+        self,
+        lane: int,
+        race: _Race,
+        target: int,
+        nodes: int,
+        restart: int,
+        failures: np.ndarray | None,
+    ) -> bool:
+        """One run; False if the lane has nothing more to do."""
+        if not race.enter(lane, restart):
+            return False
+        verdict, offsets, _ = search(
+            self._instance,
+            self._order(lane, nodes, restart),
+            target,
+            node_limit=nodes,
+            stop=race.flags[lane],
+            failures=failures,
+        )
+        if verdict == FOUND or (verdict == IMPOSSIBLE and self._instance.complete):
+            race.win(lane, restart, (verdict, tuple(offsets.tolist())))
+        return verdict == UNKNOWN
+
+    def _order(self, lane: int, nodes: int, restart: int) -> np.ndarray:
+        """A static order; from the seventh restart on with noise of a tenth of its length."""
+        priorities = self._instance.priorities
+        order = priorities[restart % len(priorities)]
+        if restart < len(priorities):
+            return order
+        count = len(order)
+        generator = np.random.default_rng((self._seed, lane, nodes, restart))
+        rank = np.argsort(order) + 0.1 * count * generator.standard_normal(count)
+        return np.argsort(rank, kind="stable").astype(np.int64)
+
+    def _gaps(self, lane: int, race: _Race, target: int, nodes: int) -> None:
+        """One run of the search for interlocking blocks."""
+        if race.enter(lane, 0):
+            verdict, offsets, _ = search_gaps(
+                self._conflicts, target, node_limit=nodes * _RESTARTS, stop=race.flags[lane]
+            )
+            if verdict != UNKNOWN:
+                race.win(lane, 0, (verdict, tuple(offsets.tolist())))
+
+
+class _Race:
+    """Several lanes, one outcome: that of the smallest (restart, lane) that had a result."""
+
+    def __init__(self, lanes: int) -> None:
+        self.flags = [np.zeros(1, dtype=np.int64) for _ in range(lanes)]
+        self._at: list[tuple[int, int]] = [(-1, lane) for lane in range(lanes)]
+        self._winner: tuple[int, int] | None = None
+        self._lock = threading.Lock()
+        self._stopped = False
+        self.outcome: Outcome = (UNKNOWN, ())
+
+    def enter(self, lane: int, restart: int) -> bool:
+        """Whether this restart can still matter."""
+        with self._lock:
+            self._at[lane] = (restart, lane)
+            return not self._stopped and (self._winner is None or (restart, lane) < self._winner)
+
+    def win(self, lane: int, restart: int, outcome: Outcome) -> None:
+        """Records a result and stops the runs that come after it."""
+        with self._lock:
+            if self._winner is None or (restart, lane) < self._winner:
+                self._winner, self.outcome = (restart, lane), outcome
+            for other, at in enumerate(self._at):
+                if at > self._winner:
+                    self.flags[other][0] = 1
+
+    def stop_all(self) -> None:
+        """Ends all runs soon."""
+        with self._lock:
+            self._stopped = True
+            for flag in self.flags:
+                flag[0] = 1
+
+
+def minimise(
+    exact: ExactSearch,
+    *,
+    height_bytes: int,
+    bound_bytes: int,
+    capacity_bytes: int | None,
+    step_bytes: int,
+    found: Callable[[tuple[int, ...]], int],
+    raised: Callable[[int], None],
+) -> None:
+    """Lowers the height and raises the bound until they meet or the height fits the capacity.
+
+    Every round tries the lowest height that is not excluded, then the middle of what is left
+    between the highest that it gave up and the lowest known, and so on. The next round doubles
+    the nodes. Returns when done; ends by `Cancelled` otherwise.
+
+    Args:
+        found: called with the offsets of a lower placement; returns its height.
+        raised: called with a higher bound.
+    """
+    nodes = _FIRST_NODES
+    while True:
+        goal = bound_bytes
+        if capacity_bytes is not None:
+            goal = max(goal, capacity_bytes // step_bytes * step_bytes)
+        if height_bytes <= goal:
+            return
+        target, given_up = goal, goal - step_bytes
+        while target < height_bytes:
+            verdict, offsets = exact.attempt(target, nodes)
+            if verdict == FOUND:
+                height_bytes = found(offsets)
+            else:
+                given_up = target
+            if verdict == IMPOSSIBLE:
+                bound_bytes = target + step_bytes
+                raised(bound_bytes)
+            steps = -(-(height_bytes - given_up) // step_bytes)
+            if steps <= 1:
+                break
+            target = given_up + steps // 2 * step_bytes
+        nodes *= 2
