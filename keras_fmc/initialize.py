@@ -18,6 +18,8 @@ import numpy as np
 
 Batches = Callable[[], Iterable[np.ndarray]]
 
+_NOISE = 1e-6
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
@@ -91,14 +93,17 @@ def channel_ranges(
 def equal_gain(low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Returns the diagonal of G, shape (k,), that brings every code channel to magnitude 1.
 
-    The side of larger magnitude becomes the positive one. A channel that is always 0 keeps its
-    scale.
+    The side of larger magnitude becomes the positive one. Channels below the float32 noise of the
+    largest one hold nothing; they take its gain.
 
     Args:
         low, high: smallest and largest value of each channel.
     """
     extreme = np.where(high >= -low, high, low)
-    return 1 / np.where(extreme == 0, 1.0, extreme)
+    largest = np.abs(extreme).max()
+    if largest == 0:
+        return np.ones_like(extreme)
+    return 1 / np.where(np.abs(extreme) < _NOISE * largest, largest, extreme)
 
 
 def random_start(

@@ -1,4 +1,8 @@
-"""Models for tests, with random weights unless said otherwise."""
+"""Models for tests, with fresh weights.
+
+Batch normalisations have momentum 0.9: with Keras' 0.99 their statistics lag far behind in
+trainings of a few hundred steps.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ def small_cnn(size: int = 16, channels: int = 3, classes: int = 10) -> keras.Mod
     inputs = keras.Input((size, size, channels), name="image")
     x = _conv_bn_relu(inputs, 8, 3, name="stem")
     x = layers.DepthwiseConv2D(3, padding="same", use_bias=False, name="dw_conv")(x)
-    x = layers.BatchNormalization(name="dw_bn")(x)
+    x = layers.BatchNormalization(momentum=0.9, name="dw_bn")(x)
     x = layers.ReLU(6.0, name="dw_relu")(x)
     x = _conv_bn_relu(x, 16, 3, strides=2, name="down")
     x = layers.GlobalAveragePooling2D(name="pool")(x)
@@ -29,7 +33,7 @@ def resnet8(size: int = 32, classes: int = 10) -> keras.Model:
         strides = 1 if stage == 0 else 2
         y = _conv_bn_relu(x, filters, 3, strides=strides, name=f"stage{stage}_a")
         y = layers.Conv2D(filters, 3, padding="same", name=f"stage{stage}_b_conv")(y)
-        y = layers.BatchNormalization(name=f"stage{stage}_b_bn")(y)
+        y = layers.BatchNormalization(momentum=0.9, name=f"stage{stage}_b_bn")(y)
         if strides == 2:
             x = layers.Conv2D(filters, 1, strides=2, name=f"stage{stage}_skip_conv")(x)
         x = layers.Add(name=f"stage{stage}_add")([x, y])
@@ -47,7 +51,7 @@ def resnet18(size: int = 224, classes: int = 1000) -> keras.Model:
     """
     inputs = keras.Input((size, size, 3), name="image")
     x = _padded_conv(inputs, 64, 7, strides=2, name="stem_conv")
-    x = layers.BatchNormalization(name="stem_bn")(x)
+    x = layers.BatchNormalization(momentum=0.9, name="stem_bn")(x)
     x = layers.ReLU(name="stem_relu")(x)
     x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
     x = layers.MaxPooling2D(3, strides=2, name="stem_pool")(x)
@@ -56,15 +60,15 @@ def resnet18(size: int = 224, classes: int = 1000) -> keras.Model:
             name = f"layer{stage}_{block}"
             strides = 2 if stage > 1 and block == 0 else 1
             y = _padded_conv(x, filters, 3, strides=strides, name=f"{name}_conv1")
-            y = layers.BatchNormalization(name=f"{name}_bn1")(y)
+            y = layers.BatchNormalization(momentum=0.9, name=f"{name}_bn1")(y)
             y = layers.ReLU(name=f"{name}_relu1")(y)
             y = _padded_conv(y, filters, 3, strides=1, name=f"{name}_conv2")
-            y = layers.BatchNormalization(name=f"{name}_bn2")(y)
+            y = layers.BatchNormalization(momentum=0.9, name=f"{name}_bn2")(y)
             if strides == 2:
                 x = layers.Conv2D(
                     filters, 1, strides=2, use_bias=False, name=f"{name}_downsample_conv"
                 )(x)
-                x = layers.BatchNormalization(name=f"{name}_downsample_bn")(x)
+                x = layers.BatchNormalization(momentum=0.9, name=f"{name}_downsample_bn")(x)
             x = layers.Add(name=f"{name}_add")([y, x])
             x = layers.ReLU(name=f"{name}_relu2")(x)
     x = layers.GlobalAveragePooling2D(name="avgpool")(x)
@@ -115,7 +119,7 @@ def _conv_bn_relu(
     x = layers.Conv2D(
         filters, kernel, strides=strides, padding="same", use_bias=False, name=f"{name}_conv"
     )(x)
-    x = layers.BatchNormalization(name=f"{name}_bn")(x)
+    x = layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
