@@ -77,14 +77,14 @@ def choose_bottlenecks(
         DoesNotFitError: not even k = 1 at the largest map meets the budget.
     """
     check_code_bits(bits)
-    if (ceiling is None) == (budget is None):
-        raise BadInputError(
-            "choose_bottlenecks needs a ceiling or a budget", 'ceiling="8KB" or budget="64KB"'
-        )
     chooser = _Chooser(trace(model), eligible, bits)
-    if ceiling is not None:
+    if ceiling is not None and budget is None:
         return chooser.plan(_ceiling_bytes(ceiling, chooser.largest_bytes))
-    return _largest_within(chooser, parse_size(budget), predict or _head_bytes)
+    if budget is not None and ceiling is None:
+        return _largest_within(chooser, parse_size(budget), predict or _head_bytes)
+    raise BadInputError(
+        "choose_bottlenecks needs a ceiling or a budget", 'ceiling="8KB" or budget="64KB"'
+    )
 
 
 def _ceiling_bytes(ceiling: int | float | str, largest_bytes: int) -> int:

@@ -96,7 +96,7 @@ class _Lowering:
 
     def __post_init__(self) -> None:
         for value in self.graph.values:
-            self.values.append((value.name, value.shape[1:], _size_bytes(value)))
+            self._add_value(value.name, value)
 
     def add(self, node: LayerNode) -> None:
         """Appends the operators of one call."""
@@ -145,8 +145,18 @@ class _Lowering:
 
     def _hidden(self, node: LayerNode, part: str, spec: ValueSpec) -> str:
         name = f"{node.name}:{part}"
-        self.values.append((name, spec.shape[1:], _size_bytes(spec, name)))
+        self._add_value(name, spec)
         return name
+
+    def _add_value(self, name: str, spec: ValueSpec) -> None:
+        shape = tuple(size for size in spec.shape[1:] if size is not None)
+        if len(shape) < len(spec.shape) - 1:
+            raise BadInputError(
+                f"feature map {name!r} has no fixed size",
+                received=f"shape {spec.shape}",
+                remedy="Build the model with a fixed input shape, e.g. keras.Input((96, 96, 3))",
+            )
+        self.values.append((name, shape, math.prod(shape) * _width_bytes(spec.dtype)))
 
     def _operator(
         self,
@@ -203,16 +213,8 @@ def _activation_effect(name: str) -> Effect:
     return Effect.ELEMENTWISE if name in _IN_PLACE_ACTIVATIONS else Effect.COMPUTE
 
 
-def _size_bytes(value: ValueSpec, name: str | None = None) -> int:
-    """int8 for what is float in Keras; integers and booleans keep their width."""
-    shape = value.shape[1:]
-    if None in shape:
-        raise BadInputError(
-            f"feature map {name or value.name!r} has no fixed size",
-            received=f"shape {value.shape}",
-            remedy="Build the model with a fixed input shape, e.g. keras.Input((96, 96, 3))",
-        )
-    width = 1
-    if not value.dtype.startswith(("float", "bfloat", "bool")):
-        width = max(1, int("".join(filter(str.isdigit, value.dtype))) // 8)
-    return math.prod(shape) * width
+def _width_bytes(dtype: str) -> int:
+    """1 for what is float in Keras and int8 on the device; integers keep their width."""
+    if dtype.startswith(("float", "bfloat", "bool")):
+        return 1
+    return max(1, int("".join(filter(str.isdigit, dtype))) // 8)

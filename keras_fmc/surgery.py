@@ -86,7 +86,7 @@ def rebuild(
     tensors: dict[int, Any] = {
         id_: wrap_input(id_, tensor) if wrap_input else tensor for id_, tensor in inputs.items()
     }
-    made: dict[int, keras.Operation | None] = {}
+    made: dict[int, Any] = {}
     for node in graph.nodes:
         source = node.operation
         if id(source) not in made:
