@@ -1,0 +1,165 @@
+"""Boards by name: the ones that ship with the project, and a user's own from a file."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from deploy.targets.load import Fields, kernels_from_file, names_in, read_json, runtime_from_file
+from deploy.targets.records import Board, Kernels, Memory, Runtime
+from keras_fmc.errors import BadInputError
+from keras_fmc.sizes import parse_size
+
+_FILE = Path(__file__).parent / "boards.json"
+
+
+def runtime(name: str) -> Runtime:
+    """Returns a runtime by name.
+
+    Raises:
+        BadInputError: no such runtime; lists those there are.
+    """
+    known = names_in("runtimes")
+    if name not in known:
+        raise BadInputError("unknown runtime", expected=", ".join(known), received=repr(name))
+    return runtime_from_file(name)
+
+
+def kernels(name: str) -> Kernels:
+    """Returns a kernel library by name.
+
+    Raises:
+        BadInputError: no such library; lists those there are.
+    """
+    known = names_in("kernels")
+    if name not in known:
+        raise BadInputError("unknown kernels", expected=", ".join(known), received=repr(name))
+    return kernels_from_file(name)
+
+
+def boards(*, board_file: str | Path | None = None) -> tuple[Board, ...]:
+    """Returns all boards, a user's own first, sorted by name within each.
+
+    Args:
+        board_file: a JSON file of the form of ``boards.json``: ``{"boards": [{...}]}``.
+
+    Raises:
+        BadInputError: the file cannot be read, or an entry of it is wrong.
+    """
+    own = () if board_file is None else _read(read_json(Path(board_file)), where=str(board_file))
+    taken = {board.name for board in own}
+    return (*own, *(board for board in _shipped() if board.name not in taken))
+
+
+def board(name: str, *, board_file: str | Path | None = None) -> Board:
+    """Returns a board by name or alias; case, spaces and punctuation do not matter.
+
+    Raises:
+        BadInputError: no such board; names the closest ones.
+    """
+    every = boards(board_file=board_file)
+    wanted = _plain(name)
+    spelled = {}
+    for entry in reversed(every):
+        for spelling in (entry.name, entry.title, *entry.aliases):
+            spelled[_plain(spelling)] = entry
+    if wanted in spelled:
+        return spelled[wanted]
+    close = difflib.get_close_matches(wanted, spelled, n=4, cutoff=0.5)
+    close += [key for key in sorted(spelled) if wanted and wanted in key and key not in close][:4]
+    names = list(dict.fromkeys(spelled[key].name for key in close))
+    raise BadInputError(
+        f"unknown board {name!r}",
+        expected=f"for example {', '.join(names)}" if names else None,
+        remedy="List the boards with: fmc boards; describe your own with --board-file",
+    )
+
+
+@functools.cache
+def _shipped() -> tuple[Board, ...]:
+    return _read(read_json(_FILE), where=_FILE.name)
+
+
+def _read(data: Any, *, where: str) -> tuple[Board, ...]:
+    fields = Fields(data, where)
+    entries = fields.take("boards", list)
+    fields.finish()
+    result = [_board(entry, f"{where}, board {i}") for i, entry in enumerate(entries)]
+    _check_names(result, where)
+    return tuple(sorted(result, key=lambda entry: entry.name))
+
+
+def _check_names(entries: Sequence[Board], where: str) -> None:
+    owner: dict[str, str] = {}
+    for entry in entries:
+        for spelling in {_plain(s) for s in (entry.name, *entry.aliases)}:
+            if spelling in owner:
+                raise BadInputError(
+                    f"{where}: two boards answer to one name",
+                    received=f"{spelling!r} for {owner[spelling]} and {entry.name}",
+                )
+            owner[spelling] = entry.name
+
+
+def _board(data: Any, where: str) -> Board:
+    fields = Fields(data, where)
+    name = fields.where = fields.take("name", str)
+    kernel_name = fields.take("kernels", str)
+    runtime_name = fields.take("runtime", str)
+    kernels(kernel_name)
+    runtime(runtime_name)
+    memories = tuple(
+        _memory(entry, f"{name}, memory {i}")
+        for i, entry in enumerate(fields.take("memories", list))
+    )
+    if not memories:
+        raise BadInputError(f"{name} has no memories", expected="at least one region of RAM")
+    flash = fields.take("flash", str, default=None)
+    result = Board(
+        name=name,
+        title=fields.take("title", str),
+        aliases=tuple(fields.take("aliases", list, default=[])),
+        core=fields.take("core", str),
+        kernels=kernel_name,
+        runtime=runtime_name,
+        memories=memories,
+        flash_bytes=None if flash is None else parse_size(flash),
+        reserve_bytes=_size(fields.take("reserve", str)),
+        source=fields.take("source", str),
+        note=fields.take("note", str, default=""),
+    )
+    fields.finish()
+    if result.reserve_bytes >= memories[0].size_bytes:
+        raise BadInputError(
+            f"{name}: the reserve leaves nothing of {memories[0].name}",
+            expected=f"less than {memories[0].size_bytes} bytes",
+            received=f"{result.reserve_bytes}",
+        )
+    return result
+
+
+def _memory(data: Any, where: str) -> Memory:
+    fields = Fields(data, where)
+    name = fields.take("name", str)
+    size = parse_size(fields.take("size", str))
+    address = fields.take("address", str, default=None)
+    fields.finish()
+    try:
+        start = None if address is None else int(address, 16)
+    except ValueError:
+        raise BadInputError(
+            f"{where}: not an address", expected='such as "0x20000000"', received=repr(address)
+        ) from None
+    return Memory(name, size, start)
+
+
+def _size(text: str) -> int:
+    return 0 if text.strip() in ("0", "0B") else parse_size(text)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())

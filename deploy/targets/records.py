@@ -1,0 +1,154 @@
+"""What the data files of targets mean: runtimes, kernel libraries, boards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from deploy.targets.expression import Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A structure that the runtime allocates: its size and alignment in bytes."""
+
+    size_bytes: int
+    alignment_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """One version of TensorFlow Lite Micro for one ABI: what it keeps besides the tensors.
+
+    Attributes:
+        name: what ``runtime(name)`` takes.
+        abi: which sizes of the kernel libraries apply, such as "ilp32" or "lp64".
+        fixed: allocated once, in order, before the model.
+        scratch_requests: capacity (entries) that is kept free for the next operator.
+        subgraph, eval_tensor, node: one of each for a subgraph, tensor, operator.
+        kernel_alignment_bytes: alignment of whatever a kernel asks for.
+        scratch_handle: one for each scratch buffer.
+        end_pointer: one for each input (and output), as an array.
+        tensor, quantization, zero_point_item: an input or output, or a temporary tensor.
+        scratch_request, subgraph_counter, buffer_info, planner_buffer_bytes: what planning takes
+            and gives back.
+        parameters: opcode -> parsed options of an operator.
+    """
+
+    name: str
+    summary: str
+    source: str
+    abi: str
+    arena_alignment_bytes: int
+    fixed: tuple[Block, ...]
+    subgraph: Block
+    eval_tensor: Block
+    node: Block
+    kernel_alignment_bytes: int
+    scratch_handle: Block
+    end_pointer: Block
+    tensor: Block
+    quantization: Block
+    zero_point_item: Block
+    scratch_request: Block
+    scratch_requests: int
+    subgraph_counter: Block
+    buffer_info: Block
+    planner_buffer_bytes: int
+    parameters: Mapping[str, Block]
+
+
+class StepKind(Enum):
+    """What a kernel does while it prepares."""
+
+    TEMPORARY = "temp"
+    KEEP = "keep"
+    SCRATCH = "scratch"
+    REQUEST = "request"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One allocation of a kernel while it prepares.
+
+    A temporary names a tensor of the operator by ``side`` ("input", "output") and ``index``
+    (None: each); the others have a size in bytes. What is kept and scratch buffers are asked
+    for where the size is above zero, a request is a scratch buffer that is asked for always.
+    """
+
+    kind: StepKind
+    size_bytes: Expression | None = None
+    side: str = ""
+    index: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KernelRule:
+    """What the kernel of one opcode allocates.
+
+    Attributes:
+        data_bytes: ABI -> size of what it keeps from its initialisation; no entry: nothing.
+        steps: its allocations while it prepares, in order.
+    """
+
+    data_bytes: Mapping[str, int]
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Kernels:
+    """A kernel library: what its kernels allocate, and what they may do in place.
+
+    Attributes:
+        name: what ``kernels(name)`` takes.
+        rules: opcode -> rule. An opcode that is not here is unknown to the library.
+        in_place: opcodes whose output may start at the same address as an input.
+        view_alignment_bytes: what the address of a view must be a multiple of.
+        overlap: opcode -> name of the rule by which output and input may overlap diagonally;
+            see ``deploy.memory.overlap``. An opcode that is not here never overlaps.
+    """
+
+    name: str
+    summary: str
+    source: str
+    rules: Mapping[str, KernelRule] = field(repr=False)
+    in_place: frozenset[str] = field(repr=False)
+    view_alignment_bytes: int
+    overlap: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """A region of RAM on a board. ``address`` is None where the figure does not apply."""
+
+    name: str
+    size_bytes: int
+    address: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """A board or chip and its memories, as its makers state them.
+
+    Attributes:
+        name: what ``board(name)`` takes; ``aliases`` work as well.
+        core: for example "Cortex-M4F".
+        kernels, runtime: names of what is usually built for it.
+        memories: the regions that an arena can stand in, the preferred one first.
+        flash_bytes: program memory, None where it is outside the chip.
+        reserve_bytes: what the firmware itself is assumed to need in the first region.
+        source: the document the figures are from.
+    """
+
+    name: str
+    title: str
+    aliases: tuple[str, ...]
+    core: str
+    kernels: str
+    runtime: str
+    memories: tuple[Memory, ...]
+    flash_bytes: int | None
+    reserve_bytes: int
+    source: str
+    note: str = ""
