@@ -1,0 +1,30 @@
+// @{model}: @{arena} bytes of arena, planned for @{target}.
+//
+// TensorFlowLite.h belongs to the library Arduino_TensorFlowLite; including it here makes
+// the IDE find the library. Other ports have another name, such as
+// Chirale_TensorFlowLite.h: change this line and nothing else.
+#include <TensorFlowLite.h>
+
+#include "model_runner.h"
+
+void setup() {
+  Serial.begin(115200);
+  // A board with native USB has no port until a computer opens it.
+  while (!Serial && millis() < 5000) {
+  }
+  while (!@{symbol}::Setup()) {
+    delay(5000);
+  }
+}
+
+void loop() {
+  @{fill}
+  if (!@{symbol}::Run()) {
+    return;
+  }
+  for (size_t i = 0; i < @{symbol}::k@{out}Elements; ++i) {
+    Serial.print(@{result});
+    Serial.print(i + 1 < @{symbol}::k@{out}Elements ? ' ' : '\n');
+  }
+  delay(1000);
+}

@@ -1,0 +1,86 @@
+#include "model_runner.h"
+@{section_include}
+#include "arena_plan.h"
+#include "model_data.h"
+#include "plan_check.h"
+#include "tensorflow/lite/micro/micro_interpreter.h"
+#include "tensorflow/lite/micro/micro_log.h"
+#include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
+#include "tensorflow/lite/micro/system_setup.h"
+#include "tensorflow/lite/schema/schema_generated.h"
+
+// Versions of TFLM from 2026 on keep their names in tflite::micro, earlier ones in tflite.
+namespace tflite {
+namespace micro {}
+}  // namespace tflite
+
+namespace @{symbol} {
+namespace {
+
+using namespace tflite;
+using namespace tflite::micro;
+
+// @{placement}
+@{section}
+alignas(@{prefix}_ARENA_ALIGNMENT) @{section_attribute}uint8_t tensor_arena[@{prefix}_ARENA_BYTES];
+
+MicroInterpreter* interpreter = nullptr;
+
+// The kinds of operators that the model uses; no other kernel is linked.
+using OpResolver = MicroMutableOpResolver<@{kinds}>;
+
+bool RegisterOperators(OpResolver& resolver) {
+@{registrations}
+  return true;
+}
+
+// Says what TFLM really used, and whether that is what was planned.
+void CompareWithPlan(int used) {
+  MicroPrintf("@{symbol}: arena_used_bytes %d, planned %d (head %d + tail %d), arena %d", used,
+              @{prefix}_USED_BYTES, @{prefix}_HEAD_BYTES, @{prefix}_TAIL_BYTES,
+              @{prefix}_ARENA_BYTES);
+  if (used != @{prefix}_USED_BYTES) {
+    MicroPrintf("@{symbol}: not as planned: this build is not @{target}");
+  }
+}
+
+}  // namespace
+
+bool Setup() {
+  InitializeTarget();
+  uint32_t where = 0;
+  const fmc_plan_status status =
+      fmc_plan_check(model_data, model_data_len, @{symbol}_tensor_offsets, @{symbol}_tensor_bytes,
+                     @{prefix}_TENSOR_COUNT, &where);
+  if (status != FMC_PLAN_OK) {
+    MicroPrintf("@{symbol}: %s (tensor %d)", fmc_plan_status_text(status),
+                static_cast<int>(where));
+    return false;
+  }
+  static OpResolver resolver;
+  if (!RegisterOperators(resolver)) {
+    MicroPrintf("@{symbol}: an operator cannot be registered");
+    return false;
+  }
+  static MicroInterpreter the_interpreter(GetModel(model_data), resolver, tensor_arena,
+                                          @{prefix}_ARENA_BYTES);
+  if (the_interpreter.AllocateTensors() != kTfLiteOk) {
+    MicroPrintf("@{symbol}: %d bytes do not suffice; they were planned for @{target}",
+                @{prefix}_ARENA_BYTES);
+    return false;
+  }
+  interpreter = &the_interpreter;
+  CompareWithPlan(static_cast<int>(the_interpreter.arena_used_bytes()));
+  return true;
+}
+
+bool Run() {
+  if (interpreter == nullptr || interpreter->Invoke() != kTfLiteOk) {
+    MicroPrintf("@{symbol}: inference failed");
+    return false;
+  }
+  return true;
+}
+
+@{accessors}
+}  // namespace @{symbol}

@@ -1,0 +1,3 @@
+#ifndef TESTS_TENSORFLOWLITE_H_
+#define TESTS_TENSORFLOWLITE_H_
+#endif
