@@ -53,12 +53,11 @@ class CppPort:
             f"constexpr size_t k{self.name}Elements = {tensor.elements};",
             f"{const}{self.cpp_type}* {self.name}();",
         ]
-        if self.is_quantized:
-            assert tensor.quantization is not None
-            scale = _float_literal(tensor.quantization.scales[0])
+        quantization = tensor.quantization
+        if quantization is not None and self.is_quantized:
             lines += [
-                f"constexpr float k{self.name}Scale = {scale};",
-                f"constexpr int32_t k{self.name}ZeroPoint = {tensor.quantization.zero_points[0]};",
+                f"constexpr float k{self.name}Scale = {_float_literal(quantization.scales[0])};",
+                f"constexpr int32_t k{self.name}ZeroPoint = {quantization.zero_points[0]};",
                 *self._helper(),
             ]
         return "\n".join(lines) + "\n"
@@ -92,7 +91,7 @@ class CppPort:
         value = f"{namespace}::Quantize{self.name}(0.0f)" if self.is_quantized else "0"
         return (
             f"for (size_t i = 0; i < {namespace}::k{self.name}Elements; ++i) {{\n"
-            f"{indent}  {at} = {value};  // your sensor's values go here\n{indent}}}"
+            f"{indent}  // Your sensor's values go here.\n{indent}  {at} = {value};\n{indent}}}"
         )
 
     def result(self, namespace: str) -> str:

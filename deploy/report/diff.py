@@ -122,7 +122,7 @@ class ReportDiff:
             if count > len(entries):
                 entries.append(f"and {count - len(entries)} more")
             if count:
-                shown.append((title.replace("1 tensors", "1 tensor", count == 1), entries))
+                shown.append((title if count > 1 else title.replace("tensors", "tensor"), entries))
         return shown
 
 

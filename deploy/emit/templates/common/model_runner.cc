@@ -22,9 +22,13 @@ using namespace tflite::micro;
 
 // @{placement}
 @{section}
-alignas(@{prefix}_ARENA_ALIGNMENT) @{section_attribute}uint8_t tensor_arena[@{prefix}_ARENA_BYTES];
+alignas(@{prefix}_ARENA_ALIGNMENT)
+    @{section_attribute}uint8_t tensor_arena[@{prefix}_ARENA_BYTES];
 
 MicroInterpreter* interpreter = nullptr;
+
+// What the size of the arena holds for.
+const char kTarget[] = "@{target}";
 
 // The kinds of operators that the model uses; no other kernel is linked.
 using OpResolver = MicroMutableOpResolver<@{kinds}>;
@@ -40,7 +44,7 @@ void CompareWithPlan(int used) {
               @{prefix}_USED_BYTES, @{prefix}_HEAD_BYTES, @{prefix}_TAIL_BYTES,
               @{prefix}_ARENA_BYTES);
   if (used != @{prefix}_USED_BYTES) {
-    MicroPrintf("@{symbol}: not as planned: this build is not @{target}");
+    MicroPrintf("@{symbol}: not as planned: this build is not %s", kTarget);
   }
 }
 
@@ -49,9 +53,9 @@ void CompareWithPlan(int used) {
 bool Setup() {
   InitializeTarget();
   uint32_t where = 0;
-  const fmc_plan_status status =
-      fmc_plan_check(model_data, model_data_len, @{symbol}_tensor_offsets, @{symbol}_tensor_bytes,
-                     @{prefix}_TENSOR_COUNT, &where);
+  const fmc_plan_status status = fmc_plan_check(
+      model_data, model_data_len, @{symbol}_tensor_offsets,
+      @{symbol}_tensor_bytes, @{prefix}_TENSOR_COUNT, &where);
   if (status != FMC_PLAN_OK) {
     MicroPrintf("@{symbol}: %s (tensor %d)", fmc_plan_status_text(status),
                 static_cast<int>(where));
@@ -65,8 +69,8 @@ bool Setup() {
   static MicroInterpreter the_interpreter(GetModel(model_data), resolver, tensor_arena,
                                           @{prefix}_ARENA_BYTES);
   if (the_interpreter.AllocateTensors() != kTfLiteOk) {
-    MicroPrintf("@{symbol}: %d bytes do not suffice; they were planned for @{target}",
-                @{prefix}_ARENA_BYTES);
+    MicroPrintf("@{symbol}: %d bytes do not suffice; they were planned for %s",
+                @{prefix}_ARENA_BYTES, kTarget);
     return false;
   }
   interpreter = &the_interpreter;
