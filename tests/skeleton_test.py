@@ -248,7 +248,7 @@ def arena_section(paths: list[Path]) -> tuple[str, int]:
         check=True,
     ).stdout
     symbol = re.search(
-        r"^[0-9a-f]{8} .{7} (\.\S+)\s+([0-9a-f]+) .*tensor_arena$", dump, re.MULTILINE
+        r"^[0-9a-f]{8} .{7} (\.\S+)\s+([0-9a-f]+) .*::tensor_arena$", dump, re.MULTILINE
     )
     assert symbol is not None
     assert int(symbol[2], 16) == report_of(graph_to_emit()).arena_bytes

@@ -190,7 +190,7 @@ def _tensors(report: Report) -> str:
     if not report.tensors:
         return ""
     shown = report.tensors[:_ROWS_SHOWN]
-    rows = [("offset", "size", "operators", "tensor", "shape", "alias of")]
+    rows: list[tuple[str, ...]] = [("offset", "size", "operators", "tensor", "shape", "alias of")]
     rows += [_tensor_row(tensor) for tensor in shown]
     lines = _table(rows, right=(0, 1))
     if len(shown) < len(report.tensors):
