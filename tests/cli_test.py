@@ -1,0 +1,245 @@
+"""The command line as a user meets it: exit codes, messages, files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from graph_maker import GraphMaker
+from support import MLPERF_TINY, mlperf_tiny
+
+from deploy import cli, flatbuffer
+from deploy.graph import Graph
+
+FILES = {
+    "model.tflite",
+    "model_data.h",
+    "model_data.cc",
+    "arena_plan.h",
+    "arena_plan.c",
+    "report.txt",
+    "report.json",
+    "report.html",
+}
+REPORT_KEYS = [
+    "model",
+    "board",
+    "runtime",
+    "kernels",
+    "arena_bytes",
+    "head_bytes",
+    "tail_bytes",
+    "scratch_bytes",
+    "lower_bound_bytes",
+    "proven_optimal",
+    "fits",
+    "macs",
+    "macs_ratio",
+    "flash_bytes",
+    "bit_exact",
+    "verified_arena_bytes",
+    "predicted_arena_bytes_wheel",
+    "baseline",
+    "tensors",
+    "regions",
+]
+
+
+def small_graph() -> Graph:
+    maker = GraphMaker()
+    source = maker.tensor(1, 8, 8, 4)
+    return maker.build((source,), (maker.unary(maker.add(source, source)),))
+
+
+def save(graph: Graph, path: Path) -> str:
+    path.write_bytes(flatbuffer.write(graph))
+    return str(path)
+
+
+def run(*arguments: str) -> int:
+    return cli.main(list(arguments))
+
+
+def files(folder: Path) -> set[str]:
+    return {p.name for p in folder.iterdir()} if folder.exists() else set()
+
+
+@pytest.mark.parametrize("name", MLPERF_TINY)
+def test_plan_writes_a_verified_model_and_its_report(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    model = str(mlperf_tiny(name))
+    assert run("plan", model, "--board=nano33ble", "--strips=false", f"--out={out}") == 0
+    assert files(out) == FILES
+    report = json.loads((out / "report.json").read_text())
+    assert not set(REPORT_KEYS) - report.keys()
+    assert report["verified_arena_bytes"] == report["predicted_arena_bytes_wheel"]
+    assert report["bit_exact"] is True
+    assert report["fits"] is True
+    assert report["head_bytes"] >= report["lower_bound_bytes"]
+    assert report["arena_bytes"] >= report["head_bytes"] + report["tail_bytes"]
+    assert report["baseline"]["arena_bytes"] >= report["arena_bytes"]
+    assert capsys.readouterr().out.count("uint8_t tensor_arena")
+    assert run("verify", str(out)) == 0
+    assert "outputs equal byte for byte" in capsys.readouterr().out
+
+
+def test_planning_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    model = save(small_graph(), tmp_path / "m.tflite")
+    contents = []
+    for number in (1, 2):
+        assert run("plan", model, f"--out={tmp_path / str(number)}") == 0
+        contents.append({p.name: p.read_bytes() for p in (tmp_path / str(number)).iterdir()})
+    assert contents[0] == contents[1]
+
+
+def test_a_model_that_does_not_fit_leaves_its_report_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = save(small_graph(), tmp_path / "m.tflite")
+    out = tmp_path / "out"
+    assert run("plan", model, f"--out={out}") == 0
+    assert files(out) == FILES
+    assert run("plan", model, "--arena=600", f"--out={out}") == 1
+    assert files(out) == {"report.txt", "report.json", "report.html"}
+    report = json.loads((out / "report.json").read_text())
+    assert report["fits"] is False
+    text = capsys.readouterr().out
+    assert f"{report['arena_bytes'] - 600:,}" in text
+
+
+def damaged(tmp_path: Path) -> list[tuple[str, bytes | Graph, str]]:
+    graph = small_graph()
+    content = flatbuffer.write(graph)
+    maps = graph.tensors
+    unknown = dataclasses.replace(graph.operators[0], opcode="CUSTOM", custom_code="Mystery")
+    dynamic = dataclasses.replace(maps[0], shape=(1, -1, 8, 4))
+    variable = dataclasses.replace(maps[1], is_variable=True)
+    floats = tuple(
+        dataclasses.replace(t, dtype="float32", quantization=None, data=None) for t in maps
+    )
+    return [
+        ("empty", b"", "not a TFLite model"),
+        ("truncated", content[: len(content) // 2], "truncated or corrupted|not a TFLite"),
+        ("text", b"hello world, this is no model", "not a TFLite model"),
+        ("unknown", graph.replace(operators=(unknown, *graph.operators[1:])), "Mystery #0"),
+        ("dynamic", graph.replace(tensors=(dynamic, *maps[1:])), "dynamic shape"),
+        ("variable", graph.replace(tensors=(maps[0], variable, *maps[2:])), "is a variable"),
+        ("float", graph.replace(tensors=floats), "is float32; expected an int8 model"),
+        ("nothing", graph.replace(operators=(), outputs=()), "has no operators"),
+    ]
+
+
+@pytest.mark.parametrize("case", range(8))
+def test_bad_models_are_refused_in_two_lines(
+    case: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import re
+
+    name, model, message = damaged(tmp_path)[case]
+    path = tmp_path / f"{name}.tflite"
+    path.write_bytes(model if isinstance(model, bytes) else flatbuffer.write(model))
+    out = tmp_path / "out"
+    assert run("plan", str(path), f"--out={out}") == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error), error
+    assert len(error.strip().splitlines()) <= 2
+    assert files(out) == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["plan"], "takes 1 arguments; received none"),
+        (["plan", "{model}", "extra"], "takes 1 arguments"),
+        (["plan", "{missing}"], "cannot read .*missing.tflite"),
+        (["plan", "{model}", "--board=arduno-nano"], "unknown board"),
+        (["plan", "{model}", "--kernels=mystery"], "mystery"),
+        (["plan", "{model}", "--runtime=mystery"], "mystery"),
+        (["plan", "{model}", "--arena=lots"], "not a size"),
+        (["plan", "{model}", "--arena=0"], "positive"),
+        (["plan", "{model}", "--max-macs=0.5"], "max-macs"),
+        (["plan", "{model}", "--minimise=speed"], "minimise"),
+        (["plan", "{model}", "--fast"], "fast"),
+        (["plan", "{model}", "--out={model}"], "cannot write"),
+        (["polish", "{model}"], "unknown command 'polish'"),
+        (["verify", "{missing}"], "cannot read"),
+        (["diff", "{model}", "{model}"], "m.tflite"),
+        (["profile", "{missing}"], "no such model"),
+        (["emit", "{missing}", "--as=cmake"], "cannot read"),
+        (["emit", "{missing}", "--as=basic"], "basic"),
+    ],
+)
+def test_bad_usage_is_refused_in_two_lines(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import re
+
+    names = {"model": save(small_graph(), tmp_path / "m.tflite")}
+    names["missing"] = str(tmp_path / "missing.tflite")
+    assert run(*(a.format(**names) for a in arguments)) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error), error
+    assert error.startswith("fmc: ")
+    assert len(error.strip().splitlines()) <= 2
+
+
+def test_a_folder_that_cannot_be_written_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = save(small_graph(), tmp_path / "m.tflite")
+    if os.geteuid() == 0:
+        # Root may write anywhere; a file in the way stops everyone.
+        (tmp_path / "file").write_text("")
+        out = tmp_path / "file" / "out"
+    else:
+        out = tmp_path / "locked"
+        out.mkdir(mode=0o500)
+    assert run("plan", model, f"--out={out}") == 2
+    assert "cannot write" in capsys.readouterr().err
+
+
+def test_verify_notices_a_changed_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert run("plan", save(small_graph(), tmp_path / "m.tflite"), f"--out={out}") == 0
+    content = (out / "model.tflite").read_bytes()
+    graph = flatbuffer.read(content)
+    from deploy.memory.embed import embed, embedded_offsets
+
+    offsets = embedded_offsets(graph)
+    assert offsets is not None
+    moved = [o + 256 if o >= 0 else o for o in offsets]
+    (out / "model.tflite").write_bytes(flatbuffer.write(embed(graph, moved)))
+    assert run("verify", str(out)) == 3
+    assert "does not run in the arena its report claims" in capsys.readouterr().err
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    text = capsys.readouterr().out
+    assert all(f"fmc {name}" in text for name in cli.COMMANDS)
+    for name in cli.COMMANDS:
+        assert run(name, "--help") == 0
+        assert f"usage: fmc {name}" in capsys.readouterr().out
+
+
+def test_plan_api_takes_bytes() -> None:
+    import deploy
+
+    result = deploy.plan(flatbuffer.write(small_graph()), board="host")
+    assert result.exit_code == 0
+    assert result.report.verified
+    assert result.content is not None
+    planned = flatbuffer.read(result.content)
+    assert len(planned.operators) == 2
+    assert np.prod(planned.tensors[planned.inputs[0]].shape) == 8 * 8 * 4
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
