@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -74,7 +74,7 @@ def _dispatch(name: str, arguments: Sequence[str]) -> int:
         raise BadInputError(
             str(error).replace("\n", " "), remedy=f"fmc {name} --help lists the options"
         ) from error
-    if values["help"].value:
+    if _value(values, "help"):
         print(f"usage: fmc {command.usage}\n\n{command.summary}\n")
         print(_options(values))
         return 0
@@ -143,27 +143,31 @@ def _convert_flags(values: flags.FlagValues) -> None:
     )
 
 
+def _value(values: flags.FlagValues, name: str) -> Any:
+    return values[name].value
+
+
 def _settings(values: flags.FlagValues) -> PlanSettings:
     from deploy.pipeline import PlanSettings
     from keras_fmc.sizes import parse_size
 
     def size(name: str) -> int | None:
-        text = values[name].value
+        text = _value(values, name)
         return None if text is None else parse_size(text)
 
-    reserve = values["reserve"].value
+    reserve = _value(values, "reserve")
     return PlanSettings(
-        board=values["board"].value,
-        board_file=values["board-file"].value,
-        kernels=values["kernels"].value,
-        runtime=values["runtime"].value,
+        board=_value(values, "board"),
+        board_file=_value(values, "board-file"),
+        kernels=_value(values, "kernels"),
+        runtime=_value(values, "runtime"),
         reserve_bytes=0 if reserve in ("0", "0B") else size("reserve"),
         arena_bytes=size("arena"),
-        max_macs=values["max-macs"].value,
-        minimise=values["minimise"].value,
-        strips=values["strips"].value,
-        overlap=values["overlap"].value,
-        progress=_wants_progress(values["progress"].value),
+        max_macs=_value(values, "max-macs"),
+        minimise=_value(values, "minimise"),
+        strips=_value(values, "strips"),
+        overlap=_value(values, "overlap"),
+        progress=_wants_progress(_value(values, "progress")),
     )
 
 
@@ -174,7 +178,7 @@ def _wants_progress(flag: bool | None) -> bool:
 def _plan(rest: Sequence[str], values: flags.FlagValues) -> int:
     from deploy import pipeline
 
-    return _show(pipeline.plan_file(rest[0], _settings(values), out=values["out"].value), values)
+    return _show(pipeline.plan_file(rest[0], _settings(values), out=_value(values, "out")), values)
 
 
 def _convert(rest: Sequence[str], values: flags.FlagValues) -> int:
@@ -183,8 +187,8 @@ def _convert(rest: Sequence[str], values: flags.FlagValues) -> int:
     result = pipeline.convert_file(
         rest[0],
         _settings(values),
-        calibration=values["calibration"].value,
-        out=values["out"].value,
+        calibration=_value(values, "calibration"),
+        out=_value(values, "out"),
     )
     return _show(result, values)
 
@@ -195,9 +199,9 @@ def _show(result: object, values: flags.FlagValues) -> int:
 
     assert isinstance(result, Result)
     print(to_text(result.report))
-    if values["explain"].value:
+    if _value(values, "explain"):
         print(frontier_text(result.report))
-    if values["out"].value is not None:
+    if _value(values, "out") is not None:
         print(f"Files in {values['out'].value}: {', '.join(result.files)}")
     return result.exit_code
 
@@ -212,7 +216,7 @@ def _profile(rest: Sequence[str], values: flags.FlagValues) -> int:
     from deploy.profile import profile_file
 
     maps = profile_file(rest[0])
-    print(json.dumps(maps.to_dict(), indent=2) if values["json"].value else maps.to_text())
+    print(json.dumps(maps.to_dict(), indent=2) if _value(values, "json") else maps.to_text())
     return 0
 
 
@@ -225,7 +229,7 @@ def _verify_flags(values: flags.FlagValues) -> None:
 def _verify(rest: Sequence[str], values: flags.FlagValues) -> int:
     from deploy.pipeline import verify
 
-    print(verify(rest[0], source=values["source"].value))
+    print(verify(rest[0], source=_value(values, "source")))
     return 0
 
 
@@ -237,7 +241,7 @@ def _boards(rest: Sequence[str], values: flags.FlagValues) -> int:
     del rest
     from deploy import targets
 
-    print(targets.boards_text(board_file=values["board-file"].value))
+    print(targets.boards_text(board_file=_value(values, "board-file")))
     return 0
 
 
@@ -250,8 +254,8 @@ def _emit_flags(values: flags.FlagValues) -> None:
 def _emit(rest: Sequence[str], values: flags.FlagValues) -> int:
     from deploy.pipeline import emit_project
 
-    folder = values["out"].value or str(Path(rest[0]) / values["as"].value)
-    files = emit_project(rest[0], kind=values["as"].value, out=folder)
+    folder = _value(values, "out") or str(Path(rest[0]) / _value(values, "as"))
+    files = emit_project(rest[0], kind=_value(values, "as"), out=folder)
     print(f"Files in {folder}: {', '.join(files)}")
     return 0
 
@@ -266,7 +270,7 @@ def _diff(rest: Sequence[str], values: flags.FlagValues) -> int:
 
     difference = diff(read_report(rest[0]), read_report(rest[1]))
     print(
-        difference.to_markdown() if values["format"].value == "markdown" else difference.to_text()
+        difference.to_markdown() if _value(values, "format") == "markdown" else difference.to_text()
     )
     return 0
 

@@ -133,7 +133,7 @@ class _AlignedBuffer:
     def __init__(self, data: bytes) -> None:
         self._data = data
 
-    def Pack(self, builder: Any) -> int:  # noqa: N802, the generated code calls it so
+    def Pack(self, builder: Any) -> int:
         if not self._data:
             schema.BufferStart(builder)
             return schema.BufferEnd(builder)

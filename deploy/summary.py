@@ -28,8 +28,8 @@ from deploy.runtime import tflm
 from deploy.targets import Target, target
 
 if TYPE_CHECKING:
-    from deploy.passes import Prepared
     from deploy.pipeline import Planned, PlanSettings
+    from deploy.prepare import Prepared
 
 
 def make_report(
@@ -79,7 +79,7 @@ def make_report(
         baseline=_baseline(source, baseline, goal, limit),
         inputs=_ports(graph, graph.inputs),
         outputs=_ports(graph, graph.outputs),
-        memories=_memories(goal, settings, arena.arena_bytes),
+        memories=_memories(goal, arena.arena_bytes),
         regions=prepared.regions,
         frontier=prepared.frontier,
         decisions=prepared.decisions,
@@ -148,9 +148,8 @@ def _ports(graph: Graph, indices: Sequence[int]) -> tuple[Port, ...]:
     return tuple(ports)
 
 
-def _memories(goal: Target, settings: PlanSettings, arena_bytes: int) -> tuple[Memory, ...]:
+def _memories(goal: Target, arena_bytes: int) -> tuple[Memory, ...]:
     """The board's memories; the first in which the arena fits is marked."""
-    del settings
     placed = False
     memories = []
     for region in goal.board.memories:

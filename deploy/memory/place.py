@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from deploy.graph import Graph
@@ -22,7 +21,6 @@ def place(
     kernels: Kernels,
     *,
     seconds: float = DEFAULT_SECONDS,
-    progress: Callable[[str], None] | None = None,
 ) -> MemoryPlan:
     """Returns a checked plan of the graph's tensors for a kernel library.
 
@@ -39,7 +37,7 @@ def place(
         scratch=[(r.operator_index, r.size_bytes) for r in requests],
         view_alignment=kernels.view_alignment_bytes,
     )
-    found = memory_plan(layout, plan(layout.problem, seconds=seconds, progress=progress))
+    found = memory_plan(layout, plan(layout.problem, seconds=seconds))
     online = simulate(graph, requests, offsets=found.offsets)
     verify_plan(
         graph,
