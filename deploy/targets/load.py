@@ -116,11 +116,22 @@ def read_kernels(data: Any, *, where: str) -> Kernels:
 def _rule(data: Any, definitions: Mapping[str, str], where: str) -> KernelRule:
     fields = Fields(data, where)
     sizes = fields.take("data", dict, default={})
+    if not all(isinstance(size, int) and size > 0 for size in sizes.values()):
+        raise BadInputError(
+            f"{where}: sizes are bytes by ABI", expected='{"ilp32": 60}', received=repr(sizes)
+        )
     steps = tuple(
         _step(text, definitions, where) for text in fields.take("prepare", list, default=[])
     )
     fields.finish()
-    return KernelRule(data_bytes=sizes, steps=steps)
+    temporaries = [step for step in steps if step.kind is StepKind.TEMPORARY]
+    each = sum(step.index is None for step in temporaries)
+    return KernelRule(
+        data_bytes=sizes,
+        steps=steps,
+        temporaries=len(temporaries) - each,
+        temporary_inputs=each,
+    )
 
 
 def _step(text: Any, definitions: Mapping[str, str], where: str) -> Step:

@@ -90,10 +90,14 @@ class KernelRule:
     Attributes:
         data_bytes: ABI -> size of what it keeps from its initialisation; no entry: nothing.
         steps: its allocations while it prepares, in order.
+        temporaries: number of steps that are temporaries of one tensor.
+        temporary_inputs: number of steps that are temporaries of each input.
     """
 
     data_bytes: Mapping[str, int]
     steps: tuple[Step, ...]
+    temporaries: int = 0
+    temporary_inputs: int = 0
 
 
 @dataclass(frozen=True, slots=True)
