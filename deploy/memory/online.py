@@ -8,8 +8,8 @@ here, after all tensors of their size. Sizes are rounded up to 16 bytes.
 
 from __future__ import annotations
 
-from bisect import insort
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from deploy.graph import Graph
@@ -119,25 +119,55 @@ def _place(buffers: Sequence[_Buffer]) -> list[int]:
     online = [i for i, offset in enumerate(offsets) if offset == ONLINE]
     # The runtime lists them backwards and sorts stably by size.
     online.sort(key=lambda i: (-buffers[i].size, -i))
-    # Entries (offset, order of placement, end, first, last) stand in the order of addresses.
-    # The first buffer of all stays first among those of its offset, and so do the others.
+    # Entries (offset, order of placement, end, first, last) stand in the order of addresses,
+    # those of one offset in the order in which they were placed.
     placed = sorted(
         (offsets[i], order, offsets[i] + buffers[i].size, buffers[i].first, buffers[i].last)
         for order, i in enumerate(offline)
     )
+    alive = _Moments(buffers, online, placed)
     for order, i in enumerate(online, len(offline)):
         buffer = buffers[i]
         candidate = 0
-        for offset, _, end, first, last in placed:
-            if first > buffer.last or buffer.first > last:
-                continue
+        for offset, _, end, _, _ in alive.during(buffer, placed):
             if offset - candidate >= buffer.size:
                 break
             candidate = max(candidate, end)
         offsets[i] = candidate
         entry = (candidate, order, candidate + buffer.size, buffer.first, buffer.last)
         insort(placed, entry)
+        alive.add(entry)
     return offsets
+
+
+_Entry = tuple[int, int, int, int, int]
+
+
+class _Moments:
+    """Which placed buffers are alive when, kept ready for buffers that live for one operator."""
+
+    def __init__(
+        self, buffers: Sequence[_Buffer], online: Sequence[int], placed: Sequence[_Entry]
+    ) -> None:
+        brief = (buffers[i] for i in online if buffers[i].first == buffers[i].last)
+        self._steps = sorted({buffer.first for buffer in brief})
+        self._alive: dict[int, list[_Entry]] = {step: [] for step in self._steps}
+        for entry in placed:
+            for step in self._within(entry):
+                self._alive[step].append(entry)
+
+    def during(self, buffer: _Buffer, placed: Sequence[_Entry]) -> Iterable[_Entry]:
+        if buffer.first == buffer.last:
+            return self._alive[buffer.first]
+        return (e for e in placed if e[3] <= buffer.last and buffer.first <= e[4])
+
+    def add(self, entry: _Entry) -> None:
+        for step in self._within(entry):
+            insort(self._alive[step], entry)
+
+    def _within(self, entry: _Entry) -> Sequence[int]:
+        start = bisect_left(self._steps, entry[3])
+        return self._steps[start : bisect_right(self._steps, entry[4])]
 
 
 def _up(value: int) -> int:

@@ -9,11 +9,11 @@ any moment. Both ends of the arena are multiples of 16 here, as ``alignas(16)`` 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from deploy.graph import Graph, Operator, Tensor
-from deploy.memory.scratch import ScratchRequest, operator_numbers, unknown_operator
+from deploy.memory.scratch import OperatorNumbers, ScratchRequest, unknown_operator
 from deploy.targets.records import Block, KernelRule, Runtime, Step, StepKind
 from deploy.targets.target import Target
 
@@ -76,13 +76,16 @@ class _Replay:
             size = rule.data_bytes.get(runtime.abi, 0)
             if size:
                 self.keep(size, runtime.kernel_alignment_bytes)
+        moments = []
         for index, (operator, rule) in enumerate(zip(graph.operators, rules, strict=True)):
+            moments.append((self.start, self.tail))
             self.prepare(index, operator, rule)
         self.parts.append(("kernel data", self.tail - before))
-        preparing = self.need
         count = len(self.scratch)
         self.part("scratch handles", [_times(runtime.scratch_handle, count)] if count else [])
         planning_tail, planner = self.tail, self.planner_bytes()
+        self.temporaries(rules, moments, later=planning_tail + planner)
+        preparing = self.need
         self.start = 0
         before = self.tail
         for ends in (graph.inputs, graph.outputs):
@@ -110,17 +113,11 @@ class _Replay:
         return rules
 
     def prepare(self, index: int, operator: Operator, rule: KernelRule) -> None:
-        """Replays one operator; its temporaries are given back at the end of it."""
-        numbers: dict[str, int] = {}
-        temporary = self.start
+        """Replays one operator without its temporaries, which are given back at its end."""
+        numbers = OperatorNumbers(self.graph, operator)
         for step in rule.steps:
-            if step.kind is StepKind.TEMPORARY:
-                for tensor in _tensors(operator, step):
-                    temporary = self.temporary(temporary, self.graph.tensors[tensor])
+            if step.size_bytes is None:
                 continue
-            assert step.size_bytes is not None
-            if not numbers and step.size_bytes.constant is None:
-                numbers = operator_numbers(self.graph, operator)
             size = step.size_bytes.evaluate(numbers)
             if step.kind is StepKind.KEEP:
                 if size > 0:
@@ -130,11 +127,39 @@ class _Replay:
         self.start = self.request_bytes()
         self.need = max(self.need, self.start + self.tail)
 
-    def temporary(self, position: int, tensor: Tensor) -> int:
-        for block in self.tensor_blocks(tensor):
-            position = _up(position, block.alignment_bytes) + block.size_bytes
-        self.need = max(self.need, position + self.tail)
-        return position
+    def temporaries(
+        self, rules: Sequence[KernelRule], moments: Sequence[tuple[int, int]], later: int
+    ) -> None:
+        """Adds the temporaries of the operators, which stand after the scratch requests.
+
+        ``moments`` holds (start, tail) before each operator. Where no temporaries that an
+        operator could have reach what the planner needs ``later``, there is nothing to add.
+        """
+        scales = [len(t.quantization.scales) for t in self.graph.tensors if t.quantization]
+        largest = self.temporary_bytes(max(scales, default=0))
+        for operator, rule, (start, tail) in zip(self.graph.operators, rules, moments, strict=True):
+            count = rule.temporaries + rule.temporary_inputs * len(operator.inputs)
+            if start + tail + count * largest <= later:
+                continue
+            numbers = OperatorNumbers(self.graph, operator)
+            position = start
+            for step in rule.steps:
+                if step.kind is StepKind.TEMPORARY:
+                    for tensor in _tensors(operator, step):
+                        for block in self.tensor_blocks(self.graph.tensors[tensor]):
+                            position = _up(position, block.alignment_bytes) + block.size_bytes
+                    self.need = max(self.need, position + tail)
+                elif step.kind is StepKind.KEEP and step.size_bytes is not None:
+                    size = step.size_bytes.evaluate(numbers)
+                    if size > 0:
+                        tail = _up(tail + size, self.runtime.kernel_alignment_bytes)
+
+    def temporary_bytes(self, scales: int) -> int:
+        """An upper bound of the bytes of one temporary tensor, alignment included."""
+        runtime = self.runtime
+        points = runtime.zero_point_item.size_bytes * (1 + scales)
+        slack = 3 * runtime.arena_alignment_bytes
+        return runtime.tensor.size_bytes + runtime.quantization.size_bytes + points + slack
 
     def tensor_blocks(self, tensor: Tensor) -> tuple[Block, ...]:
         runtime = self.runtime

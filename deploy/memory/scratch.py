@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from deploy.graph import ITEM_BYTES, Graph, Operator, Padding
+from deploy.graph import ITEM_BYTES, Graph, Operator, Padding, Tensor
 from deploy.targets.records import Kernels, StepKind
 from keras_fmc.errors import UnsupportedModelError
 
@@ -39,7 +39,7 @@ def scratch_requests(graph: Graph, kernels: Kernels) -> tuple[ScratchRequest, ..
             if step.size_bytes is None or step.kind is StepKind.KEEP:
                 continue
             if numbers is None:
-                numbers = operator_numbers(graph, operator)
+                numbers = OperatorNumbers(graph, operator)
             size = step.size_bytes.evaluate(numbers)
             if size > 0 or step.kind is StepKind.REQUEST:
                 requests.append(ScratchRequest(index, size))
@@ -55,45 +55,81 @@ def unknown_operator(graph: Graph, index: int, kernels: Kernels) -> UnsupportedM
     )
 
 
-def operator_numbers(graph: Graph, operator: Operator) -> dict[str, int]:
-    """Returns what formulas may name: extents, kernel, strides, padding of an operator.
+class OperatorNumbers(dict[str, int]):
+    """What formulas may name, worked out when it is asked for.
 
     ``in_*`` and ``out_*`` are NHWC extents of input and output (missing leading dimensions are
     1), ``kernel_*`` those of the weights or the pooling window, ``pad_*`` rows above and columns
-    left, ``operand_elements`` the elements of the second input.
+    left, ``multiplier`` that of a depthwise convolution, ``operand_elements`` the elements of the
+    second input, ``per_channel`` 1 where the weights have several scales, ``item_bytes`` the size
+    of an element of the input.
     """
-    windowed = operator.opcode in _WINDOWED
-    source = 2 if operator.opcode == "TRANSPOSE_CONV" else 0
-    tensors = graph.tensors
-    given = tensors[operator.inputs[source]] if len(operator.inputs) > source else None
-    made = tensors[operator.outputs[0]] if operator.outputs else None
-    second = operator.inputs[1] if len(operator.inputs) > 1 else -1
-    operand = tensors[second] if second >= 0 else None
-    numbers = {"multiplier": operator.integer("depth_multiplier", 1)}
-    for prefix, tensor in (("in_", given), ("out_", made)):
+
+    def __init__(self, graph: Graph, operator: Operator) -> None:
+        super().__init__()
+        self._tensors = graph.tensors
+        self._operator = operator
+
+    def __missing__(self, name: str) -> int:
+        value = self[name] = self._find(name)
+        return value
+
+    def _find(self, name: str) -> int:
+        prefix, _, axis = name.partition("_")
+        if prefix in ("in", "out"):
+            return self._extent(prefix, axis)
+        if prefix == "kernel":
+            return self._kernel()["hwc".index(axis)]
+        if prefix in ("stride", "dilation"):
+            field = name if prefix == "stride" else f"{name}_factor"
+            return self._operator.integer(field, 1) or 1
+        if prefix == "pad":
+            return self._pad(axis)
+        if name == "multiplier":
+            return self._operator.integer("depth_multiplier", 1)
+        if name == "operand_elements":
+            operand = self._input(1)
+            return 0 if operand is None else operand.elements
+        if name == "per_channel":
+            weights = self._input(_WEIGHTS)
+            quantization = None if weights is None else weights.quantization
+            return int(quantization is not None and len(quantization.scales) > 1)
+        if name == "item_bytes":
+            source = self._end("in")
+            return 1 if source is None else ITEM_BYTES[source.dtype]
+        raise KeyError(name)
+
+    def _input(self, index: int) -> Tensor | None:
+        inputs = self._operator.inputs
+        return self._tensors[inputs[index]] if index < len(inputs) and inputs[index] >= 0 else None
+
+    def _end(self, side: str) -> Tensor | None:
+        if side == "in":
+            return self._input(2 if self._operator.opcode == "TRANSPOSE_CONV" else 0)
+        return self._tensors[self._operator.outputs[0]] if self._operator.outputs else None
+
+    def _extent(self, side: str, what: str) -> int:
+        tensor = self._end(side)
         shape = () if tensor is None else tensor.shape
-        extents = (1, 1, 1, 1, *shape)[-4:]
-        numbers |= zip((f"{prefix}{axis}" for axis in "nhwc"), extents, strict=True)
-        numbers[f"{prefix}rank"] = len(shape)
-    numbers["out_elements"] = 0 if made is None else made.elements
-    numbers["item_bytes"] = 1 if given is None else ITEM_BYTES[given.dtype]
-    numbers["operand_elements"] = 0 if operand is None else math.prod(operand.shape)
-    kernel = (1, 1, 1)
-    numbers["per_channel"] = 0
-    if windowed and operand is not None:
-        kernel = (1, 1, 1, *operand.shape)[-3:]
-        scales = operand.quantization.scales if operand.quantization else ()
-        numbers["per_channel"] = int(len(scales) > 1)
-    elif operator.opcode in _POOLS:
-        kernel = (operator.integer("filter_height"), operator.integer("filter_width"), 1)
-    numbers |= zip(("kernel_h", "kernel_w", "kernel_c"), kernel, strict=True)
-    same = operator.option("padding") == Padding.SAME
-    for axis in "hw":
-        stride = operator.integer(f"stride_{axis}", 1) or 1
-        dilation = operator.integer(f"dilation_{axis}_factor", 1) or 1
-        reach = (numbers[f"out_{axis}"] - 1) * stride + (numbers[f"kernel_{axis}"] - 1) * dilation
-        spare = reach + 1 - numbers[f"in_{axis}"]
-        numbers[f"stride_{axis}"] = stride
-        numbers[f"dilation_{axis}"] = dilation
-        numbers[f"pad_{axis}"] = max(spare, 0) // 2 if same else 0
-    return numbers
+        if what == "rank":
+            return len(shape)
+        if what == "elements":
+            return math.prod(shape)
+        place = "cwhn".index(what)
+        return shape[-1 - place] if place < len(shape) else 1
+
+    def _kernel(self) -> tuple[int, ...]:
+        if self._operator.opcode in _WINDOWED:
+            weights = self._input(_WEIGHTS)
+            return (1, 1, 1, *(() if weights is None else weights.shape))[-3:]
+        if self._operator.opcode in _POOLS:
+            options = self._operator
+            return (options.integer("filter_height"), options.integer("filter_width"), 1)
+        return (1, 1, 1)
+
+    def _pad(self, axis: str) -> int:
+        if self._operator.option("padding") != Padding.SAME:
+            return 0
+        reach = (self[f"out_{axis}"] - 1) * self[f"stride_{axis}"]
+        reach += (self[f"kernel_{axis}"] - 1) * self[f"dilation_{axis}"] + 1
+        return max(reach - self[f"in_{axis}"], 0) // 2
