@@ -1,0 +1,101 @@
+"""What the pipeline does when one of its own parts is wrong: nothing that looks good is left."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from support import MLPERF_TINY, mlperf_tiny
+
+import deploy.memory.place
+from deploy import cli, flatbuffer, pipeline
+from deploy.memory.embed import embedded_offsets
+from deploy.memory.planner import plan as real_plan
+from deploy.memory.problem import Placement, Problem
+from deploy.runtime import tflm
+from keras_fmc.errors import VerificationError
+
+
+def wrong_plan(problem: Problem, **options: object) -> Placement:
+    """Puts every block at the start of the arena."""
+    right = real_plan(problem, **options)  # type: ignore[arg-type]
+    return dataclasses.replace(right, offsets=(0,) * len(right.offsets))
+
+
+def test_a_wrong_plan_is_stopped_by_the_replay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = str(mlperf_tiny("pretrainedResnet_quant"))
+    assert cli.main(["plan", model, "--strips=false", f"--out={tmp_path}"]) == 0
+    assert (tmp_path / "model.tflite").exists()
+    monkeypatch.setattr(deploy.memory.place, "plan", wrong_plan)
+    assert cli.main(["plan", model, "--strips=false", f"--out={tmp_path}"]) == 3
+    assert "overwrites its input" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_wrong_plan_that_the_replay_misses_is_stopped_by_running_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if tflm.unavailable_reason():
+        pytest.skip(str(tflm.unavailable_reason()))
+    monkeypatch.setattr(deploy.memory.place, "plan", wrong_plan)
+    monkeypatch.setattr(deploy.memory.place, "verify_plan", lambda *a, **k: None)
+    with pytest.raises(VerificationError, match="differs from the source model's on input"):
+        pipeline.plan(mlperf_tiny("pretrainedResnet_quant"), strips=False, out=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_the_wheel_nothing_pretends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tflm, "unavailable_reason", lambda: "no wheel for this platform")
+    model = mlperf_tiny("kws_ref_model")
+    pipeline.plan(model, strips=False, board="nano33ble", out=tmp_path)
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["verified"] is False
+    assert "no wheel for this platform" in report["verified_reason"]
+    assert report["verified_arena_bytes"] is None
+    assert report["predicted_arena_bytes_wheel"] > report["head_bytes"]
+
+
+@pytest.mark.parametrize("name", MLPERF_TINY)
+def test_the_embedded_plan_is_the_reported_one(name: str, tmp_path: Path) -> None:
+    result = pipeline.plan(mlperf_tiny(name), strips=False, board="nano33ble", out=tmp_path)
+    graph = flatbuffer.read_file(tmp_path / "model.tflite")
+    offsets = embedded_offsets(graph)
+    assert offsets is not None
+    reported = {t.name: t.offset for t in result.report.tensors}
+    inside = {graph.tensors[i].name: offset for i, offset in enumerate(offsets) if offset >= 0}
+    assert inside == reported
+    top = max(t.offset + -(-t.size_bytes // 16) * 16 for t in result.report.tensors)
+    assert top <= result.report.head_bytes
+
+
+HEADS = {
+    # Lower bounds of the live sets and TFLM's own heads: shared facts, measured.
+    "ad01_int8": (768, 768),
+    "kws_ref_model": (16_000, 16_000),
+    "pretrainedResnet_quant": (49_152, 49_152),
+    "vww_96_int8": (55_296, 73_728),
+}
+
+
+@pytest.mark.parametrize("name", MLPERF_TINY)
+def test_heads_without_strips_reach_their_bounds(name: str) -> None:
+    report = pipeline.plan(mlperf_tiny(name), strips=False).report
+    head, default = HEADS[name]
+    assert report.head_bytes == report.lower_bound_bytes == head
+    assert report.proven_optimal
+    assert report.baseline is not None
+    assert report.baseline.head_bytes == default
+    if tflm.unavailable_reason() is None:
+        assert report.verified_arena_bytes == report.predicted_arena_bytes_wheel
+        assert report.baseline.verified_arena_bytes == report.baseline.predicted_arena_bytes_wheel
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
