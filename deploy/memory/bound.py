@@ -51,7 +51,7 @@ def live_sets(pieces: PieceArrays) -> tuple[np.ndarray, np.ndarray, np.ndarray, 
     shape = (count, len(steps))
     present = np.zeros(shape, dtype=bool)
     low, size, top = (np.zeros(shape, dtype=np.int64) for _ in range(3))
-    cell = reduce(gcd, pieces.alignment.tolist(), 0) or 1
+    cell = reduce(gcd, pieces.alignment.tolist(), HEIGHT_ALIGNMENT_BYTES)
     alive = (pieces.start[:, None] <= steps) & (steps < pieces.stop[:, None])
     misplaced = (pieces.offset % cell != 0) & ~pieces.ghost
     exact = (alive & misplaced[:, None]).any(axis=0)

@@ -21,4 +21,4 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """Decorator: machine code, kept on disk between runs, that lets other threads run."""
     if numba is None:
         return function
-    return numba.njit(cache=True, nogil=True)(function)
+    return numba.njit(cache=True, nogil=True, error_model="numpy")(function)

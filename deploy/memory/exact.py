@@ -19,6 +19,7 @@ from deploy.memory.search import FOUND, IMPOSSIBLE, UNKNOWN, search
 from deploy.memory.search_gaps import search_gaps
 
 _RESTARTS = 32
+_GAP_TURNS = 4
 _FIRST_NODES = 500
 _POLL_SECONDS = 0.02
 
@@ -53,9 +54,11 @@ class ExactSearch:
         self._seed = seed
         self._workers = workers
         self._cancelled = cancelled
-        self._lanes = [self._remembering, self._forgetting]
-        if not self._instance.complete:
-            self._lanes.insert(0, self._gaps)
+        # The search over gaps is strong where blocks interlock and weak where they are boxes: there
+        # its turn comes only when the other lanes have given up.
+        self._gap_delay = _RESTARTS if self._instance.solid else 0
+        lanes = [self._remembering, self._forgetting]
+        self._lanes = [*lanes, self._gaps] if self._instance.solid else [self._gaps, *lanes]
 
     def attempt(self, target: int, nodes: int) -> Outcome:
         """FOUND with offsets, IMPOSSIBLE (a proof), or UNKNOWN after the node limits."""
@@ -129,13 +132,17 @@ class ExactSearch:
         return np.argsort(rank, kind="stable").astype(np.int64)
 
     def _gaps(self, lane: int, race: _Race, target: int, nodes: int) -> None:
-        """One run of the search for interlocking blocks."""
-        if race.enter(lane, 0):
+        """Longer and longer runs of the search over gaps, each in the place of a restart."""
+        for turn in range(_GAP_TURNS):
+            restart = self._gap_delay + turn * (_RESTARTS // _GAP_TURNS)
+            if not race.enter(lane, restart):
+                return
             verdict, offsets, _ = search_gaps(
-                self._conflicts, target, node_limit=nodes * _RESTARTS, stop=race.flags[lane]
+                self._conflicts, target, node_limit=nodes << turn, stop=race.flags[lane]
             )
             if verdict != UNKNOWN:
-                race.win(lane, 0, (verdict, tuple(offsets.tolist())))
+                race.win(lane, restart, (verdict, tuple(offsets.tolist())))
+                return
 
 
 class _Race:

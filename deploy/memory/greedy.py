@@ -53,9 +53,14 @@ def static_orders(pieces: PieceArrays) -> list[list[int]]:
     size = pieces.end - pieces.offset
     area = np.add.reduceat(size * (pieces.stop - pieces.start), first)
     steps = np.unique(pieces.start)
-    live = (pieces.start[:, None] <= steps) & (steps < pieces.stop[:, None])
-    load = (np.where(pieces.ghost, 0, size) @ live) * live
-    pressure = np.maximum.reduceat(load.max(axis=1), first)
+    begin, end = np.searchsorted(steps, pieces.start), np.searchsorted(steps, pieces.stop)
+    change = np.zeros(len(steps) + 1, dtype=np.int64)
+    live_size = np.where(pieces.ghost, 0, size)
+    np.add.at(change, begin, live_size)
+    np.subtract.at(change, end, live_size)
+    load = np.cumsum(change)
+    low, high = np.minimum.reduceat(begin, first), np.maximum.reduceat(end, first)
+    pressure = np.array([load[a:b].max() for a, b in zip(low, high, strict=True)])
     height, width = pieces.height, stop - start
     keys = [
         (-height, -width),

@@ -82,23 +82,9 @@ def quick_height(problem: Problem) -> int:
         conflicts = find_conflicts(pieces)
         neighbours, alignment = conflicts.neighbours(), conflicts.alignment.tolist()
         return min(_height(pieces, first_fit(neighbours, alignment, order)) for order in orders)
-    import numpy as np
+    from deploy.memory.quick import quick_placements
 
-    from deploy.memory.quick import first_fit_offsets, hulls
-
-    table = hulls(
-        pieces.first,
-        pieces.offset,
-        pieces.end,
-        pieces.start,
-        pieces.stop,
-        pieces.ghost,
-        pieces.scratch[pieces.first[:-1]],
-    )
-    return min(
-        _height(pieces, first_fit_offsets(table, pieces.alignment, np.array(order)).tolist())
-        for order in orders
-    )
+    return min(_height(pieces, offsets) for offsets in quick_placements(pieces, orders))
 
 
 class _Best:

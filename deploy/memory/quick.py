@@ -2,32 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 
 from deploy.memory.compiled import compiled
+from deploy.memory.conflicts import PieceArrays
+
+
+def quick_placements(pieces: PieceArrays, orders: Iterable[Sequence[int]]) -> Iterable[list[int]]:
+    """First fit in each of the orders, with the holes of interlocking blocks closed."""
+    first = pieces.first[:-1]
+    table = _hulls(
+        pieces.first,
+        pieces.offset,
+        pieces.end,
+        pieces.start,
+        pieces.stop,
+        pieces.ghost,
+        pieces.scratch[first],
+        np.minimum.reduceat(pieces.start, first),
+        np.maximum.reduceat(pieces.stop, first),
+    )
+    for order in orders:
+        offsets = np.zeros(len(first), dtype=np.int64)
+        _first_fit(table, pieces.alignment, np.array(order, dtype=np.int64), offsets)
+        yield offsets.tolist()
 
 
 @compiled
-def hulls(first, offset, end, start, stop, ghost, scratch):
+def _hulls(first, offset, end, start, stop, ghost, scratch, begin, until):
     """Forbidden open interval of `offset_j - offset_i` for each pair, holes closed.
 
-    Returns an int64 table [blocks, blocks, 2]; low >= high where the two may lie anywhere.
+    Block i is live in steps [begin[i], until[i]). Returns an int64 table [blocks, blocks, 2];
+    low >= high where the two may lie anywhere.
     """
-    count = len(first) - 1
+    count = len(begin)
     table = np.zeros((count, count, 2), np.int64)
-    begin, until = np.zeros(count, np.int64), np.zeros(count, np.int64)
-    for block in range(count):
-        begin[block] = start[first[block] : first[block + 1]].min()
-        until[block] = stop[first[block] : first[block + 1]].max()
     for i in range(count):
         for j in range(i + 1, count):
             if begin[i] >= until[j] or begin[j] >= until[i]:
                 continue
             low, high = 1 << 60, -(1 << 60)
             for p in range(first[i], first[i + 1]):
-                if start[p] >= until[j] or begin[j] >= stop[p]:
-                    continue
-                if ghost[p] and not scratch[j]:
+                if start[p] >= until[j] or begin[j] >= stop[p] or (ghost[p] and not scratch[j]):
                     continue
                 for q in range(first[j], first[j + 1]):
                     if start[p] >= stop[q] or start[q] >= stop[p]:
@@ -43,26 +61,19 @@ def hulls(first, offset, end, start, stop, ghost, scratch):
 
 
 @compiled
-def first_fit_offsets(table, alignment, order):
-    """Offsets after placing each block of `order` at the lowest offset that is free for it."""
-    count = len(alignment)
-    offsets = np.zeros(count, np.int64)
-    low, high = np.zeros(count, np.int64), np.zeros(count, np.int64)
-    for place in range(count):
+def _first_fit(table, alignment, order, offsets):
+    """Places each block of `order` at the lowest offset that is free for it."""
+    for place in range(len(order)):
         block = order[place]
-        taken = 0
-        for earlier in range(place):
-            other = order[earlier]
-            if table[other, block, 0] < table[other, block, 1]:
-                low[taken] = offsets[other] + table[other, block, 0]
-                high[taken] = offsets[other] + table[other, block, 1]
-                taken += 1
-        by_low = np.argsort(low[:taken])
-        at, step = 0, alignment[block]
-        for row in by_low:
-            if low[row] >= at:
-                break
-            if high[row] > at:
-                at = -(-high[row] // step) * step
+        at, step = np.int64(0), alignment[block]
+        moved = True
+        while moved:
+            moved = False
+            for earlier in range(place):
+                other = order[earlier]
+                low = offsets[other] - table[block, other, 1]
+                high = offsets[other] - table[block, other, 0]
+                if low < at and at < high:
+                    at = -(-high // step) * step
+                    moved = True
         offsets[block] = at
-    return offsets

@@ -79,6 +79,8 @@ def search(
         placement exists if `instance.complete`. The third value is the number of nodes.
     """
     count, sections = len(instance.blocks), len(instance.member_first) - 1
+    if np.any(instance.blocks[:, LIVE_SIZE] > capacity_bytes):
+        return IMPOSSIBLE, np.zeros(count, dtype=np.int64), 0
     depths = 6 * count + 16
     widest = int(np.diff(instance.member_first).max(initial=0))
     offset, pushed = np.empty((depths, count), np.int64), np.empty((depths, count), np.bool_)
@@ -86,6 +88,9 @@ def search(
     load = _initial_load(instance, sections)
     if failures is not None:
         load[:, FAILURES] = failures
+    tasks = np.empty((2 * depths + 2 * count, 4), dtype=np.int64)
+    steps = np.empty((depths, 7), dtype=np.int64)
+    steps[0, TASKS], steps[0, TASK] = _split(load, tasks, 0, 0, sections, -1, -1)
     verdict, depth, nodes = _search(
         instance.blocks,
         instance.push_first,
@@ -100,8 +105,8 @@ def search(
         node_limit,
         stop,
         load,
-        np.empty((2 * depths + 2 * count, 4), dtype=np.int64),
-        np.empty((depths, 7), dtype=np.int64),
+        tasks,
+        steps,
         np.empty((depths, widest + 1), dtype=np.int64),
         offset,
         pushed,
@@ -128,12 +133,8 @@ def _search(
     capacity, node_limit, stop, load, tasks, steps, candidates, offset, pushed, placed,
 ):  # fmt: skip
     """The loop of `search`; returns the verdict, the depth reached and the number of nodes."""
-    sections = len(load)
-    if _overfull(member_first, members, offset[0], placed, load, 0, sections, solid, capacity):
-        return IMPOSSIBLE, 0, 0
-    number, first = _split(load, tasks, 0, 0, sections, -1, -1)
-    steps[0, TASK], steps[0, TASKS] = first, number
-    depth, nodes, entering = 0, 0, True
+    depth, nodes = np.int64(0), np.int64(0)
+    entering = True
     while True:
         step = steps[depth]
         if entering:
@@ -155,22 +156,23 @@ def _search(
                 return IMPOSSIBLE, depth, nodes
             for undone in range(depth - 1, task[MAKER] - 1, -1):
                 if steps[undone, CHOICE] >= 0:
-                    _count(blocks, home_first, homes, load, placed, steps[undone, CHOICE], 1)
+                    _toggle(blocks, home_first, homes, load, placed, steps[undone, CHOICE])
             depth = task[MAKER]
             continue
         block = candidates[depth, step[POSITION]]
         step[POSITION] += 1
         step[CHOICE] = block
         below = depth + 1
-        offset[below] = offset[depth]
-        pushed[below] = pushed[depth]
+        for other in range(len(blocks)):
+            offset[below, other] = offset[depth, other]
+            pushed[below, other] = pushed[depth, other]
         if block < 0:
             possible = _waste(
                 blocks, push_first, pushes, member_first, members, capacity,
                 step[WHERE], step[AT], offset[below], pushed[below], placed,
             )  # fmt: skip
         else:
-            _count(blocks, home_first, homes, load, placed, block, -1)
+            _toggle(blocks, home_first, homes, load, placed, block)
             possible = _push(
                 blocks, push_first, pushes, capacity, block, offset[below], pushed[below], placed
             )
@@ -182,13 +184,14 @@ def _search(
             depth = below
             entering = True
         elif block >= 0:
-            _count(blocks, home_first, homes, load, placed, block, 1)
+            _toggle(blocks, home_first, homes, load, placed, block)
 
 
 @compiled
-def _count(blocks, home_first, homes, load, placed, block, sign):
-    """Takes a block out of the waiting ones (sign -1) or puts it back (1)."""
-    placed[block] = sign < 0
+def _toggle(blocks, home_first, homes, load, placed, block):
+    """Takes a block out of the waiting ones, or puts it back."""
+    sign = 1 if placed[block] else -1
+    placed[block] = not placed[block]
     for section in range(blocks[block, FIRST] + 1, blocks[block, LAST]):
         load[section, CROSSING] += sign
     for row in range(home_first[block], home_first[block + 1]):
@@ -203,7 +206,7 @@ def _overfull(member_first, members, offset, placed, load, low, high, solid, cap
     for section in range(low, high):
         if load[section, LOAD] == 0:
             continue
-        floor = _FAR
+        floor = np.int64(_FAR)
         for row in range(member_first[section], member_first[section + 1]):
             block = members[row, BLOCK]
             if not placed[block] and members[row, BYTES] > 0:
@@ -230,7 +233,7 @@ def _choose(
     step[POSITION] = step[CANDIDATES] = 0
     low, high = tasks[step[TASK], LO], tasks[step[TASK], HI]
     while True:
-        level = _FAR
+        level = np.int64(_FAR)
         for section in range(low, high):
             load[section, LEVEL] = _FAR
             if load[section, WAITING] > 0:
@@ -271,10 +274,13 @@ def _choose(
             candidates[found] = -1
             step[CANDIDATES] = found + 1
             return
-        if not _waste(
+        possible = _waste(
             blocks, push_first, pushes, member_first, members, capacity,
             best, level, offset, pushed, placed,
-        ) or _overfull(member_first, members, offset, placed, load, best, best + 1, solid, capacity):  # fmt: skip
+        )  # fmt: skip
+        if not possible or _overfull(
+            member_first, members, offset, placed, load, best, best + 1, solid, capacity
+        ):
             return
 
 
@@ -291,7 +297,7 @@ def _waste(
         block = members[row, BLOCK]
         if placed[block] or offset[block] - blocks[block, REFERENCE] != level:
             continue
-        lowest = _FAR
+        lowest = np.int64(_FAR)
         for pull in range(push_first[block], push_first[block + 1]):
             other = pushes[pull, OTHER]
             if not placed[other]:
@@ -330,7 +336,7 @@ def _split(load, tasks, number, low, high, maker, after):
 
     Returns the number of tasks there are now, and the first of those to do next.
     """
-    first, previous, begin = -1, -1, low
+    first, previous, begin = np.int64(-1), np.int64(-1), low
     waits = False
     for section in range(low, high):
         waits = waits or load[section, WAITING] > 0

@@ -98,9 +98,12 @@ def _search(pairs, interval_first, intervals, alignment, node_limit, stop, low, 
         steps[depth, 3] += 1
         if depth + 1 == len(steps):
             return UNKNOWN, depth, nodes
-        low[depth + 1] = low[depth]
-        high[depth + 1] = high[depth]
-        gaps[depth + 1] = gaps[depth]
+        for block in range(low.shape[1]):
+            low[depth + 1, block] = low[depth, block]
+            high[depth + 1, block] = high[depth, block]
+        for other in range(len(pairs)):
+            gaps[depth + 1, other, 0] = gaps[depth, other, 0]
+            gaps[depth + 1, other, 1] = gaps[depth, other, 1]
         if above:
             gaps[depth + 1, pair, 0] = max(gaps[depth, pair, 0], gap + 1)
         else:
