@@ -1,14 +1,299 @@
-"""The report as one self-contained HTML page."""
+"""The report as one self-contained HTML page: no network, readable in light and dark, on paper."""
 
 from __future__ import annotations
 
-from deploy.report.report import Report
+import html
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from string import Template
+
+from deploy.report import text
+from deploy.report.arena_svg import ArenaPicture, arena_svg
+from deploy.report.charts import ArenaBar, arena_bars, frontier_svg, map_bars, map_bars_html
+from deploy.report.occupancy import boxes, peak
+from deploy.report.report import Baseline, Port, Report, ReportOperator
+
+_TEMPLATES = Path(__file__).with_name("templates")
+_MAPS_SHOWN = 16
 
 
 def to_html(report: Report) -> str:
-    """Returns report.html."""
-    import html
+    """Returns report.html; it stays below a megabyte for hundreds of tensors and operators."""
+    sections = [
+        _arena_section(report),
+        _picture_section(report),
+        _maps_section(report),
+        _frontier_section(report),
+        _regions_section(report),
+        _memory_section(report),
+        _decisions_section(report),
+        _ports_section(report),
+        _tensor_section(report),
+        _operator_section(report),
+    ]
+    page = Template((_TEMPLATES / "page.html").read_text(encoding="utf-8"))
+    return page.substitute(
+        title=html.escape(f"{Path(report.model).name}: {report.arena_bytes:,} bytes of arena"),
+        style=(_TEMPLATES / "page.css").read_text(encoding="utf-8"),
+        script=(_TEMPLATES / "page.js").read_text(encoding="utf-8"),
+        header=_header(report),
+        sections="\n".join(section for section in sections if section),
+    )
 
-    from deploy.report.text import to_text
 
-    return f"<!doctype html><title>{html.escape(report.model)}</title><pre>{html.escape(to_text(report))}</pre>"
+def _header(report: Report) -> str:
+    word, sentence = text.verdict(report)
+    state = "plain" if report.limit_bytes is None else "good" if report.fits else "bad"
+    evidence = "good" if report.verified else "warn"
+    certificate = "good" if report.proven_optimal else "plain"
+    chips = [
+        (certificate, "proven optimal" if report.proven_optimal else "best found"),
+        (evidence, "ran in TFLM" if report.verified else "not run in TFLM"),
+    ]
+    if report.bit_exact is not None:
+        chips.append(
+            ("good", "same output bytes") if report.bit_exact else ("bad", "outputs differ")
+        )
+    marks = "".join(f'<span class="chip {kind}">{words}</span>' for kind, words in chips)
+    warnings = "".join(f'<p class="warning">{html.escape(w)}</p>' for w in report.warnings)
+    return f"""\
+<p class="target">{html.escape(text.target_line(report))}</p>
+<h1>{html.escape(Path(report.model).name)}</h1>
+<div class="verdict {state}">
+<p class="word">{word}</p>
+<p class="says">{html.escape(sentence)}</p>
+</div>
+<div class="declare"><code>uint8_t tensor_arena[{report.arena_bytes}];</code>
+<button type="button" data-copy="{report.arena_bytes}">copy the number</button></div>
+<p class="chips">{marks}</p>
+{warnings}"""
+
+
+def _arena_section(report: Report) -> str:
+    base = report.baseline
+    bars = [_bar("this plan", report)]
+    if base is not None:
+        bars.append(_bar("TFLM's own plan of the unchanged model", base))
+    figures = [
+        ("lower bound of the head", f"{report.lower_bound_bytes:,} B"),
+        ("scratch of kernels", f"{report.scratch_bytes:,} B"),
+        (f"MACs, {report.macs_ratio:.3f}× the model's", f"{report.macs:,}"),
+        ("flash of the model", f"{report.flash_bytes:,} B"),
+    ]
+    if report.predicted_arena_bytes_wheel is not None:
+        figures.append(("predicted for the wheel", f"{report.predicted_arena_bytes_wheel:,} B"))
+    if report.verified_arena_bytes is not None:
+        figures.append(("smallest that ran in the wheel", f"{report.verified_arena_bytes:,} B"))
+    cards = "".join(
+        f"<div><dt>{html.escape(name)}</dt><dd>{value}</dd></div>" for name, value in figures
+    )
+    notes = f"{_capital(text.certificate(report))}. {_capital(text.evidence(report))}."
+    return _section(
+        "The arena",
+        f'{arena_bars(bars, report.limit_bytes)}<dl class="cards">{cards}</dl>'
+        f'<p class="small">{html.escape(notes)}</p>',
+    )
+
+
+def _bar(title: str, sizes: Report | Baseline) -> ArenaBar:
+    rest = max(0, sizes.arena_bytes - sizes.head_bytes - sizes.tail_bytes)
+    return ArenaBar(title, sizes.head_bytes, sizes.tail_bytes, rest)
+
+
+def _picture_section(report: Report) -> str:
+    occupied = boxes(report.tensors, report.pieces)
+    if not occupied:
+        return ""
+    base = report.baseline
+    scale = max(report.head_bytes, base.head_bytes if base and base.tensors else 0)
+    blocks = [
+        "<p>Address upwards, operators from left to right; a box is a value in memory, strips of "
+        "one map have one colour. Point at a box or tap it.</p>"
+    ]
+    if base is not None and base.tensors:
+        before = boxes(base.tensors, ())
+        count = max(base.operators, max(box.stop for box in before))
+        blocks.append(
+            _figure(
+                f"Before: TFLM's own plan, head {base.head_bytes:,} bytes",
+                ArenaPicture(
+                    boxes=before,
+                    operators=_operators_before(report, count),
+                    head_bytes=base.head_bytes,
+                    scale_bytes=scale,
+                    lower_bound_bytes=None,
+                    peak=peak(before, count).operator,
+                    caption="Tensors in the arena over time, before",
+                ),
+            )
+        )
+    blocks.append(
+        _figure(
+            f"After: this plan, head {report.head_bytes:,} bytes",
+            ArenaPicture(
+                boxes=occupied,
+                operators=report.operators,
+                head_bytes=report.head_bytes,
+                scale_bytes=scale,
+                lower_bound_bytes=report.lower_bound_bytes,
+                peak=report.peak_operator,
+                caption="Tensors in the arena over time, after",
+            ),
+        )
+    )
+    if report.peak_tensors:
+        names = ", ".join(text.short(name) for name in report.peak_tensors[:8])
+        blocks.append(
+            f'<p class="small">Alive at the peak, operator {report.peak_operator}: '
+            f"{html.escape(names)}.</p>"
+        )
+    return _section("Memory over time", "\n".join(blocks))
+
+
+def _operators_before(report: Report, count: int) -> tuple[ReportOperator, ...]:
+    """The source model's operators; their names are known only if nothing was rewritten."""
+    if count == len(report.operators):
+        return report.operators
+    return tuple(ReportOperator(i, f"{i}", "") for i in range(count))
+
+
+def _figure(title: str, picture: ArenaPicture) -> str:
+    return (
+        f"<figure><figcaption>{html.escape(title)}</figcaption>"
+        f'<div class="wide">{arena_svg(picture)}</div><output class="info"></output></figure>'
+    )
+
+
+def _maps_section(report: Report) -> str:
+    bars = map_bars(report)
+    if not bars:
+        return ""
+    intro = (
+        "<p>Bytes of every feature map of the source model, and the most of it that is ever stored "
+        "at once by this plan.</p>"
+    )
+    return _section("Feature maps", intro + map_bars_html(bars, shown=_MAPS_SHOWN))
+
+
+def _frontier_section(report: Report) -> str:
+    if len(report.frontier) < 2:
+        return ""
+    intro = (
+        "<p>Every plan on the line is the smallest arena found for its multiply-accumulates.</p>"
+    )
+    return _section(
+        "Frontier", f'{intro}<div class="wide plotbox">{frontier_svg(report.frontier)}</div>'
+    )
+
+
+def _regions_section(report: Report) -> str:
+    rows = [
+        (
+            _names(region.operators),
+            len(region.operators),
+            region.strips,
+            region.rows,
+            region.halo,
+            f"{region.macs_ratio:.3f}×",
+        )
+        for region in report.regions
+    ]
+    head = ("operators", "count", "strips", "rows", "halo", "MACs")
+    return _section("Run strip by strip", _table(head, rows, numbers=(1, 2, 3, 5))) if rows else ""
+
+
+def _names(operators: Sequence[str]) -> str:
+    first, last = text.short(operators[0]), text.short(operators[-1])
+    return first if first == last else f"{first} to {last}"
+
+
+def _memory_section(report: Report) -> str:
+    rows = [
+        (
+            memory.name,
+            "" if memory.address is None else f"0x{memory.address:08x}",
+            f"{memory.size_bytes:,}",
+            f"{memory.reserve_bytes:,}",
+            f"{memory.available_bytes:,}",
+            "the arena stands here" if memory.holds_arena else "",
+        )
+        for memory in report.memories
+    ]
+    head = ("memory", "address", "bytes", "kept for firmware", "for the arena", "")
+    return _section("Board", _table(head, rows, numbers=(2, 3, 4))) if rows else ""
+
+
+def _decisions_section(report: Report) -> str:
+    rows = [(d.subject, d.reason) for d in report.decisions]
+    return _section("Left as it was", _table(("what", "why"), rows)) if rows else ""
+
+
+def _ports_section(report: Report) -> str:
+    rows = [_port_row("input", port) for port in report.inputs]
+    rows += [_port_row("output", port) for port in report.outputs]
+    head = ("", "name", "shape", "type", "scale", "zero point")
+    return _section("Inputs and outputs", _table(head, rows, numbers=(4, 5))) if rows else ""
+
+
+def _port_row(side: str, port: Port) -> tuple[object, ...]:
+    scale = "" if port.scale is None else f"{port.scale:.9g}"
+    zero = "" if port.zero_point is None else port.zero_point
+    return (side, port.name, text.shape_text(port.shape), port.dtype, scale, zero)
+
+
+def _tensor_section(report: Report) -> str:
+    if not report.tensors:
+        return ""
+    rows = [
+        (
+            t.offset,
+            t.size_bytes,
+            f"{t.first} to {t.last}" if t.last > t.first else t.first,
+            text.short(t.name),
+            text.shape_text(t.shape),
+            "" if t.alias_of is None else f"{text.short(t.alias_of)} ({_kind(t.alias_reason)})",
+        )
+        for t in report.tensors
+    ]
+    head = ("offset", "bytes", "operators", "tensor", "shape", "alias of")
+    return _folded(f"{len(rows)} tensors", _table(head, rows, numbers=(0, 1, 2)))
+
+
+def _kind(reason: str | None) -> str:
+    return "" if reason is None else reason.split(":", 1)[0]
+
+
+def _operator_section(report: Report) -> str:
+    if not report.operators:
+        return ""
+    rows = [(o.index, o.opcode, text.short(o.name), f"{o.macs:,}") for o in report.operators]
+    head = ("", "operator", "output", "MACs")
+    return _folded(f"{len(rows)} operators", _table(head, rows, numbers=(0, 3)))
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section><h2>{title}</h2>\n{body}\n</section>"
+
+
+def _folded(title: str, body: str) -> str:
+    return f"<section><details><summary>{title}</summary>\n{body}\n</details></section>"
+
+
+def _table(
+    head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: tuple[int, ...] = ()
+) -> str:
+    def cells(row: Sequence[object], tag: str) -> str:
+        return "".join(
+            f"<{tag}{' class=n' if i in numbers else ''}>{html.escape(str(cell))}</{tag}>"
+            for i, cell in enumerate(row)
+        )
+
+    body = "\n".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
+    return (
+        f'<div class="scroll"><table><thead><tr>{cells(head, "th")}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]

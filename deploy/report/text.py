@@ -25,17 +25,17 @@ def to_text(report: Report) -> str:
     return "\n\n".join(block for block in blocks if block)
 
 
-def verdict(report: Report) -> str:
-    """Returns one line: fits or not, by how many bytes, in what."""
+def verdict(report: Report) -> tuple[str, str]:
+    """Returns a word and a sentence: fits or not, by how many bytes, in what."""
+    arena = format_size(report.arena_bytes)
     if report.limit_bytes is None:
-        return f"Needs an arena of {format_size(report.arena_bytes)}."
-    where = f" in {report.limit_source}" if report.limit_source else ""
+        return "No limit was given", f"It needs an arena of {arena}."
+    where = f" ({report.limit_source})" if report.limit_source else ""
     limit = format_size(report.limit_bytes)
     if report.fits:
         left = format_size(report.limit_bytes - report.arena_bytes)
-        return f"Fits: {format_size(report.arena_bytes)} of {limit}{where}, {left} left."
-    over = format_size(report.bytes_over)
-    return f"Does not fit: {format_size(report.arena_bytes)}, {over} over the {limit}{where}."
+        return "Fits", f"{arena} of {limit}{where}, {left} left."
+    return "Does not fit", f"{arena}, {format_size(report.bytes_over)} over the {limit}{where}."
 
 
 def target_line(report: Report) -> str:
@@ -82,8 +82,9 @@ def shape_text(shape: Sequence[int]) -> str:
 
 
 def _head(report: Report) -> str:
+    word, sentence = verdict(report)
     lines = [
-        f"{report.model}: {verdict(report)}",
+        f"{report.model}: {word}. {sentence}",
         f"  for {target_line(report)}",
         "",
         f"  uint8_t tensor_arena[{report.arena_bytes}];   // aligned to 16 bytes",
@@ -139,9 +140,7 @@ def _peak(report: Report) -> str:
     operator = known.get(report.peak_operator)
     at = f"operator {report.peak_operator}" + (f", {operator.opcode}" if operator else "")
     sizes = {tensor.name: tensor.size_bytes for tensor in report.tensors}
-    names = [
-        f"  {_bytes(sizes.get(name)):>12}  {_short(name)}" for name in report.peak_tensors[:12]
-    ]
+    names = [f"  {_bytes(sizes.get(name)):>12}  {short(name)}" for name in report.peak_tensors[:12]]
     hidden = len(report.peak_tensors) - len(names)
     more = [f"  {'':>12}  and {hidden} more"] if hidden > 0 else []
     return "\n".join([f"Peak at {at}; alive there:", *names, *more])
@@ -153,7 +152,7 @@ def _regions(report: Report) -> str:
     lines = ["Runs strip by strip:"]
     for region in report.regions:
         first, last = region.operators[0], region.operators[-1]
-        span = _short(first) if first == last else f"{_short(first)} to {_short(last)}"
+        span = short(first) if first == last else f"{short(first)} to {short(last)}"
         lines.append(
             f"  {span}: {len(region.operators)} operators in {region.strips} strips of "
             f"{region.rows} rows, halo {region.halo}, {region.macs_ratio:.3f}x MACs"
@@ -182,7 +181,7 @@ def _memories(report: Report) -> str:
 def _decisions(report: Report) -> str:
     if not report.decisions:
         return ""
-    lines = [f"  {_short(d.subject)}: {d.reason}" for d in report.decisions]
+    lines = [f"  {short(d.subject)}: {d.reason}" for d in report.decisions]
     return "\n".join(["Left as it was:", *lines])
 
 
@@ -203,9 +202,9 @@ def _tensor_row(tensor: ReportTensor) -> tuple[str, ...]:
         str(tensor.offset),
         str(tensor.size_bytes),
         f"{tensor.first}..{tensor.last}",
-        _short(tensor.name),
+        short(tensor.name),
         shape_text(tensor.shape),
-        "" if tensor.alias_of is None else _short(tensor.alias_of),
+        "" if tensor.alias_of is None else short(tensor.alias_of),
     )
 
 
@@ -213,7 +212,8 @@ def _bytes(value: int | None) -> str:
     return "-" if value is None else format_size(value)
 
 
-def _short(name: str) -> str:
+def short(name: str) -> str:
+    """Returns a name that fits a column: the first of joined names, its end if it is long."""
     name = name.split(";", 1)[0]
     return name if len(name) <= _NAME_WIDTH else "..." + name[3 - _NAME_WIDTH :]
 
