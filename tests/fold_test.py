@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from keras import layers
 
@@ -167,7 +167,7 @@ class _Drawn:
         return layers.Dense(3)(self.bn(layers.Dense(5)(x)))
 
 
-@settings(derandomize=True, max_examples=60, deadline=None)
+@settings(derandomize=True, max_examples=60, deadline=None, phases=[Phase.generate])
 @given(st.data(), st.integers(1, 6), st.integers(0, 10**6))
 def test_function_stays(data: st.DataObject, blocks: int, seed: int) -> None:
     grower = _Drawn(data.draw)
@@ -409,6 +409,88 @@ def test_r_crosses_a_concatenation_whose_readers_all_take_it() -> None:
     assert result.model.get_layer("c").kernel.shape == (3, 3, 4 + 2 + 4, 3)
     result = folded_equally(functional(lambda x: build(x, layers.MaxPooling2D())))
     assert Kept("p_restoration", KeepReason.CONCATENATION, "cat", "p_restoration") in result.kept
+
+
+def test_r_crosses_nested_concatenations_and_shuffled_readers() -> None:
+    def build(x: keras.KerasTensor) -> keras.KerasTensor:
+        x = layers.ReLU()(x)
+        inner = layers.Concatenate()([x, bottleneck(2)(x), x])
+        outer = layers.Concatenate()([x, layers.Dropout(0.5)(inner), x])
+        return layers.Dense(3, name="d")(layers.Flatten()(outer))
+
+    result = folded_equally(functional(build))
+    assert Folded("p_restoration", ("d",)) in result.folded
+    assert result.model.get_layer("d").kernel.shape == (8 * 9 * (4 + 4 + 2 + 4 + 4), 3)
+
+
+def test_r_read_twice_through_one_concatenation_stays() -> None:
+    def build(x: keras.KerasTensor) -> keras.KerasTensor:
+        x = layers.Dropout(0.5)(bottleneck(2)(layers.ReLU()(x)))
+        joined = layers.Concatenate()([layers.Dropout(0.5)(x), layers.Dropout(0.4)(x)])
+        return layers.Conv2D(3, 3, name="c")(joined)
+
+    result = folded_equally(functional(build))
+    assert Kept("p_restoration", KeepReason.CONCATENATION, "c", "p_restoration") in result.kept
+
+
+def test_shared_reader_leaves_r_and_bn_in_place() -> None:
+    shared = layers.Conv2D(4, 1, name="shared")
+
+    def build(x: keras.KerasTensor) -> keras.KerasTensor:
+        x = layers.BatchNormalization(name="b")(layers.ReLU()(x))
+        x = bottleneck(2)(layers.ReLU()(shared(x)))
+        return shared(x)
+
+    result = folded_equally(functional(build))
+    assert Kept("b", KeepReason.SHARED_LAYER, "shared", "b") in result.kept
+    assert Kept("p_restoration", KeepReason.SHARED_LAYER, "shared", "p_restoration") in result.kept
+
+
+def test_constants_do_not_cross_padding_but_maps_do() -> None:
+    def build(x: keras.KerasTensor, last: layers.Layer) -> keras.KerasTensor:
+        x = layers.ZeroPadding2D(name="pad")(layers.Conv2D(4, 1, name="c")(x))
+        return layers.LeakyReLU(name="r")(last(x))
+
+    result = folded_equally(functional(lambda x: build(x, layers.BatchNormalization(name="b"))))
+    assert result.kept == (Kept("b", KeepReason.NONLINEARITY, "r", "b"),)
+    plain = layers.BatchNormalization(center=False, moving_mean_initializer="zeros", name="b")
+    model = functional(lambda x: build(x, plain))
+    randomise(model, 0)
+    plain.moving_mean.assign(np.zeros(4))
+    assert fold(model).folded == (Folded("b", ("c",)),)
+
+    def padded_after(x: keras.KerasTensor) -> keras.KerasTensor:
+        x = layers.BatchNormalization(name="b")(layers.ReLU()(x))
+        return layers.Conv2D(3, 3, name="c")(layers.ZeroPadding2D(name="pad")(x))
+
+    result = folded_equally(functional(padded_after))
+    assert result.kept == (Kept("b", KeepReason.OPERATION, "pad", "b"),)
+
+
+def test_bn_behind_a_flattened_map_is_not_mistaken_for_one_on_channels() -> None:
+    def build(x: keras.KerasTensor) -> keras.KerasTensor:
+        x = layers.Flatten(name="f")(layers.Conv2D(2, 7, name="c")(x))
+        return layers.LeakyReLU(name="r")(layers.BatchNormalization(name="b")(x))
+
+    result = folded_equally(functional(build))
+    assert result.kept == (Kept("b", KeepReason.NONLINEARITY, "r", "b"),)
+
+
+def test_bn_after_r_makes_it_a_convolution_with_bias() -> None:
+    def build(x: keras.KerasTensor) -> keras.KerasTensor:
+        x = layers.BatchNormalization(name="b")(bottleneck(2)(layers.ReLU()(x)))
+        return layers.LeakyReLU()(x)
+
+    result = folded_equally(functional(build))
+    assert result.folded == (Folded("b", ("p_restoration",)),)
+    assert result.model.get_layer("p_restoration").use_bias
+
+    def both(x: keras.KerasTensor) -> keras.KerasTensor:
+        x = layers.BatchNormalization(name="b")(bottleneck(2)(layers.ReLU()(x)))
+        return [layers.LeakyReLU()(x), layers.Conv2D(3, 3, padding="same", name="c")(x)]
+
+    result = folded_equally(functional(both))
+    assert names(result) == {"b"}, "an R with a constant must not go into a padding reader"
 
 
 def test_grouped_reader_takes_r_where_that_saves_multiplications() -> None:
