@@ -163,11 +163,12 @@ def _assign(
 
 
 def _stops(operators: Sequence[MapOperator], outputs: Iterable[str]) -> dict[str, int]:
-    """Map → index after its last reader, or after its producer; the end for model outputs."""
+    """Map → index after its last reader, or after its producer; for model outputs one after the
+    end, so that not even the last operator overwrites them."""
     stops: dict[str, int] = {}
     for index, operator in enumerate(operators):
         stops.update(dict.fromkeys((*operator.inputs, *operator.outputs), index + 1))
-    stops.update(dict.fromkeys(outputs, len(operators)))
+    stops.update(dict.fromkeys(outputs, len(operators) + 1))
     return stops
 
 

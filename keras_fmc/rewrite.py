@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 from keras_fmc.calibration import calibration_arrays
 from keras_fmc.errors import BadInputError
 from keras_fmc.initialize import (
-    Start,
+    Batches,
     given_start,
     identity_start,
     in_batches,
@@ -25,6 +26,7 @@ from keras_fmc.surgery import LayerGraph, LayerNode, rebuild, sublayers, trace
 
 _INITIALIZERS = ("pca", "random", "identity")
 _BATCH = 32
+_HELD_BYTES = 256 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,19 +207,29 @@ def _initialize(
         layer.projection.assign(given[0])
         layer.restoration.assign(given[1])
         return None
-    probe = keras.Model(list(model.inputs), layer.input)
-
-    def batches() -> Iterator[np.ndarray]:
-        for batch in in_batches(arrays, _BATCH):
-            yield keras.ops.convert_to_numpy(probe(batch, training=False))
-
-    start: Start
-    if initializer == "pca":
-        start = pca_start(batches, layer.rank)
-    else:
-        start = given_start(batches, *given)
+    batches = _activations(model, layer.input, arrays)
+    start = pca_start(batches, layer.rank) if initializer == "pca" else given_start(batches, *given)
     layer.projection.assign(start.projection)
     layer.restoration.assign(start.restoration)
     if layer.quantizer is not None:
         layer.quantizer.set_range(*start.code_range)
     return start.energy_kept
+
+
+def _activations(
+    model: keras.Model, tensor: keras.KerasTensor, arrays: Sequence[np.ndarray]
+) -> Batches:
+    """Returns what yields the values of `tensor` for the samples in `arrays`, batch by batch.
+
+    They are computed once if they can be held in memory, otherwise each time.
+    """
+    probe = keras.Model(list(model.inputs), tensor)
+
+    def run() -> Iterator[np.ndarray]:
+        for batch in in_batches(arrays, _BATCH):
+            yield keras.ops.convert_to_numpy(probe(batch, training=False))
+
+    if len(arrays[0]) * math.prod(tensor.shape[1:]) * 4 > _HELD_BYTES:
+        return run
+    held = list(run())
+    return lambda: held

@@ -133,6 +133,8 @@ def test_padded_copies_follow_the_map_that_is_padded():
     assert [(spec.name, spec.rank) for spec in plan.bottlenecks] == [("conv", 4)]
     assert reasons(plan)["pad"] is SkipReason.PADDED_COPY
     assert plan.head_bytes == 8 * 8 * 4 + 10 * 10 * 4
+    counted = choose_bottlenecks(model, ceiling=8 * 8 * 4, eligible="paper")
+    assert counted.bottlenecks == plan.bottlenecks
 
 
 def test_what_cannot_have_a_bottleneck_is_listed_with_the_reason():

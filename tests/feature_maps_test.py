@@ -7,6 +7,7 @@ import random
 import sys
 
 import keras
+import numpy as np
 import pytest
 import zoo
 from keras import layers
@@ -121,6 +122,31 @@ def test_overwriting_a_map_waits_for_the_readers_of_its_views():
     head = layers.Dense(3, name="head")(flat)
     maps = profile(keras.Model(inputs, [layers.Flatten(name="out")(y), head]))
     assert maps["relu"].storage is Storage.STORED
+
+
+def test_activation_behind_a_view_leaves_a_map_with_other_readers_alone():
+    inputs = keras.Input((4, 4, 2), name="x")
+    x = layers.Conv2D(2, 1, name="conv")(inputs)
+    y = layers.ReLU(name="relu")(layers.Reshape((16, 2), name="reshape")(x))
+    z = layers.Conv1D(2, 1, name="deep")(layers.Conv1D(2, 1, name="middle")(y))
+    back = layers.Reshape((4, 4, 2), name="back")(z)
+    maps = profile(keras.Model(inputs, layers.Concatenate(name="join")([x, back])))
+    assert maps["relu"].storage is Storage.STORED
+    assert maps["relu"].producer == "relu"
+
+
+def test_map_that_is_also_an_output_is_not_overwritten():
+    inputs = keras.Input((4, 4, 2), name="x")
+    x = layers.Conv2D(2, 1, name="conv")(inputs)
+    maps = profile(keras.Model(inputs, [x, layers.ReLU(name="relu")(x)]))
+    assert storages(maps) == dict.fromkeys(("x", "conv", "relu"), "stored")
+
+
+def test_product_that_broadcasts_a_smaller_map_is_not_joined():
+    inputs = keras.Input((4, 4, 2), name="x")
+    x = layers.Conv2D(1, 1, name="conv")(inputs)
+    maps = profile(keras.Model(inputs, x * np.ones((4, 4, 5), "float32")))
+    assert [item.size_bytes for item in maps.live_sets] == [16 * (2 + 1), 16 * (1 + 5)]
 
 
 def test_activation_that_needs_its_input_beside_its_output_makes_two_maps():
@@ -247,6 +273,9 @@ def test_codes_have_memory_of_their_own():
     assert coded["sum"].home == "a"
     assert maps.with_sizes({"x": 10, "a": 10})["sum"].home == "sum"
     assert maps.with_sizes({"sum": 10}).live_sets[1].size_bytes == 210
+    all_coded = maps.with_sizes({"x": 10, "a": 10, "sum": 10})
+    assert [item.size_bytes for item in all_coded.live_sets] == [20, 30]
+    assert maps.with_sizes({"x": 100, "a": 100})["sum"].home == "sum"
 
 
 def test_map_read_before_it_is_made_is_refused():

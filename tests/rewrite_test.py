@@ -155,6 +155,17 @@ def test_ranges_of_codes_are_those_of_the_calibration_data():
         assert low == pytest.approx(min(code.min(), 0), rel=1e-3, abs=1e-6)
 
 
+def test_large_calibration_data_are_gone_over_twice_to_the_same_end(monkeypatch):
+    model = zoo.randomize(zoo.resnet8(8))
+    plan = choose_bottlenecks(model, ceiling=0.5)
+    x = images(40, 8, 8, 3)
+    held = insert_bottlenecks(model, plan, calibration=x).model
+    monkeypatch.setattr("keras_fmc.rewrite._HELD_BYTES", 0)
+    computed = insert_bottlenecks(model, plan, calibration=x).model
+    for ours, theirs in zip(held.get_weights(), computed.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_pca_start_is_closer_to_the_model_than_random_or_identity():
     model = zoo.randomize(zoo.resnet8(16))
     plan = choose_bottlenecks(model, ceiling=0.5)
