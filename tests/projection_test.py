@@ -119,17 +119,26 @@ def test_layer_survives_saving_and_json(tmp_path):
     assert again.get_config() == first.get_config()
 
 
-def test_mixed_precision_keeps_weights_and_range_in_float32():
+@pytest.fixture
+def mixed_precision():
+    keras.config.set_dtype_policy("mixed_float16")
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.usefixtures("mixed_precision")
+def test_mixed_precision_keeps_weights_range_and_rounding_in_float32():
     model = keras.Sequential(
         [
             keras.Input((4, 4, 6)),
-            ProjectionBottleneck(3, dtype="mixed_float16", name="b"),
-            layers.GlobalAveragePooling2D(dtype="mixed_float16"),
+            ProjectionBottleneck(3, name="b"),
+            layers.GlobalAveragePooling2D(),
             layers.Dense(1, dtype="float32"),
         ]
     )
     layer = model.get_layer("b")
-    assert keras.backend.standardize_dtype(layer.output.dtype) == "float16"
+    assert layer.output.dtype == "float16"
+    assert layer.quantizer.compute_dtype == "float32"
     assert {weight.dtype for weight in layer.weights} == {"float32"}
     model.compile("sgd", "mse")
     x = signal(16, 4, 4, 6)
