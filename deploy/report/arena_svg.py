@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from deploy.report.occupancy import Box, live_bytes
@@ -32,6 +32,7 @@ class ArenaPicture:
         lower_bound_bytes: drawn as a dashed line; None for none.
         peak: the operator with most bytes alive.
         caption: what the picture is of, for those who cannot see it.
+        hues: map -> number of its colour, so that two pictures can share them.
     """
 
     boxes: tuple[Box, ...]
@@ -41,6 +42,7 @@ class ArenaPicture:
     lower_bound_bytes: int | None
     peak: int
     caption: str
+    hues: Mapping[str, int]
 
 
 def family(name: str) -> str:
@@ -78,7 +80,7 @@ class _Drawing:
         self.steps = max(len(picture.operators), 1)
         self.scale = max(picture.scale_bytes, 1)
         self.names_operators = self.steps <= _MAX_NAMED_OPERATORS
-        self.hue: dict[str, int] = {}
+        self.hues = dict(picture.hues)
         self.bottom = _TOP + _PLOT_HEIGHT
 
     def draw(self) -> str:
@@ -138,7 +140,7 @@ class _Drawing:
         labels = []
         for box in boxes:
             kind = family(box.name)
-            hue = self.hue.setdefault(kind, len(self.hue))
+            hue = self.hues.setdefault(kind, len(self.hues))
             x0, x1 = self._x(box.start), self._x(box.stop)
             y0, y1 = self._y(box.high), self._y(box.low)
             width, height = max(x1 - x0, 0.6), max(y1 - y0, 0.6)

@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 
 from deploy.report import text
-from deploy.report.arena_svg import ArenaPicture, arena_svg
+from deploy.report.arena_svg import ArenaPicture, arena_svg, family
 from deploy.report.charts import ArenaBar, arena_bars, frontier_svg, map_bars, map_bars_html
 from deploy.report.occupancy import boxes, peak
 from deploy.report.report import Baseline, Port, Report, ReportOperator
@@ -105,6 +105,8 @@ def _picture_section(report: Report) -> str:
     if not occupied:
         return ""
     base = report.baseline
+    maps = [family(m.name) for m in report.feature_maps_before]
+    hues = {name: number for number, name in enumerate(dict.fromkeys(maps))}
     scale = max(report.head_bytes, base.head_bytes if base and base.tensors else 0)
     blocks = [
         "<p>Address upwards, operators from left to right; a box is a value in memory, strips of "
@@ -124,6 +126,7 @@ def _picture_section(report: Report) -> str:
                     lower_bound_bytes=None,
                     peak=peak(before, count).operator,
                     caption="Tensors in the arena over time, before",
+                    hues=hues,
                 ),
             )
         )
@@ -138,6 +141,7 @@ def _picture_section(report: Report) -> str:
                 lower_bound_bytes=report.lower_bound_bytes,
                 peak=report.peak_operator,
                 caption="Tensors in the arena over time, after",
+                hues=hues,
             ),
         )
     )
@@ -146,6 +150,11 @@ def _picture_section(report: Report) -> str:
         blocks.append(
             f'<p class="small">Alive at the peak, operator {report.peak_operator}: '
             f"{html.escape(names)}.</p>"
+        )
+    if report.scratch_bytes:
+        blocks.append(
+            f'<p class="small">Not drawn: up to {report.scratch_bytes:,} bytes of kernel scratch, '
+            "which TFLM itself puts between the tensors.</p>"
         )
     return _section("Memory over time", "\n".join(blocks))
 
