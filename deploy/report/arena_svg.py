@@ -255,7 +255,8 @@ def _label(box: Box, x: float, y: float, width: float, height: float) -> str:
     if width < 52 or height < 13:
         return ""
     room = int((width - 8) / _CHARACTER_WIDTH)
-    name = box.name if len(box.name) <= room else _layer(family(box.name))
+    name = box.name.split(";", 1)[0]
+    name = name if len(name) <= room else _layer(family(name))
     # The end of a name tells layers apart.
     name = name if len(name) <= room else "…" + name[1 - room :]
     return f'<text class="label" x="{_n(x + 4)}" y="{_n(y + 11)}">{html.escape(name)}</text>'

@@ -141,7 +141,7 @@ def frontier_svg(points: Sequence[FrontierPoint]) -> str:
         ratio = first + (last - first) * i / 4
         parts.append(
             f'<text class="tick" x="{x(ratio):.1f}" y="{height - bottom + 18}" '
-            f'text-anchor="middle">{ratio:.2f}×</text>'
+            f'text-anchor="middle">{ratio:.3f}×</text>'
         )
     parts.append(
         f'<text class="note" x="{(left + width - right) / 2}" y="{height - 8}" '
