@@ -1,0 +1,67 @@
+"""Quantisation-aware training: a float model in, a model out that trains on int8's grid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from keras_fmc.errors import BadInputError
+
+BACKENDS = ("native", "tfmot")
+
+__all__ = ["BACKENDS", "quantize"]
+
+
+def quantize(
+    model: keras.Model,
+    *,
+    calibration: object,
+    backend: str = "native",
+    momentum: float | None = None,
+) -> Any:
+    """Returns a model that rounds weights and activations where, and as, the int8 device does.
+
+    Whatever is unfolded is folded first (`keras_fmc.fold`), so training sees the graph that runs.
+    The result predicts like the quantised network at once, trains with the user's own `compile`
+    and `fit`, and is what `deploy.convert` turns into an int8 model. It is not compiled. Layers
+    keep their names and whether they are trainable.
+
+    Args:
+        model: a built Keras 3 model with float32 inputs of fixed size; left alone.
+        calibration: some hundred samples as in training, see
+            `keras_fmc.calibration.calibration_arrays`; ranges of activations come from them.
+        backend: "native" gives a Keras 3 model with a scale for each output channel of every
+            convolution. "tfmot" gives a tf_keras model made by TensorFlow's Model Optimization
+            Toolkit, whose depthwise kernels have one scale; it needs the extra `[tfmot]`.
+        momentum: None keeps the calibrated ranges while training; a number in [0, 1), such as
+            0.99, lets them follow the batches (`keras_fmc.FakeQuant`). Native only.
+
+    Returns:
+        A `keras.Model`, or a `tf_keras.Model` with the backend "tfmot".
+
+    Raises:
+        BadInputError: unusable model or calibration data, an unknown backend, or a missing extra.
+        UnsupportedModelError: a layer that has no int8 form; names it.
+    """
+    from keras_fmc.calibration import calibration_arrays
+    from keras_fmc.qat.checks import check_deployable
+
+    if backend not in BACKENDS:
+        raise BadInputError("unknown QAT backend", " or ".join(map(repr, BACKENDS)), repr(backend))
+    check_deployable(model)
+    arrays = calibration_arrays(model, calibration)
+    if backend == "native":
+        from keras_fmc.qat import native
+
+        return native.quantize(model, arrays, momentum=momentum)
+    if momentum is not None:
+        raise BadInputError(
+            "momentum with the backend 'tfmot'",
+            expected="momentum=None",
+            received=momentum,
+            remedy="Leave it out: the toolkit has its own moving ranges",
+        )
+    from keras_fmc.qat import tfmot
+
+    return tfmot.quantize(model, arrays)

@@ -1,0 +1,90 @@
+"""Calls as the device makes them: one for each tensor that it rounds.
+
+    Dense(activation="softmax")         →  Dense, Activation("softmax")
+    Activation("silu")                  →  Activation("sigmoid"), Multiply
+    UpSampling2D(interpolation=nearest) →  Resizing
+
+The device rounds between the two of a pair, so training has to see a tensor there. It resizes;
+Keras repeats rows and columns, for which TensorFlow Lite Micro has no operator.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from keras import layers
+
+from keras_fmc.layer_graph import LayerGraph, LayerNode, ValueRef, ValueSpec
+from keras_fmc.qat.placement import FUSED_ACTIVATIONS, activation_name
+from keras_fmc.qat.weight_layers import QUANTIZED
+
+_SILU = ("silu", "swish")
+
+
+def ends_in_activation(node: LayerNode) -> bool:
+    """Whether `device_form` takes an activation out of this layer."""
+    name = activation_name(node.operation)
+    return isinstance(node.operation, tuple(QUANTIZED)) and name not in (
+        "linear",
+        *FUSED_ACTIVATIONS,
+    )
+
+
+def device_form(graph: LayerGraph) -> LayerGraph:
+    """Returns the graph with those calls replaced. Layers that ended in an activation are still
+    the same objects: whoever builds the graph leaves the activation out (`ends_in_activation`)."""
+    values = list(graph.values)
+    nodes: list[LayerNode] = []
+    taken = {value.name for value in values}
+
+    def add(wanted: str, layer: layers.Layer, inputs: tuple[int, ...], output: int | None) -> int:
+        name, count = wanted, 0
+        while name in taken:
+            count += 1
+            name = f"{wanted}_{count}"
+        taken.add(name)
+        if output is None:
+            source = values[inputs[0]]
+            values.append(ValueSpec(name, source.shape, source.dtype))
+            output = len(values) - 1
+        else:
+            values[output] = dataclasses.replace(values[output], name=name)
+        references = tuple(ValueRef(value) for value in inputs)
+        args = references if len(inputs) == 1 else (list(references),)
+        nodes.append(LayerNode(name, name, layer, inputs, (output,), args, {}))
+        return output
+
+    def activate(node: LayerNode, function: str, source: int, output: int) -> None:
+        dtype = node.operation.dtype_policy
+        if function in _SILU:
+            gate = layers.Activation("sigmoid", dtype=dtype)
+            gated = add(f"{node.name}_sigmoid", gate, (source,), None)
+            add(f"{node.name}_multiply", layers.Multiply(dtype=dtype), (source, gated), output)
+        else:
+            activation = layers.Activation(node.operation.activation, dtype=dtype)
+            add(f"{node.name}_{function}", activation, (source,), output)
+
+    for node in graph.nodes:
+        function = activation_name(node.operation)
+        if ends_in_activation(node):
+            (output,) = node.outputs
+            values.append(dataclasses.replace(values[output]))
+            linear = len(values) - 1
+            nodes.append(dataclasses.replace(node, outputs=(linear,)))
+            activate(node, function, linear, output)
+        elif isinstance(node.operation, layers.Activation) and function in _SILU:
+            activate(node, function, node.inputs[0], node.outputs[0])
+        elif isinstance(node.operation, layers.UpSampling2D) and _is_nearest(node.operation):
+            rows, columns = values[node.outputs[0]].shape[1:3]
+            resizing = layers.Resizing(
+                rows, columns, interpolation="nearest", dtype=node.operation.dtype_policy
+            )
+            taken.discard(node.name)
+            add(node.name, resizing, node.inputs, node.outputs[0])
+        else:
+            nodes.append(node)
+    return dataclasses.replace(graph, nodes=tuple(nodes), values=tuple(values))
+
+
+def _is_nearest(layer: layers.UpSampling2D) -> bool:
+    return layer.interpolation == "nearest" and layer.data_format == "channels_last"

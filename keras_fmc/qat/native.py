@@ -1,0 +1,157 @@
+"""Quantisation-aware training on Keras 3 itself.
+
+    fold → take activations apart → find scale groups → calibrate → rebuild
+
+The result is an ordinary functional model: layers of `weight_layers`, stock layers without
+weights, and one `FakeQuant` for each scale group, called wherever the device rounds to its scale.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_fmc.fold import fold
+from keras_fmc.layer_graph import LayerGraph, LayerNode, consumers, trace
+from keras_fmc.layers.fake_quant import FakeQuant
+from keras_fmc.qat.device_form import device_form, ends_in_activation
+from keras_fmc.qat.placement import ScaleGroup, scale_groups
+from keras_fmc.qat.ranges import best_range, record
+from keras_fmc.qat.weight_layers import QUANTIZED
+from keras_fmc.surgery import clone, rebuild
+
+
+def quantize(
+    model: keras.Model, arrays: tuple[np.ndarray, ...], *, momentum: float | None
+) -> keras.Model:
+    """Returns the QAT model of `model`; see `keras_fmc.qat.quantize`, which checks the inputs."""
+    graph = device_form(trace(fold(model).model))
+    groups = scale_groups(graph)
+    ranges = _ranges(graph, groups, arrays)
+    return _build(graph, groups, ranges, momentum)
+
+
+def _ranges(
+    graph: LayerGraph, groups: tuple[ScaleGroup, ...], arrays: tuple[np.ndarray, ...]
+) -> list[tuple[float, float]]:
+    """The range of each group: fixed by a kernel, trained with a code, or from data."""
+    trained = [_trained(graph, group) for group in groups]
+    open_groups = [
+        index
+        for index, group in enumerate(groups)
+        if group.fixed is None
+        and (trained[index] is None or len(group.sources) > len(group.quantizers))
+    ]
+    records = {}
+    if open_groups:
+        probe, owners = _probe(graph, {index: groups[index].sources for index in open_groups})
+        records = record(probe, owners, arrays)
+    ranges = []
+    for index, group in enumerate(groups):
+        found = [part for part in (group.fixed, trained[index]) if part is not None]
+        if index in records:
+            found.append(best_range(records[index]))
+        ranges.append((min(low for low, _ in found), max(high for _, high in found)))
+    return ranges
+
+
+def _trained(graph: LayerGraph, group: ScaleGroup) -> tuple[float, float] | None:
+    """The range that all code quantisers of the group cover, None without any."""
+    parts = [graph.node(name).operation.range for name in group.quantizers]
+    if not parts:
+        return None
+    return min(low for low, _ in parts), max(high for _, high in parts)
+
+
+def _probe(graph: LayerGraph, wanted: dict[int, tuple[int, ...]]) -> tuple[keras.Model, list[int]]:
+    """Returns a float model with an output for each wanted value, and the group of each output."""
+    seen: dict[int, Any] = {}
+
+    def wrap_input(value: int, tensor: Any) -> Any:
+        seen[value] = tensor
+        return tensor
+
+    def call(node: LayerNode, layer: Any, inputs: tuple[Any, ...]) -> Any:
+        outputs = node.replay(layer, inputs)
+        seen.update(zip(node.outputs, keras.tree.flatten(outputs), strict=True))
+        return outputs
+
+    model = rebuild(graph, layer=_float_layer, call=call, wrap_input=wrap_input)
+    owners = [index for index, values in wanted.items() for _ in values]
+    tensors = [seen[value] for values in wanted.values() for value in values]
+    return keras.Model(model.inputs, tensors), owners
+
+
+def _build(
+    graph: LayerGraph,
+    groups: tuple[ScaleGroup, ...],
+    ranges: list[tuple[float, float]],
+    momentum: float | None,
+) -> keras.Model:
+    readers = consumers(graph)
+    taken = {node.layer_name for node in graph.nodes}
+    quantizers: dict[int, FakeQuant] = {}
+    first_time: set[int] = set()
+    made = []
+    for group, range_ in zip(groups, ranges, strict=True):
+        taken -= set(group.quantizers)
+        quantizer = FakeQuant(
+            fixed_range=group.fixed, momentum=momentum, name=_free(group.name, taken)
+        )
+        made.append((quantizer, range_))
+        for value in (*group.sources, *group.rounded_again):
+            if group.fixed is None or readers[value]:
+                quantizers[value] = quantizer
+        first_time |= set(group.sources)
+
+    def rounded(value: int, tensor: Any) -> Any:
+        if value not in quantizers:
+            return tensor
+        # Only values as they are made count for a range that follows the data.
+        options = {} if value in first_time else {"training": False}
+        return quantizers[value](tensor, **options)
+
+    def call(node: LayerNode, layer: Any, inputs: tuple[Any, ...]) -> Any:
+        if layer is None:
+            return inputs[0]
+        outputs = keras.tree.flatten(node.replay(layer, inputs))
+        return [rounded(*pair) for pair in zip(node.outputs, outputs, strict=True)]
+
+    model = rebuild(graph, layer=_quantized_layer, call=call, wrap_input=rounded)
+    for quantizer, range_ in made:
+        if quantizer.built and quantizer.fixed_range is None:
+            quantizer.set_range(*range_)
+    return model
+
+
+def _float_layer(node: LayerNode) -> keras.Operation:
+    if not ends_in_activation(node):
+        return clone(node)
+    return _from_config(type(node.operation), node)
+
+
+def _quantized_layer(node: LayerNode) -> keras.Operation | None:
+    operation = node.operation
+    if isinstance(operation, FakeQuant):
+        return None
+    if type(operation) in QUANTIZED:
+        return _from_config(QUANTIZED[type(operation)], node)
+    return clone(node)
+
+
+def _from_config(cls: type[keras.Layer], node: LayerNode) -> keras.Layer:
+    config = {**node.operation.get_config(), "name": node.layer_name}
+    if ends_in_activation(node):
+        config["activation"] = "linear"
+    return cls.from_config(config)
+
+
+def _free(wanted: str, taken: set[str]) -> str:
+    name, count = wanted, 0
+    while name in taken:
+        count += 1
+        name = f"{wanted}_{count}"
+    taken.add(name)
+    return name

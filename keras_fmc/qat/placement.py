@@ -1,0 +1,317 @@
+"""Where the device quantises: which tensors share a scale, and where values are rounded to it.
+
+An int8 operator either chooses the scale of its output (convolutions, additions, means, …), or
+hands on the scale of its inputs (pooling, concatenation, reshape, …), or has one that the kernel
+fixes (sigmoid, tanh, softmax). Tensors that are joined by operators of the second sort form one
+scale group; it has one range, and values are rounded to it where an operator of the first sort
+makes them. An activation that fuses into the operator before it is part of that operator, so
+nothing is rounded between the two. Rounding anywhere else would become a QUANTIZE operator.
+
+The groups are those of TensorFlow Lite's quantisation specification
+(https://ai.google.dev/edge/litert/models/quantization_spec) and of what its converter fuses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import keras
+from keras import layers
+
+from keras_fmc.errors import BadInputError, UnsupportedModelError
+from keras_fmc.layer_graph import LayerGraph, LayerNode, consumers, producers
+from keras_fmc.layers.fake_quant import FakeQuant
+from keras_fmc.qat.weight_layers import FAKE_QUANT_LAYERS, QUANTIZED
+
+SIGMOID_RANGE = (0.0, 255 / 256)
+TANH_RANGE = (-1.0, 127 / 128)
+FIXED_RANGES = {"sigmoid": SIGMOID_RANGE, "softmax": SIGMOID_RANGE, "tanh": TANH_RANGE}
+"""Activation → output range that the int8 kernels fix."""
+
+FUSED_ACTIVATIONS = ("relu", "relu6")
+"""Activations that become part of the operator before them."""
+
+FREE_ACTIVATIONS = ("leaky_relu", "hard_silu", "hard_swish", *FUSED_ACTIVATIONS)
+"""Activations that are operators of their own and choose the scale of their output."""
+
+
+class Role(Enum):
+    """What an operation does to the scale."""
+
+    FREE = "chooses the scale of its output"
+    SAME = "its output has the scale of its inputs"
+    ROUNDS = "its output has the scale of its input, and is rounded to it again"
+    ABSENT = "does nothing at inference"
+    FIXED = "its output has a scale that the kernel fixes"
+
+
+_FUSES = (*QUANTIZED, layers.Add, layers.Subtract, layers.Multiply)
+_FUSING_OPERATIONS = ("Add", "Subtract", "Multiply")
+_FREE = (layers.GlobalAveragePooling2D, layers.PReLU, *_FUSES)
+_SAME = (
+    layers.Concatenate,
+    layers.Cropping2D,
+    layers.Flatten,
+    layers.GlobalMaxPooling2D,
+    layers.Maximum,
+    layers.MaxPooling2D,
+    layers.Minimum,
+    layers.Permute,
+    layers.Reshape,
+    layers.ZeroPadding2D,
+)
+_SAME_OPERATIONS = ("Concatenate", "Maximum", "Minimum", "Reshape")
+_ABSENT = (
+    layers.ActivityRegularization,
+    layers.Dropout,
+    layers.GaussianDropout,
+    layers.GaussianNoise,
+    layers.Identity,
+    layers.SpatialDropout2D,
+    FakeQuant,
+)
+_POOLS = (layers.AveragePooling2D, layers.MaxPooling2D)
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleGroup:
+    """Tensors with one scale.
+
+    Attributes:
+        name: of the layer that rounds them.
+        values: ids of all its tensors.
+        sources: ids of those that are made in float and rounded, inputs of the model included.
+        rounded_again: ids of those that are rounded on the way, behind an average.
+        fixed: range that the kernel of a source fixes.
+        quantizers: names of `FakeQuant` calls of the model in the group, whose place it takes.
+    """
+
+    name: str
+    values: tuple[int, ...]
+    sources: tuple[int, ...]
+    rounded_again: tuple[int, ...] = ()
+    fixed: tuple[float, float] | None = None
+    quantizers: tuple[str, ...] = ()
+
+
+def activation_name(operation: keras.Operation) -> str:
+    """Returns the activation that an operation ends in, or is: "linear" if none."""
+    if isinstance(operation, layers.ReLU):
+        return _relu_name(operation)
+    if isinstance(operation, layers.LeakyReLU):
+        return "leaky_relu"
+    if isinstance(operation, layers.Softmax):
+        return "softmax"
+    if not isinstance(operation, keras.Layer):
+        name = type(operation).__name__.lower()
+        return name if name in (*FUSED_ACTIVATIONS, *FIXED_RANGES) else "linear"
+    activation = getattr(operation, "activation", None)
+    return "linear" if activation is None else getattr(activation, "__name__", "unknown")
+
+
+def scale_groups(graph: LayerGraph) -> tuple[ScaleGroup, ...]:
+    """Returns the scale groups of a folded model whose layers end in no activations but those that
+    fuse (`keras_fmc.qat.device_form`), in execution order.
+
+    Raises:
+        UnsupportedModelError: a layer that has no int8 form, or tensors of one group whose kernels
+            fix different scales; names the layer.
+        BadInputError: a model that is quantised already.
+    """
+    return _Grouping(graph).groups()
+
+
+def role(node: LayerNode) -> Role:
+    """Returns what a call does to the scale.
+
+    Raises:
+        UnsupportedModelError: it has no int8 form.
+        BadInputError: it is quantised already.
+    """
+    operation = node.operation
+    if isinstance(operation, FAKE_QUANT_LAYERS):
+        raise BadInputError(
+            f"layer {node.name!r} is quantised already",
+            expected="a float model",
+            received=type(operation).__name__,
+            remedy="Pass the model from before quantize()",
+        )
+    is_stock = type(operation).__module__.startswith("keras.")
+    if not is_stock and not isinstance(operation, FakeQuant):
+        raise _unsupported(node, f"custom layer {type(operation).__name__}")
+    name = activation_name(operation)
+    is_activation = isinstance(operation, (layers.Activation, layers.ReLU, layers.LeakyReLU))
+    if is_activation or isinstance(operation, layers.Softmax) or _is_raw(operation, name):
+        if name == "linear":
+            return Role.ABSENT
+        if name in FIXED_RANGES:
+            return Role.FIXED
+        if name in FREE_ACTIVATIONS:
+            return Role.FREE
+        raise _unsupported(node, f"activation {name!r}")
+    if isinstance(operation, layers.AveragePooling2D):
+        return Role.ROUNDS
+    if isinstance(operation, (layers.UpSampling2D, layers.Resizing)):
+        if operation.interpolation not in ("nearest", "bilinear"):
+            raise _unsupported(node, f"interpolation {operation.interpolation!r}")
+        return Role.ROUNDS if operation.interpolation == "bilinear" else Role.SAME
+    if isinstance(operation, _FREE) or _is_raw(operation, *_FUSING_OPERATIONS):
+        return Role.FREE
+    if isinstance(operation, _SAME) or _is_raw(operation, *_SAME_OPERATIONS):
+        return Role.SAME
+    if isinstance(operation, _ABSENT) or _is_augmentation(operation):
+        return Role.ABSENT
+    raise _unsupported(node, type(operation).__name__)
+
+
+class _Grouping:
+    """Joins the tensors of one graph into groups."""
+
+    def __init__(self, graph: LayerGraph) -> None:
+        self.graph = graph
+        self.roles = {node.name: role(node) for node in graph.nodes}
+        self.readers, self.makers = consumers(graph), producers(graph)
+        self._leader = list(range(len(graph.values)))
+
+    def groups(self) -> tuple[ScaleGroup, ...]:
+        for node in self.graph.nodes:
+            if self._hands_on(node):
+                first, *others = (self._find(value) for value in (*node.inputs, *node.outputs))
+                for value in others:
+                    self._leader[self._find(value)] = self._find(first)
+        made = [*self.graph.inputs, *(value for node in self.graph.nodes for value in node.outputs)]
+        members: dict[int, list[int]] = {}
+        for value in made:
+            members.setdefault(self._find(value), []).append(value)
+        groups = [self._group(values) for values in members.values()]
+        return tuple(group for group in groups if group is not None)
+
+    def _find(self, value: int) -> int:
+        while self._leader[value] != value:
+            value = self._leader[value]
+        return value
+
+    def _group(self, values: list[int]) -> ScaleGroup | None:
+        """Returns the group of `values`, None where all is fused into another group's operator."""
+        sources, again, quantizers = [], [], []
+        fixed: dict[str, tuple[float, float]] = {}
+        for value in values:
+            node = self._maker(value)
+            if node is None:
+                sources.append(value)
+            elif self.roles[node.name] is Role.FIXED:
+                fixed[node.name] = FIXED_RANGES[activation_name(node.operation)]
+                sources.append(value)
+            elif self.roles[node.name] is Role.ROUNDS:
+                fused = self._fused_reader(node)
+                again.append(value if fused is None else fused.outputs[0])
+            elif isinstance(node.operation, FakeQuant):
+                quantizers.append(node.name)
+            elif self._makes_rounded(node):
+                sources.append(value)
+        if not sources:
+            return None
+        if fixed and (len(set(fixed.values())) > 1 or len(sources) > len(fixed)):
+            names = sorted(self.graph.values[value].name for value in sources)
+            raise UnsupportedModelError(
+                f"tensors {', '.join(map(repr, names))} must have one scale, but the kernel of "
+                f"{min(fixed)!r} fixes its own",
+                remedy="Put a 1×1 convolution between it and the concatenation or pooling that "
+                "joins them",
+            )
+        name = quantizers[0] if quantizers else f"{self.graph.values[sources[0]].name}_quant"
+        return ScaleGroup(
+            name,
+            tuple(values),
+            tuple(sources),
+            tuple(again),
+            next(iter(fixed.values()), None),
+            tuple(quantizers),
+        )
+
+    def _makes_rounded(self, node: LayerNode) -> bool:
+        """Whether the device rounds what the call makes, and to a scale of its own."""
+        return (
+            self.roles[node.name] is Role.FREE
+            and not self._hands_on(node)
+            and (not _fuses(node) or self._fused_reader(node) is None)
+        )
+
+    def _hands_on(self, node: LayerNode) -> bool:
+        """Whether the output has the scale of the input; so has a ReLU fused into a pool."""
+        if self.roles[node.name] in (Role.SAME, Role.ROUNDS, Role.ABSENT):
+            return True
+        if not _is_fused_activation(node):
+            return False
+        before = self._maker(node.inputs[0])
+        while before is not None and self._is_transparent(before):
+            before = self._maker(before.inputs[0])
+        return (
+            before is not None
+            and isinstance(before.operation, _POOLS)
+            and self._fused_reader(before) == node
+        )
+
+    def _fused_reader(self, node: LayerNode) -> LayerNode | None:
+        """Returns the ReLU that is fused into a call: the only one to read it."""
+        value = node.outputs[0]
+        while value not in self.graph.outputs and len(self.readers[value]) == 1:
+            reader = self.graph.nodes[self.readers[value][0]]
+            if _is_fused_activation(reader):
+                return reader
+            if not self._is_transparent(reader):
+                return None
+            value = reader.outputs[0]
+        return None
+
+    def _is_transparent(self, node: LayerNode) -> bool:
+        return self.roles[node.name] is Role.ABSENT and not isinstance(node.operation, FakeQuant)
+
+    def _maker(self, value: int) -> LayerNode | None:
+        return self.graph.nodes[self.makers[value]] if value in self.makers else None
+
+
+def _fuses(node: LayerNode) -> bool:
+    """Whether a ReLU behind the call becomes part of it."""
+    operation = node.operation
+    return (isinstance(operation, _FUSES) and activation_name(operation) == "linear") or _is_raw(
+        operation, *_FUSING_OPERATIONS
+    )
+
+
+def _is_fused_activation(node: LayerNode) -> bool:
+    operation = node.operation
+    is_layer = isinstance(operation, (layers.Activation, layers.ReLU))
+    name = activation_name(operation)
+    return name in FUSED_ACTIVATIONS and (is_layer or _is_raw(operation, *FUSED_ACTIVATIONS))
+
+
+def _is_raw(operation: keras.Operation, *names: str) -> bool:
+    """Whether it is an operation of `keras.ops`, as in `x + y`, of one of these names."""
+    if isinstance(operation, keras.Layer):
+        return False
+    return type(operation).__name__.lower() in [name.lower() for name in names]
+
+
+def _is_augmentation(operation: keras.Operation) -> bool:
+    cls = type(operation)
+    return cls.__name__.startswith("Random") and ".layers.preprocessing." in cls.__module__
+
+
+def _relu_name(layer: layers.ReLU) -> str:
+    if layer.threshold:
+        return f"relu with threshold {layer.threshold}"
+    if layer.negative_slope:
+        return "leaky_relu" if layer.max_value is None else "leaky_relu with a maximum"
+    if layer.max_value is None:
+        return "relu"
+    return "relu6" if layer.max_value == 6 else f"relu with maximum {layer.max_value}"
+
+
+def _unsupported(node: LayerNode, what: str) -> UnsupportedModelError:
+    return UnsupportedModelError(
+        f"layer {node.name!r}: {what} has no int8 form here",
+        remedy="Replace it by stock layers that TensorFlow Lite Micro runs in int8; see "
+        "keras_fmc.qat.placement for the list",
+    )
