@@ -184,7 +184,7 @@ class _Tracer:
                 )
                 path = f"{prefix}{operation.name}"
                 if isinstance(operation, keras.Model):
-                    outputs = self._walk_nested(operation, path, args, kwargs, context)
+                    outputs = self._walk_nested(operation, path, args, kwargs)
                 else:
                     outputs = self._record(node, path, args, kwargs)
                 ids.update(
@@ -193,7 +193,7 @@ class _Tracer:
         return tuple(ids[id(tensor)] for tensor in functional.outputs)
 
     def _walk_nested(
-        self, model: keras.Model, path: str, args: Any, kwargs: Any, context: dict[str, Any]
+        self, model: keras.Model, path: str, args: Any, kwargs: Any
     ) -> tuple[int, ...]:
         functional = _functional(model, path)
         passed = {key: value for key, value in kwargs.items() if value is not None}
@@ -210,7 +210,7 @@ class _Tracer:
                 "Call it on its input tensors alone",
             )
         inner = tuple(reference.id for reference in references)
-        return self._walk(functional, inner, f"{path}_", {**context, **passed})
+        return self._walk(functional, inner, f"{path}_", passed)
 
     def _record(self, node: Any, path: str, args: Any, kwargs: Any) -> tuple[int, ...]:
         references = _references((args, kwargs))

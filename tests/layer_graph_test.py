@@ -131,9 +131,11 @@ def test_training_argument_of_a_nested_call_reaches_its_layers():
     inner = keras.Sequential(
         [keras.Input((4,)), layers.BatchNormalization(name="bn")], name="inner"
     )
+    middle_input = keras.Input((4,))
+    middle = keras.Model(middle_input, inner(middle_input), name="middle")
     inputs = keras.Input((4,))
-    graph = trace(keras.Model(inputs, inner(inputs, training=False)))
-    assert graph.node("inner_bn").kwargs == {"training": False}
+    graph = trace(keras.Model(inputs, middle(inputs, training=False)))
+    assert graph.node("middle_inner_bn").kwargs == {"training": False}
 
 
 def test_structures_of_inputs_and_outputs_are_kept():

@@ -64,6 +64,15 @@ def test_copy_has_its_own_weights_and_leaves_the_source_alone():
     assert [layer.name for layer in copy.layers] == [layer.name for layer in model.layers]
 
 
+def test_copy_has_raw_operations_of_its_own():
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, inputs * 2.0 + inputs)
+    before = [len(operation._inbound_nodes) for operation in model.operations]
+    copy = rebuild(trace(model))
+    assert [len(operation._inbound_nodes) for operation in model.operations] == before
+    assert not set(map(id, copy.operations)) & set(map(id, model.operations))
+
+
 def test_copy_can_be_saved_and_loaded(tmp_path):
     inner = zoo.small_cnn(8)
     inputs = keras.Input((8, 8, 3), name="image")
