@@ -244,6 +244,8 @@ def test_wrong_kernel_data_says_where() -> None:
     ):
         with pytest.raises(BadInputError, match=message):
             read_kernels({**data, "operators": {"ADD": entry}}, where="x")
+    with pytest.raises(BadInputError, match="x: not a rule of overlap for ADD; expected all ch"):
+        read_kernels({**data, "overlap": {"ADD": "some"}, "operators": {}}, where="x")
     with pytest.raises(BadInputError, match="x: not an opcode"):
         read_kernels({**data, "operators": {"add": {}}}, where="x")
 

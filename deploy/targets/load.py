@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from deploy.targets.expression import Expression
-from deploy.targets.records import Block, KernelRule, Kernels, Runtime, Step, StepKind
+from deploy.targets.records import (
+    OVERLAP_RULES,
+    Block,
+    KernelRule,
+    Kernels,
+    Runtime,
+    Step,
+    StepKind,
+)
 from keras_fmc.errors import BadInputError
 
 _FOLDER = Path(__file__).parent
@@ -100,6 +108,14 @@ def read_kernels(data: Any, *, where: str) -> Kernels:
         if not _OPCODE.fullmatch(opcode):
             raise BadInputError(f"{where}: not an opcode", received=repr(opcode))
         rules[opcode] = _rule(entry, definitions, f"{where}: {opcode}")
+    overlap = fields.take("overlap", dict)
+    for opcode, rule in overlap.items():
+        if rule not in OVERLAP_RULES:
+            raise BadInputError(
+                f"{where}: not a rule of overlap for {opcode}",
+                expected=" or ".join(OVERLAP_RULES),
+                received=repr(rule),
+            )
     result = Kernels(
         name=fields.take("name", str),
         summary=fields.take("summary", str),
@@ -107,7 +123,7 @@ def read_kernels(data: Any, *, where: str) -> Kernels:
         rules=rules,
         in_place=frozenset(fields.take("in_place", list)),
         view_alignment_bytes=fields.take("view_alignment_bytes", int),
-        overlap=fields.take("overlap", dict),
+        overlap=overlap,
     )
     fields.finish()
     return result

@@ -59,6 +59,10 @@ class Runtime:
     parameters: Mapping[str, Block]
 
 
+OVERLAP_RULES = ("all channels", "own channel")
+"""What a kernel reads for one output value: the window in all channels, or in its own."""
+
+
 class StepKind(Enum):
     """What a kernel does while it prepares."""
 
@@ -109,8 +113,8 @@ class Kernels:
         rules: opcode -> rule. An opcode that is not here is unknown to the library.
         in_place: opcodes whose output may start at the same address as an input.
         view_alignment_bytes: what the address of a view must be a multiple of.
-        overlap: opcode -> name of the rule by which output and input may overlap diagonally;
-            see ``deploy.memory.overlap``. An opcode that is not here never overlaps.
+        overlap: opcode -> one of ``OVERLAP_RULES``, by which output and input may overlap
+            diagonally (``deploy.memory.overlap``). An opcode that is not here never overlaps.
     """
 
     name: str

@@ -1,0 +1,80 @@
+"""Diagonal overlap: how far the output of a convolution may grow into its input.
+
+A kernel that writes its output front to back, and reads each part of its input for the last time
+before the output gets there, may have both in overlapping memory, the output first. This works
+out the smallest safe distance from the loop order of the reference kernels. Other libraries read
+in another order (CMSIS-NN gathers several pixels before it writes one), so that the distance
+belongs to the kernels, and a library without a rule never overlaps.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from deploy.graph import Graph, Operator
+from deploy.memory.scratch import OperatorNumbers
+from deploy.targets.records import Kernels
+
+
+def overlap_distance(operator: Operator, graph: Graph, kernels: Kernels) -> int | None:
+    """Returns the smallest safe ``input start - output start`` in bytes, or None for never.
+
+    With D the distance, o the index of a byte that the kernel writes and i the lowest index of
+    the input that it still reads afterwards: D = max over all writes of (o + 1 - i).
+
+    The result may be used with any larger distance. It is not rounded to the alignment.
+    """
+    rule = kernels.overlap.get(operator.opcode)
+    if rule is None or not operator.inputs or operator.inputs[0] < 0:
+        return None
+    source, made = graph.tensors[operator.inputs[0]], graph.tensors[operator.outputs[0]]
+    numbers = OperatorNumbers(graph, operator)
+    batched = source.shape[:1] != (1,) and operator.opcode != "FULLY_CONNECTED"
+    if source.is_constant or source.dtype != "int8" or made.dtype != "int8" or batched:
+        return None
+    starts = _window_starts(operator, numbers, made.elements)
+    # The lowest input index that the pixel itself or any later pixel reads.
+    lowest = np.minimum.accumulate(starts[::-1])[::-1]
+    depth = numbers["out_c"]
+    pixels = np.arange(len(starts)) * depth
+    # The last channel of a pixel: only later pixels still read.
+    worst = int((pixels[:-1] + depth - lowest[1:]).max(initial=np.iinfo(np.int64).min))
+    within = _within_pixel(rule, numbers)
+    if within is not None:
+        own = int((pixels - starts).max()) + within
+        later = int((pixels[:-1] + depth - 1 - lowest[1:]).max(initial=np.iinfo(np.int64).min))
+        worst = max(worst, own, later)
+    return worst if len(starts) > 1 or within is not None else 0
+
+
+def _window_starts(operator: Operator, numbers: OperatorNumbers, elements: int) -> np.ndarray:
+    """Returns for each output pixel the index of the first input element of its window."""
+    depth = numbers["in_c"]
+    if operator.opcode == "FULLY_CONNECTED":
+        return np.arange(elements // numbers["out_c"]) * numbers["kernel_c"]
+    rows, columns = (
+        np.maximum(
+            np.arange(numbers[f"out_{axis}"]) * numbers[f"stride_{axis}"] - numbers[f"pad_{axis}"],
+            0,
+        )
+        for axis in "hw"
+    )
+    return ((rows[:, None] * numbers["in_w"] + columns[None, :]) * depth).reshape(-1)
+
+
+def _within_pixel(rule: str, numbers: OperatorNumbers) -> int | None:
+    """Returns max(written channel + 1 - lowest channel still read) before a pixel is done.
+
+    "all channels": every output channel reads the whole window. "own channel": output channel
+    c reads input channel c // multiplier. None where a pixel has a single output channel.
+    """
+    depth = numbers["out_c"]
+    if rule == "all channels":
+        return depth - 1 if depth > 1 else None
+    multiplier, source = numbers["multiplier"], numbers["in_c"]
+    amounts = []
+    if multiplier > 1:
+        amounts.append((source - 1) * (multiplier - 1) + multiplier - 1)
+    if source > 1:
+        amounts.append((source - 1) * (multiplier - 1))
+    return max(amounts, default=None)
