@@ -111,6 +111,13 @@ def test_dense_layer_of_several_rows_fakes_scales_of_a_convolution() -> None:
     assert sizes(rows, "cmsis-nn-dsp") == [10 * 2 * 4]
 
 
+def test_softmax_of_esp_nn_keeps_a_row_of_exponentials() -> None:
+    make = Int8GraphMaker(0)
+    graph = make.build(outputs=[make.unary("SOFTMAX", make.input((1, 10)))])
+    assert sizes(graph, "esp-nn-generic") == [4 * 10]
+    assert sizes(graph, "reference") == []
+
+
 def test_an_unknown_operator_is_named() -> None:
     make = Int8GraphMaker(0)
     x = make.input((1, 4, 4, 2))
