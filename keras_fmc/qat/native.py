@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_fmc.errors import UnsupportedModelError
 from keras_fmc.fold import fold
 from keras_fmc.layer_graph import LayerGraph, LayerNode, consumers, trace
 from keras_fmc.layers.fake_quant import FakeQuant
@@ -97,9 +98,7 @@ def _build(
     made = []
     for group, range_ in zip(groups, ranges, strict=True):
         taken -= set(group.quantizers)
-        quantizer = FakeQuant(
-            fixed_range=group.fixed, momentum=momentum, name=_free(group.name, taken)
-        )
+        quantizer = _quantizer(graph, group, momentum, _free(group.name, taken))
         made.append((quantizer, range_))
         for value in (*group.sources, *group.rounded_again):
             if group.fixed is None or readers[value]:
@@ -124,6 +123,25 @@ def _build(
         if quantizer.built and quantizer.fixed_range is None:
             quantizer.set_range(*range_)
     return model
+
+
+def _quantizer(
+    graph: LayerGraph, group: ScaleGroup, momentum: float | None, name: str
+) -> FakeQuant:
+    """The rounding layer of a group, of the class that a bottleneck's code has."""
+    own = {type(graph.node(quantizer).operation) for quantizer in group.quantizers}
+    if own <= {FakeQuant}:
+        return FakeQuant(fixed_range=group.fixed, momentum=momentum, name=name)
+    if len(own) > 1 or len(group.quantizers) > 1 or len(group.sources) > 1:
+        raise UnsupportedModelError(
+            f"tensors {', '.join(graph.values[value].name for value in group.sources)} must have "
+            f"one scale, but {group.quantizers[0]!r} is a code of fewer bits",
+            remedy="Leave the bottlenecks before a concatenation at 8 bits",
+        )
+    operation = graph.node(group.quantizers[0]).operation
+    return type(operation).from_config(
+        {**operation.get_config(), "momentum": momentum, "name": name}
+    )
 
 
 def _float_layer(node: LayerNode) -> keras.Operation:

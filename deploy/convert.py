@@ -1,0 +1,305 @@
+"""Keras models to int8 .tflite, and the proof that nothing in the result is float.
+
+The converter falls back to float, or inserts a requantisation, with no more than a line in its
+log. So its result is read back and every tensor is held against the model: types, operators, and
+the scale and zero point of each activation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deploy import flatbuffer
+from deploy.graph import Graph
+from deploy.supported import check_supported
+from keras_fmc.errors import BadInputError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+Scale = tuple[float, int]
+"""(scale, zero point) of an activation."""
+
+_SCALE_TOLERANCE = 1e-5
+_INTEGERS = ("int8", "int32")
+
+
+def to_int8_tflite(model: keras.Model, *, calibration: np.ndarray | None = None) -> bytes:
+    """Returns an int8 .tflite model with int8 inputs and outputs and batch 1.
+
+    A model from `keras_fmc.quantize` keeps the ranges that it was trained with. Any other is
+    folded and quantised after training, with ranges from `calibration`. The outputs are those of
+    the QAT model up to the rounding of the kernels' fixed-point multipliers.
+
+    Args:
+        model: a Keras 3 model with float32 inputs of fixed size, or a tf_keras model made by
+            `keras_fmc.quantize(..., backend="tfmot")`.
+        calibration: some hundred samples as in training; unused for a QAT model.
+
+    Raises:
+        BadInputError: a model or calibration data that cannot be used, or no calibration for a
+            model that needs it.
+        UnsupportedModelError: no pure int8 model comes out; names operator and tensor.
+    """
+    if _is_tf_keras(model):
+        content = _convert(model, _export_tf_keras)
+        check_int8(flatbuffer.read(content))
+        return content
+    from keras_fmc.qat.checks import check_deployable
+
+    check_deployable(model)
+    if not _is_quantised(model):
+        if calibration is None:
+            raise BadInputError(
+                "the model is not quantised and there is no calibration data",
+                expected="a model from keras_fmc.quantize, or calibration samples",
+                remedy="Pass calibration= a few hundred training samples "
+                "(fmc convert --calibration X.npy)",
+            )
+        from keras_fmc import quantize
+
+        model = quantize(model, calibration=calibration)
+    scales, complete = _scales(model)
+    content = _convert(model, _export_keras)
+    check_int8(flatbuffer.read(content), scales=scales, complete=complete)
+    return content
+
+
+def convert_path(path: str | Path, *, calibration: str | Path | None = None) -> bytes:
+    """Returns the int8 .tflite of a Keras model file.
+
+    Args:
+        path: .keras, or .h5 of Keras 2 or 3.
+        calibration: .npy file of samples; needed unless the model was saved quantised.
+
+    Raises:
+        BadInputError, UnsupportedModelError: as `to_int8_tflite`, and for files that cannot be
+            read.
+    """
+    from keras_fmc.loading import load_model
+
+    # The data are the cheaper of the two to look at.
+    samples = None if calibration is None else _load_samples(Path(calibration))
+    with _quiet():
+        model = load_model(path)
+    return to_int8_tflite(model, calibration=samples)
+
+
+def check_int8(
+    graph: Graph, *, scales: dict[str, Scale] | None = None, complete: bool = False
+) -> None:
+    """Checks that a converted model is int8 throughout.
+
+    Args:
+        graph: what the converter made.
+        scales: (scale, zero point) by the name of the layer that rounds to it; each must be in
+            the model.
+        complete: whether these are all scales that the activations may have.
+
+    Raises:
+        UnsupportedModelError: an operator or tensor that is not so; names it.
+    """
+    for step, operator in enumerate(graph.operators):
+        if operator.opcode in ("QUANTIZE", "DEQUANTIZE"):
+            tensor = graph.tensors[operator.outputs[0]]
+            raise UnsupportedModelError(
+                f"the converter left {graph.label(step)} at tensor {tensor.name!r}",
+                expected="no QUANTIZE or DEQUANTIZE inside the model",
+                received=f"{graph.tensors[operator.inputs[0]].dtype} to {tensor.dtype}",
+                remedy="Quantise the model with keras_fmc.quantize; if it was, the layer at that "
+                "tensor has no int8 form: replace it",
+            )
+        for index in (*operator.present_inputs, *operator.outputs):
+            tensor = graph.tensors[index]
+            allowed = _INTEGERS if tensor.is_constant else ("int8",)
+            if tensor.dtype not in allowed:
+                raise UnsupportedModelError(
+                    f"tensor {tensor.name!r} of {graph.label(step)} is {tensor.dtype}",
+                    expected=" or ".join(allowed),
+                    remedy="Quantise the model with keras_fmc.quantize; if it was, replace the "
+                    "layer at that tensor",
+                )
+    check_supported(graph)
+    for index in (*graph.inputs, *graph.outputs):
+        tensor = graph.tensors[index]
+        if tensor.dtype != "int8" or tensor.shape[:1] != (1,):
+            raise UnsupportedModelError(
+                f"input or output {tensor.name!r} is {tensor.dtype} of shape {tensor.shape}",
+                expected="int8 with batch 1",
+            )
+    if scales is not None:
+        _check_scales(graph, scales, complete)
+
+
+def _check_scales(graph: Graph, scales: dict[str, Scale], complete: bool) -> None:
+    found: dict[int, Scale] = {}
+    for index in graph.activations():
+        quantization = graph.tensors[index].quantization
+        if quantization is None or len(quantization.scales) != 1:
+            raise UnsupportedModelError(
+                f"tensor {graph.tensors[index].name!r} has no scale",
+                expected="one scale and zero point",
+            )
+        found[index] = (quantization.scales[0], quantization.zero_points[0])
+    for name, scale in sorted(scales.items()):
+        if not any(_same(scale, other) for other in found.values()):
+            raise UnsupportedModelError(
+                f"no tensor of the converted model has the range of layer {name!r}",
+                expected=f"scale {scale[0]:.6g} and zero point {scale[1]}",
+                remedy="Report this model: the converter moved or dropped a rounding",
+            )
+    if not complete:
+        return
+    for index, scale in found.items():
+        if not any(_same(scale, other) for other in scales.values()):
+            raise UnsupportedModelError(
+                f"tensor {graph.tensors[index].name!r} has a scale that was not trained",
+                expected="a range of the QAT model",
+                received=f"scale {scale[0]:.6g} and zero point {scale[1]}",
+                remedy="Report this model: the converter quantised a tensor by itself",
+            )
+
+
+def _same(one: Scale, other: Scale) -> bool:
+    return one[1] == other[1] and abs(one[0] - other[0]) <= _SCALE_TOLERANCE * other[0]
+
+
+def _is_quantised(model: keras.Model) -> bool:
+    from keras_fmc.layer_graph import trace
+    from keras_fmc.qat.weight_layers import FAKE_QUANT_LAYERS
+
+    return any(isinstance(node.operation, FAKE_QUANT_LAYERS) for node in trace(model).nodes)
+
+
+def _scales(model: keras.Model) -> tuple[dict[str, Scale], bool]:
+    """Returns the scale of each rounding layer that is in use, and whether these are all.
+
+    Codes of fewer than 8 bits take several tensors to clip, whose scales are theirs to check.
+    """
+    from keras_fmc.layer_graph import trace
+    from keras_fmc.layers.fake_quant import FakeQuant
+    from keras_fmc.qat.placement import FIXED_RANGES, activation_name
+
+    scales: dict[str, Scale] = {}
+    complete = True
+    for node in trace(model).nodes:
+        layer = node.operation
+        if isinstance(layer, FakeQuant):
+            if not layer.calibrated:
+                raise BadInputError(
+                    f"rounding layer {layer.name!r} has no range yet",
+                    remedy="Make the model with keras_fmc.quantize(model, calibration=samples)",
+                )
+            if type(layer) is FakeQuant:
+                scales[layer.name] = (layer.scale, layer.zero_point)
+            else:
+                complete = False
+        elif activation_name(layer) in FIXED_RANGES:
+            low, high = FIXED_RANGES[activation_name(layer)]
+            scale = (high - low) / 255
+            scales[node.name] = (scale, round(-128 - low / scale))
+    return scales, complete
+
+
+def _is_tf_keras(model: object) -> bool:
+    """Whether a class that the model inherits from is tf_keras', without importing it."""
+    return any(cls.__module__.split(".")[0] == "tf_keras" for cls in type(model).__mro__)
+
+
+def _convert(model: Any, export: Callable[[Any, str], None]) -> bytes:
+    """Runs the converter on a SavedModel, in which it finds the ranges as constants."""
+    import tensorflow as tf
+
+    with _quiet(), tempfile.TemporaryDirectory() as folder:
+        export(model, folder)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+        # Older kernels of dense layers know one scale for the whole kernel.
+        converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+        try:
+            return converter.convert()
+        except (ValueError, RuntimeError, SystemError, tf.errors.OpError) as error:
+            raise UnsupportedModelError(
+                f"TensorFlow's converter refuses the model: {_first_line(error)}",
+                remedy="Replace the layer that it names, or report the model",
+            ) from error
+
+
+def _export_keras(model: keras.Model, folder: str) -> None:
+    import keras
+
+    signature = [
+        keras.InputSpec(shape=(1, *tensor.shape[1:]), dtype="float32", name=tensor.name)
+        for tensor in model.inputs
+    ]
+    model.export(folder, format="tf_saved_model", verbose=False, input_signature=signature)
+
+
+def _export_tf_keras(model: Any, folder: str) -> None:
+    import tensorflow as tf
+
+    specs = [tf.TensorSpec((1, *tensor.shape[1:]), tf.float32) for tensor in model.inputs]
+
+    @tf.function(autograph=False)
+    def call(*inputs: Any) -> Any:
+        return model(list(inputs) if len(inputs) > 1 else inputs[0], training=False)
+
+    tf.saved_model.save(model, folder, signatures=call.get_concrete_function(*specs))
+
+
+def _load_samples(path: Path) -> np.ndarray:
+    import numpy as np
+
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise BadInputError(
+            f"{path} cannot be read as calibration data",
+            expected="a .npy file of samples",
+            received=_first_line(error),
+            remedy="Write it with numpy.save(path, samples)",
+        ) from error
+    if not isinstance(loaded, np.ndarray):
+        raise BadInputError(
+            f"{path} holds several arrays",
+            expected="a .npy file with one",
+            received=f"{len(loaded.files)} in an .npz file",
+            remedy="Write it with numpy.save(path, samples)",
+        )
+    return loaded
+
+
+def _first_line(error: BaseException) -> str:
+    """The first line of a message that says something, without the place in the compiler."""
+    for line in str(error).splitlines():
+        if "error:" in line:
+            return line.split("error:", 1)[1].strip()
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Sends what TensorFlow and its C++ libraries write to stdout and stderr to nowhere."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as sink:
+        saved = [os.dup(descriptor) for descriptor in (1, 2)]
+        try:
+            for descriptor in (1, 2):
+                os.dup2(sink.fileno(), descriptor)
+            yield
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for descriptor, copy in zip((1, 2), saved, strict=True):
+                os.dup2(copy, descriptor)
+                os.close(copy)
