@@ -11,6 +11,7 @@ from deploy import flatbuffer
 from deploy.graph import Graph
 from deploy.memory.arena import ArenaPrediction, predict_arena
 from deploy.memory.embed import embed
+from deploy.memory.place import place
 from deploy.runtime import tflm
 from deploy.targets import kernels, target
 from keras_fmc.errors import UnsupportedModelError
@@ -73,10 +74,17 @@ def test_200_random_graphs_with_an_offline_plan() -> None:
         check(
             graph,
             tuple(
-                int(rng.integers(0, 200)) * 16 if not t.is_constant and rng.integers(4) else -1
+                int(rng.integers(0, 800)) * 4 if not t.is_constant and rng.integers(4) else -1
                 for t in graph.tensors
             ),
         )
+
+
+@needs_wheel
+def test_plans_of_the_planner() -> None:
+    for seed in range(40):
+        graph = random_graph(seed)
+        check(graph, place(graph, HOST.kernels, seconds=2).offsets)
 
 
 @needs_wheel
