@@ -320,6 +320,57 @@ def test_a_tensor_outside_the_head_is_never_emitted() -> None:
         prove(moved(plan, plan.tensors[1].name, 48))
 
 
+def test_a_misaligned_tensor_is_never_emitted() -> None:
+    plan = two_maps()
+    first, second = plan.tensors
+    wide = dataclasses.replace(second, dtype="int32", offset=34, size_bytes=28)
+    offsets = (first.offset, 34)
+    with pytest.raises(VerificationError, match="misaligned; expected a multiple of 4 for int32"):
+        prove(dataclasses.replace(plan, tensors=(first, wide), pieces=(), offsets=offsets))
+
+
+def test_a_plan_that_contradicts_itself_is_refused() -> None:
+    plan = two_maps()
+    with pytest.raises(VerificationError, match=f"two offsets for tensor {plan.tensors[1].name}"):
+        prove(dataclasses.replace(plan, offsets=(plan.offsets[0], 4096)))
+
+
+@each(*REFUSING)
+def test_a_view_in_the_wrong_place_is_refused_even_where_the_model_has_it(
+    compiler: Compiler, tmp_path: Path
+) -> None:
+    header, source = emit(tmp_path)
+    name = "STRIP_ED_T5_SLICE_6"
+    change(header, rf"({name}_OFFSET) 128", r"\1 144")
+    change(source, rf"FMC_TENSOR\({name}, 128, 64, 16\)", f"FMC_TENSOR({name}, 144, 64, 16)")
+    message = refusal(compiler, source)
+    assert f"{name}_moved_from" in message or "where it shares the bytes of" in message
+
+
+def overlapping() -> MemoryPlan:
+    """A convolution whose output begins 16 bytes before its input, which it reads in time."""
+    plan = two_maps()
+    source, target = plan.tensors
+    tensors = (
+        dataclasses.replace(source, offset=16),
+        dataclasses.replace(
+            target, offset=0, alias_of=source.name, alias_reason=AliasReason.OVERLAP
+        ),
+    )
+    return dataclasses.replace(plan, tensors=tensors, pieces=(), offsets=(16, 0))
+
+
+@each(*REFUSING)
+def test_a_diagonal_overlap_may_not_come_closer(compiler: Compiler, tmp_path: Path) -> None:
+    header, source = emit(tmp_path, overlapping())
+    compiler.must_compile(source)
+    change(header, r"(T0_T_1_OFFSET) 16", r"\1 0")
+    change(source, r"FMC_TENSOR\(STRIP_ED_T0_T_1, 16,", "FMC_TENSOR(STRIP_ED_T0_T_1, 0,")
+    message = refusal(compiler, source)
+    assert "too_close_to" in message or "before it is read" in message
+    assert "T0_T_1" in message
+
+
 def test_a_plan_with_pieces_left_out_is_refused() -> None:
     plan = planned(striped_graph())
     cut = tuple(p for p in plan.pieces if not (p.tensor == "model/input_1" and p.start == 0))

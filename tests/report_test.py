@@ -396,11 +396,13 @@ def test_pieces_of_one_map_that_live_equally_long_are_joined() -> None:
         Box("c[2:4]", 8, 16, 0, 4),
         Box("c[4:6]", 16, 24, 1, 4),
         Box("d", 24, 32, 1, 4),
+        Box("d", 40, 48, 1, 4),
     ]
     assert merged(boxes) == [
         Box("c", 0, 16, 0, 4),
         Box("c[4:6]", 16, 24, 1, 4),
         Box("d", 24, 32, 1, 4),
+        Box("d", 40, 48, 1, 4),
     ]
 
 
