@@ -276,6 +276,7 @@ def test_codes_have_memory_of_their_own():
     all_coded = maps.with_sizes({"x": 10, "a": 10, "sum": 10})
     assert [item.size_bytes for item in all_coded.live_sets] == [20, 30]
     assert maps.with_sizes({"x": 100, "a": 100})["sum"].home == "sum"
+    assert maps.with_sizes({"sum": 100})["sum"].home == "sum"
 
 
 def test_map_read_before_it_is_made_is_refused():
