@@ -215,7 +215,7 @@ def _plan_bytes(
     with Progress(enabled=settings.progress) as progress:
         prepared = prepare(source)
         progress.say("planning")
-        planned = _place(prepared.graph, goal)
+        planned = _place(prepared.graph, goal, overlap=settings.overlap)
         progress.say("running it in TFLM")
         baseline = flatbuffer.write(source)
         evidence = collect(
@@ -240,8 +240,8 @@ def _plan_bytes(
     return Result(report, planned.content if report.fits else None, files)
 
 
-def _place(graph: Graph, goal: Target) -> Planned:
-    memory = place(graph, goal.kernels)
+def _place(graph: Graph, goal: Target, *, overlap: bool) -> Planned:
+    memory = place(graph, goal.kernels, overlap=overlap)
     embedded = embed(graph, memory.offsets)
     return Planned(
         graph=embedded,

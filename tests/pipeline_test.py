@@ -97,5 +97,38 @@ def test_heads_without_strips_reach_their_bounds(name: str) -> None:
         assert report.baseline.verified_arena_bytes == report.baseline.predicted_arena_bytes_wheel
 
 
+@pytest.mark.parametrize(
+    ("name", "head"), [("pretrainedResnet_quant", 33_312), ("kws_ref_model", 9_792)]
+)
+def test_overlap_makes_the_head_smaller_where_the_kernels_allow_it(name: str, head: int) -> None:
+    model = mlperf_tiny(name)
+    apart = pipeline.plan(model, strips=False).report
+    overlapping = pipeline.plan(model, strips=False, overlap=True).report
+    assert overlapping.head_bytes == head < apart.head_bytes
+    assert overlapping.bit_exact
+    assert overlapping.macs == apart.macs
+    assert "diagonal overlap" in {(t.alias_reason or "").split(":")[0] for t in overlapping.tensors}
+    # CMSIS-NN's DSP kernels gather several pixels before they write one: never there.
+    dsp = [
+        pipeline.plan(model, strips=False, overlap=flag, board="nano33ble").report
+        for flag in (False, True)
+    ]
+    assert dsp[0].head_bytes == dsp[1].head_bytes
+
+
+def test_an_overlap_that_is_too_tight_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = deploy.memory.place.overlap_distance
+
+    def tight(*arguments: object) -> int | None:
+        distance = real(*arguments)  # type: ignore[arg-type]
+        return None if distance is None else distance - 32
+
+    monkeypatch.setattr(deploy.memory.place, "overlap_distance", tight)
+    if tflm.unavailable_reason():
+        pytest.skip(str(tflm.unavailable_reason()))
+    with pytest.raises(VerificationError, match="differs from the source model's on input"):
+        pipeline.plan(mlperf_tiny("kws_ref_model"), strips=False, overlap=True)
+
+
 if __name__ == "__main__":
     sys.exit(pytest.main([__file__]))

@@ -8,15 +8,13 @@ strip dies strip by strip, and one that is concatenated from strips is born stri
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from deploy.graph import Graph
 from deploy.memory.plan import MemoryPlan, PlannedPiece, PlannedTensor
 from deploy.memory.problem import Block, Piece, Placement, Problem, round_up
-from deploy.memory.sharing import Alias, Sharing, tensor_lifetimes
-
-_ALIGNMENT = 16
+from deploy.memory.sharing import ALIGNMENT, Alias, Sharing, tensor_lifetimes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +39,7 @@ def analyse(
     in_place: Iterable[str] = (),
     scratch: Sequence[tuple[int, int]] = (),
     view_alignment: int = 1,
+    overlaps: Mapping[int, int] | None = None,
 ) -> Layout:
     """Returns the packing problem of a graph.
 
@@ -48,8 +47,10 @@ def analyse(
         in_place: opcodes whose output may start where one input starts.
         scratch: (operator, bytes) of every kernel buffer; each becomes a block of its own.
         view_alignment: bytes that the offset of a view within its block must be a multiple of.
+        overlaps: operator -> smallest safe (input start - output start) in bytes, for those whose
+            output may grow into their first input while they run.
     """
-    sharing = Sharing(graph, frozenset(in_place), view_alignment)
+    sharing = Sharing(graph, frozenset(in_place), view_alignment, overlaps or {})
     sharing.merge()
     return _layout(sharing, scratch)
 
@@ -95,14 +96,14 @@ def memory_plan(layout: Layout, placement: Placement) -> MemoryPlan:
         if not piece.ghost and not block.scratch
     )
     head = max(
-        (t.offset + round_up(t.size_bytes, _ALIGNMENT) for t in tensors),
+        (t.offset + round_up(t.size_bytes, ALIGNMENT) for t in tensors),
         default=0,
     )
     return MemoryPlan(
         tensors=tuple(tensors),
         pieces=pieces,
         offsets=offsets,
-        head_bytes=round_up(head, _ALIGNMENT),
+        head_bytes=round_up(head, ALIGNMENT),
         lower_bound_bytes=placement.lower_bound_bytes,
         proven_optimal=placement.proven_optimal,
         engine=placement.engine,
@@ -136,7 +137,7 @@ def _layout(sharing: Sharing, scratch: Sequence[tuple[int, int]]) -> Layout:
         owners.append((*(s.origin for s in spans), *(members[0] for _ in ghosts)))
     for number, (step, size_bytes) in enumerate(scratch):
         name = _unique(f"scratch {number} of {sharing.graph.label(step)}", names)
-        piece = Piece(0, round_up(size_bytes, _ALIGNMENT), step, step + 1)
+        piece = Piece(0, round_up(size_bytes, ALIGNMENT), step, step + 1)
         blocks.append(Block(name, (piece,), scratch=True))
         owners.append((-1,))
     return Layout(
@@ -157,7 +158,7 @@ def _ghosts(
     return [
         Piece(
             sharing.distance[t] - low,
-            round_up(sharing.size[t], _ALIGNMENT),
+            round_up(sharing.size[t], ALIGNMENT),
             step,
             step + 1,
             ghost=True,

@@ -11,12 +11,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from deploy.graph import Graph, Operator
 from deploy.memory.plan import AliasReason
 from deploy.memory.views import View, slice_window, views, window_bytes
+
+ALIGNMENT = 16
+"""Bytes that the offset of a block, and of an output over its input, is a multiple of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +85,16 @@ class _Join:
 class Sharing:
     """Union-find over tensors with distances, and the values that their bytes hold."""
 
-    def __init__(self, graph: Graph, in_place: frozenset[str], view_alignment: int) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        in_place: frozenset[str],
+        view_alignment: int,
+        overlaps: Mapping[int, int],
+    ) -> None:
         self.graph = graph
         self.in_place = in_place
+        self.overlaps = overlaps
         self.view_alignment = view_alignment
         self.spans = tensor_lifetimes(graph)
         self.root = {t: t for t in self.spans}
@@ -92,7 +102,8 @@ class Sharing:
         self.group = {t: [t] for t in self.spans}
         self.aliases: list[Alias] = []
         self.accepted: dict[int, list[View]] = defaultdict(list)
-        self.in_place_target: dict[int, int] = {}
+        # Operator -> its output, where that overwrites an input while the operator runs.
+        self.overwriting: dict[int, int] = {}
         self.size = {t: graph.tensors[t].size_bytes for t in self.spans}
         self.writer = graph.producers()
         self.readers = graph.consumers()
@@ -108,6 +119,8 @@ class Sharing:
                     self._try_views([view])
         for step, operator in enumerate(self.graph.operators):
             self._try_in_place(step, operator)
+            if step in self.overlaps:
+                self._try_overlap(step, operator)
 
     def _try_views(self, together: Sequence[View]) -> bool:
         # A slice of anything, and a concatenation of tensors that share nothing yet, bring no
@@ -154,12 +167,30 @@ class Sharing:
             join = self._union(source, target, 0)
             if join is None:
                 continue
-            self.in_place_target[step] = target
+            self.overwriting[step] = target
             if self._only_touches_start(operator, target) and self._consistent(source):
                 self.aliases.append(Alias(target, source, AliasReason.IN_PLACE))
                 return
-            del self.in_place_target[step]
+            del self.overwriting[step]
             self._split(join)
+
+    def _try_overlap(self, step: int, operator: Operator) -> None:
+        """Places the output as little before the input as the kernel allows."""
+        source, target = operator.inputs[0], operator.outputs[0]
+        if source not in self.spans:
+            return
+        distance = -(-self.overlaps[step] // ALIGNMENT) * ALIGNMENT
+        if not -self.size[source] < distance < self.size[target]:
+            return
+        join = self._union(source, target, -distance)
+        if join is None:
+            return
+        self.overwriting[step] = target
+        if self._consistent(source):
+            self.aliases.append(Alias(target, source, AliasReason.OVERLAP))
+            return
+        del self.overwriting[step]
+        self._split(join)
 
     def _in_place_shape(self, operator: Operator, source: int, target: int) -> bool:
         if operator.opcode == "PAD":
@@ -245,10 +276,7 @@ class Sharing:
             base = self.distance[origin]
             for start, stop, last in _staircase(own, reads[origin], first):
                 span = Span(base + start, base + stop, first, last + 1, origin)
-                if self._handed_over(span, last):
-                    span = dataclasses.replace(span, until=last)
-                if span.until > span.first:
-                    spans.append(span)
+                spans += [part for part in self._given_up(span) if part.until > part.first]
         return sorted(spans, key=lambda s: (s.start, s.first, s.stop, s.origin))
 
     def _parts(self, tensor: int, known: dict[int, list[_Part]]) -> list[_Part]:
@@ -290,15 +318,22 @@ class Sharing:
             reads.append((0, self.size[tensor], len(self.graph.operators) - 1))
         return reads
 
-    def _handed_over(self, span: Span, last: int) -> bool:
-        """Whether a value dies at an in-place operator that puts its output on these bytes."""
-        target = self.in_place_target.get(last)
-        if target is None or span.origin == target:
-            return False
-        if self.root[target] != self.root[span.origin] or span.first == last:
-            return False
-        start = self.distance[target]
-        return start <= span.start and span.stop <= start + self.size[target]
+    def _given_up(self, span: Span) -> list[Span]:
+        """Ends a value one operator early where the operator that reads it last overwrites it."""
+        last = span.until - 1
+        target = self.overwriting.get(last, span.origin)
+        if span.origin == target or self.root[target] != self.root[span.origin]:
+            return [span]
+        low = max(span.start, self.distance[target])
+        high = min(span.stop, self.distance[target] + self.size[target])
+        if low >= high or span.first == last:
+            return [span]
+        parts = ((span.start, low, last + 1), (low, high, last), (high, span.stop, last + 1))
+        return [
+            dataclasses.replace(span, start=start, stop=stop, until=until)
+            for start, stop, until in parts
+            if start < stop
+        ]
 
 
 def _gaps(parts: Sequence[_Part], size: int) -> list[tuple[int, int]]:
