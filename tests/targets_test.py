@@ -140,6 +140,8 @@ def test_a_board_of_ones_own(tmp_path: Path) -> None:
     assert goal.limit_bytes == (64 - 8) * 1024
     assert targets.boards(board_file=path)[0].name == "mine"
     assert "My board" in targets.boards_text(board_file=path)
+    borrowed = own_file(tmp_path, aliases=["Portenta H7"])
+    assert targets.board("portenta h7", board_file=borrowed).name == "mine"
     replaced = own_file(tmp_path, name="nano33ble")
     assert targets.board("nano33ble", board_file=replaced).title == "My board"
 

@@ -33,17 +33,14 @@ def overlap_distance(operator: Operator, graph: Graph, kernels: Kernels) -> int 
     if source.is_constant or source.dtype != "int8" or made.dtype != "int8" or batched:
         return None
     starts = _window_starts(operator, numbers, made.elements)
-    # The lowest input index that the pixel itself or any later pixel reads.
-    lowest = np.minimum.accumulate(starts[::-1])[::-1]
     depth = numbers["out_c"]
     pixels = np.arange(len(starts)) * depth
-    # The last channel of a pixel: only later pixels still read.
-    worst = int((pixels[:-1] + depth - lowest[1:]).max(initial=np.iinfo(np.int64).min))
+    # A window that starts earlier than one before it belongs to a later pixel, and is worse there:
+    # each pixel has only its own window to fear, and after its last channel that of the next.
+    worst = int((pixels[1:] - starts[1:]).max(initial=np.iinfo(np.int64).min))
     within = _within_pixel(rule, numbers)
     if within is not None:
-        own = int((pixels - starts).max()) + within
-        later = int((pixels[:-1] + depth - 1 - lowest[1:]).max(initial=np.iinfo(np.int64).min))
-        worst = max(worst, own, later)
+        worst = max(worst, int((pixels - starts).max()) + within)
     return worst if len(starts) > 1 or within is not None else 0
 
 
