@@ -78,8 +78,9 @@ class _Replay:
                 self.keep(size, runtime.kernel_alignment_bytes)
         moments = []
         for index, (operator, rule) in enumerate(zip(graph.operators, rules, strict=True)):
-            moments.append((self.start, self.tail))
+            start, before_operator = self.start, self.tail
             self.prepare(index, operator, rule)
+            moments.append((start, before_operator, self.tail))
         self.parts.append(("kernel data", self.tail - before))
         count = len(self.scratch)
         self.part("scratch handles", [_times(runtime.scratch_handle, count)] if count else [])
@@ -128,18 +129,21 @@ class _Replay:
         self.need = max(self.need, self.start + self.tail)
 
     def temporaries(
-        self, rules: Sequence[KernelRule], moments: Sequence[tuple[int, int]], later: int
+        self, rules: Sequence[KernelRule], moments: Sequence[tuple[int, int, int]], later: int
     ) -> None:
         """Adds the temporaries of the operators, which stand after the scratch requests.
 
-        ``moments`` holds (start, tail) before each operator. Where no temporaries that an
-        operator could have reach what the planner needs ``later``, there is nothing to add.
+        ``moments`` holds for each operator the start, and the tail before and after it. Where
+        no temporaries that it could have reach what the planner needs ``later``, there is nothing
+        to add.
         """
         scales = [len(t.quantization.scales) for t in self.graph.tensors if t.quantization]
         largest = self.temporary_bytes(max(scales, default=0))
-        for operator, rule, (start, tail) in zip(self.graph.operators, rules, moments, strict=True):
+        for operator, rule, (start, tail, after) in zip(
+            self.graph.operators, rules, moments, strict=True
+        ):
             count = rule.temporaries + rule.temporary_inputs * len(operator.inputs)
-            if start + tail + count * largest <= later:
+            if start + after + count * largest <= later:
                 continue
             numbers = OperatorNumbers(self.graph, operator)
             position = start
