@@ -51,7 +51,7 @@ def arena_plan_files(
     """Returns ``arena_plan.h`` and ``arena_plan.c``.
 
     Args:
-        operators: opcodes in execution order, for the comments.
+        operators: labels of the operators in execution order, for the comments.
 
     Raises:
         VerificationError: a statement of the proof is false; names the tensors.

@@ -16,7 +16,6 @@ from deploy.memory.plan import AliasReason, MemoryPlan, PlannedPiece, PlannedTen
 from keras_fmc.errors import VerificationError
 
 ARENA_ALIGNMENT = 16
-_VIEWS = (AliasReason.SLICE_VIEW, AliasReason.RESHAPE_VIEW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +114,8 @@ class _Prover:
             self._check_bounds(tensor)
         aliases = self._aliases()
         self._own_pieces()
-        self._check_coverage(aliases)
         self._adopt_views()
+        self._check_coverage()
         apart, shared, entangled = self._pairs()
         pieces_apart = self._pieces_apart(entangled, {(a.left, a.right) for a in apart})
         used = {number for pair in pieces_apart for number in (pair.left, pair.right)}
@@ -207,45 +206,60 @@ class _Prover:
             )
             self._union(owner.index, block_owner.setdefault(piece.block, owner.index))
 
-    def _check_coverage(self, aliases: list[AliasAt]) -> None:
-        """What a tensor does not see through a view must be a value of its own, from the start."""
-        viewing = {a.of for a in aliases if a.reason is AliasReason.CONCATENATION_VIEW}
-        viewing |= {a.tensor for a in aliases if a.reason in _VIEWS}
-        own: dict[int, list[tuple[int, int]]] = defaultdict(list)
-        for piece in self.pieces:
-            if piece.start == self.by_index[piece.tensor].first:
-                own[piece.tensor].append((piece.begin, piece.end))
-        for index, ranges in own.items():
-            covered = 0
-            for begin, end in sorted(ranges):
-                if begin > covered:
-                    break
-                covered = max(covered, end)
-            if index not in viewing and covered < self.by_index[index].size_bytes:
-                raise VerificationError(
-                    f"the pieces of tensor {self.by_index[index].name} leave bytes of it out",
-                    expected=f"{self.by_index[index].size_bytes} bytes",
-                    received=f"a gap at byte {covered}",
-                )
-
     def _adopt_views(self) -> None:
-        """A tensor all of whose bytes are views of others' values joins the block it views."""
+        """A tensor that only views others' values joins the block that holds all its bytes."""
         if not self.pieces:
             return
-        with_pieces = {self._root(piece.tensor) for piece in self.pieces}
+        members = self._members()
         for tensor in self.tensors:
-            if self._root(tensor.index) in with_pieces:
+            if self._root(tensor.index) in members:
                 continue
-            shared: dict[int, int] = defaultdict(int)
-            for piece in self.pieces:
-                if piece.start <= tensor.first < piece.stop:
-                    low, high = self._bytes_of(piece)
-                    common = min(high, tensor.offset + tensor.size_bytes) - max(low, tensor.offset)
-                    if common > 0:
-                        shared[self._root(piece.tensor)] += common
-            if not shared:
+            holders = [
+                (self._common_bytes(tensor, pieces), -root)
+                for root, pieces in members.items()
+                if self._uncovered(tensor, pieces) is None
+            ]
+            if not holders:
                 raise VerificationError(f"no piece of the plan holds tensor {tensor.name}")
-            self._union(tensor.index, max(shared, key=lambda root: (shared[root], -root)))
+            self._union(tensor.index, -max(holders)[1])
+
+    def _check_coverage(self) -> None:
+        """Every byte of a tensor was some value's of its block by the time it is written."""
+        members = self._members()
+        for tensor in self.tensors:
+            gap = self._uncovered(tensor, members.get(self._root(tensor.index), []))
+            if gap is not None and self.pieces:
+                raise VerificationError(
+                    f"the pieces of tensor {tensor.name} leave bytes of it out",
+                    expected=f"{tensor.size_bytes} bytes",
+                    received=f"a gap at byte {gap}",
+                )
+
+    def _members(self) -> dict[int, list[ProofPiece]]:
+        members: dict[int, list[ProofPiece]] = defaultdict(list)
+        for piece in self.pieces:
+            members[self._root(piece.tensor)].append(piece)
+        return members
+
+    def _uncovered(self, tensor: PlannedTensor, pieces: list[ProofPiece]) -> int | None:
+        """Returns the first byte of a tensor that was no piece's so far, or None."""
+        covered = tensor.offset
+        for low, high in sorted(self._bytes_of(p) for p in pieces if p.start <= tensor.first):
+            if low > covered:
+                break
+            covered = max(covered, high)
+        inside = covered - tensor.offset
+        return inside if inside < tensor.size_bytes else None
+
+    def _common_bytes(self, tensor: PlannedTensor, pieces: list[ProofPiece]) -> int:
+        """Returns how many bytes of a tensor are alive in a block when it is written."""
+        end = tensor.offset + tensor.size_bytes
+        total = 0
+        for piece in pieces:
+            if piece.start <= tensor.first < piece.stop:
+                low, high = self._bytes_of(piece)
+                total += max(0, min(high, end) - max(low, tensor.offset))
+        return total
 
     def _pairs(self) -> tuple[list[Apart], list[Shared], set[tuple[int, int]]]:
         apart: list[Apart] = []
@@ -273,9 +287,7 @@ class _Prover:
     def _pieces_apart(
         self, entangled: set[tuple[int, int]], apart: set[tuple[int, int]]
     ) -> list[PiecesApart]:
-        members: dict[int, list[ProofPiece]] = defaultdict(list)
-        for piece in self.pieces:
-            members[self._root(piece.tensor)].append(piece)
+        members = self._members()
         pairs = []
         for a, b in sorted(entangled):
             for p in members[a]:
