@@ -30,14 +30,14 @@ def quantize(
     """Returns the QAT model of `model`; see `keras_fmc.qat.quantize`, which checks the inputs."""
     graph = device_form(trace(fold(model).model))
     groups = scale_groups(graph)
-    ranges = _ranges(graph, groups, arrays)
+    ranges = group_ranges(graph, groups, arrays)
     return _build(graph, groups, ranges, momentum)
 
 
-def _ranges(
+def group_ranges(
     graph: LayerGraph, groups: tuple[ScaleGroup, ...], arrays: tuple[np.ndarray, ...]
 ) -> list[tuple[float, float]]:
-    """The range of each group: fixed by a kernel, trained with a code, or from data."""
+    """Returns the range of each group: fixed by a kernel, trained with a code, or from data."""
     trained = [_trained(graph, group) for group in groups]
     open_groups = [
         index
