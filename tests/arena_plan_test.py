@@ -196,6 +196,7 @@ def test_a_larger_arena_is_allowed(tmp_path: Path) -> None:
 
 
 def test_the_tables_hold_the_plan(tmp_path: Path) -> None:
+    require("gcc")
     plan = planned(striped_graph())
     emit(tmp_path, plan)
     (tmp_path / "main.c").write_text(

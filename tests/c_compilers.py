@@ -12,6 +12,13 @@ import pytest
 WARNINGS = ("-Wall", "-Wextra", "-Werror", "-pedantic", "-Wshadow")
 
 
+def require(*commands: str) -> None:
+    """Skips the test, naming the command, where one is not installed."""
+    for command in commands:
+        if shutil.which(command) is None:
+            pytest.skip(f"{command} is not installed")
+
+
 @dataclass(frozen=True, slots=True)
 class Compiler:
     """A command, its language standard and options; ``name`` shows in the test's identifier."""
@@ -22,8 +29,7 @@ class Compiler:
 
     def compile(self, source: Path, *options: str) -> subprocess.CompletedProcess[str]:
         """Compiles one file to an object beside it; skips where the compiler is missing."""
-        if shutil.which(self.command) is None:
-            pytest.skip(f"{self.command} is not installed")
+        require(self.command)
         return subprocess.run(
             [
                 self.command,

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from c_compilers import ARM_C11, ARM_CXX17, C11, C99, CXX17, Compiler, each
+from c_compilers import ARM_C11, ARM_CXX17, C11, C99, CXX17, Compiler, each, require
 
 from deploy.emit.files import discard, write_all
 from deploy.emit.model_data import model_data_files
@@ -134,6 +134,7 @@ def test_model_data_compiles(compiler: Compiler, language: str, tmp_path: Path) 
 
 @pytest.mark.parametrize(("language", "command"), [("c", "gcc"), ("c++", "g++")])
 def test_model_data_holds_the_model_aligned(language: str, command: str, tmp_path: Path) -> None:
+    require(command)
     files = model_data_files(MODEL, model_name="m", language=language)
     _, source = write_all(tmp_path, files)
     main = tmp_path / ("main.c" if language == "c" else "main.cc")

@@ -14,7 +14,7 @@ from pathlib import Path
 import flatbuffers
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from c_compilers import ALL, Compiler, each
+from c_compilers import ALL, Compiler, each, require
 from graph_maker import GraphMaker
 from planned import planned, striped_graph
 from support import MLPERF_TINY, mlperf_tiny
@@ -76,6 +76,7 @@ def check(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[tuple[
 
 
 def build(folder: Path, graph: Graph) -> None:
+    require("gcc")
     plan = planned(graph)
     sizes = ArenaSizes(plan.head_bytes + 100, plan.head_bytes, 100, "any")
     files = arena_plan_files(plan, sizes, model_name="m") | plan_check_files()
@@ -209,6 +210,7 @@ def test_a_tensor_of_another_size_is_found(shape: tuple[int, ...], check: Callab
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    require("gcc")
     folder = tmp_path_factory.mktemp("library")
     write_all(folder, plan_check_files())
     command = "gcc -std=c99 -shared -fPIC plan_check.c -o check.so"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from c_compilers import ARM_C99, ARM_CXX17, CXX17
+from c_compilers import ARM_C99, ARM_CXX17, CXX17, require
 from graph_maker import GraphMaker
 from planned import planned, striped_graph
 
@@ -176,8 +175,7 @@ def test_every_add_function_is_declared_by_the_resolver() -> None:
 def test_the_wheel_has_a_kernel_for_every_operator() -> None:
     """The symbols of the tflite_micro wheel say which kernels TFLM has."""
     runtime = pytest.importorskip("tflite_micro.python.tflite_micro._runtime")
-    if shutil.which("nm") is None:
-        pytest.skip("nm is not installed")
+    require("nm")
     symbols = subprocess.run(
         ["nm", "-C", runtime.__file__], capture_output=True, text=True, check=True
     ).stdout
@@ -236,8 +234,7 @@ def test_a_section_can_be_named(tmp_path: Path) -> None:
 
 def arena_section(paths: list[Path]) -> tuple[str, int]:
     """Section and alignment of tensor_arena, which has to be as large as planned."""
-    if shutil.which("arm-none-eabi-objdump") is None:
-        pytest.skip("arm-none-eabi-objdump is not installed")
+    require("arm-none-eabi-objdump")
     runner = next(p for p in paths if p.stem == "model_runner" and p.suffix != ".h")
     ARM_CXX17.must_compile(runner, "-I", str(DECLARATIONS))
     dump = subprocess.run(
@@ -300,6 +297,7 @@ int main() {
 def run_natively(
     folder: Path, used: int, values: Sequence[float] = ()
 ) -> subprocess.CompletedProcess[str]:
+    require("gcc", "g++")
     (folder / "fake.cc").write_text(_FAKE)
     subprocess.run(
         f"g++ -Wall -Werror -DUSED={used} -I{DECLARATIONS} -I. -fsanitize=undefined,address "
