@@ -11,7 +11,19 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from c_compilers import ALL, ARM_C11, ARM_C99, ARM_CXX17, C11, C99, CXX17, CXX98, Compiler, each
+from c_compilers import (
+    ALL,
+    ARM_C11,
+    ARM_C99,
+    ARM_CXX17,
+    C11,
+    C99,
+    CXX17,
+    CXX98,
+    Compiler,
+    each,
+    require,
+)
 from graph_maker import GraphMaker
 from planned import planned, striped_graph
 from random_graphs import random_graph
