@@ -13,7 +13,7 @@ from keras_fmc.loading import ModelFormat, model_format, saved_model_to_tflite
 _VIEWS = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
 _ELEMENTWISE = frozenset(
     {
-        *("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM"),
+        *("ADD", "SUB", "MUL", "MAXIMUM"),
         *("RELU", "RELU6", "RELU_N1_TO_1", "LEAKY_RELU", "PRELU"),
         *("LOGISTIC", "TANH", "HARD_SWISH", "SOFTMAX"),
     }

@@ -40,7 +40,7 @@ def small_cnn() -> keras.Model:
 
     def unit(x: keras.KerasTensor, filters: int, strides: int = 1) -> keras.KerasTensor:
         x = layers.Conv2D(filters, 3, strides, padding="same", use_bias=False)(x)
-        return layers.ReLU()(layers.BatchNormalization()(x))
+        return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
 
     inputs = layers.Input((32, 32, 1))
     x = unit(inputs, 16)
@@ -63,6 +63,7 @@ def main() -> None:
         epochs=Epochs(float_model=8, rewritten=8, quantised=3),
         out="out/demo",
         board="nano33ble",
+        batch=32,
     )
     print_table(outcome, data)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-import deploy
+import deploy.pipeline
 import keras_fmc as fmc
 
 
@@ -122,11 +122,11 @@ def walk(
     rows.append(("quantised (QAT)", accuracy(qat, data)))
 
     print("\nPlanning the unchanged model, quantised after training")
-    before = deploy.convert(
+    before = deploy.pipeline.convert(
         model, calibration=calibration, board=board, out=out / "before", progress=True, strips=False
     )
     print("Planning the model with bottlenecks")
-    after = deploy.convert(qat, board=board, out=out / "after", progress=True)
+    after = deploy.pipeline.convert(qat, board=board, out=out / "after", progress=True)
     rows.append(("int8 on the device", int8_accuracy(after, data)))
     return Outcome(tuple(rows), before, after, out)
 
