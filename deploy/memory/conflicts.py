@@ -17,7 +17,7 @@ from math import gcd
 
 import numpy as np
 
-from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, Problem, round_up
+from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,9 @@ def piece_arrays(problem: Problem) -> PieceArrays:
     ]
     table = np.array(rows, dtype=np.int64).reshape(-1, 7)
     counts = [len(block.pieces) for block in problem.blocks]
-    heights = [round_up(b.live_size_bytes, HEIGHT_ALIGNMENT_BYTES) for b in problem.blocks]
+    first = np.concatenate(([0], np.cumsum(counts, dtype=np.int64))).astype(np.int64)
+    live_end = np.where(table[:, 5] > 0, 0, table[:, 2])
+    live_size = np.maximum.reduceat(live_end, first[:-1]) if counts else first[:0]
     return PieceArrays(
         block=table[:, 0].copy(),
         offset=table[:, 1].copy(),
@@ -60,10 +62,10 @@ def piece_arrays(problem: Problem) -> PieceArrays:
         stop=table[:, 4].copy(),
         ghost=table[:, 5].astype(bool),
         scratch=table[:, 6].astype(bool),
-        first=np.concatenate(([0], np.cumsum(counts, dtype=np.int64))).astype(np.int64),
+        first=first,
         alignment=np.array([b.alignment for b in problem.blocks], dtype=np.int64),
-        height=np.array(heights, dtype=np.int64),
-        live_size=np.array([b.live_size_bytes for b in problem.blocks], dtype=np.int64),
+        live_size=live_size,
+        height=-(-live_size // HEIGHT_ALIGNMENT_BYTES) * HEIGHT_ALIGNMENT_BYTES,
     )
 
 

@@ -306,6 +306,8 @@ def _waste(
             return False
         alignment = blocks[block, ALIGNMENT]
         lowest = -(-lowest // alignment) * alignment
+        if lowest - blocks[block, REFERENCE] <= level:
+            return False  # Only without reference points, where nothing is proven anyway.
         if blocks[block, LIVE_SIZE] > 0 and lowest + blocks[block, LIVE_SIZE] > capacity:
             return False
         offset[block] = lowest

@@ -17,7 +17,6 @@ from deploy.memory.problem import round_up
 from deploy.memory.search import FOUND, IMPOSSIBLE, UNKNOWN
 
 _DEPTHS = 600
-_NODES_BETWEEN_POLLS = 64
 _FAR = 1 << 60
 
 
@@ -70,7 +69,9 @@ def _search(pairs, interval_first, intervals, alignment, node_limit, stop, low, 
     Returns the verdict, the depth reached and the number of nodes.
     """
     depth, nodes = 0, 0
-    possible = _propagate(pairs, interval_first, intervals, alignment, low[0], high[0], gaps[0])
+    possible = _propagate(
+        pairs, interval_first, intervals, alignment, stop, low[0], high[0], gaps[0]
+    )
     if not possible:
         return IMPOSSIBLE, 0, 0
     entering = True
@@ -79,7 +80,7 @@ def _search(pairs, interval_first, intervals, alignment, node_limit, stop, low, 
             nodes += 1
             if nodes > node_limit or depth + 2 > len(steps):
                 return UNKNOWN, depth, nodes
-            if nodes % _NODES_BETWEEN_POLLS == 0 and stop[0] != 0:
+            if stop[0] != 0:
                 return UNKNOWN, depth, nodes
             pair, interval, above = _worst(pairs, interval_first, intervals, low[depth])
             if pair < 0:
@@ -109,7 +110,7 @@ def _search(pairs, interval_first, intervals, alignment, node_limit, stop, low, 
         else:
             gaps[depth + 1, pair, 1] = min(gaps[depth, pair, 1], gap)
         if _propagate(
-            pairs, interval_first, intervals, alignment,
+            pairs, interval_first, intervals, alignment, stop,
             low[depth + 1], high[depth + 1], gaps[depth + 1],
         ):  # fmt: skip
             depth += 1
@@ -134,13 +135,16 @@ def _worst(pairs, interval_first, intervals, low):
 
 
 @compiled
-def _propagate(pairs, interval_first, intervals, alignment, low, high, gaps):
-    """Narrows ranges and gaps until nothing changes; False if some range or pair is empty."""
+def _propagate(pairs, interval_first, intervals, alignment, stop, low, high, gaps):
+    """Narrows ranges and gaps until nothing changes; False if some range or pair is empty.
+
+    Pairs that push each other around in a circle narrow slowly, so this too ends early on `stop`.
+    """
     for block in range(len(low)):
         if low[block] > high[block]:
             return False
     changed = True
-    while changed:
+    while changed and stop[0] == 0:
         changed = False
         for pair in range(len(pairs)):
             i, j = pairs[pair, 0], pairs[pair, 1]
