@@ -2,8 +2,8 @@
 
 The greedy planner takes buffers with an offline offset as they are, in order; then the others,
 largest first, each into the first gap between the buffers that are alive at the same time. Among
-buffers of one size the one that was added last goes first. Scratch buffers are always placed
-here, after all tensors of their size. Sizes are rounded up to 16 bytes.
+buffers of one size the one that was added last goes first; scratch buffers, which never have an
+offline offset, are added after all tensors. Sizes are rounded up to 16 bytes.
 """
 
 from __future__ import annotations
