@@ -27,7 +27,15 @@ if TYPE_CHECKING:
 
 MODEL_FILE = "model.tflite"
 REPORT_FILE = "report.json"
-_FIRMWARE_FILES = (MODEL_FILE, "model_data.h", "model_data.cc", "arena_plan.h", "arena_plan.c")
+_FIRMWARE_FILES = (
+    MODEL_FILE,
+    "model_data.h",
+    "model_data.cc",
+    "arena_plan.h",
+    "arena_plan.c",
+    "plan_check.h",
+    "plan_check.c",
+)
 _REPORT_FILES = ("report.txt", REPORT_FILE, "report.html")
 
 
@@ -256,6 +264,7 @@ def _emit(report: Report, planned: Planned, goal: Target, out: str | Path) -> tu
     from deploy.emit.arena_plan import ArenaSizes, arena_plan_files
     from deploy.emit.files import write_all
     from deploy.emit.model_data import model_data_files
+    from deploy.emit.plan_check import plan_check_files
     from deploy.report.html import to_html
     from deploy.report.text import to_text
 
@@ -276,7 +285,7 @@ def _emit(report: Report, planned: Planned, goal: Target, out: str | Path) -> tu
         name = Path(report.model).stem
         labels = [planned.graph.label(i) for i in range(len(planned.graph.operators))]
         files |= {MODEL_FILE: planned.content}
-        files |= model_data_files(planned.content, model_name=name)
+        files |= model_data_files(planned.content, model_name=name) | plan_check_files()
         files |= arena_plan_files(planned.memory, sizes, model_name=name, operators=labels)
     return tuple(sorted(path.name for path in write_all(out, files)))
 

@@ -22,6 +22,8 @@ FILES = {
     "model_data.cc",
     "arena_plan.h",
     "arena_plan.c",
+    "plan_check.h",
+    "plan_check.c",
     "report.txt",
     "report.json",
     "report.html",

@@ -139,6 +139,17 @@ def test_in_place_hands_the_bytes_over_only_when_nobody_reads_them_later() -> No
     assert plan_and_check(alive, analyse(alive, in_place=IN_PLACE)) == 2 * 64
 
 
+def test_the_last_operator_does_not_overwrite_an_output_that_is_a_view() -> None:
+    maker = GraphMaker()
+    source = maker.tensor(1, 4, 4, 4)
+    swish = maker.unary(source, "HARD_SWISH")
+    part = maker.rows(swish, 0, 1)
+    graph = maker.build((source,), (part, maker.unary(swish)))
+    layout = analyse(graph, in_place=IN_PLACE)
+    assert [a.reason for a in layout.aliases] == [AliasReason.SLICE_VIEW]
+    assert plan_and_check(graph, layout) == 2 * 64
+
+
 def test_a_column_slice_is_no_view() -> None:
     maker = GraphMaker()
     source = maker.tensor(1, 4, 4, 4)

@@ -21,6 +21,7 @@ from deploy.memory.search_gaps import search_gaps
 _RESTARTS = 32
 _GAP_TURNS = 4
 _FIRST_NODES = 500
+_TRIES = 3
 _POLL_SECONDS = 0.02
 
 Outcome = tuple[int, tuple[int, ...]]
@@ -37,7 +38,8 @@ class ExactSearch:
         pieces, conflicts: the problem in columns.
         seed: of the random orders.
         workers: threads.
-        cancelled: called often; True ends the attempt with `Cancelled`.
+
+    Building one compiles the searches on first use, or loads them.
     """
 
     def __init__(
@@ -47,21 +49,26 @@ class ExactSearch:
         *,
         seed: int,
         workers: int,
-        cancelled: Callable[[], bool],
     ) -> None:
         self._conflicts = conflicts
         self._instance = build_instance(pieces, conflicts)
         self._seed = seed
         self._workers = workers
-        self._cancelled = cancelled
-        # The search over gaps is strong where blocks interlock and weak where they are boxes: there
-        # its turn comes only when the other lanes have given up.
-        self._gap_delay = _RESTARTS if self._instance.solid else 0
-        lanes = [self._remembering, self._forgetting]
-        self._lanes = [*lanes, self._gaps] if self._instance.solid else [self._gaps, *lanes]
+        self._lanes = [self._remembering, self._forgetting]
+        if not (self._instance.solid and self._instance.complete):
+            # Strong where blocks interlock, weak where they are boxes.
+            self._lanes.insert(0, self._gaps)
+        stop = np.zeros(1, dtype=np.int64)
+        tall = int(pieces.live_size.sum())
+        search(self._instance, self._instance.priorities[0], tall, node_limit=0, stop=stop)
+        search_gaps(conflicts, tall, node_limit=0, stop=stop)
 
-    def attempt(self, target: int, nodes: int) -> Outcome:
-        """FOUND with offsets, IMPOSSIBLE (a proof), or UNKNOWN after the node limits."""
+    def attempt(self, target: int, nodes: int, cancelled: Callable[[], bool]) -> Outcome:
+        """FOUND with offsets, IMPOSSIBLE (a proof), or UNKNOWN after the node limits.
+
+        Raises:
+            Cancelled: `cancelled`, which is called often, returned True.
+        """
         race = _Race(len(self._lanes))
         with ThreadPoolExecutor(max_workers=self._workers) as pool:
             running = {
@@ -75,7 +82,7 @@ class ExactSearch:
                     )
                     for future in done:
                         future.result()
-                    if running and self._cancelled():
+                    if running and cancelled():
                         raise Cancelled
             except BaseException:
                 race.stop_all()
@@ -134,7 +141,7 @@ class ExactSearch:
     def _gaps(self, lane: int, race: _Race, target: int, nodes: int) -> None:
         """Longer and longer runs of the search over gaps, each in the place of a restart."""
         for turn in range(_GAP_TURNS):
-            restart = self._gap_delay + turn * (_RESTARTS // _GAP_TURNS)
+            restart = turn * (_RESTARTS // _GAP_TURNS)
             if not race.enter(lane, restart):
                 return
             verdict, offsets, _ = search_gaps(
@@ -186,14 +193,16 @@ def minimise(
     bound_bytes: int,
     capacity_bytes: int | None,
     step_bytes: int,
+    cancelled: Callable[[], bool],
     found: Callable[[tuple[int, ...]], int],
     raised: Callable[[int], None],
 ) -> None:
     """Lowers the height and raises the bound until they meet or the height fits the capacity.
 
-    Every round tries the lowest height that is not excluded, then the middle of what is left
-    between the highest that it gave up and the lowest known, and so on. The next round doubles
-    the nodes. Returns when done; ends by `Cancelled` otherwise.
+    Every round tries the lowest height that is not excluded, a few times with more and more
+    nodes: most often it is possible. Then it tries the middle of what is left between the highest
+    that it gave up and the lowest known, and so on. The next round has eight times the nodes.
+    Returns when done; ends by `Cancelled` otherwise.
 
     Args:
         found: called with the offsets of a lower placement; returns its height.
@@ -207,17 +216,22 @@ def minimise(
         if height_bytes <= goal:
             return
         target, given_up = goal, goal - step_bytes
+        doublings, goal_is_open = 0, True
         while target < height_bytes:
-            verdict, offsets = exact.attempt(target, nodes)
+            verdict, offsets = exact.attempt(target, nodes << doublings, cancelled)
             if verdict == FOUND:
                 height_bytes = found(offsets)
+            elif verdict == UNKNOWN and goal_is_open and doublings + 1 < _TRIES:
+                doublings += 1
+                continue
             else:
                 given_up = target
             if verdict == IMPOSSIBLE:
                 bound_bytes = target + step_bytes
                 raised(bound_bytes)
+            doublings, goal_is_open = 0, False
             steps = -(-(height_bytes - given_up) // step_bytes)
             if steps <= 1:
                 break
             target = given_up + steps // 2 * step_bytes
-        nodes *= 2
+        nodes <<= _TRIES

@@ -116,6 +116,7 @@ def _layout(sharing: Sharing, scratch: Sequence[tuple[int, int]]) -> Layout:
     block_of = [-1] * len(sharing.graph.tensors)
     offset_in_block = [0] * len(sharing.graph.tensors)
     names: set[str] = set()
+    end = len(sharing.graph.operators)
     roots = {sharing.root[t] for t in sharing.spans}
     for root in sorted(roots, key=lambda r: min(sharing.group[r])):
         members = [t for t in sorted(sharing.group[root]) if sharing.size[t]]
@@ -126,7 +127,7 @@ def _layout(sharing: Sharing, scratch: Sequence[tuple[int, int]]) -> Layout:
             block_of[tensor] = len(blocks)
             offset_in_block[tensor] = sharing.distance[tensor] - low
         spans = sharing.values(members)
-        pieces = [Piece(s.start - low, s.stop - s.start, s.first, s.until) for s in spans]
+        pieces = [Piece(s.start - low, s.stop - s.start, s.first, min(s.until, end)) for s in spans]
         ghosts = _ghosts(sharing, members, low, scratch)
         blocks.append(
             Block(

@@ -54,7 +54,7 @@ def _place(graph: Graph, kernels: Kernels, seconds: float, overlaps: dict[int, i
     layout = analyse(
         graph,
         in_place=kernels.in_place,
-        scratch=[(r.operator_index, r.size_bytes) for r in requests],
+        scratch=[(r.operator_index, r.size_bytes) for r in requests if r.size_bytes],
         view_alignment=kernels.view_alignment_bytes,
         overlaps=overlaps,
     )

@@ -44,7 +44,8 @@ def plan(
 
     Args:
         problem: what to place.
-        seconds: time limit of the exact search. First fit always runs, so 0 is allowed.
+        seconds: time limit of the exact search; 0 asks for first fit alone. Loading the search
+            (and compiling it, once on a machine, some seconds) does not count.
         seed: of the random orders.
         progress: called with each better placement or bound, from the calling thread.
         stop: called some fifty times a second; True ends the search with the best so far.
@@ -53,14 +54,13 @@ def plan(
     Returns:
         The placement. Ctrl-C ends the search and returns the best so far, `interrupted` set.
     """
-    cancelled = _deadline(seconds, stop)
     pieces = piece_arrays(problem)
     conflicts = find_conflicts(pieces)
     best = _Best(problem, bound_of(pieces, conflicts), progress)
     try:
         _try_first_fit(best, pieces, conflicts, seed)
-        if not best.good_enough and not cancelled():
-            _search(best, pieces, conflicts, seed, workers, cancelled)
+        if not best.good_enough and seconds > 0 and not (stop is not None and stop()):
+            _search(best, pieces, conflicts, seed, workers, seconds, stop)
     except KeyboardInterrupt:
         if best.offsets is None:
             raise
@@ -173,12 +173,13 @@ def _search(
     conflicts: Conflicts,
     seed: int,
     workers: int,
-    cancelled: Callable[[], bool],
+    seconds: float,
+    stop: Callable[[], bool] | None,
 ) -> None:
     """The exact search; imports the compiler only here."""
     from deploy.memory.exact import Cancelled, ExactSearch, minimise
 
-    exact = ExactSearch(pieces, conflicts, seed=seed, workers=workers, cancelled=cancelled)
+    exact = ExactSearch(pieces, conflicts, seed=seed, workers=workers)
     try:
         minimise(
             exact,
@@ -186,6 +187,7 @@ def _search(
             bound_bytes=best.bound_bytes,
             capacity_bytes=best.problem.capacity_bytes,
             step_bytes=conflicts.granularity_bytes,
+            cancelled=_deadline(seconds, stop),
             found=lambda offsets: best.offer(offsets, "exact search"),
             raised=best.raise_bound,
         )

@@ -315,7 +315,8 @@ class Sharing:
                     low, high = window_bytes(self.graph, tensor, window)
             reads.append((low, high, step))
         if tensor in self.graph.outputs:
-            reads.append((0, self.size[tensor], len(self.graph.operators) - 1))
+            # The user reads it after the last operator, which must not overwrite it either.
+            reads.append((0, self.size[tensor], len(self.graph.operators)))
         return reads
 
     def _given_up(self, span: Span) -> list[Span]:
