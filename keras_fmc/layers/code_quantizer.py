@@ -127,7 +127,7 @@ class CodeQuantizer(FakeQuant):
             self._follow(ops.stop_gradient(x))
         if self.is_sign:
             return _sign(inputs)
-        scale, below = self._grid(ops)
+        scale, below = self.grid()
         n = self.steps
         if self.form is CodeForm.UNSIGNED:
             low = scale * (n - LEVELS)
@@ -138,6 +138,11 @@ class CodeQuantizer(FakeQuant):
             x = ops.minimum(x, scale * (n - below)) if n < LEVELS else x
             low = -scale * below
         return keras.quantizers.fake_quant_with_min_max_vars(x, low, low + LEVELS * scale)
+
+    def grid(self) -> tuple[Any, Any]:
+        """Returns scale and z as they stand, scalar tensors or numbers; not for the binariser."""
+        low, high = ops.convert_to_tensor(self.low), ops.convert_to_tensor(self.high)
+        return self._grid(ops, low, high)
 
     @property
     def steps(self) -> int:
@@ -152,12 +157,12 @@ class CodeQuantizer(FakeQuant):
     @property
     def scale(self) -> float:
         """Real value of one step of the int8 code."""
-        return 1.0 if self.is_sign else float(self._grid(np)[0])
+        return 1.0 if self.is_sign else float(self._grid(np, *self.range)[0])
 
     @property
     def levels_below_zero(self) -> int:
         """z, how many levels are negative; 1 for the binariser."""
-        return 1 if self.is_sign else int(self._grid(np)[1])
+        return 1 if self.is_sign else int(self._grid(np, *self.range)[1])
 
     @property
     def first_code(self) -> int:
@@ -193,12 +198,8 @@ class CodeQuantizer(FakeQuant):
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "bits": self.bits, "form": self.form.value}
 
-    def _grid(self, xp: Any) -> tuple[Any, Any]:
-        """(scale, z) from the range, as tensors or as numbers."""
-        if xp is ops:
-            low, high = ops.convert_to_tensor(self.low), ops.convert_to_tensor(self.high)
-        else:
-            low, high = self.range
+    def _grid(self, xp: Any, low: Any, high: Any) -> tuple[Any, Any]:
+        """(scale, z) with the functions of NumPy or of keras.ops."""
         n = self.steps
         spread = xp.maximum(high - low, SMALLEST_RANGE)
         if self.form is CodeForm.UNSIGNED:
