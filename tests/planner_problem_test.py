@@ -33,11 +33,11 @@ def test_impossible_pieces_are_refused(piece, text):
 def test_impossible_blocks_and_problems_are_refused():
     with pytest.raises(BadInputError, match="block 'a' has no pieces"):
         Block("a", ())
-    with pytest.raises(BadInputError, match="block 'a' has a bad alignment.*received 0"):
+    with pytest.raises(BadInputError, match=r"block 'a' has a bad alignment.*received 0"):
         Block("a", (Piece(0, 16, 0, 1),), alignment=0)
-    with pytest.raises(BadInputError, match="two blocks have one name.*received a"):
+    with pytest.raises(BadInputError, match=r"two blocks have one name.*received a"):
         Problem((box("a", 16, 0, 1), box("a", 16, 1, 2)))
-    with pytest.raises(BadInputError, match="the capacity is negative.*received -16"):
+    with pytest.raises(BadInputError, match=r"the capacity is negative.*received -16"):
         Problem((), capacity_bytes=-16)
 
 

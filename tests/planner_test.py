@@ -58,24 +58,16 @@ def test_classic_rows(rows, peak):
     assert result.gap_bytes == 0
 
 
-# Rows whose live sets never exceed 8 (14) cells of 16 bytes, and which still do not fit there.
+# Rows of start, stop and cells of 16 bytes. No live set exceeds 8 (14) cells, but more is needed.
 ABOVE_THE_LIVE_SET = [
-    (
-        8,
-        [(0, 4, 1), (0, 3, 3), (2, 5, 1), (3, 6, 3), (1, 3, 2), (2, 4, 1), (3, 5, 1)]
-        + [(4, 6, 3), (0, 1, 3), (0, 1, 1), (1, 2, 2), (3, 4, 1), (5, 6, 1), (5, 6, 1)],
-    ),
-    (
-        14,
-        [(1, 6, 6), (1, 4, 1), (2, 5, 2), (3, 6, 5), (0, 2, 5), (1, 3, 1), (1, 3, 1)]
-        + [(0, 1, 4), (0, 1, 5), (2, 3, 1), (2, 3, 2), (4, 5, 1), (5, 6, 3)],
-    ),
+    (8, "041 033 251 363 132 241 351 463 013 011 122 341 561 561"),
+    (14, "166 141 252 365 025 131 131 014 015 231 232 451 563"),
 ]
 
 
 @pytest.mark.parametrize(("cells", "rows"), ABOVE_THE_LIVE_SET)
 def test_optimum_above_the_largest_live_set_is_proven(cells, rows):
-    problem = boxes([(start, stop, 16 * size) for start, stop, size in rows])
+    problem = boxes([(int(row[0]), int(row[1]), 16 * int(row[2])) for row in rows.split()])
     assert lower_bound(problem) == 16 * cells
     assert smallest_height(problem) == 16 * (cells + 1)
     # With the live set as capacity, the planner has to see that nothing fits there.

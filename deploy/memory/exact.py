@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,10 +22,16 @@ from deploy.memory.search_gaps import search_gaps
 _RESTARTS = 32
 _GAP_TURNS = 4
 _FIRST_NODES = 500
-_TRIES = 3
 _POLL_SECONDS = 0.02
 
 Outcome = tuple[int, tuple[int, ...]]
+
+
+class Effort(NamedTuple):
+    """How much an attempt may cost: nodes for each restart of each lane."""
+
+    nodes: int
+    restarts: int
 
 
 class Cancelled(Exception):
@@ -63,7 +70,7 @@ class ExactSearch:
         search(self._instance, self._instance.priorities[0], tall, node_limit=0, stop=stop)
         search_gaps(conflicts, tall, node_limit=0, stop=stop)
 
-    def attempt(self, target: int, nodes: int, cancelled: Callable[[], bool]) -> Outcome:
+    def attempt(self, target: int, effort: Effort, cancelled: Callable[[], bool]) -> Outcome:
         """FOUND with offsets, IMPOSSIBLE (a proof), or UNKNOWN after the node limits.
 
         Raises:
@@ -72,7 +79,7 @@ class ExactSearch:
         race = _Race(len(self._lanes))
         with ThreadPoolExecutor(max_workers=self._workers) as pool:
             running = {
-                pool.submit(lane, number, race, target, nodes)
+                pool.submit(lane, number, race, target, effort)
                 for number, lane in enumerate(self._lanes)
             }
             try:
@@ -89,18 +96,18 @@ class ExactSearch:
                 raise
         return race.outcome
 
-    def _remembering(self, lane: int, race: _Race, target: int, nodes: int) -> None:
+    def _remembering(self, lane: int, race: _Race, target: int, effort: Effort) -> None:
         """Restarts that keep half of what the sections' failures taught."""
         failures = np.ones(len(self._instance.member_first) - 1, dtype=np.int64)
-        for restart in range(_RESTARTS):
-            if not self._restart(lane, race, target, nodes, restart, failures):
+        for restart in range(effort.restarts):
+            if not self._restart(lane, race, target, effort.nodes, restart, failures):
                 return
             failures = 1 + failures // 2
 
-    def _forgetting(self, lane: int, race: _Race, target: int, nodes: int) -> None:
+    def _forgetting(self, lane: int, race: _Race, target: int, effort: Effort) -> None:
         """Restarts that begin afresh."""
-        for restart in range(_RESTARTS):
-            if not self._restart(lane, race, target, nodes, restart, None):
+        for restart in range(effort.restarts):
+            if not self._restart(lane, race, target, effort.nodes, restart, None):
                 return
 
     def _restart(
@@ -138,14 +145,14 @@ class ExactSearch:
         rank = np.argsort(order) + 0.1 * count * generator.standard_normal(count)
         return np.argsort(rank, kind="stable").astype(np.int64)
 
-    def _gaps(self, lane: int, race: _Race, target: int, nodes: int) -> None:
+    def _gaps(self, lane: int, race: _Race, target: int, effort: Effort) -> None:
         """Longer and longer runs of the search over gaps, each in the place of a restart."""
         for turn in range(_GAP_TURNS):
-            restart = turn * (_RESTARTS // _GAP_TURNS)
+            restart = turn * effort.restarts // _GAP_TURNS
             if not race.enter(lane, restart):
                 return
             verdict, offsets, _ = search_gaps(
-                self._conflicts, target, node_limit=nodes << turn, stop=race.flags[lane]
+                self._conflicts, target, node_limit=effort.nodes << turn, stop=race.flags[lane]
             )
             if verdict != UNKNOWN:
                 race.win(lane, restart, (verdict, tuple(offsets.tolist())))
@@ -199,9 +206,9 @@ def minimise(
 ) -> None:
     """Lowers the height and raises the bound until they meet or the height fits the capacity.
 
-    Every round tries the lowest height that is not excluded, a few times with more and more
-    nodes: most often it is possible. Then it tries the middle of what is left between the highest
-    that it gave up and the lowest known, and so on. The next round has eight times the nodes.
+    Every round tries hard for the lowest height that is not excluded, as that is most often
+    possible. Then it tries the middle of what is left between the highest that it gave up and
+    the lowest known, and so on, with less effort. The next round has twice the nodes.
     Returns when done; ends by `Cancelled` otherwise.
 
     Args:
@@ -216,22 +223,19 @@ def minimise(
         if height_bytes <= goal:
             return
         target, given_up = goal, goal - step_bytes
-        doublings, goal_is_open = 0, True
+        effort = Effort(nodes, _RESTARTS)
         while target < height_bytes:
-            verdict, offsets = exact.attempt(target, nodes << doublings, cancelled)
+            verdict, offsets = exact.attempt(target, effort, cancelled)
             if verdict == FOUND:
                 height_bytes = found(offsets)
-            elif verdict == UNKNOWN and goal_is_open and doublings + 1 < _TRIES:
-                doublings += 1
-                continue
             else:
                 given_up = target
             if verdict == IMPOSSIBLE:
                 bound_bytes = target + step_bytes
                 raised(bound_bytes)
-            doublings, goal_is_open = 0, False
             steps = -(-(height_bytes - given_up) // step_bytes)
             if steps <= 1:
                 break
             target = given_up + steps // 2 * step_bytes
-        nodes <<= _TRIES
+            effort = Effort(nodes // 4, _RESTARTS // 4)
+        nodes *= 2
