@@ -10,21 +10,28 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from typing import NamedTuple
+from functools import partial
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from deploy.memory.conflicts import Conflicts, PieceArrays
+from deploy.memory.greedy import static_orders
 from deploy.memory.instance import build_instance
+from deploy.memory.local_search import Walk
 from deploy.memory.search import FOUND, IMPOSSIBLE, UNKNOWN, search
 from deploy.memory.search_gaps import search_gaps
 
 _RESTARTS = 32
 _GAP_TURNS = 4
+_WALKS = 4
+_MOST_MOVES = 4000
+_MOVES_TIMES_PAIRS = 100_000_000
 _FIRST_NODES = 500
 _POLL_SECONDS = 0.02
 
 Outcome = tuple[int, tuple[int, ...]]
+_Result = TypeVar("_Result")
 
 
 class Effort(NamedTuple):
@@ -62,10 +69,18 @@ class ExactSearch:
         self._seed = seed
         self._workers = workers
         self._lanes = [self._remembering, self._forgetting]
+        self._walks: list[Walk] = []
         if not (self._instance.solid and self._instance.complete):
-            # Strong where blocks interlock, weak where they are boxes.
+            # Both are strong where blocks interlock and weak where they are boxes.
             self._lanes.insert(0, self._gaps)
+            self._walks = [
+                Walk(pieces, order, seed=(seed, number))
+                for number, order in enumerate(static_orders(pieces)[:_WALKS])
+            ]
+        self._moves = _MOVES_TIMES_PAIRS // conflicts.count**2
         stop = np.zeros(1, dtype=np.int64)
+        for walk in self._walks:
+            walk.go(0, 0, stop)
         tall = int(pieces.live_size.sum())
         search(self._instance, self._instance.priorities[0], tall, node_limit=0, stop=stop)
         search_gaps(conflicts, tall, node_limit=0, stop=stop)
@@ -77,24 +92,42 @@ class ExactSearch:
             Cancelled: `cancelled`, which is called often, returned True.
         """
         race = _Race(len(self._lanes))
+        lanes = [
+            partial(lane, number, race, target, effort) for number, lane in enumerate(self._lanes)
+        ]
+        self._run(lanes, race.stop_all, cancelled)
+        return race.outcome
+
+    def walk(self, goal_bytes: int, cancelled: Callable[[], bool]) -> list[tuple[int, ...]]:
+        """Offsets at which the local searches stand after going on for a while; may be none.
+
+        Args:
+            goal_bytes: a walk ends at this height.
+        """
+        stop = np.zeros(1, dtype=np.int64)
+        moves = min(_MOST_MOVES, self._moves)
+        tasks = [partial(walk.go, moves, goal_bytes, stop) for walk in self._walks]
+        return self._run(tasks, lambda: stop.fill(1), cancelled)
+
+    def _run(
+        self,
+        tasks: list[Callable[[], _Result]],
+        stop_all: Callable[[], None],
+        cancelled: Callable[[], bool],
+    ) -> list[_Result]:
+        """Runs the tasks on the threads and returns their results in the order of the tasks."""
         with ThreadPoolExecutor(max_workers=self._workers) as pool:
-            running = {
-                pool.submit(lane, number, race, target, effort)
-                for number, lane in enumerate(self._lanes)
-            }
+            futures = [pool.submit(task) for task in tasks]
+            running = set(futures)
             try:
                 while running:
-                    done, running = wait(
-                        running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED
-                    )
-                    for future in done:
-                        future.result()
+                    _, running = wait(running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
                     if running and cancelled():
                         raise Cancelled
             except BaseException:
-                race.stop_all()
+                stop_all()
                 raise
-        return race.outcome
+        return [future.result() for future in futures]
 
     def _remembering(self, lane: int, race: _Race, target: int, effort: Effort) -> None:
         """Restarts that keep half of what the sections' failures taught."""
@@ -201,7 +234,7 @@ def minimise(
     capacity_bytes: int | None,
     step_bytes: int,
     cancelled: Callable[[], bool],
-    found: Callable[[tuple[int, ...]], int],
+    found: Callable[[tuple[int, ...], str], int],
     raised: Callable[[int], None],
 ) -> None:
     """Lowers the height and raises the bound until they meet or the height fits the capacity.
@@ -212,7 +245,7 @@ def minimise(
     Returns when done; ends by `Cancelled` otherwise.
 
     Args:
-        found: called with the offsets of a lower placement; returns its height.
+        found: called with the offsets of a placement and who found it; returns its height.
         raised: called with a higher bound.
     """
     nodes = _FIRST_NODES
@@ -222,12 +255,14 @@ def minimise(
             goal = max(goal, capacity_bytes // step_bytes * step_bytes)
         if height_bytes <= goal:
             return
+        for offsets in exact.walk(goal, cancelled):
+            height_bytes = min(height_bytes, found(offsets, "local search"))
         target, given_up = goal, goal - step_bytes
         effort = Effort(nodes, _RESTARTS)
         while target < height_bytes:
             verdict, offsets = exact.attempt(target, effort, cancelled)
             if verdict == FOUND:
-                height_bytes = found(offsets)
+                height_bytes = found(offsets, "exact search")
             else:
                 given_up = target
             if verdict == IMPOSSIBLE:

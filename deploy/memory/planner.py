@@ -2,7 +2,8 @@
 
 1. First fit in several orders, and a short walk through their neighbours: enough for most models.
 2. If the height does not meet the lower bound, exact search (`search.py`, `search_gaps.py`)
-   lowers the one and raises the other until they meet.
+   lowers the one and raises the other until they meet. Interlocking blocks get a longer walk
+   (`local_search.py`) before each of its rounds.
 
 The planner does not check itself; `verify.py` does.
 """
@@ -188,7 +189,7 @@ def _search(
             capacity_bytes=best.problem.capacity_bytes,
             step_bytes=conflicts.granularity_bytes,
             cancelled=_deadline(seconds, stop),
-            found=lambda offsets: best.offer(offsets, "exact search"),
+            found=best.offer,
             raised=best.raise_bound,
         )
     except Cancelled:

@@ -12,8 +12,20 @@ from deploy.memory.conflicts import PieceArrays
 
 def quick_placements(pieces: PieceArrays, orders: Iterable[Sequence[int]]) -> Iterable[list[int]]:
     """First fit in each of the orders, with the holes of interlocking blocks closed."""
+    table = hull_table(pieces)
+    for order in orders:
+        offsets = np.zeros(len(table), dtype=np.int64)
+        first_fit_compiled(table, pieces.alignment, np.array(order, dtype=np.int64), offsets)
+        yield offsets.tolist()
+
+
+def hull_table(pieces: PieceArrays) -> np.ndarray:
+    """Forbidden open interval (low, high) of `offset_j - offset_i` at [i, j], holes closed.
+
+    Not rounded to the alignments; low >= high where the two may lie anywhere.
+    """
     first = pieces.first[:-1]
-    table = _hulls(
+    return _hulls(
         pieces.first,
         pieces.offset,
         pieces.end,
@@ -24,19 +36,11 @@ def quick_placements(pieces: PieceArrays, orders: Iterable[Sequence[int]]) -> It
         np.minimum.reduceat(pieces.start, first),
         np.maximum.reduceat(pieces.stop, first),
     )
-    for order in orders:
-        offsets = np.zeros(len(first), dtype=np.int64)
-        _first_fit(table, pieces.alignment, np.array(order, dtype=np.int64), offsets)
-        yield offsets.tolist()
 
 
 @compiled
 def _hulls(first, offset, end, start, stop, ghost, scratch, begin, until):
-    """Forbidden open interval of `offset_j - offset_i` for each pair, holes closed.
-
-    Block i is live in steps [begin[i], until[i]). Returns an int64 table [blocks, blocks, 2];
-    low >= high where the two may lie anywhere.
-    """
+    """The table of `hull_table`; block i is live in steps [begin[i], until[i])."""
     count = len(begin)
     table = np.zeros((count, count, 2), np.int64)
     for i in range(count):
@@ -61,7 +65,7 @@ def _hulls(first, offset, end, start, stop, ghost, scratch, begin, until):
 
 
 @compiled
-def _first_fit(table, alignment, order, offsets):
+def first_fit_compiled(table, alignment, order, offsets):
     """Places each block of `order` at the lowest offset that is free for it."""
     for place in range(len(order)):
         block = order[place]
