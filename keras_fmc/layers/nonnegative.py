@@ -50,8 +50,8 @@ def can_be_negative(tensor: Any) -> bool:
     if isinstance(operation, CodeQuantizer):
         return operation.form is not CodeForm.UNSIGNED
     if isinstance(operation, (*_KEEPS_SIGN, FakeQuant)):
-        sources = operation._inbound_nodes[history.node_index].input_tensors
-        return any(can_be_negative(source) for source in sources)
+        node: Any = operation._inbound_nodes[history.node_index]  # type: ignore[attr-defined]
+        return any(can_be_negative(source) for source in node.input_tensors)
     if isinstance(operation, keras.layers.ReLU):
         return bool(operation.negative_slope)
     if isinstance(operation, keras.layers.Layer):
