@@ -10,6 +10,7 @@ from packing import check_placement, height
 from support import shared_path
 
 from deploy.memory.bound import lower_bound
+from deploy.memory.compiled import IS_COMPILED
 from deploy.memory.minimalloc import read_problem, write_problem
 from deploy.memory.planner import plan
 from deploy.memory.problem import Block, Piece, Problem
@@ -69,6 +70,7 @@ def test_the_format_has_no_words_for_staircases(tmp_path, piece):
         write_problem(Problem((Block("a", (piece,)),)), tmp_path / "x.csv")
 
 
+@pytest.mark.skipif(not IS_COMPILED, reason="without numba the search takes minutes for these")
 @pytest.mark.parametrize("instance", "ABCDEFGHIJK")
 def test_hard_instances_fit(instance):
     path = shared_path(f"data/minimalloc/{instance}.{CAPACITY_BYTES}.csv")

@@ -53,13 +53,14 @@ def test_two_staircases_need_the_better_of_their_two_orders():
     made = Block("out", tuple(Piece(row_bytes * r, row_bytes, r, rows) for r in range(rows)))
     # One row more than either: the output's row r lies where the input's row r - 1 lay.
     assert lower_bound(Problem((given, made))) == row_bytes * (rows + 1)
-    # Born in the other order it cannot follow the input: at the middle both are half alive, but
-    # their live halves are the same rows, so one has to lie above the other's live part.
+    # Born from the top down it cannot follow the input: at the first and the last step a whole
+    # map lives beside the top row of the other one, so neither can reach into the other.
     upward = Block(
         "out", tuple(Piece(row_bytes * (rows - 1 - r), row_bytes, r, rows) for r in range(rows))
     )
-    problem = Problem((given, upward))
-    assert row_bytes * (rows + 1) < lower_bound(problem) == smallest_height(problem)
+    later = Block("later", (Piece(0, row_bytes, rows, rows + 1),))  # so that heights go in rows
+    problem = Problem((given, upward, later))
+    assert lower_bound(problem) == 2 * rows * row_bytes == smallest_height(problem)
 
 
 def test_heights_are_multiples_of_what_all_sizes_share():
