@@ -9,9 +9,13 @@ import numpy as np
 import pytest
 from packing import check_placement, height, random_problem, smallest_height
 
+from deploy.memory.bound import lower_bound
 from deploy.memory.conflicts import find_conflicts, piece_arrays
 from deploy.memory.instance import build_instance
+from deploy.memory.local_search import Walk
+from deploy.memory.planner import plan
 from deploy.memory.problem import Block, Piece, Problem
+from deploy.memory.quick import hull_table
 from deploy.memory.search import FOUND, IMPOSSIBLE, UNKNOWN, search
 from deploy.memory.search_gaps import search_gaps
 
@@ -133,6 +137,71 @@ def test_failures_are_counted_and_used():
         failures=failures,
     )
     assert failures.max() > 1
+
+
+def staircases(seed: int, blocks: int) -> Problem:
+    """Maps of 6 to 12 rows, some dying row by row, some born row by row, and tiles."""
+    generator = random.Random(seed)
+    made = []
+    for index in range(blocks):
+        start, rows = generator.randrange(2 * blocks), generator.randint(6, 12)
+        row_bytes, kind = 16 * generator.randint(4, 60), generator.randrange(3)
+        if kind == 0:
+            lives = [(start, start + row + 1) for row in range(rows)]
+        elif kind == 1:
+            lives = [(start + row, start + rows + 1) for row in range(rows)]
+        else:
+            lives = [(start, start + 2)] * (rows // 3)
+        pieces = (Piece(row_bytes * row, row_bytes, *life) for row, life in enumerate(lives))
+        made.append(Block(f"map {index}", tuple(pieces)))
+    return Problem(tuple(made))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_walk_only_goes_down_and_stays_valid(seed):
+    problem = staircases(seed, 40)
+    pieces = piece_arrays(problem)
+    walk = Walk(pieces, range(40), seed=seed)
+    stop = np.zeros(1, dtype=np.int64)
+    heights = []
+    for moves in (0, 50, 500, 1000):
+        offsets = walk.go(moves, 0, stop)
+        assert check_placement(problem, offsets) == []
+        heights.append(height(problem, offsets))
+    assert heights == sorted(heights, reverse=True)
+    assert heights[-1] < heights[0]
+    # The same seed takes the same way, and a walk at its goal stays where it is.
+    again = Walk(pieces, range(40), seed=seed)
+    assert [height(problem, again.go(moves, 0, stop)) for moves in (0, 50)] == heights[:2]
+    assert again.go(500, heights[1], stop) == again.go(0, 0, stop)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_staircases_are_planned_to_the_proven_optimum(seed):
+    problem = staircases(seed, 16)
+    result = plan(problem, seconds=60)
+    assert check_placement(problem, result.offsets) == []
+    assert result.proven_optimal
+    if result.height_bytes > lower_bound(problem):
+        assert gaps(problem, result.height_bytes - 16)[0] == IMPOSSIBLE
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_both_ways_to_find_conflicts_agree(seed):
+    problem = random_problem(random.Random(seed), blocks=12, pieces=4, ghosts=seed % 2 == 1)
+    conflicts, table = find_conflicts(piece_arrays(problem)), hull_table(piece_arrays(problem))
+    hulls: dict[tuple[int, int], tuple[int, int]] = {}
+    for i, j, low, high in zip(
+        *(c.tolist() for c in (conflicts.first, conflicts.second, conflicts.low, conflicts.high)),
+        strict=True,
+    ):
+        old = hulls.get((i, j), (low, high))
+        hulls[i, j] = (min(low, old[0]), max(high, old[1]))
+    for i in range(12):
+        for j in range(i + 1, 12):
+            low, high = table[i, j].tolist()
+            assert hulls.get((i, j)) == ((low, high) if low < high else None)
+            assert table[j, i].tolist() == ([-high, -low] if low < high else [0, 0])
 
 
 if __name__ == "__main__":

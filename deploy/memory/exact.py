@@ -8,7 +8,7 @@ lanes has ended, so the outcome is the same for any number of threads.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from functools import partial
 from typing import NamedTuple, TypeVar
@@ -111,7 +111,7 @@ class ExactSearch:
 
     def _run(
         self,
-        tasks: list[Callable[[], _Result]],
+        tasks: Sequence[Callable[[], _Result]],
         stop_all: Callable[[], None],
         cancelled: Callable[[], bool],
     ) -> list[_Result]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 
@@ -74,7 +74,7 @@ def static_orders(pieces: PieceArrays) -> list[list[int]]:
     return [np.lexsort(key[::-1]).tolist() for key in keys]
 
 
-def improved_orders(order: Sequence[int], seed: int) -> Iterator[list[int]]:
+def improved_orders(order: Sequence[int], seed: int) -> Generator[list[int], bool | None, None]:
     """Endless neighbours of an order; send True to go on from the one just received.
 
     Each moves one block to an earlier place, or swaps two.

@@ -24,7 +24,9 @@ class Walk:
         seed: of the moves.
     """
 
-    def __init__(self, pieces: PieceArrays, order: Sequence[int], *, seed: int | tuple) -> None:
+    def __init__(
+        self, pieces: PieceArrays, order: Sequence[int], *, seed: int | tuple[int, ...]
+    ) -> None:
         self._table = hull_table(pieces)
         self._alignment = pieces.alignment
         self._live_size = pieces.live_size
