@@ -72,6 +72,7 @@ def quantize(model: keras.Model, arrays: tuple[np.ndarray, ...]) -> Any:
     by_layer = {node.layer_name: by_value.get(node.outputs[0]) for node in graph.nodes}
     by_layer.update((graph.values[value].name, by_value.get(value)) for value in graph.inputs)
     _set_ranges(quantised, by_layer)
+    _freeze(quantised)
     return quantised
 
 
@@ -236,3 +237,12 @@ def _set_ranges(model: Any, by_layer: dict[str, tuple[float, float] | None]) -> 
                 value = np.abs(variables[weight].numpy()).max(axis=axes)
                 largest.assign(value)
                 variables[f"{weight}_min"].assign(-value)
+
+
+def _freeze(model: Any) -> None:
+    """Takes the weights of frozen layers out of training, where the toolkit puts all of them."""
+    for layer in model.layers:
+        inner = getattr(layer, "layer", None)
+        if inner is not None and not inner.trainable:
+            layer._non_trainable_weights.extend(layer._trainable_weights)
+            layer._trainable_weights = []

@@ -1,0 +1,111 @@
+"""Calibration data: what is accepted, and what each refusal says."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from keras_fmc.calibration import calibration_arrays, check_calibration
+from keras_fmc.errors import BadInputError
+
+SHAPE = (4, 5, 2)
+
+
+def samples(count: int = 3) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(count, *SHAPE)).astype(np.float32)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_floats_become_float32(dtype: str) -> None:
+    x = samples().astype(dtype)
+    got = check_calibration(SHAPE, x)
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, x.astype(np.float32))
+
+
+def test_float32_is_not_copied() -> None:
+    x = samples()
+    assert check_calibration(SHAPE, x) is x
+
+
+def test_lists_and_tensors_are_arrays_too() -> None:
+    x = samples()
+    np.testing.assert_array_equal(check_calibration(SHAPE, x.tolist()), x)
+    np.testing.assert_array_equal(check_calibration(SHAPE, keras.ops.convert_to_tensor(x)), x)
+
+
+def test_none_stands_for_any_length() -> None:
+    assert check_calibration((None, None, 2), samples()).shape == (3, *SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (None, "no calibration data; expected float array of shape (n, 4, 5, 2).\nPass calib"),
+        (samples()[0], "wrong shape; expected float array of shape (n, 4, 5, 2); rec"),
+        (samples()[:, :3], "received shape (3, 3, 5, 2)"),
+        (samples()[:0], "is empty; expected at least 1 sample; received shape (0, 4, 5, 2)"),
+        (np.zeros((2, *SHAPE), np.uint8), "2); received dtype uint8.\nPreprocess the samples"),
+        (np.zeros((2, *SHAPE), np.complex64), "received dtype complex64"),
+        (np.array(["a"]), "received dtype <U1"),
+        ([[1.0], [1.0, 2.0]], "is not an array; expected float array of shape"),
+        (np.where(samples() > 1, np.inf, samples()), "infinity; expected finite values; rec"),
+        (np.full((2, *SHAPE), 1e300), "2 of 2 samples with such values, the first at index 0"),
+    ],
+)
+def test_refusals(x: object, message: str) -> None:
+    with pytest.raises(BadInputError, match=re.escape(message)):
+        check_calibration(SHAPE, x)
+
+
+def test_nan_is_counted_by_sample() -> None:
+    x = samples(5)
+    x[1, 0, 0, 0] = x[3, 2, 2, 1] = np.nan
+    with pytest.raises(BadInputError, match=r"2 of 5 samples with .* first at index 1"):
+        check_calibration(SHAPE, x)
+
+
+def two_inputs() -> keras.Model:
+    left, right = keras.Input((2,), name="left"), keras.Input((3,), name="right")
+    return keras.Model([left, right], keras.layers.Concatenate()([left, right]))
+
+
+def test_several_inputs_by_order_or_name() -> None:
+    a, b = np.ones((4, 2), np.float32), np.ones((4, 3), np.float32)
+    for x in ([a, b], (a, b), {"right": b, "left": a}):
+        got = calibration_arrays(two_inputs(), x)
+        assert [array.shape for array in got] == [(4, 2), (4, 3)]
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.ones((4, 2), np.float32), "a list of 2 arrays, for left, right; received ndarray"),
+        ([np.ones((4, 2))], "received 1 arrays"),
+        ({"left": np.ones((4, 2))}, "expected keys ['left', 'right']; received keys ['left']"),
+        ([np.ones((4, 2)), np.ones((4, 2))], "calibration data of input right of the wrong shape"),
+        ([np.ones((4, 2)), np.ones((5, 3))], "same number for every input; received 4, 5"),
+    ],
+)
+def test_refusals_of_several_inputs(x: object, message: str) -> None:
+    with pytest.raises(BadInputError, match=re.escape(message)):
+        calibration_arrays(two_inputs(), x)
+
+
+def test_one_array_for_a_model_with_two_inputs() -> None:
+    x = [np.ones((4, 2), np.float32), np.ones((4, 3), np.float32)]
+    with pytest.raises(BadInputError, match="several inputs; expected 1 input; received 2 inputs"):
+        check_calibration(two_inputs(), x)
+
+
+def test_a_dict_for_a_model_with_one_input() -> None:
+    model = keras.Sequential([keras.Input((2,), name="only"), keras.layers.Dense(1)])
+    assert check_calibration(model, {"only": np.ones((4, 2))}).shape == (4, 2)
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
