@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
+
+from keras_fmc.lazy import export_lazily
 
 _EXPORTS = {
     "convert": "deploy.pipeline",
@@ -20,13 +21,4 @@ if TYPE_CHECKING:
     from deploy.pipeline import Result, convert, plan, verify
 
 
-def __getattr__(name: str) -> object:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module 'deploy' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_EXPORTS[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+export_lazily(__name__, _EXPORTS)

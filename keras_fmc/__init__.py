@@ -6,7 +6,7 @@ The names below are imported on first use, so that ``import keras_fmc`` costs no
 
 from __future__ import annotations
 
-import importlib
+import sys
 from typing import TYPE_CHECKING
 
 from keras_fmc.errors import (
@@ -16,6 +16,8 @@ from keras_fmc.errors import (
     UnsupportedModelError,
     VerificationError,
 )
+from keras_fmc.lazy import export_lazily
+from keras_fmc.registration import register_layers
 
 __version__ = "0.1.0"
 
@@ -31,6 +33,7 @@ _EXPORTS = {
     "fold": "keras_fmc.fold",
     "FoldResult": "keras_fmc.fold",
     "quantize": "keras_fmc.qat",
+    "load_model": "keras_fmc.loading",
     "ProjectionBottleneck": "keras_fmc.layers.projection",
     "FakeQuant": "keras_fmc.layers.fake_quant",
 }
@@ -50,18 +53,13 @@ if TYPE_CHECKING:
     from keras_fmc.fold import FoldResult, fold
     from keras_fmc.layers.fake_quant import FakeQuant
     from keras_fmc.layers.projection import ProjectionBottleneck
+    from keras_fmc.loading import load_model
     from keras_fmc.qat import quantize
     from keras_fmc.rewrite import RewriteResult, freeze_base, insert_bottlenecks
 
 
-def __getattr__(name: str) -> object:
-    if name not in _EXPORTS:
-        raise AttributeError(f"module 'keras_fmc' has no attribute {name!r}")
-    # `fold` is both a module and a function: the function must win however the module came in.
-    value = getattr(importlib.import_module(_EXPORTS[name]), name)
-    globals()[name] = value
-    return value
+export_lazily(__name__, _EXPORTS)
 
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+if "keras" in sys.modules:
+    # Whoever works with Keras may go on to keras.saving.load_model.
+    register_layers()

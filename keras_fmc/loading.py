@@ -74,6 +74,9 @@ def load_model(
     """
     import keras
 
+    from keras_fmc.registration import register_layers
+
+    register_layers()
     kind = model_format(path)
     if kind is ModelFormat.SAVED_MODEL:
         raise UnsupportedModelError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -54,6 +55,45 @@ def test_importing_the_packages_is_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_public_function_keeps_its_name_from_the_submodule() -> None:
+    code = (
+        "import keras_fmc.fold, deploy.convert, keras_fmc, deploy;"
+        "from keras_fmc.fold import fold;"
+        "assert keras_fmc.fold is fold, keras_fmc.fold;"
+        "from deploy.pipeline import convert;"
+        "assert deploy.convert is convert, deploy.convert;"
+        "assert 'insert_bottlenecks' in dir(keras_fmc);"
+        "print(getattr(deploy, 'missing', 'none'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "none"
+
+
+def test_importing_the_package_beside_keras_is_enough_to_load_its_layers(tmp_path: Path) -> None:
+    path = tmp_path / "m.keras"
+    save = (
+        "import keras, keras_fmc;"
+        "i = keras.Input((4, 4, 8));"
+        "keras.Model(i, keras_fmc.ProjectionBottleneck(2)(i)).save({!r})"
+    )
+    load = "import keras, keras_fmc; print(keras.saving.load_model({!r}).layers[-1].rank)"
+    other = "import keras_fmc; print(keras_fmc.load_model({!r}).layers[-1].rank)"
+    without = "import keras; keras.saving.load_model({!r})"
+    done = [
+        subprocess.run(
+            [sys.executable, "-c", code.format(str(path))],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for code in (save, load, other, without)
+    ]
+    assert [d.returncode for d in done] == [0, 0, 0, 1]
+    assert done[1].stdout.strip() == done[2].stdout.strip() == "2"
+    # Keras' own error names what has to be imported.
+    assert "keras_fmc.layers.projection" in done[3].stderr
 
 
 if __name__ == "__main__":
