@@ -89,6 +89,7 @@ def main() -> None:
     parser.add_argument("--train-images", type=int, default=55_000)
     parser.add_argument("--board", default="nano33ble")
     parser.add_argument("--out", default="out/fashion")
+    parser.add_argument("--resume", action="store_true", help="load the stages that are in --out")
     arguments = parser.parse_args()
     keras.utils.set_random_seed(0)
     data = load(arguments.data, train_images=arguments.train_images)
@@ -99,6 +100,7 @@ def main() -> None:
         epochs=Epochs(*arguments.epochs),
         out=arguments.out,
         board=arguments.board,
+        resume=arguments.resume,
         batch=128,
     )
     print_table(outcome, data)

@@ -97,6 +97,7 @@ def main() -> None:
     parser.add_argument("--train-images", type=int, default=45_000)
     parser.add_argument("--board", default="nano33ble")
     parser.add_argument("--out", default="out/resnet8")
+    parser.add_argument("--resume", action="store_true", help="load the stages that are in --out")
     arguments = parser.parse_args()
     keras.utils.set_random_seed(0)
     data = load(arguments.data, train_images=arguments.train_images)
@@ -115,6 +116,7 @@ def main() -> None:
         epochs=Epochs(*arguments.epochs),
         out=arguments.out,
         board=arguments.board,
+        resume=arguments.resume,
         float_rate=3e-4 if arguments.weights else 2e-3,
     )
     print_table(outcome, data)

@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-import deploy.pipeline
+import deploy
 import keras_fmc as fmc
 
 
@@ -102,31 +102,50 @@ def walk(
     batch: int = 64,
     rate: float = 1e-3,
     float_rate: float = 2e-3,
+    resume: bool = False,
 ) -> Outcome:
-    """Takes a Keras model to a planned int8 model and measures every stage on the test set."""
+    """Takes a Keras model to a planned int8 model and measures every stage on the test set.
+
+    Every trained stage is saved in ``out``; with ``resume`` the stages that are there are loaded.
+    """
     out = Path(out)
     calibration = data.x_train[:500]
-    model = build()
+    rows = []
+
+    def stage(
+        name: str, make: Callable[[], keras.Model], *, epochs: int, rate: float
+    ) -> keras.Model:
+        path = out / f"{name.split()[0]}.keras"
+        if resume and path.exists():
+            print(f"\n{name}: loaded from {path}")
+            model = keras.saving.load_model(path)
+        else:
+            model = fit(make(), data, epochs=epochs, rate=rate, batch=batch, title=name)
+            out.mkdir(parents=True, exist_ok=True)
+            model.save(path)
+        rows.append((name, accuracy(model, data)))
+        return model
+
+    def squeeze() -> keras.Model:
+        plan = fmc.choose_bottlenecks(model, ceiling=ceiling)
+        print(plan.to_text())
+        return fmc.insert_bottlenecks(model, plan, calibration=calibration).model
+
+    model = stage("float", build, epochs=epochs.float_model, rate=float_rate)
     print(fmc.profile(model).to_text())
-    fit(model, data, epochs=epochs.float_model, rate=float_rate, batch=batch, title="Float model")
-    rows = [("float", accuracy(model, data))]
-
-    plan = fmc.choose_bottlenecks(model, ceiling=ceiling)
-    print(plan.to_text())
-    small = fmc.insert_bottlenecks(model, plan, calibration=calibration).model
-    fit(small, data, epochs=epochs.rewritten, rate=rate, batch=batch, title="With bottlenecks")
-    rows.append(("with bottlenecks", accuracy(small, data)))
-
-    qat = fmc.quantize(small, calibration=calibration)
-    fit(qat, data, epochs=epochs.quantised, rate=rate / 10, batch=batch, title="Quantised (QAT)")
-    rows.append(("quantised (QAT)", accuracy(qat, data)))
-
+    small = stage("bottlenecks", squeeze, epochs=epochs.rewritten, rate=rate)
+    qat = stage(
+        "quantised (QAT)",
+        lambda: fmc.quantize(small, calibration=calibration),
+        epochs=epochs.quantised,
+        rate=rate / 10,
+    )
     print("\nPlanning the unchanged model, quantised after training")
-    before = deploy.pipeline.convert(
+    before = deploy.convert(
         model, calibration=calibration, board=board, out=out / "before", progress=True, strips=False
     )
     print("Planning the model with bottlenecks")
-    after = deploy.pipeline.convert(qat, board=board, out=out / "after", progress=True)
+    after = deploy.convert(qat, board=board, out=out / "after", progress=True)
     rows.append(("int8 on the device", int8_accuracy(after, data)))
     return Outcome(tuple(rows), before, after, out)
 
