@@ -1,0 +1,144 @@
+"""Which code maps of a graph are stored as bits, and the whole lowering of codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from deploy.codes.levels import CodeMap, find_code_maps
+from deploy.codes.pack import pack_maps, packed_name, stored_bytes
+from deploy.codes.tables import use_tables
+from deploy.graph import Graph
+from keras_fmc.errors import BadInputError
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCodes:
+    """A map that is stored packed.
+
+    Attributes:
+        name: of the map.
+        packed: name of the tensor of bytes.
+        bits: of a code.
+        channels: k.
+        unpacked_bytes: of the map in int8.
+        packed_bytes: of what is stored, unrounded: positions · ⌈k · bits / 8⌉.
+    """
+
+    name: str
+    packed: str
+    bits: int
+    channels: int
+    unpacked_bytes: int
+    packed_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoweredCodes:
+    """A graph whose stored codes are packed, and what they are."""
+
+    graph: Graph
+    stored: tuple[StoredCodes, ...]
+
+
+def lower_codes(
+    graph: Graph, *, maps: Mapping[str, int] | None = None, shared: bool = True
+) -> LoweredCodes:
+    """Packs the stored code maps of a graph and replaces what is cheaper as a look-up.
+
+    A graph without codes comes back as it is. The outputs are the same, bit for bit.
+
+    Args:
+        maps, shared: as for `pack_codes`.
+    """
+    tabled = use_tables(graph)
+    if maps is None:
+        maps = {tabled.tensors[m.tensor].name: m.bits for m in stored_code_maps(tabled)}
+    packed = pack_codes(tabled, maps=maps, shared=shared)
+    stored = []
+    for index, tensor in enumerate(tabled.tensors):
+        if tensor.name in maps and not tensor.is_constant:
+            bits = maps[tensor.name]
+            stored.append(
+                StoredCodes(
+                    tensor.name,
+                    packed_name(tensor.name),
+                    bits,
+                    tensor.shape[-1],
+                    tensor.size_bytes,
+                    stored_bytes(tabled, index, bits),
+                )
+            )
+    return LoweredCodes(use_tables(packed), tuple(stored))
+
+
+def stored_code_maps(graph: Graph) -> tuple[CodeMap, ...]:
+    """Returns the code maps that a plan should store packed, in the order of production.
+
+    Maps of bits that follow each other in one bottleneck (its codes, the bit planes, the stored
+    bits, the restored planes) are one choice: of such a run, the map of the fewest bytes is stored
+    and the others live for a strip. Maps that packing would not make smaller are left out.
+    """
+    maps = {found.tensor: found for found in find_code_maps(graph)}
+    sizes = {t: stored_bytes(graph, t, found.bits) for t, found in maps.items()}
+    leader = {tensor: tensor for tensor in maps}
+
+    def find(tensor: int) -> int:
+        while leader[tensor] != tensor:
+            tensor = leader[tensor]
+        return tensor
+
+    for tensor, found in maps.items():
+        for earlier in _made_from(graph, tensor, maps):
+            if 1 in (found.bits, maps[earlier].bits):
+                leader[find(tensor)] = find(earlier)
+    best: dict[int, int] = {}
+    for tensor in maps:
+        run = find(tensor)
+        if run not in best or sizes[tensor] < sizes[best[run]]:
+            best[run] = tensor
+    produced = graph.producers()
+    chosen = [t for t in best.values() if sizes[t] < graph.tensors[t].size_bytes]
+    return tuple(maps[t] for t in sorted(chosen, key=lambda t: produced[t]))
+
+
+def pack_codes(
+    graph: Graph, *, maps: Mapping[str, int] | None = None, shared: bool = True
+) -> Graph:
+    """Returns the graph with its stored code maps packed.
+
+    Args:
+        maps: tensor name → bits, instead of what `stored_code_maps` finds.
+        shared: as for `pack_map`.
+
+    Raises:
+        BadInputError: a name that is no tensor of the graph.
+        UnsupportedModelError: a map of `maps` that cannot be packed so.
+    """
+    if maps is None:
+        return pack_maps(
+            graph, [(found.tensor, found.bits) for found in stored_code_maps(graph)], shared=shared
+        )
+    indices = {tensor.name: index for index, tensor in enumerate(graph.tensors)}
+    unknown = sorted(set(maps) - set(indices))
+    if unknown:
+        raise BadInputError("maps to pack that are not in the model", received=", ".join(unknown))
+    return pack_maps(graph, [(indices[name], bits) for name, bits in maps.items()], shared=shared)
+
+
+def _made_from(graph: Graph, tensor: int, maps: Mapping[int, CodeMap]) -> set[int]:
+    """Code maps that a code map is made from by one operator, or by a look-up."""
+    producers = graph.producers()
+    found: set[int] = set()
+    waiting = [tensor]
+    while waiting:
+        step = producers.get(waiting.pop())
+        if step is None:
+            continue
+        for source in graph.operators[step].present_inputs:
+            subject = graph.tensors[source]
+            if source in maps:
+                found.add(source)
+            elif not subject.is_constant and (subject.dtype == "int32" or len(subject.shape) == 5):
+                waiting.append(source)
+    return found
