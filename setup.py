@@ -27,6 +27,7 @@ setup(
         "ai-edge-litert>=2.0",
         "flatbuffers>=24",
         "keras>=3.10",
+        "numba>=0.60",
         "numpy>=1.26",
         "tensorflow>=2.18",
         "tqdm>=4.60",
