@@ -30,6 +30,9 @@ class Cuts:
         loose: recomputed operators that may hand garbage rows on to their consumer, which
             spares a SLICE and costs rows.
         padded: operators with SAME padding that get a PAD of their own and so no garbage rows.
+        swapped: operators whose inputs are computed last one first.
+        finished: operators whose strips all run before anything reads the first of them.
+        upwards: operators whose strips run from the last rows to the first.
     """
 
     ends: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
@@ -37,12 +40,26 @@ class Cuts:
     copied: frozenset[int] = frozenset()
     loose: frozenset[int] = frozenset()
     padded: frozenset[int] = frozenset()
+    swapped: frozenset[int] = frozenset()
+    finished: frozenset[int] = frozenset()
+    upwards: frozenset[int] = frozenset()
 
     def key(self) -> tuple[object, ...]:
         """Equal for equal cuts; sorts."""
         return (
             tuple(sorted(self.ends.items())),
-            *(tuple(sorted(s)) for s in (self.recomputed, self.copied, self.loose, self.padded)),
+            *(
+                tuple(sorted(s))
+                for s in (
+                    self.recomputed,
+                    self.copied,
+                    self.loose,
+                    self.padded,
+                    self.swapped,
+                self.finished,
+                self.upwards,
+                )
+            ),
         )
 
     def replace(self, **changes: object) -> Cuts:
@@ -61,7 +78,7 @@ def normalised(network: Network, cuts: Cuts) -> Cuts:
             ends[operator] = (*inner, size) if inner else ()
     recomputed: set[int] = set()
     sinks: dict[int, int] = {}
-    for operator in sorted(ends, reverse=True):
+    for operator in (o for o in reversed(network.order) if o in ends):
         sink = operator
         if operator in cuts.recomputed and network.only_row_readers(operator):
             readers = {
@@ -84,6 +101,11 @@ def normalised(network: Network, cuts: Cuts) -> Cuts:
         copied=(cuts.copied & cut) - recomputed,
         loose=cuts.loose & recomputed,
         padded=cuts.padded & paddable,
+        swapped=frozenset(o for o in cuts.swapped & cut if reads_several(network, o)),
+        finished=frozenset(
+            o for o in cuts.finished & cut if ends[o] and network.only_row_readers(o)
+        ),
+        upwards=frozenset(o for o in cuts.upwards & cut if ends[o]),
     )
 
 
@@ -98,11 +120,17 @@ def can_pad(network: Network, operator: int) -> bool:
     )
 
 
+def reads_several(network: Network, operator: int) -> bool:
+    """Whether an operator reads the rows of more than one map."""
+    found = network.row_operators.get(operator)
+    return found is not None and len(found.row_inputs) > 1
+
+
 def groups(network: Network, cuts: Cuts) -> dict[int, tuple[int, ...]]:
     """Returns sink -> operators computed with it, strip by strip, in order; the sink is last."""
     sink_of: dict[int, int] = {}
     members: dict[int, list[int]] = {}
-    for operator in range(len(network.graph.operators) - 1, -1, -1):
+    for operator in reversed(network.order):
         sink = operator
         if operator in cuts.recomputed:
             tensor = network.graph.operators[operator].outputs[0]

@@ -116,7 +116,9 @@ class _Emitter:
         )
         version = 2 if self.graph.tensors[output.tensor].dtype == "int8" else 1
         self.builder.operator(
-            Operator("SLICE", inputs, (self._tensor(step.output),), Options("SliceOptions"), version)
+            Operator(
+                "SLICE", inputs, (self._tensor(step.output),), Options("SliceOptions"), version
+            )
         )
 
     def _concatenation(self, step: Concatenation) -> None:
@@ -190,6 +192,9 @@ class _Emitter:
         if isinstance(info.rule, Sliding) and info.rule.same:
             if tile.padding is not None and options is not None:
                 return options.replace(padding=int(Padding.VALID))
+            if tile.single and options is not None:
+                stride = {1: "stride_h", 2: "stride_w"}[axis]
+                return options.replace(**{stride: tile.window[1] - tile.window[0]})
         elif operator.opcode in ("PAD", "PADV2"):
             paddings = self.graph.tensors[operator.inputs[1]].array().tolist()
             paddings[axis] = list(tile.padding or (0, 0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from deploy.graph import Graph
 from deploy.macs import operator_macs
 from deploy.passes.strips.operators import RowOperator, Uncut, row_axis, row_operator
@@ -11,6 +13,7 @@ class Network:
     """A graph with its row operators.
 
     Attributes:
+        order: operators in an order in which they can run.
         row_operators: operator -> how it can be cut; operators that cannot be are absent.
         reasons: operator -> why it is left whole.
         producer: tensor -> operator that writes it; graph inputs and constants are absent.
@@ -19,8 +22,9 @@ class Network:
         axis: tensor -> dimension of its rows; absent for tensors without rows.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, order: Sequence[int] | None = None) -> None:
         self.graph = graph
+        self.order = tuple(range(len(graph.operators)) if order is None else order)
         self.row_operators: dict[int, RowOperator] = {}
         self.reasons: dict[int, Uncut] = {}
         for index in range(len(graph.operators)):

@@ -232,7 +232,11 @@ def _elementwise(site: _Site) -> RowOperator | Uncut:
     if not moving:
         return Uncut.SINGLE_ROW
     return RowOperator(
-        site.index, Sliding(site.out_rows, site.out_rows), site.axis, tuple(moving), tuple(constants)
+        site.index,
+        Sliding(site.out_rows, site.out_rows),
+        site.axis,
+        tuple(moving),
+        tuple(constants),
     )
 
 
@@ -258,7 +262,11 @@ def _concatenation(site: _Site) -> RowOperator | Uncut:
         if row_axis(site.shape(position)) != site.axis:
             return Uncut.ROWS_MOVED
     return RowOperator(
-        site.index, Sliding(site.out_rows, site.out_rows), site.axis, tuple(moving), tuple(constants)
+        site.index,
+        Sliding(site.out_rows, site.out_rows),
+        site.axis,
+        tuple(moving),
+        tuple(constants),
     )
 
 
@@ -353,9 +361,7 @@ def _depth_to_space(site: _Site) -> RowOperator | Uncut:
     return site.build(Scattering(site.shape(0)[site.axis], site.out_rows, block, block, False))
 
 
-_REDUCING = frozenset(
-    {"MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "AVERAGE_POOL_2D", "MAX_POOL_2D"}
-)
+_REDUCING = frozenset({"MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "AVERAGE_POOL_2D", "MAX_POOL_2D"})
 
 _RULES: dict[str, Callable[[_Site], RowOperator | Uncut]] = {
     "CONV_2D": _convolution,

@@ -96,13 +96,14 @@ class _Scheduler:
         self.steps: list[Step] = []
         # Tensor -> (exact rows, value), in the order in which they came to be.
         self.parts: dict[int, list[tuple[Rows, int]]] = {}
-        self.produced: dict[int, int] = {}
+        self.produced: dict[int, Rows] = {}
+        self.upwards: set[int] = set()
         self.macs = 0
 
     def run(self) -> Program:
         network = self.network
         inputs = tuple(self._whole(tensor) for tensor in network.graph.inputs)
-        for operator in range(len(network.graph.operators)):
+        for operator in network.order:
             if operator not in self.cuts.ends:
                 self._run_whole(operator)
         outputs = tuple(
@@ -134,24 +135,51 @@ class _Scheduler:
         self.steps.append(Run(operator, inputs, outputs, None))
         self.macs += self.network.macs[operator]
 
-    def _demand(self, tensor: int, stop: int) -> None:
-        """Runs strips until the rows of the tensor before ``stop`` exist."""
+    def _demand(self, tensor: int, rows: Rows) -> None:
+        """Runs strips until the rows of the tensor exist."""
         operator = self.network.producer.get(tensor, -1)
         if operator not in self.cuts.ends:
             return
-        while self.produced.get(operator, 0) < stop:
-            self._run_strip(operator, stop)
+        size = self.network.rows[tensor]
+        if operator in self.cuts.finished:
+            rows = (0, size)
+        done = self.produced.get(operator)
+        if done is None:
+            # Who asks for the last rows first is going upwards, and so do strips for it.
+            upwards = rows[1] == size and (rows[0] > 0 or operator in self.cuts.upwards)
+            done = self.produced[operator] = (size, size) if upwards else (0, 0)
+            if upwards:
+                self.upwards.add(operator)
+        if operator in self.upwards:
+            while self.produced[operator][0] > rows[0]:
+                self._run_strip(operator, self._strip_upwards(operator, rows[0]))
+        else:
+            while self.produced[operator][1] < rows[1]:
+                self._run_strip(operator, self._strip_downwards(operator, rows[1]))
 
-    def _run_strip(self, sink: int, stop: int) -> None:
-        network, graph = self.network, self.network.graph
-        start = self.produced.get(sink, 0)
-        ends = self.cuts.ends[sink]
+    def _strip_downwards(self, operator: int, stop: int) -> Rows:
+        start = self.produced[operator][1]
+        for end in self.cuts.ends[operator]:
+            if end > start:
+                return start, end
+        return start, stop
+
+    def _strip_upwards(self, operator: int, start: int) -> Rows:
+        stop = self.produced[operator][0]
+        ends = self.cuts.ends[operator]
         if ends:
-            stop = next(end for end in ends if end > start)
+            start = max((end for end in ends if end < stop), default=0)
+        return start, stop
+
+    def _run_strip(self, sink: int, strip: Rows) -> None:
+        network, graph = self.network, self.network.graph
         members = self.members[sink]
-        tile = self.solver.solve(members, (start, stop), self.cuts)
-        for tensor, rows in tile.reads:
-            self._demand(tensor, rows[1])
+        tile = self.solver.solve(members, strip, self.cuts)
+        reads = tile.reads
+        if sink in self.cuts.swapped:
+            reads = reads[::-1]
+        for tensor, rows in reads:
+            self._demand(tensor, rows)
         local: dict[int, list[tuple[Rows, int]]] = {}
         for step in tile.steps:
             operator = graph.operators[step.operator]
@@ -167,20 +195,23 @@ class _Scheduler:
                         value = self._take(tensor, step.window, local[tensor])
                     else:
                         value = self._fetch(tensor, step.window)
-                    if step.padding is not None and (
-                        any(step.padding) or info.pads_columns
-                    ) and operator.opcode in ("CONV_2D", "DEPTHWISE_CONV_2D"):
+                    if (
+                        step.padding is not None
+                        and (any(step.padding) or info.pads_columns)
+                        and operator.opcode in ("CONV_2D", "DEPTHWISE_CONV_2D")
+                    ):
                         value = self._pad(value, step)
                     inputs.append(value)
             outputs = tuple(self._value(t, step.out) for t in operator.outputs)
             for tensor, value in zip(operator.outputs, outputs, strict=True):
                 if step.operator == sink:
-                    self.parts.setdefault(tensor, []).append(((start, stop), value))
+                    self.parts.setdefault(tensor, []).append((strip, value))
                 else:
                     local[tensor] = [(step.out, value)]
             self.steps.append(Run(step.operator, tuple(inputs), outputs, step))
         self.macs += tile.macs
-        self.produced[sink] = stop
+        done = self.produced[sink]
+        self.produced[sink] = min(strip[0], done[0]), max(strip[1], done[1])
 
     def _pad(self, value: int, step: TileStep) -> int:
         output = self._value(self.values[value].tensor, self.values[value].rows, step.padding)
@@ -189,7 +220,7 @@ class _Scheduler:
 
     def _fetch(self, tensor: int, rows: Rows) -> int:
         """A value that holds just these rows of a tensor."""
-        self._demand(tensor, rows[1])
+        self._demand(tensor, rows)
         return self._take(tensor, rows, self.parts[tensor])
 
     def _take(self, tensor: int, rows: Rows, parts: list[tuple[Rows, int]]) -> int:
@@ -204,7 +235,11 @@ class _Scheduler:
             output = self._value(tensor, rows)
             self.steps.append(Slice(around, output))
         else:
-            output = self._join([self._take(tensor, r, parts) for r in _cover(rows, parts)])
+            pieces = _cover(rows, parts)
+            # What has been there for longer is sliced first, so that a real copy of it comes
+            # after the garbage rows that it overwrites.
+            taken = {r: self._take(tensor, r, parts) for _, r in sorted(pieces)}
+            output = self._join([taken[r] for _, r in pieces])
         parts.append((rows, output))
         return output
 
@@ -224,12 +259,15 @@ class _Scheduler:
         return sources[0]
 
 
-def _cover(rows: Rows, parts: list[tuple[Rows, int]]) -> list[Rows]:
-    """Splits rows among as few parts as possible, left to right."""
+def _cover(rows: Rows, parts: list[tuple[Rows, int]]) -> list[tuple[int, Rows]]:
+    """Splits rows among as few parts as possible, from the first on: (age of the part, rows)."""
     pieces = []
     position = rows[0]
     while position < rows[1]:
-        reach = max(stop for (start, stop), _ in parts if start <= position < stop)
-        pieces.append((position, min(reach, rows[1])))
+        reach, age = max(
+            (stop, number) for number, ((start, stop), _) in enumerate(parts)
+            if start <= position < stop
+        )
+        pieces.append((age, (position, min(reach, rows[1]))))
         position = reach
     return pieces

@@ -14,20 +14,29 @@ from typing import NamedTuple
 from deploy.passes.strips.cuts import Cuts
 from deploy.passes.strips.network import Network
 from deploy.passes.strips.operators import RowOperator
-from deploy.passes.strips.rows import RowRule, Rows, Scattering, Shifting, Sliding
+from deploy.passes.strips.rows import (
+    RowRule,
+    Rows,
+    Scattering,
+    Shifting,
+    Sliding,
+    same_padding,
+)
 
 
 class TileStep(NamedTuple):
     """One operator of a strip: input rows ``window``, output rows ``out``.
 
     ``padding`` (rows before and after) is set where the operator gets a PAD of its own, or is
-    itself one.
+    itself one. ``single``: the strip has one row, and a stride as large as the window makes SAME
+    padding leave out the rows before and after it.
     """
 
     operator: int
     window: Rows
     out: Rows
     padding: tuple[int, int] | None
+    single: bool = False
 
 
 class Tile(NamedTuple):
@@ -38,13 +47,16 @@ class Tile(NamedTuple):
     macs: int
 
 
+_Window = tuple[Rows, Rows, tuple[int, int] | None, bool]
+
+
 class TileSolver:
     """Solves strips of the groups of one way of cutting, remembering what it solved."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
         self._known: dict[tuple[object, ...], Tile] = {}
-        self._windows: dict[tuple[object, ...], tuple[Rows, Rows, tuple[int, int] | None]] = {}
+        self._windows: dict[tuple[object, ...], _Window] = {}
 
     def solve(self, members: tuple[int, ...], rows: Rows, cuts: Cuts) -> Tile:
         """Returns the strip in which the last of ``members`` delivers exactly ``rows``."""
@@ -66,7 +78,7 @@ class TileSolver:
         for operator in reversed(members):
             tensor_rows, exact_rows = wanted[operator]
             info = network.row_operators[operator]
-            window, out, padding = self._window(
+            window, out, padding, single = self._window(
                 info, tensor_rows, exact_rows, slack.get(operator, (0, 0)), operator in cuts.padded
             )
             needed = info.rule.needed(exact_rows)
@@ -82,7 +94,7 @@ class TileSolver:
                     )
                 else:
                     reads.append((tensor, window))
-            steps.append(TileStep(operator, window, out, padding))
+            steps.append(TileStep(operator, window, out, padding, single))
             macs += self._macs(info, window, out)
         return Tile(tuple(reversed(steps)), tuple(dict.fromkeys(reversed(reads))), macs)
 
@@ -117,7 +129,7 @@ class TileSolver:
 
     def _window(
         self, info: RowOperator, tensor_rows: Rows, exact_rows: Rows, slack: Rows, padded: bool
-    ) -> tuple[Rows, Rows, tuple[int, int] | None]:
+    ) -> _Window:
         key = (info.index, tensor_rows, exact_rows, slack, padded)
         found = self._windows.get(key)
         if found is None:
@@ -133,27 +145,32 @@ class TileSolver:
 
 def _find_window(
     info: RowOperator, tensor_rows: Rows, exact_rows: Rows, slack: Rows, padded: bool
-) -> tuple[Rows, Rows, tuple[int, int] | None]:
-    """(window, rows of the output tensor, padding) with the fewest rows."""
+) -> _Window:
+    """The window with the fewest rows that serves; see ``TileStep``."""
     rule = info.rule
     if tensor_rows == (0, rule.out_rows):
-        return (0, rule.in_rows), tensor_rows, _own_padding(rule, tensor_rows)
+        return (0, rule.in_rows), tensor_rows, _own_padding(rule, tensor_rows), False
     if isinstance(rule, Shifting):
         # At least one row of the strip has to come from the input.
         start = min(tensor_rows[0], rule.shift + rule.in_rows - 1)
         stop = max(tensor_rows[1], rule.shift + 1)
         rows = start, stop
-        return rule.needed(rows), rows, _own_padding(rule, rows)
+        return rule.needed(rows), rows, _own_padding(rule, rows), False
     if isinstance(rule, Sliding) and rule.same and rule.kernel_extent > 1:
         window = rule.needed(tensor_rows)
         before = window[0] - (tensor_rows[0] * rule.stride - rule.pad_before)
         reach = (tensor_rows[1] - 1) * rule.stride - rule.pad_before + rule.kernel_extent
         after = reach - window[1]
         if padded and before >= 0 and after >= 0:
-            return window, tensor_rows, (before, after)
+            return window, tensor_rows, (before, after), False
         if not info.pads_columns and before == after == 0:
             # Nothing to pad beside or around the rows: VALID is exact.
-            return window, tensor_rows, (0, 0)
+            return window, tensor_rows, (0, 0), False
+        height = window[1] - window[0]
+        if tensor_rows[1] - tensor_rows[0] == 1 and (before, after) == same_padding(
+            height, rule.kernel_extent, height
+        ):
+            return window, tensor_rows, None, True
     needed = rule.needed(exact_rows)
     core = rule.core(tensor_rows)
     start, stop = min(needed[0], core[0]), max(needed[1], core[1])
@@ -176,7 +193,7 @@ def _find_window(
             if best is None or (out == tensor_rows and not best[0]):
                 best = (out == tensor_rows, window, out)
         if best is not None:
-            return best[1], best[2], None
+            return best[1], best[2], None, False
     raise AssertionError(f"operator {info.index} is not exact even on the whole map")
 
 

@@ -1,0 +1,367 @@
+"""What a program needs of memory: which rows live when, and which tensors share their place.
+
+This is the search's own view of what ``deploy.memory`` works out from the emitted graph: rows
+instead of bytes, and one pass over the steps, so that thousands of programs can be judged.
+Windows are views of the strips they are made of, but for *copies*: slices that really move rows,
+because the rows would have to stand in two places, or because garbage rows of a later strip
+would overwrite them where they stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from deploy.passes.strips.cuts import Cuts
+from deploy.passes.strips.network import Network
+from deploy.passes.strips.rows import Rows
+from deploy.passes.strips.schedule import Concatenation, Pad, Program, Run, Slice
+
+
+class LiveRows(NamedTuple):
+    """Bytes [start, stop) of a block that hold one value during steps [first, until)."""
+
+    start: int
+    stop: int
+    first: int
+    until: int
+
+
+class Footprint(NamedTuple):
+    """Blocks of rows that move together, and the steps whose slice is a real copy.
+
+    ``blocks[b]`` are the live rows of block b, whose first byte has offset 0.
+    ``values[b]`` are the (value, byte offset) in it that something computes.
+    """
+
+    blocks: tuple[tuple[LiveRows, ...], ...]
+    values: tuple[tuple[tuple[int, int], ...], ...]
+    copies: frozenset[int]
+
+    def load(self, steps: int) -> list[int]:
+        """Bytes that are live in each step."""
+        change = [0] * (steps + 1)
+        for block in self.blocks:
+            for start, stop, first, until in block:
+                change[first] += stop - start
+                change[until] -= stop - start
+        total, load = 0, []
+        for delta in change[:-1]:
+            total += delta
+            load.append(total)
+        return load
+
+    def bound(self, steps: int) -> int:
+        """No placement is smaller: the largest load, and the largest block."""
+        largest = max((max(r.stop for r in block) for block in self.blocks), default=0)
+        return max(largest, *self.load(steps)) if steps else largest
+
+
+class _Owned(NamedTuple):
+    """Rows [start, stop) of a view belong to the computed value ``value``."""
+
+    value: int
+    start: int
+    stop: int
+
+
+def footprint(
+    network: Network, cuts: Cuts, program: Program, in_place: Iterable[str]
+) -> Footprint | None:
+    """Returns what a program needs, or None if two values would have to share a place."""
+    return _Analysis(network, cuts, program, frozenset(in_place)).run()
+
+
+class _Analysis:
+    def __init__(
+        self, network: Network, cuts: Cuts, program: Program, in_place: frozenset[str]
+    ) -> None:
+        self.network = network
+        self.program = program
+        self.in_place = in_place
+        self.copied_tensors = {t for o in cuts.copied for t in network.graph.operators[o].outputs}
+        # Value -> what it is made of; computed values are made of themselves.
+        self.owned: dict[int, tuple[_Owned, ...]] = {}
+        self.opaque: set[int] = set()
+        self.written: dict[int, int] = {}
+        self.death: dict[int, list[int]] = {}
+        self.root: dict[int, int] = {}
+        self.block: dict[int, list[int]] = {}
+        self.shared: list[int] = []
+        self.joins: list[tuple[int, ...]] = []
+        self.candidates: list[tuple[int, int, tuple[int, ...]]] = []
+        self.copies: set[int] = set()
+        # Output -> the values whose place it takes.
+        self.in_place_of: dict[int, tuple[int, ...]] = {}
+
+    def run(self) -> Footprint | None:
+        program = self.program
+        self.used_in: dict[int, list[tuple[Concatenation, int]]] = {}
+        for step in program.steps:
+            if isinstance(step, Concatenation):
+                for place, value in enumerate(step.sources):
+                    self.used_in.setdefault(value, []).append((step, place))
+        self.in_window: set[int] = set()
+        for value in program.inputs:
+            self._compute(value, 0)
+        for index, step in enumerate(program.steps):
+            if isinstance(step, Run):
+                self._run(index, step)
+            elif isinstance(step, Slice):
+                self._slice(index, step)
+            elif isinstance(step, Concatenation):
+                self._concatenation(step)
+            else:
+                self._read(step.source, index)
+                self._compute(step.output, index)
+        end = len(program.steps) - 1
+        for value in program.outputs:
+            if value >= 0:
+                self._read(value, end)
+        return self._blocks()
+
+    def _compute(self, value: int, step: int) -> None:
+        rows = self.program.values[value].rows
+        self.owned[value] = (_Owned(value, *rows),)
+        self.written[value] = step
+        self.death[value] = [step] * (rows[1] - rows[0])
+        self.root[value] = value
+        self.block[value] = [value]
+
+    def _read(self, value: int, step: int) -> None:
+        for owner, start, stop in self.owned[value]:
+            base = self.program.values[owner].rows[0]
+            self.death[owner][start - base : stop - base] = [step] * (stop - start)
+
+    def _run(self, index: int, step: Run) -> None:
+        operator = self.network.graph.operators[step.operator]
+        if operator.opcode == "RESHAPE" and step.inputs[0] >= 0:
+            source, target = step.inputs[0], step.outputs[0]
+            self.owned[target] = self.owned[source]
+            if source in self.opaque or step.operator not in self.network.row_operators:
+                # Rows of the output are not rows of the input.
+                self.opaque.add(target)
+            return
+        for value in step.inputs:
+            if value >= 0:
+                self._read(value, index)
+        for value in step.outputs:
+            self._compute(value, index)
+        if operator.opcode in self.in_place and len(step.outputs) == 1:
+            sources = tuple(dict.fromkeys(v for v in step.inputs if v >= 0))
+            self.candidates.append((index, step.outputs[0], sources))
+
+    def _slice(self, index: int, step: Slice) -> None:
+        rows = self.program.values[step.output].rows
+        if step.source in self.opaque:
+            self.owned[step.output] = self.owned[step.source]
+            self.opaque.add(step.output)
+            return
+        parts = tuple(
+            _Owned(owner, max(start, rows[0]), min(stop, rows[1]))
+            for owner, start, stop in self.owned[step.source]
+            if start < rows[1] and rows[0] < stop
+        )
+        if self._must_copy(step, parts):
+            self.owned[step.output] = parts
+            self._read(step.output, index)
+            self._compute(step.output, index)
+            self.copies.add(index)
+        else:
+            self.owned[step.output] = parts
+
+    def _must_copy(self, step: Slice, parts: tuple[_Owned, ...]) -> bool:
+        values = self.program.values
+        for window, place in self.used_in.get(step.output, ()):
+            if values[window.output].tensor in self.copied_tensors and any(
+                part.value in self.in_window for part in parts
+            ):
+                return True
+            owner = parts[0].value
+            above, below = values[owner].rows
+            for number, other in enumerate(window.sources):
+                if number == place:
+                    continue
+                for part in self.owned.get(other, ()):
+                    # Garbage around the rows falls on rows that were there before.
+                    if (
+                        part.stop > above
+                        and part.start < below
+                        and self.written[part.value] < self.written[owner]
+                    ):
+                        return True
+        return False
+
+    def _concatenation(self, step: Concatenation) -> None:
+        parts = tuple(part for value in step.sources for part in self.owned[value])
+        self.owned[step.output] = parts
+        self.in_window.update(part.value for part in parts)
+        self.joins.append(tuple(dict.fromkeys(part.value for part in parts)))
+
+    def _blocks(self) -> Footprint | None:
+        for values in self.joins:
+            for value in values[1:]:
+                self._unite(values[0], value)
+        live: dict[int, list[LiveRows]] = {value: self._live(value) for value in self.owned_values}
+        for members in {id(m): m for m in self.block.values()}.values():
+            if len(members) > 1 and self._conflict(live, members):
+                return None
+        for _, output, sources in self.candidates:
+            # The oldest input first: maps in place of maps keep strips free to move.
+            by_age = sorted(
+                sources, key=lambda v: min(self.written[p.value] for p in self.owned[v])
+            )
+            if output not in self.in_place_of:
+                any(self._share(live, output, source) for source in by_age)
+        for output, owners in self.in_place_of.items():
+            # What the output replaces is over when its operator begins.
+            step, rows = self.written[output], self.program.values[output].rows
+            size = self.network.row_bytes[self.program.values[output].tensor]
+            low, high = rows[0] * size, rows[1] * size
+            for owner in owners:
+                live[owner] = [
+                    r._replace(until=step)
+                    if r.until == step + 1 and low <= r.start and r.stop <= high
+                    else r
+                    for r in live[owner]
+                ]
+        blocks, values = [], []
+        for root in sorted(v for v in self.owned_values if self.root[v] == v):
+            members = self.block[root]
+            rows = [r for member in members for r in live[member]]
+            low = min((r.start for r in rows), default=0)
+            if not rows:
+                continue
+            blocks.append(
+                tuple(LiveRows(r.start - low, r.stop - low, r.first, r.until) for r in rows)
+            )
+            values.append(tuple((m, self._start(m) - low) for m in members))
+        return Footprint(tuple(blocks), tuple(values), frozenset(self.copies))
+
+    @property
+    def owned_values(self) -> Iterable[int]:
+        return self.written
+
+    def _start(self, value: int) -> int:
+        tensor, rows, padding = self.program.values[value]
+        return 0 if padding is not None else rows[0] * self.network.row_bytes[tensor]
+
+    def _live(self, value: int) -> list[LiveRows]:
+        """Runs of rows that die together, in bytes from row 0 of the map."""
+        tensor, rows, padding = self.program.values[value]
+        first, death = self.written[value], self.death[value]
+        if padding is not None:
+            size = padded_bytes(self.network, value, self.program)
+            return [LiveRows(0, size, first, death[0] + 1)]
+        row_bytes = self.network.row_bytes[tensor]
+        runs: list[LiveRows] = []
+        begin = 0
+        for i in range(1, len(death) + 1):
+            if i == len(death) or death[i] != death[begin]:
+                start = (rows[0] + begin) * row_bytes
+                runs.append(LiveRows(start, (rows[0] + i) * row_bytes, first, death[begin] + 1))
+                begin = i
+        return runs
+
+    def _unite(self, a: int, b: int) -> None:
+        a, b = self.root[a], self.root[b]
+        if a == b:
+            return
+        if len(self.block[a]) < len(self.block[b]):
+            a, b = b, a
+        for member in self.block[b]:
+            self.root[member] = a
+        self.block[a] += self.block[b]
+        self.block[b] = self.block[a]
+
+    def _conflict(self, live: dict[int, list[LiveRows]], members: list[int]) -> bool:
+        """Whether two values of a block would be in the same place at the same time."""
+        spans = sorted((r, member) for member in members for r in live[member])
+        open_spans: list[tuple[LiveRows, int]] = []
+        for span, member in spans:
+            open_spans = [(s, m) for s, m in open_spans if s.stop > span.start]
+            for other, owner in open_spans:
+                if (
+                    other.first < span.until
+                    and span.first < other.until
+                    and not self._hands_over(other, owner, span, member)
+                    and not self._hands_over(span, member, other, owner)
+                ):
+                    return True
+            open_spans.append((span, member))
+        return False
+
+    def _hands_over(self, old: LiveRows, owner: int, new: LiveRows, member: int) -> bool:
+        """Whether the operator that computes ``new`` reads ``old`` last, in the same place."""
+        return old.until == new.first + 1 and owner in self.in_place_of.get(member, ())
+
+    def _share(self, live: dict[int, list[LiveRows]], output: int, source: int) -> bool:
+        """Lets an operator put its output where its input stands, if nobody else needs that."""
+        if not self._can_replace(output, source):
+            return False
+        owners = tuple({part.value for part in self.owned[source]})
+        if len({self.root[owner] for owner in owners}) != 1:
+            return False
+        self.in_place_of[output] = owners
+        if self.root[output] == self.root[owners[0]]:
+            return True
+        # The other strips of both maps come along, so they must be able to share as well.
+        others = [
+            (o, s)
+            for _, o, sources in self.candidates
+            for s in sources
+            if o not in self.in_place_of
+            and self.root[o] == self.root[output]
+            and {self.root[part.value] for part in self.owned[s]} == {self.root[owners[0]]}
+            and self._can_replace(o, s)
+        ]
+        for other_output, other_source in others:
+            self.in_place_of[other_output] = tuple(part.value for part in self.owned[other_source])
+        members = self.block[self.root[output]] + self.block[self.root[owners[0]]]
+        if self._conflict(live, members):
+            for other_output, _ in [(output, source), *others]:
+                del self.in_place_of[other_output]
+            return False
+        self._unite(output, owners[0])
+        return True
+
+    def _can_replace(self, output: int, source: int) -> bool:
+        values, network = self.program.values, self.network
+        if source in self.opaque or values[source].padding or values[output].padding:
+            return False
+        if values[source].rows != values[output].rows or (
+            network.row_bytes[values[source].tensor] != network.row_bytes[values[output].tensor]
+        ):
+            return False
+        step = self.written[output]
+        for owner, start, stop in self.owned[source]:
+            base = values[owner].rows[0]
+            if self.written[owner] == step or any(
+                death != step for death in self.death[owner][start - base : stop - base]
+            ):
+                return False
+        return True
+
+
+def padded_bytes(network: Network, value: int, program: Program) -> int:
+    """Size of the output of a strip's own PAD."""
+    tensor, rows, padding = program.values[value]
+    assert padding is not None
+    step = next(s for s in program.steps if isinstance(s, Pad) and s.output == value)
+    return pad_size(network, step.operator, tensor, rows, padding)
+
+
+def pad_size(
+    network: Network, operator: int, tensor: int, rows: Rows, padding: tuple[int, int]
+) -> int:
+    """Bytes of ``rows`` of a tensor with the rows and columns of SAME padding around them."""
+    from deploy.passes.strips.operators import same_paddings
+
+    paddings = same_paddings(network.graph, operator)
+    shape = network.graph.tensors[tensor].shape
+    axis = network.axis[tensor]
+    size = network.row_bytes[tensor]
+    for dimension, (before, after) in enumerate(paddings):
+        if dimension != axis and shape[dimension]:
+            size = size // shape[dimension] * (shape[dimension] + before + after)
+    return size * (rows[1] - rows[0] + sum(padding))

@@ -1,0 +1,295 @@
+"""Searches for the best way of cutting a graph.
+
+1. *Segments* (``segments.py``) are cut in templated ways.
+2. By turns, a shortest path puts pieces together, below one head after the other, and simulated
+   annealing improves the pieces of segments that the best paths use.
+3. Annealing over the whole graph has the last word.
+
+Effort is counted in steps of the programs that are judged, not in seconds, so the result is the
+same on every machine unless a time limit or Ctrl-C ends the search early.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from deploy.graph import Graph
+from deploy.passes.strips.clones import cloneable
+from deploy.passes.strips.costs import Costs
+from deploy.passes.strips.judge import Candidate, Judge, Verdict
+from deploy.passes.strips.moves import Mover
+from deploy.passes.strips.segments import Piece, Segment, cheapest, crossing_bytes, joined
+from deploy.passes.strips.templates import templates
+
+_CLONE_MACS = 0.06
+"""A map is computed twice only if that costs at most this part of the MACs."""
+_TAIL_WHEN_HEAD_COUNTS = 0.02
+_TEMPLATE_SHARE = 0.3
+_SEGMENT_SHARE = 0.4
+_KEPT = 24
+_HEADS = 40
+_MAC_PRICES = (0.0, 0.1, 0.5, 2.0)
+"""What doubling the MACs may cost, in heads of the graph that is not cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What the search is after.
+
+    Attributes:
+        minimise: "arena" or "head".
+        max_macs: most multiply-accumulates, as a multiple of the graph's own.
+        arena_bytes: if set, the fewest MACs in an arena of this size.
+    """
+
+    minimise: str = "arena"
+    max_macs: float = 1.10
+    arena_bytes: int | None = None
+
+
+class Search:
+    """One search; ``best`` are the best verdicts so far, distinct, best first."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        costs: Costs,
+        goal: Goal,
+        *,
+        work: int,
+        seed: int = 0,
+        progress: Callable[[float], None] | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> None:
+        self.graph = graph
+        self.costs = costs
+        self.judge = Judge(graph, costs)
+        self.goal = goal
+        self.work = work
+        self.progress = progress or (lambda fraction: None)
+        self.stop = stop or (lambda: False)
+        self.random = random.Random(seed)
+        network = self.judge.network()
+        self.total_macs = max(network.total_macs, 1)
+        self.clone_macs = int(self.total_macs * _CLONE_MACS)
+        self.extra_macs = int(self.total_macs * (goal.max_macs - 1))
+        self.clones = cloneable(graph, self.clone_macs, network.macs)
+        self.best: list[tuple[float, Verdict]] = []
+        self.frontier: list[Verdict] = []
+        self.segments: list[Segment] = []
+        self._scores: dict[tuple[object, ...], tuple[float, Verdict | None]] = {}
+        whole = self.judge.verdict(Candidate())
+        assert whole is not None, "a graph that is not cut has no conflicts"
+        self.whole = whole
+        self.peaks = [whole.peaks.get(o, 0) for o in range(len(graph.operators))]
+        self.score(Candidate())
+
+    @property
+    def spent(self) -> int:
+        return self.judge.work + sum(segment.judge.work for segment in self.segments)
+
+    def run(self) -> None:
+        """Searches until the work is done or ``stop`` says so; ``best`` holds the outcome."""
+        if not self.judge.network().row_operators:
+            return
+        self._try_templates()
+        self._improve_segments()
+        mover = Mover(self.judge, self.clones, self.random)
+        for until, hottest, coldest in ((0.85, 300.0, 20.0), (1.0, 100.0, 10.0)):
+            self._anneal_whole(mover, int(self.work * until), hottest, coldest)
+
+    def _try_templates(self) -> None:
+        many = self.goal.minimise == "head"
+        strips = (3, 5, 8, 12, 16, 25, 32) if many else (2, 3, 4, 6)
+        for start, stop in self._stretches():
+            if self.spent > self.work * _TEMPLATE_SHARE or self.stop():
+                break
+            segment = Segment(self.graph, self.costs, start, stop, self.clone_macs)
+            self.segments.append(segment)
+            for candidate in templates(segment.judge, segment.clones, strips):
+                self._offer(segment, candidate)
+            self._report()
+
+    def _stretches(self) -> list[tuple[int, int]]:
+        """Segments around the operators with the highest loads, short ones first."""
+        largest = max(self.peaks)
+        busy = [place for place, peak in enumerate(self.peaks) if peak > largest * 0.3]
+        crossing = crossing_bytes(self.graph)
+        low, high = busy[0], busy[-1] + 1
+        # It does not end where maps cross that are larger than what cutting is to reach.
+        doors = [k for k in range(low, high + 1) if crossing[k] <= largest * 0.75]
+        doors = sorted({low, *doors, high})
+        pairs = [(a, b) for i, a in enumerate(doors) for b in doors[i + 1 :]]
+        pairs = [(a, b) for a, b in pairs if max(self.peaks[a:b]) > largest * 0.4]
+        # Long and short ones by turns, as effort may not suffice for all of them.
+        pairs.sort(key=lambda pair: (pair[1] - pair[0], pair))
+        self.random.shuffle(pairs)
+        return pairs
+
+    def _offer(self, segment: Segment, candidate: Candidate) -> Verdict | None:
+        verdict = segment.judged(candidate, ceiling=self.whole.head_bytes)
+        if verdict is None:
+            return None
+        if verdict.head_bytes < self.whole.head_bytes:
+            piece = segment.piece(verdict)
+            if piece.macs <= self.extra_macs:
+                segment.offer(piece)
+        return verdict
+
+    def _improve_segments(self) -> None:
+        until = self.work * (_TEMPLATE_SHARE + _SEGMENT_SHARE)
+        slice_of_work = max(int(self.work * _SEGMENT_SHARE / 40), 1)
+        rounds = 0
+        paths = self._paths()
+        while self.segments and self.spent < until and not self.stop():
+            if rounds % 4 == 0:
+                paths = self._paths()
+                for _, path, _ in paths[:6]:
+                    self.score(joined(self.judge, path))
+            # The segments of a good path, or now and then any other.
+            _, path, head = paths[self.random.randrange(min(len(paths), 8))]
+            used = [s for s in self.segments if any(p.start == s.start and p.stop == s.stop for p in path)]
+            if not used or rounds % 4 == 3:
+                used = self.segments
+            segment = self.random.choice(used)
+            self._anneal_segment(segment, head, segment.judge.work + slice_of_work)
+            rounds += 1
+            self._report()
+        for _, path, _ in self._paths()[:12]:
+            self.score(joined(self.judge, path))
+
+    def _paths(self) -> list[tuple[float, list[Piece], int]]:
+        """Sequences of pieces by what they are estimated to be worth, best first."""
+        pieces = [piece for segment in self.segments for piece in segment.pieces]
+        heads = sorted({p.head_bytes for p in pieces} | {self.whole.head_bytes})
+        found: dict[tuple[object, ...], tuple[float, list[Piece], int]] = {}
+        for head in heads[:: max(1, len(heads) // _HEADS)]:
+            for price in _MAC_PRICES:
+                path = cheapest(
+                    pieces,
+                    self.peaks,
+                    head=head,
+                    macs=self.extra_macs,
+                    price=price * self.whole.head_bytes / self.total_macs,
+                )
+                if path is None:
+                    continue
+                tail = self.whole.tail_bytes + sum(p.tail_bytes for p in path)
+                macs = self.total_macs + sum(p.macs for p in path)
+                key = tuple((p.start, p.stop, p.candidate.key()) for p in path)
+                found.setdefault(key, (self._value(head, tail, macs), path, head))
+        return sorted(found.values(), key=lambda entry: (entry[0], entry[2]))
+
+    def _anneal_segment(self, segment: Segment, head: int, until: int) -> None:
+        """Looks for cheaper pieces with a head of at most ``head`` bytes."""
+        mover = Mover(segment.judge, segment.clones, self.random)
+        # A little below what is in use is where progress comes from.
+        goal = int(head * self.random.uniform(0.85, 1.0))
+        near = sorted(segment.pieces, key=lambda p: (abs(p.head_bytes - goal), p.tail_bytes))
+        start = self.random.choice(near[:4]).candidate if near else Candidate()
+        price = self.random.choice(_MAC_PRICES) * self.whole.head_bytes / self.total_macs
+        weight = _TAIL_WHEN_HEAD_COUNTS if self.goal.minimise == "head" else 1.0
+
+        def value(verdict: Verdict) -> float:
+            extra = verdict.macs - segment.macs
+            over = max(0, extra - self.extra_macs) / self.total_macs * self.whole.head_bytes
+            return (
+                weight * verdict.tail_bytes
+                + price * extra
+                + 1.5 * max(0, verdict.head_bytes - goal)
+                + over
+            )
+
+        here = self._offer(segment, start)
+        if here is None:
+            return
+        now = value(here)
+        scale = max(self.whole.bound_bytes / 50_000, 0.02)
+        begin = segment.judge.work
+        while segment.judge.work < until and not self.stop():
+            done = (segment.judge.work - begin) / max(until - begin, 1)
+            heat = scale * 300.0 * (20.0 / 300.0) ** done
+            limit = now - heat * math.log(1.0 - self.random.random())
+            segment.judge.work += 1
+            verdict = self._offer(segment, mover.neighbour(here))
+            if verdict is not None and value(verdict) <= limit:
+                now, here = value(verdict), verdict
+
+    def _anneal_whole(self, mover: Mover, until: int, hottest: float, coldest: float) -> None:
+        value, here = self.best[0]
+        scale = max(self.whole.bound_bytes / 50_000, 0.02)
+        begin = self.spent
+        while self.spent < until and not self.stop():
+            done = (self.spent - begin) / max(until - begin, 1)
+            heat = scale * hottest * (coldest / hottest) ** done
+            limit = value - heat * math.log(1.0 - self.random.random())
+            neighbour = mover.neighbour(here)
+            found, verdict = self.score(neighbour, limit)
+            # Candidates that were judged before cost nothing, yet the walk must end.
+            self.judge.work += 1
+            if verdict is not None and found <= limit:
+                value, here = found, verdict
+            self._report()
+
+    def score(
+        self, candidate: Candidate, limit: float = math.inf
+    ) -> tuple[float, Verdict | None]:
+        """What the goal says about a candidate, less is better; no verdict if above ``limit``."""
+        key = candidate.key()
+        if key in self._scores:
+            return self._scores[key]
+        ceiling = None
+        if limit < math.inf and self.goal.arena_bytes is None:
+            ceiling = int(limit) + 1
+        verdict = self.judge.verdict(candidate, ceiling=ceiling)
+        if verdict is None:
+            self._scores[key] = math.inf, None
+            return self._scores[key]
+        value = self._value(verdict.head_bytes, verdict.tail_bytes, verdict.macs)
+        if ceiling is not None and value > limit:
+            # Its head may be unknown; it is judged again should the limit rise.
+            return value, None
+        self._scores[key] = value, verdict
+        self._remember(value, verdict)
+        return value, verdict
+
+    def _value(self, head: int, tail: int, macs: int) -> float:
+        extra = macs / self.total_macs - 1
+        penalty = max(0.0, extra + 1 - self.goal.max_macs) * self.whole.head_bytes * 1.2
+        if self.goal.arena_bytes is not None:
+            over = max(0, head + tail - self.goal.arena_bytes)
+            # Within the budget a byte counts little; it breaks ties.
+            return over + extra * self.whole.head_bytes * 0.2 + 0.001 * (head + tail) + penalty
+        if self.goal.minimise == "head":
+            return head + _TAIL_WHEN_HEAD_COUNTS * tail + penalty
+        return head + tail + penalty
+
+    def _remember(self, value: float, verdict: Verdict) -> None:
+        if verdict.macs > self.goal.max_macs * self.total_macs:
+            return
+        self._extend_frontier(verdict)
+        if len(self.best) == _KEPT and value >= self.best[-1][0]:
+            return
+        if any(v.candidate.key() == verdict.candidate.key() for _, v in self.best):
+            return
+        self.best.append((value, verdict))
+        self.best.sort(key=lambda entry: (entry[0], entry[1].macs, entry[1].steps))
+        del self.best[_KEPT:]
+
+    def _extend_frontier(self, verdict: Verdict) -> None:
+        if any(
+            v.arena_bytes <= verdict.arena_bytes and v.macs <= verdict.macs for v in self.frontier
+        ):
+            return
+        self.frontier = [
+            v
+            for v in self.frontier
+            if v.arena_bytes < verdict.arena_bytes or v.macs < verdict.macs
+        ]
+        self.frontier.append(verdict)
+
+    def _report(self) -> None:
+        self.progress(min(1.0, self.spent / self.work))
