@@ -77,16 +77,15 @@ def test_intervals_pass_through_what_only_moves_values():
     assert intervals[padded] == (124, 127)
     assert intervals[summed] == (-128, 127)
     # Padding writes the zero point, which an interval need not contain.
-    free = code_map(make, x, channels=4, bits=2, form="minimum")
-    ceiling = make.graph.constant(
-        "c", np.array(-127, np.int8), quantization=make.quantization(free)
-    )
-    low = make.operator("MINIMUM", [free, ceiling], make.shape(free), make.quantization(free))
+    free = code_map(make, x, channels=4, bits=4, form="minimum")
+    quantization = make.quantization(free)
+    ceiling = make.graph.constant("c", np.array(-127, np.int8), quantization=quantization)
+    low = make.operator("MINIMUM", [free, ceiling], make.shape(free), quantization)
     edge = make.pad(low, [(0, 0), (1, 1), (0, 0), (0, 0)])
-    graph = make.build(outputs=[edge])
-    zero = make.quantization(free).zero_points[0]
-    assert value_intervals(graph)[low] == (-128, -127)
-    assert value_intervals(graph)[edge] == (-128, max(-127, zero))
+    intervals = value_intervals(make.build(outputs=[edge]))
+    assert quantization.zero_points[0] == -123
+    assert intervals[low] == (-128, -127)
+    assert intervals[edge] == (-128, -123)
 
 
 @pytest.mark.parametrize(

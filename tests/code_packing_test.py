@@ -240,6 +240,17 @@ def test_maps_can_be_named():
         pack_codes(graph, maps={"nothing_of_the_kind": 4})
 
 
+def _one_level_too_many() -> tuple[Graph, int]:
+    """17 levels."""
+    make = Int8GraphMaker(1)
+    x = make.conv(make.input((1, 4, 4, 4)), channels=4)
+    ceiling = make.graph.constant(
+        "ceiling", np.array(-128 + 16, np.int8), quantization=make.quantization(x)
+    )
+    code = make.operator("MINIMUM", [x, ceiling], make.shape(x), make.quantization(x))
+    return make.build(outputs=[make.conv(code, channels=2)]), code
+
+
 def test_a_map_that_can_leave_its_levels_is_refused():
     graph, code = _codes_graph(4, "unit", 8, seed=1)
     name = graph.tensors[code].name
@@ -248,6 +259,8 @@ def test_a_map_that_can_leave_its_levels_is_refused():
         match=rf"tensor {name} can leave the 4 levels of a 2-bit code.*values -128 to -113",
     ):
         pack_map(graph, code, 2)
+    with pytest.raises(UnsupportedModelError, match=r"16 levels of a 4-bit.*values -128 to -112"):
+        pack_map(*_one_level_too_many(), 4)
     whole = graph.operators[1].outputs[0]
     with pytest.raises(UnsupportedModelError, match=r"values -128 to 127"):
         pack_map(graph, whole, 4)

@@ -111,6 +111,11 @@ def test_a_window_wider_than_a_pixel_is_left_alone():
     graph = strided.build(outputs=[strided.conv(code, channels=24, stride=(2, 2))])
     packed = pack_map(graph, code, 4)
     assert use_tables(packed) == packed
+    single = Int8GraphMaker(4)
+    code = code_map(single, single.input((1, 1, 1, 4)), channels=2, bits=4)
+    graph = single.build(outputs=[single.conv(code, channels=24, stride=(2, 2))])
+    packed = pack_map(graph, code, 4)
+    assert use_tables(packed) == packed
 
 
 def test_constants_of_all_codes_alike_are_absorbed():
