@@ -236,10 +236,10 @@ def _convert(model: Any, export: Callable[[Any, str], None]) -> bytes:
 def _export_keras(model: keras.Model, folder: str) -> None:
     import keras
 
-    signature = [
-        keras.InputSpec(shape=(1, *tensor.shape[1:]), dtype="float32", name=tensor.name)
-        for tensor in model.inputs
-    ]
+    def spec(tensor: Any) -> keras.InputSpec:
+        return keras.InputSpec(shape=(1, *tensor.shape[1:]), dtype="float32", name=tensor.name)
+
+    signature = [keras.tree.map_structure(spec, model.input)]
     model.export(folder, format="tf_saved_model", verbose=False, input_signature=signature)
 
 

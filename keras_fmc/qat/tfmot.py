@@ -221,15 +221,16 @@ def _set_ranges(model: Any, by_layer: dict[str, tuple[float, float] | None]) -> 
     """Sets all ranges of the toolkit's layers: of activations from data, of weights from them."""
     for layer in model.layers:
         variables = {weight.name.split("/")[-1].split(":")[0]: weight for weight in layer.weights}
-        inner = getattr(layer, "layer", None)
-        range_ = by_layer.get(layer.name if inner is None else inner.name)
-        if inner is None and range_ is None and "quantize_layer_min" in variables:
-            # The toolkit's own layer behind an input.
+        if type(layer).__name__ == "QuantizeLayer":
+            # The toolkit's own, behind an input; it numbers its variables over the process.
             range_ = by_layer.get(layer.inbound_nodes[0].inbound_layers.name)
-        for prefix in ("output", "quantize_layer"):
-            if range_ is not None and f"{prefix}_min" in variables:
-                variables[f"{prefix}_min"].assign(range_[0])
-                variables[f"{prefix}_max"].assign(range_[1])
+            prefix = next(name.removesuffix("_min") for name in variables if name.endswith("_min"))
+        else:
+            range_ = by_layer.get(getattr(layer, "layer", layer).name)
+            prefix = "output"
+        if range_ is not None and f"{prefix}_min" in variables:
+            variables[f"{prefix}_min"].assign(range_[0])
+            variables[f"{prefix}_max"].assign(range_[1])
         for weight in _WEIGHTS.values():
             if weight in variables and f"{weight}_max" in variables:
                 largest = variables[f"{weight}_max"]
