@@ -16,6 +16,11 @@ from deploy.graph import Graph, Signature
 
 def drop_dead(graph: Graph) -> Graph:
     """Returns the graph without dead operators and tensors; inputs and outputs stay in order."""
+    return drop_dead_tensors(graph)[0]
+
+
+def drop_dead_tensors(graph: Graph) -> tuple[Graph, dict[int, int]]:
+    """Returns the same graph, and where its tensors went: old index -> new index."""
     needed = set(graph.outputs)
     operators = []
     for operator in reversed(graph.operators):
@@ -30,10 +35,11 @@ def drop_dead(graph: Graph) -> Graph:
     for signature in graph.signatures:
         used.update(tensor for _, tensor in (*signature.inputs, *signature.outputs))
     kept = sorted(used)
+    moved = {old: new for new, old in enumerate(kept)}
     if len(kept) == len(graph.tensors) and len(operators) == len(graph.operators):
-        return graph
-    index = {old: new for new, old in enumerate(kept)} | {-1: -1}
-    return graph.replace(
+        return graph, moved
+    index = moved | {-1: -1}
+    alive = graph.replace(
         tensors=tuple(graph.tensors[t] for t in kept),
         operators=tuple(
             replace(
@@ -54,3 +60,4 @@ def drop_dead(graph: Graph) -> Graph:
             for s in graph.signatures
         ),
     )
+    return alive, moved

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 from deploy.passes.strips.cuts import Cuts
 from deploy.passes.strips.network import Network
+from deploy.passes.strips.operators import same_paddings
 from deploy.passes.strips.rows import Rows
-from deploy.passes.strips.schedule import Concatenation, Pad, Program, Run, Slice
+from deploy.passes.strips.schedule import Concatenation, Program, Run, Slice
 
 
 class LiveRows(NamedTuple):
@@ -28,14 +29,18 @@ class LiveRows(NamedTuple):
 
 
 class Footprint(NamedTuple):
-    """Blocks of rows that move together, and the steps whose slice is a real copy.
+    """Blocks of rows that move together.
 
-    ``blocks[b]`` are the live rows of block b, whose first byte has offset 0.
-    ``values[b]`` are the (value, byte offset) in it that something computes.
+    ``blocks[b]`` are the live rows of block b, whose first byte has offset 0,
+    ``owners[b]`` are the values that they are rows of, ``place`` tells for every value of the
+    program its block and the offset of its first byte there, ``in_place_of`` for an output the
+    values whose bytes it takes over. ``copies`` are the steps at which a slice is a real copy.
     """
 
     blocks: tuple[tuple[LiveRows, ...], ...]
-    values: tuple[tuple[tuple[int, int], ...], ...]
+    owners: tuple[tuple[int, ...], ...]
+    place: dict[int, tuple[int, int]]
+    in_place_of: dict[int, tuple[int, ...]]
     copies: frozenset[int]
 
     def load(self, steps: int) -> list[int]:
@@ -91,6 +96,7 @@ class _Analysis:
         self.joins: list[tuple[int, ...]] = []
         self.candidates: list[tuple[int, int, tuple[int, ...]]] = []
         self.copies: set[int] = set()
+        self.pad_operator: dict[int, int] = {}
         # Output -> the values whose place it takes.
         self.in_place_of: dict[int, tuple[int, ...]] = {}
 
@@ -112,6 +118,7 @@ class _Analysis:
             elif isinstance(step, Concatenation):
                 self._concatenation(step)
             else:
+                self.pad_operator[step.output] = step.operator
                 self._read(step.source, index)
                 self._compute(step.output, index)
         end = len(program.steps) - 1
@@ -225,18 +232,32 @@ class _Analysis:
                     else r
                     for r in live[owner]
                 ]
-        blocks, values = [], []
+        return self._result(live)
+
+    def _result(self, live: dict[int, list[LiveRows]]) -> Footprint:
+        blocks: list[tuple[LiveRows, ...]] = []
+        owners: list[tuple[int, ...]] = []
+        block_of: dict[int, tuple[int, int]] = {}
         for root in sorted(v for v in self.owned_values if self.root[v] == v):
-            members = self.block[root]
-            rows = [r for member in members for r in live[member]]
-            low = min((r.start for r in rows), default=0)
+            rows = [(r, member) for member in self.block[root] for r in live[member]]
             if not rows:
                 continue
+            low = min(r.start for r, _ in rows)
+            block_of[root] = len(blocks), low
             blocks.append(
-                tuple(LiveRows(r.start - low, r.stop - low, r.first, r.until) for r in rows)
+                tuple(LiveRows(r.start - low, r.stop - low, r.first, r.until) for r, _ in rows)
             )
-            values.append(tuple((m, self._start(m) - low) for m in members))
-        return Footprint(tuple(blocks), tuple(values), frozenset(self.copies))
+            owners.append(tuple(member for _, member in rows))
+        place = {}
+        for value, parts in self.owned.items():
+            owner, start, _ = parts[0]
+            tensor, rows_of_owner, padding = self.program.values[owner]
+            block, low = block_of[self.root[owner]]
+            inside = 0 if padding else (start - rows_of_owner[0]) * self.network.row_bytes[tensor]
+            place[value] = block, self._start(owner) - low + inside
+        return Footprint(
+            tuple(blocks), tuple(owners), place, dict(self.in_place_of), frozenset(self.copies)
+        )
 
     @property
     def owned_values(self) -> Iterable[int]:
@@ -251,7 +272,7 @@ class _Analysis:
         tensor, rows, padding = self.program.values[value]
         first, death = self.written[value], self.death[value]
         if padding is not None:
-            size = padded_bytes(self.network, value, self.program)
+            size = pad_size(self.network, self.pad_operator[value], tensor, rows, padding)
             return [LiveRows(0, size, first, death[0] + 1)]
         row_bytes = self.network.row_bytes[tensor]
         runs: list[LiveRows] = []
@@ -343,20 +364,10 @@ class _Analysis:
         return True
 
 
-def padded_bytes(network: Network, value: int, program: Program) -> int:
-    """Size of the output of a strip's own PAD."""
-    tensor, rows, padding = program.values[value]
-    assert padding is not None
-    step = next(s for s in program.steps if isinstance(s, Pad) and s.output == value)
-    return pad_size(network, step.operator, tensor, rows, padding)
-
-
 def pad_size(
     network: Network, operator: int, tensor: int, rows: Rows, padding: tuple[int, int]
 ) -> int:
     """Bytes of ``rows`` of a tensor with the rows and columns of SAME padding around them."""
-    from deploy.passes.strips.operators import same_paddings
-
     paddings = same_paddings(network.graph, operator)
     shape = network.graph.tensors[tensor].shape
     axis = network.axis[tensor]

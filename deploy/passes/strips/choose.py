@@ -1,0 +1,205 @@
+"""Chooses how a graph is cut into strips, and gives back the graph with its memory plan."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from deploy.graph import Graph
+from deploy.macs import graph_macs
+from deploy.memory.arena import ArenaPrediction, predict_arena
+from deploy.memory.plan import MemoryPlan
+from deploy.passes.dead import drop_dead
+from deploy.passes.strips.costs import costs_of
+from deploy.passes.strips.cuts import Cuts
+from deploy.passes.strips.judge import Candidate, Verdict
+from deploy.passes.strips.layout import CutGraph, cut_graph, placed
+from deploy.passes.strips.regions import regions_of
+from deploy.passes.strips.search import Goal, Search
+from deploy.report.report import Decision, FrontierPoint, Region
+from deploy.targets import Target
+
+SMALL_GRAPH_OPERATORS = 40
+_SMALL_WORK, _LARGE_WORK = 600_000, 2_500_000
+_SMALL_SECONDS, _LARGE_SECONDS = 12.0, 85.0
+_MEASURED = 10
+_PLANNED_LONGER = 3
+
+
+@dataclass(frozen=True, slots=True)
+class StripChoice:
+    """The best way found to run a graph in strips.
+
+    Attributes:
+        graph: plain TFLite operators; the graph itself, without dead tensors, where no strips
+            pay off.
+        memory: a checked plan for exactly this graph.
+        arena: what it needs on the target.
+        macs: multiply-accumulates of one inference; ``source_macs`` those without strips.
+        candidate: operators that are computed twice, and the cuts.
+        regions: what runs strip by strip.
+        frontier: estimates that no other beats in arena and MACs both.
+        reasons: operators that cannot be cut, and why.
+        fits: whether the arena is at most ``arena_bytes``, where that was asked for.
+        interrupted: Ctrl-C, ``stop`` or the time limit ended the search early.
+    """
+
+    graph: Graph
+    memory: MemoryPlan
+    arena: ArenaPrediction
+    macs: int
+    source_macs: int
+    candidate: Candidate
+    regions: tuple[Region, ...]
+    frontier: tuple[FrontierPoint, ...]
+    reasons: tuple[Decision, ...]
+    fits: bool
+    interrupted: bool
+
+    @property
+    def macs_ratio(self) -> float:
+        return self.macs / self.source_macs if self.source_macs else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    verdict: Verdict
+    cut: CutGraph
+    memory: MemoryPlan
+    arena: ArenaPrediction
+
+
+def choose_strips(
+    graph: Graph,
+    *,
+    target: Target,
+    max_macs: float = 1.10,
+    minimise: str = "arena",
+    arena_bytes: int | None = None,
+    seconds: float | None = None,
+    work: int | None = None,
+    plan_seconds: float = 2.0,
+    progress: Callable[[float], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> StripChoice:
+    """Returns the graph cut so that it needs the smallest arena, head, or fewest MACs.
+
+    Args:
+        target: runtime and kernels that the arena is for.
+        max_macs: most multiply-accumulates, as a multiple of the graph's own.
+        minimise: "arena" or "head".
+        arena_bytes: if set, the fewest MACs in an arena of this size; should none be so small,
+            the smallest arena found comes back with ``fits`` False.
+        seconds: time limit of the search; None: 12 s, or 85 s above 40 operators.
+        work: effort of the search in steps judged; None: by the number of operators.
+        plan_seconds: time limit of the memory planner for each of the best candidates.
+        progress: called with the part of the work that is done, 0 to 1.
+        stop: asked often; True ends the search with the best so far.
+    """
+    graph = drop_dead(graph)
+    small = len(graph.operators) <= SMALL_GRAPH_OPERATORS
+    work = work or (_SMALL_WORK if small else _LARGE_WORK)
+    deadline = time.monotonic() + (seconds or (_SMALL_SECONDS if small else _LARGE_SECONDS))
+    ended_early = False
+
+    def ended() -> bool:
+        nonlocal ended_early
+        ended_early = ended_early or time.monotonic() > deadline or (stop is not None and stop())
+        return ended_early
+
+    goal = Goal(minimise, max_macs, arena_bytes)
+    search = Search(
+        graph, costs_of(graph, target), goal, work=work, progress=progress, stop=ended
+    )
+    try:
+        search.run()
+    except KeyboardInterrupt:
+        ended_early = True
+    best = _best(search, target, plan_seconds)
+    network, cuts, program = search.judge.program(best.verdict.candidate)
+    return StripChoice(
+        graph=best.cut.graph,
+        memory=best.memory,
+        arena=best.arena,
+        macs=graph_macs(best.cut.graph),
+        source_macs=graph_macs(graph),
+        candidate=Candidate(best.verdict.candidate.clones, cuts),
+        regions=regions_of(network, cuts, program),
+        frontier=_frontier(search, best),
+        reasons=tuple(
+            Decision(graph.label(operator), f"left whole: {reason.value}")
+            for operator, reason in search.judge.network().reasons.items()
+        ),
+        fits=arena_bytes is None or best.arena.arena_bytes <= arena_bytes,
+        interrupted=ended_early,
+    )
+
+
+def _best(search: Search, target: Target, seconds: float) -> _Measured:
+    """Plans the best candidates in earnest and takes the one that is best then."""
+    verdicts = [verdict for _, verdict in search.best[:_MEASURED]]
+    if all(v.candidate.cuts.ends or v.candidate.clones for v in verdicts):
+        verdicts.append(search.whole)
+    measured = [m for v in verdicts if (m := _measure(search, v, target, 0.0)) is not None]
+    measured.sort(key=lambda m: _rank(search.goal, m))
+    longer = [_measure(search, m.verdict, target, seconds) for m in measured[:_PLANNED_LONGER]]
+    measured += [m for m in longer if m is not None]
+    return min(measured, key=lambda m: _rank(search.goal, m))
+
+
+def _measure(
+    search: Search, verdict: Verdict, target: Target, seconds: float
+) -> _Measured | None:
+    network, program, found = search.judge.footprint(verdict.candidate)
+    cut = None if found is None else cut_graph(network, program, found, target.kernels)
+    if cut is None:
+        return None
+    memory = placed(cut, target.kernels, seconds=seconds)
+    arena = predict_arena(cut.graph, offsets=memory.offsets, target=target)
+    return _Measured(verdict, cut, memory, arena)
+
+
+def _rank(goal: Goal, measured: _Measured) -> tuple[int, ...]:
+    arena, macs = measured.arena.arena_bytes, measured.verdict.macs
+    if goal.arena_bytes is not None:
+        return max(0, arena - goal.arena_bytes), macs, arena
+    if goal.minimise == "head":
+        return measured.memory.head_bytes, arena, macs
+    return arena, macs
+
+
+def _frontier(search: Search, best: _Measured) -> tuple[FrontierPoint, ...]:
+    chosen = best.verdict.candidate.key()
+    points = [
+        FrontierPoint(
+            arena_bytes=v.arena_bytes,
+            head_bytes=v.head_bytes,
+            macs_ratio=v.macs / search.total_macs,
+            operators=v.steps,
+            chosen=v.candidate.key() == chosen,
+        )
+        for v in search.frontier
+        if v.candidate.key() != chosen
+    ]
+    points.append(
+        FrontierPoint(
+            arena_bytes=best.arena.arena_bytes,
+            head_bytes=best.memory.head_bytes,
+            macs_ratio=best.verdict.macs / search.total_macs,
+            operators=len(best.cut.graph.operators),
+            chosen=True,
+        )
+    )
+    return tuple(sorted(points, key=lambda p: (p.arena_bytes, p.macs_ratio, p.operators)))
+
+
+def cut(graph: Graph, cuts: Cuts) -> Graph:
+    """Returns the graph cut in the given way; its outputs are the same, byte for byte."""
+    from deploy.passes.strips.cuts import normalised
+    from deploy.passes.strips.emit import emit
+    from deploy.passes.strips.network import Network
+    from deploy.passes.strips.schedule import schedule
+
+    network = Network(drop_dead(graph))
+    return drop_dead(emit(network, schedule(network, normalised(network, cuts)))[0])
