@@ -12,9 +12,8 @@ from deploy.evidence import collect
 from deploy.graph import Graph
 from deploy.memory.arena import ArenaPrediction, predict_arena
 from deploy.memory.embed import embed, without_plan
-from deploy.memory.place import place
 from deploy.memory.plan import MemoryPlan
-from deploy.prepare import prepare
+from deploy.prepare import Prepared, prepare
 from deploy.progress import Progress
 from deploy.report.report import Report
 from deploy.supported import check_supported
@@ -221,9 +220,8 @@ def _plan_bytes(
     check_supported(source, source=name)
     source = without_plan(source)
     with Progress(enabled=settings.progress) as progress:
-        prepared = prepare(source)
-        progress.say("planning")
-        planned = _place(prepared.graph, goal, overlap=settings.overlap)
+        prepared = prepare(source, goal, settings, progress)
+        planned = _embed(prepared, goal)
         progress.say("running it in TFLM")
         baseline = flatbuffer.write(source)
         evidence = collect(
@@ -248,15 +246,15 @@ def _plan_bytes(
     return Result(report, planned.content if report.fits else None, files)
 
 
-def _place(graph: Graph, goal: Target, *, overlap: bool) -> Planned:
-    memory = place(graph, goal.kernels, overlap=overlap)
-    embedded = embed(graph, memory.offsets)
+def _embed(prepared: Prepared, goal: Target) -> Planned:
+    offsets = prepared.memory.offsets
+    embedded = embed(prepared.graph, offsets)
     return Planned(
         graph=embedded,
-        memory=memory,
+        memory=prepared.memory,
         content=flatbuffer.write(embedded),
-        arena=predict_arena(embedded, offsets=memory.offsets, target=goal),
-        wheel=predict_arena(embedded, offsets=memory.offsets, target=target(board="host")),
+        arena=predict_arena(embedded, offsets=offsets, target=goal),
+        wheel=predict_arena(embedded, offsets=offsets, target=target(board="host")),
     )
 
 
