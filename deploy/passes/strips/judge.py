@@ -115,6 +115,8 @@ class Judge:
             ends = {o: e for o, e in cuts.ends.items() if strips.get(o, 0) > 1}
             cuts = normalised(network, cuts.replace(ends=ends))
         largest = max(load)
+        # A copy may need more than any operator of the graph, and has no place among the hot ones.
+        hottest = max(peaks.values())
         return Verdict(
             candidate=Candidate(candidate.clones, cuts),
             head_bytes=head,
@@ -122,7 +124,7 @@ class Judge:
             tail_bytes=self.costs.tail_bytes(program, candidate.clones),
             macs=program.macs,
             steps=count,
-            hot=tuple(o for o, here in peaks.items() if here * 100 >= largest * 97),
+            hot=tuple(o for o, here in peaks.items() if here * 100 >= hottest * 97),
             peaks=peaks,
             crowded=_crowded(program, cuts, load.index(largest)),
         )
