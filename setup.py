@@ -37,10 +37,10 @@ setup(
         "tfmot": ["tensorflow-model-optimization>=0.8", "tf_keras>=2.18"],
         "dev": [
             "hypothesis>=6.100",
-            "mypy>=1.10",
+            "mypy==2.4.1",
             "pytest>=8",
             "pytest-xdist>=3.5",
-            "ruff>=0.5",
+            "ruff==0.17.6",
             "scikit-learn>=1.4",
         ],
         "demo": ["scikit-learn>=1.4"],
