@@ -36,6 +36,12 @@ def quick_height(blocks: Blocks, *, bound: int, ceiling: int, rounds: int = 10) 
     high = [_dies_upwards(block) for block in blocks]
     area = [sum((r.stop - r.start) * (r.until - r.first) for r in block) for block in blocks]
     largest_first = sorted(range(len(blocks)), key=lambda b: (-tops[b], -area[b], b))
+    # Everything as low as it goes: right for bands that climb side by side.
+    by_area = sorted(range(len(blocks)), key=lambda b: (-area[b], -tops[b], b))
+    for order in (largest_first, by_area):
+        ceiling = min(ceiling, _first_fit(order, neighbours, tops))
+        if ceiling <= bound:
+            return bound
     step = max(_ALIGNMENT, bound // _STEPS // _ALIGNMENT * _ALIGNMENT)
 
     def fits(capacity: int) -> bool:
@@ -137,6 +143,26 @@ def _fit(
                 return block
         offsets[block] = offset
     return None
+
+
+def _first_fit(
+    order: Sequence[int], neighbours: list[list[_Neighbour]], tops: Sequence[int]
+) -> int:
+    """Height if every block is placed at the lowest free offset."""
+    offsets: dict[int, int] = {}
+    height = 0
+    for block in order:
+        offset = 0
+        for low, above in sorted(
+            (offsets[c] + low, offsets[c] + above)
+            for c, low, above in neighbours[block]
+            if c in offsets
+        ):
+            if low < offset < above:
+                offset = -(-above // _ALIGNMENT) * _ALIGNMENT
+        offsets[block] = offset
+        height = max(height, offset + tops[block])
+    return round_up(height, _ALIGNMENT)
 
 
 def _by_end(interval: tuple[int, int]) -> int:

@@ -102,14 +102,13 @@ class Search:
             self._anneal_whole(mover, int(self.work * until), hottest, coldest)
 
     def _try_templates(self) -> None:
-        many = self.goal.minimise == "head"
-        strips = (3, 5, 8, 12, 16, 25, 32) if many else (2, 3, 4, 6)
+        thin = self.goal.minimise == "head"
         for start, stop in self._stretches():
             if self.spent > self.work * _TEMPLATE_SHARE or self.stop():
                 break
             segment = Segment(self.graph, self.costs, start, stop, self.clone_macs)
             self.segments.append(segment)
-            for candidate in templates(segment.judge, segment.clones, strips):
+            for candidate in templates(segment.judge, segment.clones, thin=thin):
                 self._offer(segment, candidate)
             self._report()
 
@@ -124,9 +123,11 @@ class Search:
         doors = sorted({low, *doors, high})
         pairs = [(a, b) for i, a in enumerate(doors) for b in doors[i + 1 :]]
         pairs = [(a, b) for a, b in pairs if max(self.peaks[a:b]) > largest * 0.4]
-        # Long and short ones by turns, as effort may not suffice for all of them.
-        pairs.sort(key=lambda pair: (pair[1] - pair[0], pair))
-        self.random.shuffle(pairs)
+        # Effort may not suffice for all. Thin strips pay off most through many operators; else
+        # long and short segments come by turns.
+        pairs.sort(key=lambda pair: (pair[0] - pair[1], pair))
+        if self.goal.minimise != "head":
+            self.random.shuffle(pairs)
         return pairs
 
     def _offer(self, segment: Segment, candidate: Candidate) -> Verdict | None:

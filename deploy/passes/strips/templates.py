@@ -15,9 +15,15 @@ _MOST_CLONES = 3
 
 
 def templates(
-    judge: Judge, clones: Sequence[Clone], strips: Sequence[int]
+    judge: Judge, clones: Sequence[Clone], *, thin: bool = False
 ) -> Iterator[Candidate]:
-    """Yields candidates that cut all operators of the judge's graph alike, each once."""
+    """Yields candidates that cut all operators of the judge's graph alike, each once.
+
+    Args:
+        clones: maps that may be computed twice; the first few are tried, one at a time.
+        thin: down to strips of one row, for which halos are kept and convolutions padded, rather
+            than few strips.
+    """
     count = len(judge.graph.operators)
     choices = [frozenset[Clone](), *(frozenset({clone}) for clone in clones[:_MOST_CLONES])]
     for chosen in choices:
@@ -26,14 +32,14 @@ def templates(
         if not any(o < count for o in operators):
             continue
         seen = set()
-        for cuts in _cuts(network, operators, strips):
+        for cuts in _cuts(network, operators, thin):
             key = cuts.key()
             if key not in seen:
                 seen.add(key)
                 yield Candidate(chosen, cuts)
 
 
-def _cuts(network: Network, operators: list[int], strips: Sequence[int]) -> Iterator[Cuts]:
+def _cuts(network: Network, operators: list[int], thin: bool) -> Iterator[Cuts]:
     driver = operators[-1]
     rows = network.row_operators[driver].rule.out_rows
     every = frozenset(operators)
@@ -43,19 +49,18 @@ def _cuts(network: Network, operators: list[int], strips: Sequence[int]) -> Iter
     )
     dear = frozenset(o for o in operators if network.macs[o] * 10 > network.total_macs)
     # (recomputed, copied, loose)
-    halos = (
-        (every, none, every),
-        (every, none, none),
-        (none, every, none),
-        (none, none, none),
-        (every - wide, wide, none),
-    )
-    for count in strips:
-        if count > rows:
-            continue
-        for power in _POWERS:
+    kept = [(none, every, none), (none, none, none), (every - wide, wide, none)]
+    if thin:
+        halos, paddings = kept, [every, none]
+        strips = [n for n in (rows, 32, 24, 16, 8, 4) if n <= rows]
+    else:
+        halos = [(every, none, every), (every, none, none), *kept]
+        paddings = [none, dear] if dear else [none]
+        strips = [n for n in (2, 3, 4, 6) if n <= rows]
+    for number in dict.fromkeys(n for n in strips if n <= 48):
+        for power in _POWERS[: 2 if thin else 3]:
             ends: dict[int, tuple[int, ...]] = dict.fromkeys(operators, ())
-            ends[driver] = uneven_ends(rows, count, power)
+            ends[driver] = uneven_ends(rows, number, power)
             for recomputed, copied, loose in halos:
-                for padded in (none, dear) if dear else (none,):
+                for padded in paddings:
                     yield normalised(network, Cuts(ends, recomputed, copied, loose, padded))
