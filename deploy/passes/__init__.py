@@ -1,0 +1,39 @@
+"""Passes: functions Graph -> Graph that leave their argument alone and change no output byte.
+
+``PASSES`` is the order in which they run on every graph, with the reasons. Cutting into strips
+comes after them and needs a target: ``deploy.passes.strips.choose_strips``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from deploy.graph import Graph
+from deploy.passes.dead import drop_dead
+from deploy.passes.order import order_for_memory
+
+
+def _ordered(graph: Graph) -> Graph:
+    return order_for_memory(graph).graph
+
+
+PASSES: tuple[tuple[str, Callable[[Graph], Graph], str], ...] = (
+    (
+        "drop_dead",
+        drop_dead,
+        "first, so that nothing after it spends memory or time on what nobody reads",
+    ),
+    (
+        "order_for_memory",
+        _ordered,
+        "before strips, because regions are runs of operators in this order",
+    ),
+)
+"""(name, pass, why it stands where it stands)."""
+
+
+def run_passes(graph: Graph) -> Graph:
+    """Returns the graph after all passes, in order."""
+    for _, apply, _ in PASSES:
+        graph = apply(graph)
+    return graph

@@ -11,6 +11,7 @@ from deploy.macs import graph_macs
 from deploy.memory.arena import ArenaPrediction, predict_arena
 from deploy.memory.plan import MemoryPlan
 from deploy.passes.dead import drop_dead
+from deploy.passes.order import order_for_memory
 from deploy.passes.strips.costs import costs_of
 from deploy.passes.strips.cuts import Cuts
 from deploy.passes.strips.judge import Candidate, Verdict
@@ -98,6 +99,7 @@ def choose_strips(
         stop: asked often; True ends the search with the best so far.
     """
     graph = drop_dead(graph)
+    graph = order_for_memory(graph, in_place=target.kernels.in_place).graph
     small = len(graph.operators) <= SMALL_GRAPH_OPERATORS
     work = work or (_SMALL_WORK if small else _LARGE_WORK)
     deadline = time.monotonic() + (seconds or (_SMALL_SECONDS if small else _LARGE_SECONDS))
