@@ -10,7 +10,7 @@ from deploy.memory.arena import predict_arena
 from deploy.memory.place import place
 from deploy.memory.plan import MemoryPlan
 from deploy.naming import shorten_names
-from deploy.passes.dead import drop_dead
+from deploy.passes import run_passes
 from deploy.progress import Progress
 from deploy.report.report import Decision, FrontierPoint, Region
 from deploy.targets import Target
@@ -39,10 +39,9 @@ class Prepared:
 def prepare(source: Graph, goal: Target, settings: PlanSettings, progress: Progress) -> Prepared:
     """Returns the best plan found: of the whole graph, or of one cut into strips.
 
-    Names are shortened, as they stand in flash, and tensors that no operator uses dropped, as
-    TFLM gives them memory.
+    Names are shortened first, as they stand in flash; then ``deploy.passes.PASSES`` run.
     """
-    graph = drop_dead(shorten_names(source))
+    graph = run_passes(shorten_names(source))
     progress.say("planning")
     whole = Prepared(graph, place(graph, goal.kernels, overlap=settings.overlap))
     if not settings.strips:
