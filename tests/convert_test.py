@@ -17,8 +17,9 @@ from qat_test import accuracy, run_int8
 
 import keras_fmc as fmc
 from deploy import flatbuffer
-from deploy.convert import check_int8, convert_path, to_int8_tflite
+from deploy.convert import convert_path, to_int8_tflite
 from deploy.graph import Graph, Quantization
+from deploy.int8_check import check_int8
 from keras_fmc.errors import BadInputError, UnsupportedModelError
 from keras_fmc.layers.fake_quant import FakeQuant
 from keras_fmc.qat.placement import SIGMOID_RANGE, TANH_RANGE
@@ -190,6 +191,41 @@ def test_operators_and_outputs(case: str) -> None:
     assert_agrees(qat, content, x, steps=6)
 
 
+@pytest.mark.parametrize("kind", ["Conv2D", "DepthwiseConv2D", "Conv2DTranspose", "Dense"])
+def test_channels_of_no_weights_keep_their_bias(kind: str) -> None:
+    """A scale of next to nothing would make the int32 bias overflow."""
+    layer = {
+        "Conv2D": lambda: layers.Conv2D(4, 3),
+        "DepthwiseConv2D": lambda: layers.DepthwiseConv2D(3),
+        "Conv2DTranspose": lambda: layers.Conv2DTranspose(4, 3),
+        "Dense": lambda: layers.Dense(4),
+    }[kind]()
+    model = model_of(lambda x: layer(x))
+    kernel = layer.kernel.numpy()
+    axis = 2 if kind in ("DepthwiseConv2D", "Conv2DTranspose") else -1
+    kernel = np.moveaxis(kernel, axis, 0)
+    kernel[1], kernel[2] = 0, kernel[2] * 1e-7
+    if kind == "Dense":
+        kernel[:] = 0
+    layer.kernel.assign(np.moveaxis(kernel, 0, axis))
+    layer.bias.assign([0.5, 0.7, -0.9, 0.1])
+    x = samples() * 0.1
+    qat = fmc.quantize(model, calibration=x)
+    assert_agrees(qat, to_int8_tflite(qat), x, steps=2)
+
+
+def test_dead_maps_convert() -> None:
+    """A map of zeros has no range; the converter widens ranges that are too small for it."""
+
+    def build(x: keras.KerasTensor) -> keras.KerasTensor:
+        x = layers.Conv2D(3, 3, kernel_initializer="zeros", activation="relu", name="dead")(x)
+        return layers.Conv2D(3, 3)(x)
+
+    model = model_of(build)
+    model.get_layer("dead").bias.assign([-1.0, -1, -1])
+    assert opcodes(to_int8_tflite(model, calibration=samples())) == ["CONV_2D", "CONV_2D"]
+
+
 def test_several_inputs_and_outputs() -> None:
     left, right = keras.Input((4, 4, 2), name="left"), keras.Input((4, 4, 3), name="right")
     x = layers.Concatenate()([left, layers.Conv2D(2, 1)(right)])
@@ -319,6 +355,13 @@ class TestCheck:
         )
         broken = graph.replace(operators=(graph.operators[0], second))
         with pytest.raises(UnsupportedModelError, match=r"left QUANTIZE #1 .*int8 to int8"):
+            check_int8(broken)
+
+    def test_clipped_bias(self, graph: Graph) -> None:
+        index = graph.operators[0].inputs[2]
+        bias = np.array([5, -7, 2**31 - 1, -(2**31)], np.int32)
+        broken = self.with_tensor(graph, index, data=bias.tobytes())
+        with pytest.raises(UnsupportedModelError, match=r"CONV_2D #0 .* overflows int32 in 2 chan"):
             check_int8(broken)
 
     def test_batch(self, graph: Graph) -> None:

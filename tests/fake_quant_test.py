@@ -13,7 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_fmc.errors import BadInputError
-from keras_fmc.layers.fake_quant import FakeQuant, fake_quant_weights, weight_scales
+from keras_fmc.layers.fake_quant import (
+    SMALLEST_RANGE,
+    FakeQuant,
+    fake_quant_weights,
+    weight_scales,
+)
 from keras_fmc.qat.weight_layers import (
     FakeQuantConv2D,
     FakeQuantConv2DTranspose,
@@ -142,11 +147,20 @@ def test_weights_against_the_formula(axis: int | None) -> None:
     kernel[..., 2] = 0
     kernel[..., 3] *= 100
     largest = np.abs(kernel).reshape(-1, 5).max(0) if axis == -1 else np.abs(kernel).max()
-    scale = np.maximum(largest, 1e-6) / 127
+    scale = np.maximum(largest, SMALLEST_RANGE) / 127
     want = np.round(kernel / scale) * scale
     np.testing.assert_allclose(fake_quant_weights(kernel, axis=axis), want, rtol=1e-5, atol=1e-9)
     np.testing.assert_allclose(weight_scales(kernel, axis=axis), scale, rtol=1e-6)
     assert np.abs(want / scale).max() == pytest.approx(127)
+
+
+def test_small_channels_get_the_smallest_magnitude() -> None:
+    kernel = np.array([[0.0, 1e-3, 2.0], [0.0, -2e-3, 1.0]], np.float32)
+    y = fake_quant_weights(kernel, axis=-1, smallest=0.127)
+    # Steps of 0.001, 0.001 and 2/127.
+    np.testing.assert_allclose(y[:, :2], [[0, 1e-3], [0, -2e-3]], rtol=1e-4)
+    np.testing.assert_allclose(weight_scales(kernel, axis=-1, smallest=0.127)[:2], 1e-3, rtol=1e-6)
+    np.testing.assert_allclose(weight_scales(kernel, axis=-1)[2], 2 / 127, rtol=1e-6)
 
 
 def test_weights_pass_the_whole_gradient() -> None:
@@ -207,6 +221,8 @@ def test_layers_compute_with_rounded_kernels(
         strict=True,
     ):
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+    again = quantised.from_config({**ours.get_config(), "smallest": 0.5})
+    assert again.smallest == 0.5
     again = quantised.from_config(ours.get_config())
     assert again.get_config() == ours.get_config()
 

@@ -24,8 +24,9 @@ from keras_fmc.errors import BadInputError
 LEVELS = 255
 """Steps between the smallest and the largest int8 code."""
 
-SMALLEST_RANGE = 1e-6
-"""Ranges and weight magnitudes below this are widened to it, so that no scale is zero."""
+SMALLEST_RANGE = 1e-5
+"""Ranges and weight magnitudes below this are widened to it: no scale is zero, and the TFLite
+converter, which widens ranges below some 1e-6 to values of its own, leaves them alone."""
 
 
 @keras.saving.register_keras_serializable(package="keras_fmc")
@@ -174,10 +175,10 @@ class FakeQuant(keras.layers.Layer):
         return low, high
 
 
-def fake_quant_weights(kernel: Any, *, axis: int | None) -> Any:
+def fake_quant_weights(kernel: Any, *, axis: int | None, smallest: float = SMALLEST_RANGE) -> Any:
     r"""Returns a kernel rounded to the symmetric int8 grid that its largest magnitude fills.
 
-        scale_c = max |w_c| / 127,    y = scale_c · round(w / scale_c)
+        scale_c = max(max |w_c|, smallest) / 127,    y = scale_c · round(w / scale_c)
 
     with codes -127 … 127 (the narrow range) and one scale for each index c of `axis`, or for the
     whole kernel where `axis` is None. No weight is ever clipped, so the gradient is dy/dw = 1
@@ -186,6 +187,7 @@ def fake_quant_weights(kernel: Any, *, axis: int | None) -> Any:
     Args:
         kernel: float32 tensor.
         axis: the last axis (-1) or None, as the device's kernels have it.
+        smallest: magnitude for channels that have less.
     """
     if axis not in (None, -1):
         raise BadInputError("axis of fake_quant_weights", expected="-1 or None", received=axis)
@@ -195,20 +197,22 @@ def fake_quant_weights(kernel: Any, *, axis: int | None) -> Any:
         def gradient(*arguments: Any, upstream: Any = None) -> Any:
             return arguments[0] if upstream is None else upstream
 
-        return _round_weights(weights, per_channel=axis is not None), gradient
+        return _round_weights(weights, axis is not None, smallest), gradient
 
     return rounded(ops.copy(kernel))
 
 
-def weight_scales(kernel: np.ndarray, *, axis: int | None) -> np.ndarray:
+def weight_scales(
+    kernel: np.ndarray, *, axis: int | None, smallest: float = SMALLEST_RANGE
+) -> np.ndarray:
     """Returns the scales of `fake_quant_weights`: shape (channels,), or () where axis is None."""
     reduce: Sequence[int] | None = None if axis is None else tuple(range(kernel.ndim - 1))
-    return np.maximum(np.abs(kernel).max(axis=reduce), SMALLEST_RANGE) / 127
+    return np.maximum(np.abs(kernel).max(axis=reduce), smallest) / 127
 
 
-def _round_weights(weights: Any, *, per_channel: bool) -> Any:
+def _round_weights(weights: Any, per_channel: bool, smallest: float) -> Any:
     reduce = tuple(range(len(weights.shape) - 1)) if per_channel else None
-    largest = ops.maximum(ops.max(ops.abs(weights), axis=reduce), SMALLEST_RANGE)
+    largest = ops.maximum(ops.max(ops.abs(weights), axis=reduce), smallest)
     return keras.quantizers.fake_quant_with_min_max_vars(
         weights, -largest, largest, narrow_range=True, axis=-1 if per_channel else None
     )

@@ -16,11 +16,11 @@ import numpy as np
 from keras_fmc.errors import UnsupportedModelError
 from keras_fmc.fold import fold
 from keras_fmc.layer_graph import LayerGraph, LayerNode, consumers, trace
-from keras_fmc.layers.fake_quant import FakeQuant
+from keras_fmc.layers.fake_quant import LEVELS, SMALLEST_RANGE, FakeQuant
 from keras_fmc.qat.device_form import device_form, ends_in_activation
 from keras_fmc.qat.placement import ScaleGroup, scale_groups
 from keras_fmc.qat.ranges import best_range, record
-from keras_fmc.qat.weight_layers import QUANTIZED
+from keras_fmc.qat.weight_layers import QUANTIZED, smallest_magnitude
 from keras_fmc.surgery import clone, rebuild
 
 
@@ -118,7 +118,20 @@ def _build(
         outputs = keras.tree.flatten(node.replay(layer, inputs))
         return [rounded(*pair) for pair in zip(node.outputs, outputs, strict=True)]
 
-    model = rebuild(graph, layer=_quantized_layer, call=call, wrap_input=rounded)
+    by_value = {
+        value: range_
+        for group, range_ in zip(groups, ranges, strict=True)
+        for value in group.values
+    }
+
+    def layer(node: LayerNode) -> keras.Operation | None:
+        if isinstance(node.operation, FakeQuant):
+            return None
+        if type(node.operation) in QUANTIZED:
+            return _weight_layer(node, _smallest(node, by_value, readers, graph))
+        return clone(node)
+
+    model = rebuild(graph, layer=layer, call=call, wrap_input=rounded)
     for quantizer, range_ in made:
         if quantizer.built and quantizer.fixed_range is None:
             quantizer.set_range(*range_)
@@ -144,26 +157,39 @@ def _quantizer(
     )
 
 
+def _smallest(
+    node: LayerNode,
+    by_value: dict[int, tuple[float, float]],
+    readers: dict[int, tuple[int, ...]],
+    graph: LayerGraph,
+) -> float:
+    """The least magnitude of a channel's weights, so that biases fit (`smallest_magnitude`)."""
+    low, high = by_value[node.inputs[0]]
+    output = node.outputs[0]
+    while output not in by_value:
+        # Rounded only behind the activation that fuses, the one reader.
+        output = graph.nodes[readers[output][0]].outputs[0]
+    largest = max(map(abs, by_value[output]))
+    if node.operation.use_bias:
+        largest = max(largest, float(np.abs(keras.ops.convert_to_numpy(node.operation.bias)).max()))
+    return smallest_magnitude(max(high - low, SMALLEST_RANGE) / LEVELS, largest)
+
+
 def _float_layer(node: LayerNode) -> keras.Operation:
     if not ends_in_activation(node):
         return clone(node)
-    return _from_config(type(node.operation), node)
+    return type(node.operation).from_config(_config(node))
 
 
-def _quantized_layer(node: LayerNode) -> keras.Operation | None:
-    operation = node.operation
-    if isinstance(operation, FakeQuant):
-        return None
-    if type(operation) in QUANTIZED:
-        return _from_config(QUANTIZED[type(operation)], node)
-    return clone(node)
+def _weight_layer(node: LayerNode, smallest: float) -> keras.Layer:
+    return QUANTIZED[type(node.operation)].from_config({**_config(node), "smallest": smallest})
 
 
-def _from_config(cls: type[keras.Layer], node: LayerNode) -> keras.Layer:
+def _config(node: LayerNode) -> dict[str, Any]:
     config = {**node.operation.get_config(), "name": node.layer_name}
     if ends_in_activation(node):
         config["activation"] = "linear"
-    return cls.from_config(config)
+    return config
 
 
 def _free(wanted: str, taken: set[str]) -> str:

@@ -174,7 +174,7 @@ def _placed_config(toolkit: ModuleType) -> Any:
 
     api = toolkit.quantization.keras
 
-    class PlacedQuantizeConfig(api.QuantizeConfig):  # type: ignore[name-defined,misc]
+    class PlacedQuantizeConfig(api.QuantizeConfig):  # type: ignore[name-defined]
         def __init__(self, weight: str, rounds_output: bool) -> None:
             self.weight = weight
             self.rounds_output = rounds_output
