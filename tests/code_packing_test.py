@@ -209,6 +209,15 @@ def test_only_the_fewest_bytes_of_a_run_of_bits_are_stored():
     _assert_same(graph, lower_codes(graph).graph)
 
 
+def test_of_equally_many_bytes_the_simpler_code_is_stored():
+    make = Int8GraphMaker(3)
+    code = code_map(make, make.input((1, 6, 6, 4)), channels=8, bits=6)
+    bits = code_map(make, code, channels=48, bits=1, form="unsigned")
+    graph = make.build(outputs=[make.conv(bits, channels=8)])
+    assert stored_bytes(graph, code, 6) == stored_bytes(graph, bits, 1) == 6 * 6 * 6
+    assert [item.tensor for item in stored_code_maps(graph)] == [bits]
+
+
 def test_codes_that_follow_each_other_are_all_stored():
     make = Int8GraphMaker(3)
     x = make.input((1, 6, 6, 4))

@@ -77,7 +77,8 @@ def stored_code_maps(graph: Graph) -> tuple[CodeMap, ...]:
 
     Maps of bits that follow each other in one bottleneck (its codes, the bit planes, the stored
     bits, the restored planes) are one choice: of such a run, the map of the fewest bytes is stored
-    and the others live for a strip. Maps that packing would not make smaller are left out.
+    (of several, that of the fewest bits a code, which is the cheapest to pack) and the others live
+    for a strip. Maps that packing would not make smaller are left out.
     """
     maps = {found.tensor: found for found in find_code_maps(graph)}
     sizes = {t: stored_bytes(graph, t, found.bits) for t, found in maps.items()}
@@ -92,10 +93,14 @@ def stored_code_maps(graph: Graph) -> tuple[CodeMap, ...]:
         for earlier in _made_from(graph, tensor, maps):
             if 1 in (found.bits, maps[earlier].bits):
                 leader[find(tensor)] = find(earlier)
+
+    def cost(tensor: int) -> tuple[int, int]:
+        return sizes[tensor], maps[tensor].bits
+
     best: dict[int, int] = {}
     for tensor in maps:
         run = find(tensor)
-        if run not in best or sizes[tensor] < sizes[best[run]]:
+        if run not in best or cost(tensor) < cost(best[run]):
             best[run] = tensor
     produced = graph.producers()
     chosen = [t for t in best.values() if sizes[t] < graph.tensors[t].size_bytes]
