@@ -40,6 +40,7 @@ class GF2Start(Enum):
     IDENTITY = "the most significant planes, put back"
     IDENTITY_REGRESSED = "the most significant planes, regressed"
     ROTATED_PCA = "rotated principal directions, regressed"
+    GIVEN = "left as they were"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,9 @@ class GF2StartResult:
     others: tuple[tuple[GF2Start, float], ...] = ()
 
 
-def start_from_data(layer: GF2Bottleneck, batches: Batches, *, seed: int = 0) -> GF2StartResult:
+def start_from_data(
+    layer: GF2Bottleneck, batches: Batches, *, refit: bool = True, seed: int = 0
+) -> GF2StartResult:
     """Sets range, P and R of a built bottleneck from activations, and says how well it restores.
 
     A layer with hidden binary layers has one candidate, the identity.
@@ -65,6 +68,8 @@ def start_from_data(layer: GF2Bottleneck, batches: Batches, *, seed: int = 0) ->
     Args:
         batches: returns the calibration activations, arrays of shape (n, H, W, C), anew at each
             call; they are gone over several times.
+        refit: whether P and R are set. Otherwise only the range is, for starts that are to stay
+            random or the identity.
         seed: of the sample of positions and of the first rotation.
 
     Raises:
@@ -73,6 +78,8 @@ def start_from_data(layer: GF2Bottleneck, batches: Batches, *, seed: int = 0) ->
     low = min(float(batch.min()) for batch in batches())
     high = max(float(batch.max()) for batch in batches())
     layer.quantizer.set_range(low, high)
+    if not refit:
+        return GF2StartResult(GF2Start.GIVEN, _energy_kept(layer, batches))
     layer.set_start("identity")
     candidates = [(_energy_kept(layer, batches), GF2Start.IDENTITY, _weights(layer))]
     if not layer.hidden:

@@ -71,6 +71,19 @@ def test_the_start_repeats_itself_and_depends_on_the_seed():
     assert np.abs(kernels[0] - kernels[2]).max() > 0.1
 
 
+@pytest.mark.parametrize("start", ["identity", "random"])
+def test_a_given_start_stays(start):
+    x = _maps(1)
+    layer = _layer(x, start=start)
+    before = [np.array(weight) for weight in layer.trainable_weights]
+    result = start_from_data(layer, lambda: [x], refit=False)
+    assert result.start is GF2Start.GIVEN
+    assert result.energy_kept == pytest.approx(_energy_kept(layer, x), abs=1e-5)
+    assert layer.quantizer.range == (0.0, pytest.approx(float(x.max())))
+    for old, new in zip(before, layer.trainable_weights, strict=True):
+        np.testing.assert_array_equal(old, np.array(new))
+
+
 def test_hidden_layers_start_as_the_identity():
     x = _maps(1)
     layer = _layer(x, stored_channels=24, hidden=(24,))
