@@ -242,10 +242,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("models", nargs="*", choices=[[], *TABLES], default=list(TABLES))
+    parser.add_argument("models", nargs="*", help=f"of {', '.join(TABLES)}; all by default")
     parser.add_argument("--size", type=int, help="of the images, instead of the paper's")
     parser.add_argument("--plan", action="store_true", help="also plan the arena of each model")
     options = parser.parse_args()
+    unknown = sorted(set(options.models) - set(TABLES))
+    if unknown:
+        parser.error(f"no table for {', '.join(unknown)}; there are {', '.join(TABLES)}")
     for name in options.models or TABLES:
         table, size = TABLES[name]
         table(options.size or size, plan=options.plan)
