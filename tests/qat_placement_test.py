@@ -227,6 +227,28 @@ def test_codes_of_one_concatenation_get_a_range_that_holds_both() -> None:
     assert len([layer for layer in qat.layers if isinstance(layer, FakeQuant)]) == 3
 
 
+def test_range_of_a_code_is_widened_for_what_it_is_joined_with() -> None:
+    inputs = keras.Input((8, 8, 4), name="in")
+    code = FakeQuant(name="code")
+    model = keras.Model(inputs, layers.Concatenate()([code(conv("a")(inputs)), inputs]))
+    code.set_range(-0.25, 1.5)
+    data = np.random.default_rng(0).uniform(-1, 2, (64, 8, 8, 4)).astype(np.float32)
+    low, high = fmc.quantize(model, calibration=data).get_layer("code").range
+    assert (low, high) == (pytest.approx(-1, abs=0.1), pytest.approx(2, abs=0.1))
+
+
+def test_quantiser_that_was_never_calibrated_is_calibrated_like_any_other() -> None:
+    inputs = keras.Input((8, 8, 4), name="in")
+    identity = keras.initializers.Constant(np.eye(4)[None, None])
+    x = FakeQuant(name="code")(conv("a", kernel_initializer=identity)(inputs))
+    model = keras.Model(inputs, conv("b", kernel_initializer=identity)(x))
+    data = np.random.default_rng(0).uniform(-1, 2, (64, 8, 8, 4)).astype(np.float32)
+    qat = fmc.quantize(model, calibration=data)
+    for name in ("code", "b_quant"):
+        low, high = qat.get_layer(name).range
+        assert (low, high) == (pytest.approx(-1, abs=0.1), pytest.approx(2, abs=0.1))
+
+
 def record(x: np.ndarray) -> TensorRecord:
     seen = TensorRecord()
     seen.widen(x)
@@ -242,12 +264,14 @@ def squared_error(x: np.ndarray, low: float, high: float) -> float:
     return float(((rounded - x) ** 2).sum())
 
 
-@pytest.mark.parametrize("kind", ["normal", "relu", "outlier", "uniform", "negative"])
+@pytest.mark.parametrize("kind", ["normal", "relu", "sparse", "outlier", "uniform", "negative"])
 def test_best_range_beats_the_extremes_and_any_scaled_range(kind: str) -> None:
     rng = np.random.default_rng(1)
     x = rng.normal(size=40_000)
     if kind == "relu":
         x = np.maximum(x, 0)
+    elif kind == "sparse":
+        x[rng.random(x.size) < 0.995] = 0
     elif kind == "outlier":
         x[0] = 12
     elif kind == "uniform":

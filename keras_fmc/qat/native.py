@@ -39,15 +39,14 @@ def group_ranges(
 ) -> list[tuple[float, float]]:
     """Returns the range of each group: fixed by a kernel, trained with a code, or from data."""
     trained = [_trained(graph, group) for group in groups]
-    open_groups = [
-        index
+    unknown = {
+        index: values
         for index, group in enumerate(groups)
-        if group.fixed is None
-        and (trained[index] is None or len(group.sources) > len(group.quantizers))
-    ]
+        if group.fixed is None and (values := _unbounded(graph, group))
+    }
     records = {}
-    if open_groups:
-        probe, owners = _probe(graph, {index: groups[index].sources for index in open_groups})
+    if unknown:
+        probe, owners = _probe(graph, unknown)
         records = record(probe, owners, arrays)
     ranges = []
     for index, group in enumerate(groups):
@@ -58,9 +57,24 @@ def group_ranges(
     return ranges
 
 
+def _unbounded(graph: LayerGraph, group: ScaleGroup) -> tuple[int, ...]:
+    """The sources of a group that no trained code quantiser bounds."""
+    readers = consumers(graph)
+    return tuple(
+        value
+        for value in group.sources
+        if len(readers[value]) != 1 or not _is_trained(graph.nodes[readers[value][0]])
+    )
+
+
+def _is_trained(node: LayerNode) -> bool:
+    return isinstance(node.operation, FakeQuant) and node.operation.calibrated
+
+
 def _trained(graph: LayerGraph, group: ScaleGroup) -> tuple[float, float] | None:
-    """The range that all code quantisers of the group cover, None without any."""
-    parts = [graph.node(name).operation.range for name in group.quantizers]
+    """The range that all trained code quantisers of the group cover, None without any."""
+    nodes = [graph.node(name) for name in group.quantizers]
+    parts = [node.operation.range for node in nodes if _is_trained(node)]
     if not parts:
         return None
     return min(low for low, _ in parts), max(high for _, high in parts)
@@ -75,7 +89,7 @@ def _probe(graph: LayerGraph, wanted: dict[int, tuple[int, ...]]) -> tuple[keras
         return tensor
 
     def call(node: LayerNode, layer: Any, inputs: tuple[Any, ...]) -> Any:
-        outputs = node.replay(layer, inputs)
+        outputs = inputs[0] if layer is None else node.replay(layer, inputs)
         seen.update(zip(node.outputs, keras.tree.flatten(outputs), strict=True))
         return outputs
 
@@ -175,7 +189,9 @@ def _smallest(
     return smallest_magnitude(max(high - low, SMALLEST_RANGE) / LEVELS, largest)
 
 
-def _float_layer(node: LayerNode) -> keras.Operation:
+def _float_layer(node: LayerNode) -> keras.Operation | None:
+    if isinstance(node.operation, FakeQuant) and not node.operation.calibrated:
+        return None
     if not ends_in_activation(node):
         return clone(node)
     return type(node.operation).from_config(_config(node))
