@@ -27,8 +27,10 @@ from deploy.passes.strips.templates import templates
 _CLONE_MACS = 0.06
 """A map is computed twice only if that costs at most this part of the MACs."""
 _TAIL_WHEN_HEAD_COUNTS = 0.02
-_TEMPLATE_SHARE = 0.3
-_SEGMENT_SHARE = 0.4
+_ROUNDS = tuple((n * 0.08 + 0.05, n * 0.08 + 0.08) for n in range(9))
+"""Parts of the work after which templates, and then the improvement of segments, end."""
+_SLICE = 0.01
+_FEW_SEGMENTS = 60
 _KEPT = 24
 _HEADS = 40
 _MAC_PRICES = (0.0, 0.1, 0.5, 2.0)
@@ -95,40 +97,67 @@ class Search:
         """Searches until the work is done or ``stop`` says so; ``best`` holds the outcome."""
         if not self.judge.network().row_operators:
             return
-        self._try_templates()
-        self._improve_segments()
+        for templates_until, segments_until in _ROUNDS:
+            self._try_templates(self.work * templates_until)
+            self._improve_segments(self.work * segments_until)
         mover = Mover(self.judge, self.clones, self.random)
-        for until, hottest, coldest in ((0.85, 300.0, 20.0), (1.0, 100.0, 10.0)):
+        for until, hottest, coldest in ((0.9, 300.0, 20.0), (1.0, 100.0, 10.0)):
             self._anneal_whole(mover, int(self.work * until), hottest, coldest)
 
-    def _try_templates(self) -> None:
+    def _try_templates(self, until: float) -> None:
         thin = self.goal.minimise == "head"
+        known = {(segment.start, segment.stop) for segment in self.segments}
         for start, stop in self._stretches():
-            if self.spent > self.work * _TEMPLATE_SHARE or self.stop():
+            if self.spent > until or self.stop():
                 break
+            if (start, stop) in known:
+                continue
             segment = Segment(self.graph, self.costs, start, stop, self.clone_macs)
             self.segments.append(segment)
             for candidate in templates(segment.judge, segment.clones, thin=thin):
+                if self.spent > until or self.stop():
+                    break
                 self._offer(segment, candidate)
             self._report()
 
     def _stretches(self) -> list[tuple[int, int]]:
-        """Segments around the operators with the highest loads, short ones first."""
-        largest = max(self.peaks)
-        busy = [place for place, peak in enumerate(self.peaks) if peak > largest * 0.3]
+        """Segments around the operators that hold more than a smaller head would allow."""
+        largest = self.best[0][1].bound_bytes
+        busy = [place for place, peak in enumerate(self.peaks) if peak > largest * 0.6]
         crossing = crossing_bytes(self.graph)
         low, high = busy[0], busy[-1] + 1
         # It does not end where maps cross that are larger than what cutting is to reach.
         doors = [k for k in range(low, high + 1) if crossing[k] <= largest * 0.75]
         doors = sorted({low, *doors, high})
         pairs = [(a, b) for i, a in enumerate(doors) for b in doors[i + 1 :]]
-        pairs = [(a, b) for a, b in pairs if max(self.peaks[a:b]) > largest * 0.4]
-        # Effort may not suffice for all. Thin strips pay off most through many operators; else
-        # long and short segments come by turns.
-        pairs.sort(key=lambda pair: (pair[0] - pair[1], pair))
-        if self.goal.minimise != "head":
-            self.random.shuffle(pairs)
-        return pairs
+        pairs = [(a, b) for a, b in pairs if max(self.peaks[a:b]) > largest * 0.6]
+        # Effort may not suffice for all. In a small graph thin strips pay off most through many
+        # operators; else what was tried least is next.
+        if self.goal.minimise == "head" and len(pairs) <= _FEW_SEGMENTS:
+            return sorted(pairs, key=lambda pair: (pair[0] - pair[1], pair))
+        return self._spread(pairs, [place for place in busy if place < high])
+
+    def _spread(self, pairs: list[tuple[int, int]], busy: list[int]) -> list[tuple[int, int]]:
+        """Random order in which the segments cover all busy operators about equally."""
+        covered = dict.fromkeys(busy, 0)
+        for segment in self.segments:
+            for place in range(segment.start, segment.stop):
+                if place in covered:
+                    covered[place] += 1
+        left, order = sorted(pairs), []
+        while left:
+            rare = min(covered, key=lambda place: (covered[place], place))
+            holding = [pair for pair in left if pair[0] <= rare < pair[1]]
+            pair = self.random.choice(holding or left)
+            left.remove(pair)
+            order.append(pair)
+            for place in range(*pair):
+                if place in covered:
+                    covered[place] += 1
+            if not holding:
+                del covered[rare]
+                covered = covered or {pair[0]: 0}
+        return order
 
     def _offer(self, segment: Segment, candidate: Candidate) -> Verdict | None:
         verdict = segment.judged(candidate, ceiling=self.whole.head_bytes)
@@ -140,9 +169,8 @@ class Search:
                 segment.offer(piece)
         return verdict
 
-    def _improve_segments(self) -> None:
-        until = self.work * (_TEMPLATE_SHARE + _SEGMENT_SHARE)
-        slice_of_work = max(int(self.work * _SEGMENT_SHARE / 40), 1)
+    def _improve_segments(self, until: float) -> None:
+        slice_of_work = max(int(self.work * _SLICE), 1)
         rounds = 0
         paths = self._paths()
         while self.segments and self.spent < until and not self.stop():

@@ -12,6 +12,8 @@ from deploy.passes.strips.network import Network
 
 _POWERS = (1.0, 0.7, 1.4)
 _MOST_CLONES = 3
+_RUNS = 360
+"""Operator instances of a template at most."""
 
 
 def templates(
@@ -52,12 +54,12 @@ def _cuts(network: Network, operators: list[int], thin: bool) -> Iterator[Cuts]:
     kept = [(none, every, none), (none, none, none), (every - wide, wide, none)]
     if thin:
         halos, paddings = kept, [every, none]
-        strips = [n for n in (rows, 32, 24, 16, 8, 4) if n <= rows]
+        strips = [n for n in (rows, 32, 24, 16, 8, 4) if n <= rows and n * len(every) <= _RUNS]
     else:
         halos = [(every, none, every), (every, none, none), *kept]
         paddings = [none, dear] if dear else [none]
         strips = [n for n in (2, 3, 4, 6) if n <= rows]
-    for number in dict.fromkeys(n for n in strips if n <= 48):
+    for number in dict.fromkeys(strips):
         for power in _POWERS[: 2 if thin else 3]:
             ends: dict[int, tuple[int, ...]] = dict.fromkeys(operators, ())
             ends[driver] = uneven_ends(rows, number, power)
