@@ -27,8 +27,10 @@ BLOCKS = """conv depthwise separable deconv bn bottleneck bottleneck relu residu
 @pytest.fixture(autouse=True)
 def _float64() -> Iterator[None]:
     keras.config.set_floatx("float64")
+    keras.config.set_dtype_policy("float64")
     yield
     keras.config.set_floatx("float32")
+    keras.config.set_dtype_policy("float32")
 
 
 def randomise(model: keras.Model, seed: int) -> None:

@@ -34,7 +34,7 @@ def _tall_graph() -> Graph:
 
 @pytest.fixture(scope="module")
 def chosen() -> StripChoice:
-    return choose_strips(_tall_graph(), target=_WHEEL, work=_WORK, plan_seconds=0.0)
+    return choose_strips(_tall_graph(), target=_WHEEL, work=_WORK, seconds=600.0, plan_seconds=0.0)
 
 
 def _same_outputs(graph: Graph, choice: StripChoice) -> bool:
@@ -81,7 +81,7 @@ def test_the_frontier_falls_in_macs_as_it_rises_in_arena(chosen):
 
 
 def test_the_same_graph_gives_the_same_bytes(chosen):
-    again = choose_strips(_tall_graph(), target=_WHEEL, work=_WORK, plan_seconds=0.0)
+    again = choose_strips(_tall_graph(), target=_WHEEL, work=_WORK, seconds=600.0, plan_seconds=0.0)
     assert write(embed(again.graph, again.memory.offsets)) == write(
         embed(chosen.graph, chosen.memory.offsets)
     )
@@ -89,7 +89,7 @@ def test_the_same_graph_gives_the_same_bytes(chosen):
 
 def test_max_macs_of_one_computes_no_row_twice():
     choice = choose_strips(
-        _tall_graph(), target=_WHEEL, max_macs=1.0, work=_WORK, plan_seconds=0.0
+        _tall_graph(), target=_WHEEL, max_macs=1.0, work=_WORK, seconds=600.0, plan_seconds=0.0
     )
     assert choice.macs == choice.source_macs
     assert choice.memory.head_bytes <= (16 + 32) * 32 * 32
@@ -98,7 +98,7 @@ def test_max_macs_of_one_computes_no_row_twice():
 
 def test_minimise_head_gives_a_head_no_larger(chosen):
     choice = choose_strips(
-        _tall_graph(), target=_WHEEL, minimise="head", work=_WORK, plan_seconds=0.0
+        _tall_graph(), target=_WHEEL, minimise="head", work=_WORK, seconds=600.0, plan_seconds=0.0
     )
     assert choice.memory.head_bytes <= chosen.memory.head_bytes
     assert _same_outputs(_tall_graph(), choice)
@@ -107,7 +107,12 @@ def test_minimise_head_gives_a_head_no_larger(chosen):
 def test_a_budget_takes_the_fewest_macs_that_fit(chosen):
     budget = chosen.arena.arena_bytes + 4096
     choice = choose_strips(
-        _tall_graph(), target=_WHEEL, arena_bytes=budget, work=_WORK, plan_seconds=0.0
+        _tall_graph(),
+        target=_WHEEL,
+        arena_bytes=budget,
+        work=_WORK,
+        seconds=600.0,
+        plan_seconds=0.0,
     )
     assert choice.fits
     assert choice.arena.arena_bytes <= budget
@@ -116,7 +121,7 @@ def test_a_budget_takes_the_fewest_macs_that_fit(chosen):
 
 def test_a_budget_below_what_is_possible_gives_the_smallest_arena_found():
     choice = choose_strips(
-        _tall_graph(), target=_WHEEL, arena_bytes=4096, work=_WORK, plan_seconds=0.0
+        _tall_graph(), target=_WHEEL, arena_bytes=4096, work=_WORK, seconds=600.0, plan_seconds=0.0
     )
     assert not choice.fits
     assert choice.arena.arena_bytes > 4096
@@ -132,9 +137,7 @@ def test_stopping_keeps_the_best_so_far():
         asked += 1
         return asked > 5
 
-    choice = choose_strips(
-        _tall_graph(), target=_WHEEL, work=10**9, plan_seconds=0.0, stop=stop
-    )
+    choice = choose_strips(_tall_graph(), target=_WHEEL, work=10**9, plan_seconds=0.0, stop=stop)
     assert choice.interrupted
     assert choice.arena.arena_bytes > 0
 
@@ -144,7 +147,7 @@ def test_an_interrupt_from_the_keyboard_keeps_the_best_so_far():
         raise KeyboardInterrupt
 
     choice = choose_strips(
-        _tall_graph(), target=_WHEEL, work=_WORK, plan_seconds=0.0, progress=progress
+        _tall_graph(), target=_WHEEL, work=_WORK, seconds=600.0, plan_seconds=0.0, progress=progress
     )
     assert choice.interrupted
     assert _same_outputs(_tall_graph(), choice)
@@ -152,9 +155,7 @@ def test_an_interrupt_from_the_keyboard_keeps_the_best_so_far():
 
 def test_progress_rises_to_one():
     seen: list[float] = []
-    choose_strips(
-        _tall_graph(), target=_WHEEL, work=5_000, plan_seconds=0.0, progress=seen.append
-    )
+    choose_strips(_tall_graph(), target=_WHEEL, work=5_000, plan_seconds=0.0, progress=seen.append)
     assert seen == sorted(seen)
     assert seen[-1] == 1.0
 
@@ -163,7 +164,7 @@ def test_a_batch_above_one_is_left_whole_with_the_reason():
     make = Int8GraphMaker(5)
     x = make.input((2, 16, 16, 4))
     graph = make.build(outputs=[make.conv(x, channels=4, kernel=(3, 3))])
-    choice = choose_strips(graph, target=_WHEEL, work=_WORK, plan_seconds=0.0)
+    choice = choose_strips(graph, target=_WHEEL, work=_WORK, seconds=600.0, plan_seconds=0.0)
     assert choice.regions == ()
     assert len(choice.graph.operators) == 1
     (decision,) = choice.reasons

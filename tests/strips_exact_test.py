@@ -87,8 +87,8 @@ def test_a_halo_one_row_too_small_is_noticed(monkeypatch):
     for seed in range(12):
         try:
             wrong += _differs(banded_graph(seed), seed)
-        except FmcError:
-            # Shapes that do not fit are noticed as well.
+        except (FmcError, AssertionError):
+            # Shapes that do not fit and rules that contradict each other are noticed as well.
             wrong += 1
     assert wrong >= 3
 
