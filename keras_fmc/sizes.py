@@ -27,9 +27,7 @@ def parse_size(text: str | int) -> int:
             )
         size = float(match.group(1)) * _UNITS[unit]
     if size <= 0 or size != int(size):
-        raise BadInputError(
-            "a size must be a positive whole number of bytes", received=repr(text)
-        )
+        raise BadInputError("a size must be a positive whole number of bytes", received=repr(text))
     return int(size)
 
 

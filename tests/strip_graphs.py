@@ -57,7 +57,7 @@ def banded_graph(seed: int) -> Graph:
 
 
 def _grown(make: Int8GraphMaker, generator: random.Random, maps: list[int], x: int) -> int:
-    _, height, width, channels = make.shape(x)
+    _, height, width, _ = make.shape(x)
     kind = generator.choice(("conv", "depthwise", "pool", "add", "other"))
     padding = generator.choice((Padding.SAME, Padding.VALID))
     kernel = generator.randint(1, min(5, height)), generator.randint(1, min(4, width))

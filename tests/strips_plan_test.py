@@ -57,7 +57,7 @@ def test_plans_of_random_strips_pass_the_replay(board):
 
 
 @pytest.mark.skipif(tflm.unavailable_reason() is not None, reason="needs tflite_micro")
-@pytest.mark.parametrize("seed", range(0, 40))
+@pytest.mark.parametrize("seed", range(40))
 def test_tflm_computes_the_same_at_exactly_the_planned_arena(seed):
     graph = drop_dead(banded_graph(seed))
     cut = _cut(graph, seed, "host")
@@ -167,7 +167,11 @@ def test_quick_height_never_goes_below_what_is_live():
         for _ in range(generator.randint(1, 12)):
             first = generator.randint(0, 8)
             blocks.append(
-                (LiveRows(0, 16 * generator.randint(1, 20), first, first + generator.randint(1, 5)),)
+                (
+                    LiveRows(
+                        0, 16 * generator.randint(1, 20), first, first + generator.randint(1, 5)
+                    ),
+                )
             )
         load = [0] * 16
         for ((_, size, first, until),) in blocks:

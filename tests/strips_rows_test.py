@@ -24,11 +24,7 @@ def _sliding_rows(rows: int, extent: int, stride: int, same: bool, taps: int) ->
         count, before = (rows - extent) // stride + 1, 0
     dilation = (extent - 1) // max(taps - 1, 1)
     return [
-        {
-            row
-            for tap in range(taps)
-            if 0 <= (row := r * stride - before + tap * dilation) < rows
-        }
+        {row for tap in range(taps) if 0 <= (row := r * stride - before + tap * dilation) < rows}
         for r in range(count)
     ]
 
@@ -139,8 +135,11 @@ def _reason(shape, build) -> Uncut:
         ((1, 16), lambda m, x: m.unary("RELU", x), Uncut.RANK),
         ((1, 8, 4, 4), lambda m, x: m.reshape(x, (1, 4, 8, 4)), Uncut.ROWS_MOVED),
         ((1, 5, 8, 4), lambda m, x: m.resize(x, (7, 8)), Uncut.ALIGNED_CORNERS),
-        ((1, 4, 4, 1), lambda m, x: m.strided_slice(x, (0,) * 4, (1, 4, 4, 1), (1,) * 4),
-         Uncut.OPERATOR),
+        (
+            (1, 4, 4, 1),
+            lambda m, x: m.strided_slice(x, (0,) * 4, (1, 4, 4, 1), (1,) * 4),
+            Uncut.OPERATOR,
+        ),
     ],
 )
 def test_what_cannot_be_cut_says_why(shape, build, reason):

@@ -111,9 +111,7 @@ def choose_strips(
         return ended_early
 
     goal = Goal(minimise, max_macs, arena_bytes)
-    search = Search(
-        graph, costs_of(graph, target), goal, work=work, progress=progress, stop=ended
-    )
+    search = Search(graph, costs_of(graph, target), goal, work=work, progress=progress, stop=ended)
     try:
         search.run()
     except KeyboardInterrupt:
@@ -150,9 +148,7 @@ def _best(search: Search, target: Target, seconds: float) -> _Measured:
     return min(measured, key=lambda m: _rank(search.goal, m))
 
 
-def _measure(
-    search: Search, verdict: Verdict, target: Target, seconds: float
-) -> _Measured | None:
+def _measure(search: Search, verdict: Verdict, target: Target, seconds: float) -> _Measured | None:
     network, program, found = search.judge.footprint(verdict.candidate)
     cut = None if found is None else cut_graph(network, program, found, target.kernels)
     if cut is None:

@@ -56,8 +56,8 @@ class Cuts:
                     self.loose,
                     self.padded,
                     self.swapped,
-                self.finished,
-                self.upwards,
+                    self.finished,
+                    self.upwards,
                 )
             ),
         )

@@ -1,4 +1,4 @@
-"""What a way of cutting is worth: head, tail and multiply-accumulates, estimated in a millisecond."""
+"""What a way of cutting is worth: head, tail and MACs, estimated in a millisecond."""
 
 from __future__ import annotations
 

@@ -95,14 +95,14 @@ class Mover:
         """Takes rows from the strip during which the most bytes are live."""
         candidate = verdict.candidate
         ends = candidate.cuts.ends
-        drivers = [o for o, strip in verdict.crowded.items() if ends.get(o) and strip < len(ends[o])]
+        drivers = [
+            o for o, strip in verdict.crowded.items() if ends.get(o) and strip < len(ends[o])
+        ]
         if not drivers:
             return self._step(candidate)
         operator = self.random.choice(drivers)
         strip, rows = verdict.crowded[operator], list(ends[operator])
-        by = self.random.choice((1, 1, 2, 3)) * self.random.choice(
-            (1, max(1, rows[-1] // 32))
-        )
+        by = self.random.choice((1, 1, 2, 3)) * self.random.choice((1, max(1, rows[-1] // 32)))
         if strip > 0 and (strip == len(rows) - 1 or self.random.random() < 0.5):
             rows[strip - 1] += by
         elif strip < len(rows) - 1:
@@ -139,7 +139,9 @@ class Mover:
         if not cuts.ends:
             return candidate
         operator = frozenset({self.random.choice(list(cuts.ends))})
-        kind = self.random.choice(("recomputed", "recomputed", "copied", "copied", "loose", "padded"))
+        kind = self.random.choice(
+            ("recomputed", "recomputed", "copied", "copied", "loose", "padded")
+        )
         changes = {kind: getattr(cuts, kind) ^ operator}
         if kind == "recomputed" and self.random.random() < 0.5:
             changes["copied"] = cuts.copied ^ operator

@@ -174,7 +174,8 @@ def same_paddings(graph: Graph, index: int) -> list[tuple[int, int]]:
 def _convolution(site: _Site) -> RowOperator | Uncut:
     if site.constant(1) is None:
         return Uncut.PARAMETERS
-    return _sliding(site, site.shape(1)[1:3])
+    _, height, width, _ = site.shape(1)
+    return _sliding(site, (height, width))
 
 
 def _pool(site: _Site) -> RowOperator | Uncut:
@@ -216,7 +217,8 @@ def _rowwise(site: _Site, position: int = 0) -> RowOperator | Uncut:
 
 def _elementwise(site: _Site) -> RowOperator | Uncut:
     """Any number of operands that broadcast over rows, or have as many as the output."""
-    moving, constants = [], []
+    moving: list[int] = []
+    constants: list[int] = []
     for position, tensor in enumerate(site.operator.inputs):
         if tensor < 0:
             continue
@@ -249,7 +251,8 @@ def _concatenation(site: _Site) -> RowOperator | Uncut:
     axis = site.operator.integer("axis") % len(site.out_shape)
     if axis <= site.axis:
         return Uncut.ROWS_MOVED
-    moving, constants = [], []
+    moving: list[int] = []
+    constants: list[int] = []
     for position, tensor in enumerate(site.operator.inputs):
         is_constant = site.graph.tensors[tensor].is_constant
         (constants if is_constant else moving).append(position)

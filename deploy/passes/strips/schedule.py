@@ -265,7 +265,8 @@ def _cover(rows: Rows, parts: list[tuple[Rows, int]]) -> list[tuple[int, Rows]]:
     position = rows[0]
     while position < rows[1]:
         reach, age = max(
-            (stop, number) for number, ((start, stop), _) in enumerate(parts)
+            (stop, number)
+            for number, ((start, stop), _) in enumerate(parts)
             if start <= position < stop
         )
         pieces.append((age, (position, min(reach, rows[1]))))

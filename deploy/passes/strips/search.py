@@ -180,7 +180,11 @@ class Search:
                     self.score(joined(self.judge, path))
             # The segments of a good path, or now and then any other.
             _, path, head = paths[self.random.randrange(min(len(paths), 8))]
-            used = [s for s in self.segments if any(p.start == s.start and p.stop == s.stop for p in path)]
+            used = [
+                s
+                for s in self.segments
+                if any(p.start == s.start and p.stop == s.stop for p in path)
+            ]
             if not used or rounds % 4 == 3:
                 used = self.segments
             segment = self.random.choice(used)
@@ -263,9 +267,7 @@ class Search:
                 value, here = found, verdict
             self._report()
 
-    def score(
-        self, candidate: Candidate, limit: float = math.inf
-    ) -> tuple[float, Verdict | None]:
+    def score(self, candidate: Candidate, limit: float = math.inf) -> tuple[float, Verdict | None]:
         """What the goal says about a candidate, less is better; no verdict if above ``limit``."""
         key = candidate.key()
         if key in self._scores:
@@ -314,9 +316,7 @@ class Search:
         ):
             return
         self.frontier = [
-            v
-            for v in self.frontier
-            if v.arena_bytes < verdict.arena_bytes or v.macs < verdict.macs
+            v for v in self.frontier if v.arena_bytes < verdict.arena_bytes or v.macs < verdict.macs
         ]
         self.frontier.append(verdict)
 

@@ -16,9 +16,7 @@ _RUNS = 360
 """Operator instances of a template at most."""
 
 
-def templates(
-    judge: Judge, clones: Sequence[Clone], *, thin: bool = False
-) -> Iterator[Candidate]:
+def templates(judge: Judge, clones: Sequence[Clone], *, thin: bool = False) -> Iterator[Candidate]:
     """Yields candidates that cut all operators of the judge's graph alike, each once.
 
     Args:
