@@ -81,7 +81,7 @@ def mobile() -> keras.Model:
     """Inverted residuals with ReLU6, depthwise convolutions and linear projections."""
     inputs = keras.Input((16, 16, 1))
     x = _unit(inputs, 8, strides=2)
-    for filters, strides in ((8, 1), (12, 2), (12, 1)):
+    for filters, strides in ((8, 1), (12, 2)):
         y = layers.Conv2D(3 * x.shape[-1], 1, use_bias=False)(x)
         y = layers.ReLU(6.0)(layers.BatchNormalization(momentum=0.8)(y))
         if strides == 2:
