@@ -15,6 +15,7 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 
 from deploy.graph import Graph
 from deploy.passes.strips.clones import cloneable
@@ -26,11 +27,10 @@ from deploy.passes.strips.templates import templates
 
 _CLONE_MACS = 0.06
 """A map is computed twice only if that costs at most this part of the MACs."""
-_TAIL_WHEN_HEAD_COUNTS = 0.02
+_TAIL_WHEN_HEAD_COUNTS = 0.001
 _ROUNDS = tuple((n * 0.08 + 0.05, n * 0.08 + 0.08) for n in range(9))
 """Parts of the work after which templates, and then the improvement of segments, end."""
 _SLICE = 0.01
-_FEW_SEGMENTS = 60
 _KEPT = 24
 _HEADS = 40
 _MAC_PRICES = (0.0, 0.1, 0.5, 2.0)
@@ -131,11 +131,13 @@ class Search:
         doors = sorted({low, *doors, high})
         pairs = [(a, b) for i, a in enumerate(doors) for b in doors[i + 1 :]]
         pairs = [(a, b) for a, b in pairs if max(self.peaks[a:b]) > largest * 0.6]
-        # Effort may not suffice for all. In a small graph thin strips pay off most through many
-        # operators; else what was tried least is next.
-        if self.goal.minimise == "head" and len(pairs) <= _FEW_SEGMENTS:
-            return sorted(pairs, key=lambda pair: (pair[0] - pair[1], pair))
-        return self._spread(pairs, [place for place in busy if place < high])
+        # Effort may not suffice for all, so what was tried least is next; thin strips pay off most
+        # through many operators, so for them the longest segments come in between.
+        spread = self._spread(pairs, [place for place in busy if place < high])
+        if self.goal.minimise != "head":
+            return spread
+        longest = sorted(pairs, key=lambda pair: (pair[0] - pair[1], pair))
+        return list(dict.fromkeys(chain.from_iterable(zip(longest, spread, strict=True))))
 
     def _spread(self, pairs: list[tuple[int, int]], busy: list[int]) -> list[tuple[int, int]]:
         """Random order in which the segments cover all busy operators about equally."""

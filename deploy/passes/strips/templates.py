@@ -51,7 +51,7 @@ def _cuts(network: Network, operators: list[int], thin: bool) -> Iterator[Cuts]:
     # (recomputed, copied, loose)
     kept = [(none, every, none), (none, none, none), (every - wide, wide, none)]
     if thin:
-        halos, paddings = kept, [every, none]
+        halos, paddings = kept, list(dict.fromkeys((dear, every, none)))
         strips = [n for n in (rows, 32, 24, 16, 8, 4) if n <= rows and n * len(every) <= _RUNS]
     else:
         halos = [(every, none, every), (every, none, none), *kept]
