@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TF_ENV := TF_CPP_MIN_LOG_LEVEL=3
 
-.PHONY: env demo test lint bench-arena bench-allocation bench-qat clean
+.PHONY: env demo test lint bench-mlperf bench-arena bench-allocation bench-qat clean
 
 env: $(VENV)/.ready
 
@@ -37,8 +37,11 @@ lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench-arena: env
+bench-mlperf: env
 	$(BIN)/python benchmarks/bench_mlperf_tiny.py
+
+bench-arena: env
+	$(BIN)/python benchmarks/bench_arena.py
 
 bench-allocation: env
 	$(BIN)/python benchmarks/bench_allocation.py

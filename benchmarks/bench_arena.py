@@ -65,7 +65,9 @@ MODELS = (
         80_000,
         small=False,
     ),
-    Model("SqueezeNet 1.1, 227x227", lambda folder: squeezenet(), _INPUT_227 * 13 // 10, small=False),
+    Model(
+        "SqueezeNet 1.1, 227x227", lambda folder: squeezenet(), _INPUT_227 * 13 // 10, small=False
+    ),
     Model(
         "MobileNetV2 1.0, 224x224",
         lambda folder: mobilenet_v2(width=1.0, size=224),
@@ -142,15 +144,11 @@ def measure(model: Model, folder: Path) -> str:
     cells = (
         model.name,
         f"{plain.head_bytes:,} / {plain.arena_bytes:,}",
-        against(
-            head.memory.head_bytes, model.head, head.memory.lower_bound_bytes
-        ),
+        against(head.memory.head_bytes, model.head, head.memory.lower_bound_bytes),
         f"{head.macs_ratio:.3f}",
         against(wheel, model.wheel, arena.memory.lower_bound_bytes + arena.arena.tail_bytes),
         f"{arena.macs_ratio:.3f}",
-        against(
-            m4.arena.arena_bytes, model.m4, m4.memory.lower_bound_bytes + m4.arena.tail_bytes
-        ),
+        against(m4.arena.arena_bytes, model.m4, m4.memory.lower_bound_bytes + m4.arena.tail_bytes),
         f"{m4.macs_ratio:.3f}",
         f"{len(graph.operators)} / {len(arena.graph.operators)}",
         f"{ratio:.2f}",

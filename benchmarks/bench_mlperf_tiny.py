@@ -1,4 +1,4 @@
-"""Arenas of the MLPerf Tiny models: TFLM's own plan, ours, ours with strips; `make bench-arena`.
+"""Arenas of the MLPerf Tiny models: TFLM's own plan, ours, ours with strips; `make bench-mlperf`.
 
 Every plan is run in the tflite_micro wheel at exactly the predicted size before it is printed.
 """

@@ -172,7 +172,7 @@ def print_rows(rows: list[tuple[Way, Measured]], others_bytes: int) -> None:
     for way, found in rows:
         total_kb = (found.stored_bytes + others_bytes) / 1024
         print(
-            f"  {way.name:38} {found.stored_bytes:9,} {total_kb:7.1f} KB "
+            f"  {way.name:38} {found.stored_bytes:9,} {total_kb:7.2f} KB "
             f"{_kb(way.paper_kb):>9} {_kb(way.released_kb):>9} {found.macs / base.macs:5.2f}× "
             f"{found.operators:4} {found.table_bytes:6,} B "
             f"{'' if found.arena_bytes is None else f'{found.arena_bytes:,} B':>11}"
