@@ -61,9 +61,10 @@ def threshold_gradient(gradient: np.ndarray, sums: np.ndarray) -> np.ndarray:
 def int8_kernel(kernel: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns integers q and n and steps s, such that Σ q·bit + n > 0 is the device's decision.
 
-    w ≈ s·q with |q| ≤ 127 and b - ½ ≈ s·n, for each output channel, the last axis.
+    w ≈ s·q with |q| ≤ 127 and b - ½ ≈ s·n, for each output channel, the last axis; 127 s is the
+    largest weight of the channel, or 2^-11 if that is more.
     """
-    step = np.maximum(np.abs(kernel).max(axis=(0, 1, 2)), 1e-6) / 127
+    step = np.maximum(np.abs(kernel).max(axis=(0, 1, 2)), 2.0**-11) / 127
     return np.floor(kernel / step + 0.5), np.rint((bias - 0.5) / step), step
 
 

@@ -32,6 +32,8 @@ _ROTATIONS = 30
 _RIDGE = 1e-3
 _SIGMAS = 2.0
 """Sums of P are scaled to ±1/2 at one standard deviation: two of them lie within ±1."""
+_SMALLEST_DEVIATION = 0.01
+"""Directions that hardly vary, such as those of dead channels, are scaled no further."""
 
 
 class GF2Start(Enum):
@@ -137,7 +139,7 @@ def _rotated_pca(
     mean = z.mean(axis=0)
     directions = rotated_principal_directions((z - mean) * weights, rank, rng)
     normals = weights[:, None] * directions
-    deviation = np.maximum(((z - mean) @ normals).std(axis=0), 1e-6)
+    deviation = np.maximum(((z - mean) @ normals).std(axis=0), _SMALLEST_DEVIATION)
     normals /= _SIGMAS * deviation
     return normals.reshape(window, window, planes, rank), 0.5 - mean @ normals
 

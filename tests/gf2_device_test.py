@@ -125,6 +125,24 @@ def test_device_and_layer_agree_on_every_bit(
     assert clips == expected
 
 
+def test_planes_that_are_not_restored_have_biases_that_fit():
+    """Their channels of R have no weights, so that a scale of their own would be next to 0."""
+    layer = GF2Bottleneck(8, bits=4)
+    model = _model(layer, 8, _exact_kernel())
+    _set_exact_range(layer)
+    content, graph = _convert(model)
+    for tensor in graph.tensors:
+        if tensor.is_constant and tensor.dtype == "int32" and tensor.quantization is not None:
+            assert np.abs(tensor.array().astype(np.int64)).max() < 2**20
+    codes, values = random_codes((8, 8, 8), seed=1)
+    device = next(y for y in litert.run(content, [[codes]])[0] if y.shape[-1] == 4)
+    scale = layer.quantizer.scale
+    wanted = np.rint(keras.ops.convert_to_numpy(model(values)[1]) / scale) - 128
+    np.testing.assert_array_equal(device, wanted)
+    # Two planes of each of 4 channels.
+    assert set(np.unique(device.astype(int) + 128)) <= {0, 4, 8, 12}
+
+
 def test_bits_behind_a_real_convolution_agree_to_a_thousandth():
     """The codes before them differ where sums of the device round otherwise than floats."""
     rng = np.random.default_rng(2)

@@ -24,49 +24,57 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_fmc.layers.fake_quant import LEVELS, SMALLEST_RANGE, fake_quant_weights
+from keras_fmc.layers.fake_quant import LEVELS, fake_quant_weights
 
 _fake_quant = keras.quantizers.fake_quant_with_min_max_vars
 
 
-ONE = 2.0**-12
+ONE = 2.0**-8
 """The real value of a 1 that a threshold makes (a 0 is 0).
 
 The device rounds a sum once if one step of it is at least half a step of the result, and twice,
-with another outcome near the threshold, if not. So a 1 is small, and the layer that reads the bits
-has weights that are larger by as much; that changes no int8 weight.
+with another outcome near the threshold, if not. `threshold_sums` scales sums such that their steps
+are between one and two times this value.
 """
 
+SMALLEST_WEIGHT = 2.0**-11
+"""Channels whose weights are all smaller are rounded as if this were the largest, so that their
+biases fit int32."""
 
-def threshold_weights(kernel: Any, bias: Any, *, one: float) -> tuple[Any, Any]:
-    """Returns weights and constant of the sums that `threshold` wants, as the device has them.
 
-        Σ kernel · bit + bias ≥ ½   ⇔   Σ weights · (one · bit) + constant > 0
+def threshold_sums(
+    x: Any, kernel: Any, bias: Any, convolve: Callable[[Any, Any], Any], *, one: float
+) -> Any:
+    """Returns [kernel ⋆ bits + bias ≥ ½], `ONE` for 1, as device and NumPy decide it alike.
 
-    Weights are int8, with a scale s for each output channel; the constant is a multiple of one · s,
-    as device biases are, so both decide alike. Gradients pass the rounding unchanged.
+    With s = max |kernel| / 127 for each output channel, which is the scale of its int8 weights q,
+
+        Σ kernel · bit + bias - ½  ≈  s · (Σ q · bit + n),    n = round((bias - ½) / s)
+
+    and the bit is 1 where the integer in brackets is above 0. A threshold at 0 does not mind
+    positive factors: every channel is scaled by a power of two such that 127 s is in (½, 1].
+
+    Gradient of the bit by the sum: 1 where |sum| ≤ 1, else 0 (straight-through; Bengio et al.,
+    arXiv 1308.3432). The window is wider than the step, so that bits that start sure can learn.
+    Gradients pass the rounding of weights and biases unchanged.
 
     Args:
+        x: bits, zeros and `one`.
         kernel: (h, w, bits in, bits out).
-        one: real value of a 1 of the input.
+        convolve: (x, kernel) → sums.
     """
-    largest = ops.max(ops.abs(kernel), axis=(0, 1, 2))
-    step = ops.stop_gradient(ops.maximum(largest, SMALLEST_RANGE)) / 127
+    largest = ops.maximum(ops.max(ops.abs(kernel), axis=(0, 1, 2)), SMALLEST_WEIGHT)
+    unit = ops.stop_gradient(ops.power(2.0, ops.ceil(ops.log2(largest))))
+    step = ops.stop_gradient(largest) / 127
     constant = bias - 0.5
-    rounded = ops.stop_gradient(ops.round(constant / step) * step - constant)
-    return fake_quant_weights(kernel / one, axis=-1), constant + rounded
-
-
-def threshold(sums: Any) -> Any:
-    """Returns `ONE` where sums > 0 (exactly: sums ≥ ONE / 2), else 0.
-
-    Gradient: ONE where |sums| ≤ 1, else 0, which is 1 for the bit (straight-through; Bengio et al.,
-    arXiv 1308.3432). The window is wider than the step, so that bits that start sure can learn.
-    """
+    rounded = constant + ops.stop_gradient(ops.round(constant / step) * step - constant)
+    weights = fake_quant_weights(kernel / (unit * one), axis=-1, smallest=0.5 / one)
     return _with_gradient(
         lambda value: _fake_quant(ops.relu(value), ONE - LEVELS * ONE, ONE),
-        lambda gradient, value: gradient * ops.cast(ops.abs(value) <= 1, gradient.dtype) * ONE,
-        sums,
+        lambda gradient, value: (
+            gradient * (ONE * unit) * ops.cast(ops.abs(value * unit) <= 1, gradient.dtype)
+        ),
+        convolve(x, weights) + rounded / unit,
     )
 
 
@@ -108,7 +116,7 @@ def weigh_planes(planes: Any, scale: Any, below: Any, bits: int) -> Any:
     Gradient, eq. 5: a bit gets the gradient of its channel where it is 1, else 0.
 
     Args:
-        planes: of `threshold`, (batch, H, W, C·p), of each channel the p of `planes_to_weigh`.
+        planes: of `threshold_sums`, (batch, H, W, C·p), of each channel the p of `planes_to_weigh`.
         scale, below: of the codes.
     """
     wanted = planes_to_weigh(bits)

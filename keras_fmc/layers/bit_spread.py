@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_fmc.layers.bit_planes import ONE, threshold, threshold_weights
+from keras_fmc.layers.bit_planes import ONE, threshold_sums
 
 
 def spread(x: Any, kernel: Any, bias: Any, strides: int, size: tuple[int, int]) -> Any:
@@ -30,9 +30,11 @@ def spread(x: Any, kernel: Any, bias: Any, strides: int, size: tuple[int, int]) 
         bias = ops.tile(bias, strides * strides)
         if taps > 1:
             x = ops.pad(x, ((0, 0), (taps - 1, 0), (taps - 1, 0), (0, 0)))
-    weights, constant = threshold_weights(kernel, bias, one=ONE)
-    x = ops.conv(x, weights, strides=1, padding="valid", data_format="channels_last")
-    x = threshold(x + constant)
+
+    def convolve(bits: Any, weights: Any) -> Any:
+        return ops.conv(bits, weights, 1, padding="valid", data_format="channels_last")
+
+    x = threshold_sums(x, kernel, bias, convolve, one=ONE)
     if strides == 1:
         return x
     x = _depth_to_space(x, strides, channels)

@@ -15,8 +15,7 @@ from keras_fmc.layers.bit_planes import (
     ONE,
     bit_planes,
     planes_to_weigh,
-    threshold,
-    threshold_weights,
+    threshold_sums,
     weigh_planes,
 )
 from keras_fmc.layers.bit_spread import spread
@@ -172,10 +171,12 @@ class GF2Bottleneck(keras.layers.Layer):
         x = bit_planes(codes, scale, below, self.bits, gradient_scale=self.gradient_scale)
         for index, (kernel, bias) in enumerate(self.compression):
             strides = self.strides if index == len(self.hidden) else 1
+
+            def convolve(bits: Any, weights: Any, strides: int = strides) -> Any:
+                return ops.conv(bits, weights, strides, padding="same", data_format="channels_last")
+
             one = 1.0 if index == 0 else ONE
-            weights, constant = threshold_weights(ops.convert_to_tensor(kernel), bias, one=one)
-            x = ops.conv(x, weights, strides, padding="same", data_format="channels_last")
-            x = threshold(x + constant)
+            x = threshold_sums(x, ops.convert_to_tensor(kernel), bias, convolve, one=one)
         return x
 
     def _decode(self, stored: Any, size: tuple[int, int]) -> Any:
