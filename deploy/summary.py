@@ -45,7 +45,7 @@ def make_report(
 ) -> Report:
     """Returns the report of a run; every figure in it was computed or measured by that run."""
     graph, arena = planned.graph, planned.arena
-    limit, limit_source = _limit(goal, settings)
+    limit, limit_source = _limit(goal, settings, arena.arena_bytes)
     tensors = report_tensors(planned.memory)
     pieces = report_pieces(planned.memory.pieces)
     top = peak(boxes(tensors, pieces), len(graph.operators))
@@ -76,7 +76,7 @@ def make_report(
         predicted_arena_bytes_wheel=planned.wheel.arena_bytes,
         peak_operator=top.operator,
         peak_tensors=top.tensors,
-        baseline=_baseline(source, baseline, goal, limit),
+        baseline=_baseline(source, baseline, goal, settings),
         inputs=_ports(graph, graph.inputs),
         outputs=_ports(graph, graph.outputs),
         memories=_memories(goal, arena.arena_bytes),
@@ -95,16 +95,17 @@ def make_report(
     )
 
 
-def _limit(goal: Target, settings: PlanSettings) -> tuple[int | None, str]:
+def _limit(goal: Target, settings: PlanSettings, arena_bytes: int) -> tuple[int | None, str]:
     if settings.arena_bytes is not None:
         return settings.arena_bytes, "--arena"
-    return goal.limit_bytes, goal.limit_source
+    return goal.limit_bytes(arena_bytes), goal.limit_source(arena_bytes)
 
 
-def _baseline(source: Graph, content: bytes, goal: Target, limit: int | None) -> Baseline:
+def _baseline(source: Graph, content: bytes, goal: Target, settings: PlanSettings) -> Baseline:
     """TFLM's own plan of the unchanged model, on the target and in the wheel."""
     arena = predict_arena(source, offsets=None, target=goal)
     wheel = predict_arena(source, offsets=None, target=target(board="host"))
+    limit, _ = _limit(goal, settings, arena.arena_bytes)
     measured = None
     if tflm.unavailable_reason() is None:
         measured = tflm.smallest_arena(content, guess=wheel.arena_bytes)
@@ -149,22 +150,18 @@ def _ports(graph: Graph, indices: Sequence[int]) -> tuple[Port, ...]:
 
 
 def _memories(goal: Target, arena_bytes: int) -> tuple[Memory, ...]:
-    """The board's memories; the first in which the arena fits is marked."""
-    placed = False
-    memories = []
-    for region in goal.board.memories:
-        fits = arena_bytes <= goal.available_bytes(region)
-        memories.append(
-            Memory(
-                name=region.name,
-                size_bytes=region.size_bytes,
-                address=region.address,
-                reserve_bytes=goal.reserve_bytes(region),
-                holds_arena=fits and not placed,
-            )
+    """The board's memories; the one that the arena stands in is marked."""
+    home = goal.memory_for(arena_bytes)
+    return tuple(
+        Memory(
+            name=region.name,
+            size_bytes=region.size_bytes,
+            address=region.address,
+            reserve_bytes=goal.reserve_bytes(region),
+            holds_arena=region == home and arena_bytes <= goal.available_bytes(region),
         )
-        placed = placed or fits
-    return tuple(memories)
+        for region in goal.board.memories
+    )
 
 
 def _feature_maps(graph: Graph) -> tuple[FeatureMapEntry, ...]:

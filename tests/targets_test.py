@@ -77,16 +77,31 @@ def test_the_reserve_belongs_to_the_first_memory() -> None:
     first, second = goal.board.memories[:2]
     assert goal.available_bytes(first) == 512 * 1024 - 100_000
     assert goal.available_bytes(second) == 288 * 1024
-    assert goal.limit_bytes == 512 * 1024 - 100_000
-    assert "AXI SRAM" in goal.limit_source
-    assert "reserve of 100,000 B" in goal.limit_source
+    assert goal.limit_bytes(1000) == 512 * 1024 - 100_000
+    assert "AXI SRAM" in goal.limit_source(1000)
+    assert "reserve of 100,000 B" in goal.limit_source(1000)
     small = targets.target(board="nucleoh743zi", reserve_bytes=400_000)
-    assert small.limit_bytes == 288 * 1024
-    assert small.limit_source == "SRAM1-3 of ST NUCLEO-H743ZI2, 294,912 B"
+    assert small.limit_bytes(288 * 1024) == 288 * 1024
+    assert small.limit_source(288 * 1024) == "SRAM1-3 of ST NUCLEO-H743ZI2, 294,912 B"
+    # Nothing has room: the memory that lacks least is named.
+    assert small.limit_bytes(288 * 1024 + 16) == 288 * 1024
+
+
+def test_external_memory_comes_last() -> None:
+    goal = targets.target(board="esp32")
+    inside, outside = (160 - 48) * 1024, 4 * 1024**2
+    assert goal.limit_bytes(inside) == inside
+    assert goal.limit_source(inside).startswith("DRAM, static of ESP32")
+    assert goal.limit_bytes(inside + 16) == outside
+    assert goal.limit_source(inside + 16) == (
+        "external PSRAM of ESP32, 4,194,304 B, as it is 16 B too large for the memory inside"
+    )
+    assert goal.limit_bytes(outside + 16) == outside
+    assert [m.name for m in goal.board.memories if m.external] == ["PSRAM"]
 
 
 def test_the_host_has_no_limit() -> None:
-    assert targets.target(board="host").limit_bytes is None
+    assert targets.target(board="host").limit_bytes(2**40) is None
 
 
 def test_an_unknown_board_names_close_ones() -> None:
@@ -137,7 +152,7 @@ def own_file(folder: Path, **changes: object) -> Path:
 def test_a_board_of_ones_own(tmp_path: Path) -> None:
     path = own_file(tmp_path)
     goal = targets.target(board="mine", board_file=path)
-    assert goal.limit_bytes == (64 - 8) * 1024
+    assert goal.limit_bytes(0) == (64 - 8) * 1024
     assert targets.boards(board_file=path)[0].name == "mine"
     assert "My board" in targets.boards_text(board_file=path)
     borrowed = own_file(tmp_path, aliases=["Portenta H7"])

@@ -147,6 +147,7 @@ def _memory(data: Any, where: str) -> Memory:
     name = fields.take("name", str)
     size = parse_size(fields.take("size", str))
     address = fields.take("address", str, default=None)
+    external = fields.take("external", bool, default=False)
     fields.finish()
     try:
         start = None if address is None else int(address, 16)
@@ -154,7 +155,7 @@ def _memory(data: Any, where: str) -> Memory:
         raise BadInputError(
             f"{where}: not an address", expected='such as "0x20000000"', received=repr(address)
         ) from None
-    return Memory(name, size, start)
+    return Memory(name, size, start, external)
 
 
 def _size(text: str) -> int:

@@ -198,7 +198,9 @@ class Fields:
         value = self._left.pop(key, default)
         if value is _MISSING:
             raise BadInputError(f"{self.where} has no {key!r}", expected=kind.__name__)
-        if value is not default and (not isinstance(value, kind) or isinstance(value, bool)):
+        if value is not default and (
+            not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool)
+        ):
             raise BadInputError(
                 f"{self.where}: {key!r} has the wrong type",
                 expected=kind.__name__,

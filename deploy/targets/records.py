@@ -128,11 +128,15 @@ class Kernels:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """A region of RAM on a board. ``address`` is None where the figure does not apply."""
+    """A region of RAM on a board. ``address`` is None where the figure does not apply.
+
+    ``external`` memory is outside the chip, and several times slower.
+    """
 
     name: str
     size_bytes: int
     address: int | None
+    external: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,25 +39,40 @@ class Target:
         """Bytes of a memory that are left for the arena."""
         return max(memory.size_bytes - self.reserve_bytes(memory), 0)
 
-    @property
-    def limit_bytes(self) -> int | None:
-        """The largest arena that fits one of the memories; None where there is no limit.
+    def memory_for(self, arena_bytes: int) -> Memory:
+        """Returns the memory that an arena should stand in.
 
-        An arena is one array, so memories do not add up.
+        An arena is one array, so memories do not add up. It is the first memory with room for it,
+        memory inside the chip before external memory; where nothing has room, the one that lacks
+        least.
         """
+        inside_first = sorted(self.board.memories, key=lambda memory: memory.external)
+        for memory in inside_first:
+            if arena_bytes <= self.available_bytes(memory):
+                return memory
+        return max(inside_first, key=self.available_bytes)
+
+    def limit_bytes(self, arena_bytes: int) -> int | None:
+        """Returns what an arena may use of its memory (`memory_for`); None if nothing limits it."""
         if self.board.name == HOST:
             return None
-        return max(self.available_bytes(memory) for memory in self.board.memories)
+        return self.available_bytes(self.memory_for(arena_bytes))
 
-    @property
-    def limit_source(self) -> str:
-        """Where ``limit_bytes`` comes from, for messages."""
+    def limit_source(self, arena_bytes: int) -> str:
+        """Returns where ``limit_bytes`` comes from, for messages."""
         if self.board.name == HOST:
             return "no limit"
-        memory = max(self.board.memories, key=self.available_bytes)
+        memory = self.memory_for(arena_bytes)
         text = f"{memory.name} of {self.board.title}, {format_size(memory.size_bytes)}"
         reserve = self.reserve_bytes(memory)
-        return f"{text} less a reserve of {format_size(reserve)}" if reserve else text
+        text += f" less a reserve of {format_size(reserve)}" if reserve else ""
+        if not memory.external:
+            return text
+        inside = [self.available_bytes(m) for m in self.board.memories if not m.external]
+        if not inside:
+            return f"external {text}"
+        over = format_size(arena_bytes - max(inside))
+        return f"external {text}, as it is {over} too large for the memory inside"
 
     def describe(self) -> str:
         """Returns board, core, runtime and kernels on one line."""
@@ -90,7 +105,7 @@ def target(
     )
     if reserve_bytes is not None and reserve_bytes < 0:
         raise BadInputError("the reserve is negative", received=reserve_bytes)
-    if result.limit_bytes == 0:
+    if entry.name != HOST and not any(map(result.available_bytes, entry.memories)):
         raise BadInputError(
             f"the reserve leaves nothing of {entry.name}",
             expected=f"less than {entry.memories[0].size_bytes} bytes",
