@@ -183,7 +183,9 @@ def _plan(rest: Sequence[str], values: flags.FlagValues) -> int:
 
 def _convert(rest: Sequence[str], values: flags.FlagValues) -> int:
     from deploy import pipeline
+    from deploy.quiet import import_tensorflow
 
+    import_tensorflow()
     result = pipeline.convert_file(
         rest[0],
         _settings(values),
@@ -215,6 +217,10 @@ def _profile(rest: Sequence[str], values: flags.FlagValues) -> int:
 
     from deploy.profile import profile_file
 
+    if not rest[0].endswith(".tflite"):
+        from deploy.quiet import import_tensorflow
+
+        import_tensorflow()
     maps = profile_file(rest[0])
     print(json.dumps(maps.to_dict(), indent=2) if _value(values, "json") else maps.to_text())
     return 0

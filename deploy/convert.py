@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +11,7 @@ import numpy as np
 
 from deploy import flatbuffer
 from deploy.int8_check import Scale, check_int8
+from deploy.quiet import quiet
 from keras_fmc.errors import BadInputError, UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -76,7 +74,7 @@ def convert_path(path: str | Path, *, calibration: str | Path | None = None) -> 
 
     # The data are the cheaper of the two to look at.
     samples = None if calibration is None else _load_samples(Path(calibration))
-    with _quiet():
+    with quiet():
         model = load_model(path)
     return to_int8_tflite(model, calibration=samples)
 
@@ -127,7 +125,7 @@ def _convert(model: Any, export: Callable[[Any, str], None]) -> bytes:
     """Runs the converter on a SavedModel, in which it finds the ranges as constants."""
     import tensorflow as tf
 
-    with _quiet(), tempfile.TemporaryDirectory() as folder:
+    with quiet(), tempfile.TemporaryDirectory() as folder:
         export(model, folder)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -192,22 +190,3 @@ def _first_line(error: BaseException) -> str:
             return line.split("error:", 1)[1].strip()
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Sends what TensorFlow and its C++ libraries write to stdout and stderr to nowhere."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    with tempfile.TemporaryFile() as sink:
-        saved = [os.dup(descriptor) for descriptor in (1, 2)]
-        try:
-            for descriptor in (1, 2):
-                os.dup2(sink.fileno(), descriptor)
-            yield
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for descriptor, copy in zip((1, 2), saved, strict=True):
-                os.dup2(copy, descriptor)
-                os.close(copy)
