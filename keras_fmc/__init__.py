@@ -34,7 +34,11 @@ _EXPORTS = {
     "FoldResult": "keras_fmc.fold",
     "quantize": "keras_fmc.qat",
     "load_model": "keras_fmc.loading",
+    "BottleneckKind": "keras_fmc.plan",
+    "BottleneckSpec": "keras_fmc.plan",
     "ProjectionBottleneck": "keras_fmc.layers.projection",
+    "GF2Bottleneck": "keras_fmc.layers.gf2",
+    "CodeQuantizer": "keras_fmc.layers.code_quantizer",
     "FakeQuant": "keras_fmc.layers.fake_quant",
 }
 
@@ -51,9 +55,12 @@ if TYPE_CHECKING:
     from keras_fmc.ceiling import CompressionPlan, choose_bottlenecks
     from keras_fmc.feature_maps import FeatureMap, FeatureMaps, profile
     from keras_fmc.fold import FoldResult, fold
+    from keras_fmc.layers.code_quantizer import CodeQuantizer
     from keras_fmc.layers.fake_quant import FakeQuant
+    from keras_fmc.layers.gf2 import GF2Bottleneck
     from keras_fmc.layers.projection import ProjectionBottleneck
     from keras_fmc.loading import load_model
+    from keras_fmc.plan import BottleneckKind, BottleneckSpec
     from keras_fmc.qat import quantize
     from keras_fmc.rewrite import RewriteResult, freeze_base, insert_bottlenecks
 

@@ -4,7 +4,8 @@ Every map above the ceiling T is stored as a code of k channels,
 
     k = ⌊ T / (H·W) ⌋
 
-so that its H·W·k bytes fit under T (Price & Tanner, arXiv 2210.15170, §3).
+so that its H·W·k bytes fit under T (Price & Tanner, arXiv 2210.15170, §3); codes of fewer bits,
+of stride 2 and of other kinds fill the same bytes in their way (`keras_fmc.code_choice`).
 
 The paper leaves some maps out of its count; by default nothing is left out but the model's own
 inputs and outputs. In particular the output of the stem counts, and so does a branch on its way to
@@ -19,7 +20,11 @@ stored.
 
 Zero padding commutes with R, as R has no bias: a padded copy of a map gets no bottleneck of its
 own, it is the padded code. It is larger than the code by the border, which `head_bytes` counts and
-the ceiling does not.
+the ceiling does not. Where padding does not commute (GF(2), stride 2), the padded copy exists as
+strips only.
+
+A plain code survives pooling by the maximum and concatenation, so the pooled map of a coded one
+gets no code of its own, and neither does a branch that only a coded concatenation reads.
 """
 
 from __future__ import annotations
@@ -30,11 +35,18 @@ from collections.abc import Callable, Sequence
 
 import keras
 
+from keras_fmc.code_choice import CodeChoice
 from keras_fmc.errors import BadInputError, DoesNotFitError
 from keras_fmc.feature_maps import Effect, FeatureMap, FeatureMaps, MapOperator, profile_graph
 from keras_fmc.layer_graph import LayerGraph, producers, trace
-from keras_fmc.layers.projection import check_code_bits
-from keras_fmc.plan import BottleneckSpec, CompressionPlan, SkippedMap, SkipReason
+from keras_fmc.layers.nonnegative import negative_values
+from keras_fmc.plan import (
+    BottleneckKind,
+    BottleneckSpec,
+    CompressionPlan,
+    SkippedMap,
+    SkipReason,
+)
 from keras_fmc.sizes import parse_size
 
 Eligible = Callable[[FeatureMap], bool]
@@ -49,10 +61,17 @@ def choose_bottlenecks(
     ceiling: int | float | str | None = None,
     budget: int | str | None = None,
     eligible: str | Eligible | None = None,
+    kind: BottleneckKind | str = BottleneckKind.PROJECTION,
     bits: int | None = 8,
+    strides: int = 1,
+    kernel_size: int | None = None,
+    hidden: Sequence[int] = (),
     predict: Predict | None = None,
 ) -> CompressionPlan:
     """Returns the bottlenecks that bring all stored maps under a ceiling.
+
+    Codes of GF(2) and plain codes are signed where a map can be negative, and unsigned behind a
+    ReLU; the plan says which.
 
     Args:
         model: a Sequential, functional or nested Keras model of fixed input shape.
@@ -67,17 +86,26 @@ def choose_bottlenecks(
             pooling reads does not count, so the stem of a ResNet goes unlimited, nor does one that
             only an addition reads;
             a function of a `FeatureMap`.
-        bits: 8, or None for float codes, which count as 8 bits.
+        kind: of all bottlenecks:
+            "projection": k of the channels, `ProjectionBottleneck`;
+            "gf2": k bits learned from the bit planes, `GF2Bottleneck`;
+            "plain": all channels in fewer bits, `CodeQuantizer`.
+        bits: of a code. Projection: 8, 6, 4, 2, 1, or None for float codes, which count as 8 bits.
+            GF2: B = 8, 6, 4 or 2 of the codes that are split into planes. Plain: 6, 4, 2 or 1.
+        strides: 2 stores one position for 2×2 of the map; not plain.
+        kernel_size: 1 with strides 1; 2 (also None) or 3 with strides 2.
+        hidden: of GF2, channels of further binary layers.
         predict: for a budget, bytes that a plan needs; it must not shrink as the ceiling grows.
             By default `CompressionPlan.head_bytes`.
 
     Raises:
         BadInputError: no ceiling and no budget or both, a ceiling so low that some k is below 1
-            (the text names the lowest that works), or no map is eligible.
+            (the text names the lowest that works), bits or a window that the kind does not have,
+            or no map is eligible.
         DoesNotFitError: not even k = 1 at the largest map meets the budget.
     """
-    check_code_bits(bits)
-    chooser = _Chooser(trace(model), eligible, bits)
+    code = CodeChoice.checked(kind, bits, strides, kernel_size, hidden)
+    chooser = _Chooser(trace(model), eligible, code)
     if ceiling is not None and budget is None:
         return chooser.plan(_ceiling_bytes(ceiling, chooser.largest_bytes))
     if budget is not None and ceiling is None:
@@ -125,11 +153,13 @@ class _Chooser:
     """Sorts the maps of a model into candidates and skipped ones, and makes plans."""
 
     def __init__(
-        self, graph: LayerGraph, eligible: str | Eligible | None, bits: int | None
+        self, graph: LayerGraph, eligible: str | Eligible | None, code: CodeChoice
     ) -> None:
         self.graph = graph
-        self._bits = bits
+        self._code = code
         self._maps = profile_graph(graph)
+        negative = negative_values(graph)
+        self._signed = {graph.values[id_].name for id_ in negative}
         accept = _policy(eligible, self._maps)
         self._fixed: dict[str, SkipReason] = {}
         self._candidates: list[FeatureMap] = []
@@ -138,6 +168,8 @@ class _Chooser:
             reason = obstacles.get(item.name)
             if reason is None and not accept(item):
                 reason = SkipReason.NOT_ELIGIBLE
+            if reason is None:
+                reason = self._unfit(item)
             if reason is not None:
                 self._fixed[item.name] = reason
             else:
@@ -154,38 +186,30 @@ class _Chooser:
 
     @property
     def lowest_ceiling(self) -> int:
-        """The lowest ceiling at which every k is at least 1."""
-        return max(_positions(item) for item in self._candidates)
+        """The lowest ceiling at which every map has a code."""
+        return max(self._code.least_bytes(item) for item in self._candidates)
 
     def ceilings(self) -> list[int]:
         """All ceilings that make different plans, ascending; the last one needs no bottleneck."""
-        return sorted(
-            {
-                _positions(item) * rank
-                for item in self._candidates
-                for rank in range(1, item.shape[-1] + 1)
-                if _positions(item) * rank >= self.lowest_ceiling
-            }
-        )
+        sizes = set[int]().union(*(self._code.sizes(item) for item in self._candidates))
+        return sorted(size for size in sizes if size >= self.lowest_ceiling)
 
     def plan(self, ceiling_bytes: int) -> CompressionPlan:
         if ceiling_bytes < self.lowest_ceiling:
-            worst = max(self._candidates, key=_positions)
-            shape = "x".join(map(str, worst.shape))
-            raise BadInputError(
-                f"a ceiling of {ceiling_bytes:,} B leaves no channel of map "
-                f"{worst.name!r} ({shape})",
-                f"at least {self.lowest_ceiling:,} B, one channel",
-                remedy="Raise the ceiling, or leave such maps out with eligible=",
-            )
+            worst = max(self._candidates, key=self._code.least_bytes)
+            raise self._code.refusal(worst, ceiling_bytes, self.lowest_ceiling)
         reasons = dict(self._fixed)
-        specs = []
-        for item in self._candidates:
-            if item.size_bytes <= ceiling_bytes:
-                reasons[item.name] = SkipReason.BELOW_CEILING
-                continue
-            rank = ceiling_bytes // _positions(item)
-            specs.append(BottleneckSpec(item.name, item.shape, rank, self._bits))
+        large = [item for item in self._candidates if item.size_bytes > ceiling_bytes]
+        reasons |= {
+            item.name: SkipReason.BELOW_CEILING for item in self._candidates if item not in large
+        }
+        covered = self._covered(large)
+        reasons |= covered
+        specs = [
+            self._code.spec(item, ceiling_bytes, signed=item.name in self._signed)
+            for item in large
+            if item.name not in covered
+        ]
         skipped = tuple(
             SkippedMap(item.name, item.shape, item.size_bytes, reasons[item.name])
             for item in self._maps.kept
@@ -196,21 +220,50 @@ class _Chooser:
             ceiling_bytes=ceiling_bytes,
             bottlenecks=tuple(specs),
             skipped=skipped,
-            head_bytes=self._maps.with_sizes(self._code_sizes(specs)).peak_bytes,
+            head_bytes=self._maps.with_sizes(self._code_sizes(specs, covered)).peak_bytes,
             uncompressed_head_bytes=self._maps.peak_bytes,
         )
 
-    def _code_sizes(self, specs: Sequence[BottleneckSpec]) -> dict[str, int]:
+    def _unfit(self, item: FeatureMap) -> SkipReason | None:
+        """Why a map cannot have bottlenecks of this kind."""
+        if self._code.needs_map and len(item.shape) != 3:
+            return SkipReason.NOT_A_MAP
+        one_bit = self._code.kind is BottleneckKind.PLAIN and self._code.bits == 1
+        return SkipReason.SIGNED if one_bit and item.name in self._signed else None
+
+    def _covered(self, large: Sequence[FeatureMap]) -> dict[str, SkipReason]:
+        """Maps that hold the codes of a neighbour: see the head of this file."""
+        if self._code.kind is BottleneckKind.PROJECTION:
+            return {}
+        names = {item.name for item in large}
+        covered = {}
+        for item in large:
+            readers = _readers(item, self._maps)
+            joins = [reader for reader in readers if reader.kind == "Concatenate"]
+            if joins and len(joins) == len(readers) and {*joins[0].outputs} <= names:
+                covered[item.name] = SkipReason.JOINED
+            maker = self._maps.operator(item.producer or "")
+            is_plain = self._code.kind is BottleneckKind.PLAIN
+            if is_plain and maker.kind == "MaxPooling2D" and {*maker.inputs} <= names:
+                covered[item.name] = SkipReason.POOLED
+        return covered
+
+    def _code_sizes(
+        self, specs: Sequence[BottleneckSpec], covered: dict[str, SkipReason]
+    ) -> dict[str, int]:
         sizes = {}
         for spec in specs:
             item = self._maps[spec.name]
-            for stored in (item, *_padded_copies(self._maps, item)):
-                sizes[stored.name] = _positions(stored) * spec.rank
+            sizes[item.name] = spec.code_bytes
+            commutes = spec.kind is not BottleneckKind.GF2 and spec.strides == 1
+            for copy in _padded_copies(self._maps, item):
+                each = spec.code_bytes // math.prod(item.shape[:-1])
+                sizes[copy.name] = math.prod(copy.shape[:-1]) * each if commutes else 0
+        for name in covered:
+            shape = self._maps[name].shape
+            each = -(-shape[-1] * (self._code.bits or 8) // 8)
+            sizes[name] = math.prod(shape[:-1]) * each
         return sizes
-
-
-def _positions(item: FeatureMap) -> int:
-    return math.prod(item.shape[:-1])
 
 
 def _obstacles(graph: LayerGraph, maps: FeatureMaps) -> dict[str, SkipReason]:

@@ -74,18 +74,44 @@ def code_start(
         raise BadInputError("start of a code", "bits of 6, 4, 2 or 1", 8)
     rng = np.random.default_rng(seed)
     rows = _sample(batches, rng)
-    projection = np.asarray(projection, np.float64)
-    candidates = [projection]
-    if refit and bits in _ROTATED_BITS and projection.shape[1] > 1:
-        basis = np.linalg.qr(projection)[0]
-        scores = rows @ basis
-        candidates.append(basis @ rotated_principal_directions(scores, basis.shape[1], rng))
     starts = []
-    for candidate in candidates:
+    for candidate in _candidates(rows, np.asarray(projection, np.float64), bits, refit, rng):
         scaled, below = _scaled(rows, candidate, bits)
         restoration = _restoration(batches, scaled, bits, below, refit)
         starts.append(_start(batches, scaled, restoration, bits, below))
     return max(starts, key=lambda start: start.energy_kept)
+
+
+def scaled_projection(
+    batches: Batches,
+    projection: np.ndarray,
+    *,
+    bits: int,
+    rotate: bool,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, int]:
+    """Returns P with the gain of each channel for a code in UNIT form, and its levels below zero.
+
+    Args:
+        batches: as for `code_start`.
+        projection: C×k.
+        bits: 6, 4, 2 or 1.
+        rotate: whether channels may be rotated among each other; the rotation is taken if a linear
+            R makes more of it.
+        rng: for the sample of positions and the first rotation.
+    """
+    rows = _sample(batches, rng)
+    best: tuple[float, np.ndarray, int] | None = None
+    for candidate in _candidates(rows, np.asarray(projection, np.float64), bits, rotate, rng):
+        scaled, below = _scaled(rows, candidate, bits)
+        code = unit_code(rows @ scaled, bits, below)
+        # Energy of the rows that a linear map of the code explains.
+        solution = np.linalg.lstsq(code, rows, rcond=None)[0]
+        lost = float(((rows - code @ solution) ** 2).sum())
+        if best is None or lost < best[0]:
+            best = lost, scaled, below
+    assert best is not None
+    return best[1], best[2]
 
 
 def unit_code(values: np.ndarray, bits: int, below: int) -> np.ndarray:
@@ -95,6 +121,17 @@ def unit_code(values: np.ndarray, bits: int, below: int) -> np.ndarray:
     n = 2**bits - 1
     steps = max(below, n - below)
     return np.clip(np.floor(values * steps + 0.5), -below, n - below) / steps
+
+
+def _candidates(
+    rows: np.ndarray, projection: np.ndarray, bits: int, rotate: bool, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """P as it is and, where that may pay, with its channels rotated."""
+    if not rotate or bits not in _ROTATED_BITS or projection.shape[1] == 1:
+        return [projection]
+    basis = np.linalg.qr(projection)[0]
+    scores = rows @ basis
+    return [projection, basis @ rotated_principal_directions(scores, basis.shape[1], rng)]
 
 
 def _sample(batches: Batches, rng: np.random.Generator) -> np.ndarray:

@@ -15,15 +15,16 @@ stored bits. Of the candidates, the start is the one that restores the calibrati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
 import keras
 import numpy as np
 
-from keras_fmc.layers.bit_spread import padding_before
+from keras_fmc.code_range import code_range
 from keras_fmc.layers.gf2 import GF2Bottleneck
+from keras_fmc.patches import patches, scattered
 
 Batches = Callable[[], Iterable[np.ndarray]]
 
@@ -77,9 +78,7 @@ def start_from_data(
     Raises:
         BadInputError: negative activations and the layer is not signed.
     """
-    low = min(float(batch.min()) for batch in batches())
-    high = max(float(batch.max()) for batch in batches())
-    layer.quantizer.set_range(low, high)
+    layer.quantizer.set_range(*code_range(batches, bits=layer.bits, signed=layer.signed))
     if not refit:
         return GF2StartResult(GF2Start.GIVEN, _energy_kept(layer, batches))
     layer.set_start("identity")
@@ -130,8 +129,8 @@ def _rotated_pca(
     chosen = []
     total = sum(len(batch) for batch in batches())
     for batch in batches():
-        patches = _patches(_planes(layer, batch), window, layer.strides)
-        rows = patches.reshape(-1, window * window * planes)
+        seen = patches(_planes(layer, batch), window, layer.strides)
+        rows = seen.reshape(-1, window * window * planes)
         share = min(len(rows), -(-_SAMPLES * len(batch) // total))
         chosen.append(rows[rng.permutation(len(rows))[:share]])
     z = np.concatenate(chosen).astype(np.float64)
@@ -152,7 +151,7 @@ def _regress(layer: GF2Bottleneck, batches: Batches) -> None:
     moment, target, rows = np.zeros((size, size)), np.zeros((size, planes)), 0
     for batch in batches():
         stored = keras.ops.convert_to_numpy(layer.encode(batch))
-        seen = _scattered(stored, window, layer.strides, batch.shape[1:3])
+        seen = scattered(stored, window, layer.strides, batch.shape[1:3])
         design = np.concatenate(
             [seen.reshape(-1, size - 1), np.ones((seen[..., 0].size // window**2, 1))], axis=1
         ).astype(np.float32)
@@ -185,39 +184,3 @@ def _planes(layer: GF2Bottleneck, batch: np.ndarray) -> np.ndarray:
     codes += layer.quantizer.levels_below_zero
     planes = codes[..., None] >> np.arange(layer.bits) & 1
     return planes.reshape(*codes.shape[:-1], -1)
-
-
-def _patches(x: np.ndarray, window: int, strides: int) -> np.ndarray:
-    """(n, H', W', w, w, C): what each output of a SAME convolution sees."""
-    n, *size, channels = x.shape
-    narrow = [-(-length // strides) for length in size]
-    out = np.zeros((n, *narrow, window, window, channels), x.dtype)
-    for dy, dx, wide, own in _overlaps(size, window, strides):
-        out[:, own[0], own[1], dy, dx] = x[:, wide[0], wide[1]]
-    return out
-
-
-def _scattered(x: np.ndarray, window: int, strides: int, size: tuple[int, int]) -> np.ndarray:
-    """(n, *size, w, w, k): what each output of the transposed convolution sees, 0 elsewhere."""
-    out = np.zeros((len(x), *size, window, window, x.shape[-1]), x.dtype)
-    for dy, dx, wide, own in _overlaps(size, window, strides):
-        out[:, wide[0], wide[1], dy, dx] = x[:, own[0], own[1]]
-    return out
-
-
-def _overlaps(
-    size: tuple[int, int] | list[int], window: int, strides: int
-) -> Iterator[tuple[int, int, list[slice], list[slice]]]:
-    """Kernel element → the rows and columns of the wide map and of the narrow one that it joins."""
-    for dy in range(window):
-        for dx in range(window):
-            wide, own = [], []
-            for tap, length in zip((dy, dx), size, strict=True):
-                offset = tap - padding_before(length, window, strides)
-                rows = np.arange(-(-length // strides))
-                rows = rows[(rows * strides + offset >= 0) & (rows * strides + offset < length)]
-                first, stop = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
-                own.append(slice(first, stop))
-                start = max(first * strides + offset, 0)
-                wide.append(slice(start, start + (stop - first) * strides, strides))
-            yield dy, dx, wide, own

@@ -9,6 +9,7 @@ _MODULES = (
     "keras_fmc.layers.fake_quant",
     "keras_fmc.layers.gf2",
     "keras_fmc.layers.projection",
+    "keras_fmc.layers.transposed",
     "keras_fmc.qat.weight_layers",
 )
 

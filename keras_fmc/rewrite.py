@@ -10,21 +10,21 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_fmc.bottleneck_start import (
+    INITIALIZERS,
+    make_bottleneck,
+    needs_data,
+    start_bottleneck,
+)
 from keras_fmc.calibration import calibration_arrays
 from keras_fmc.errors import BadInputError
-from keras_fmc.initialize import (
-    Batches,
-    given_start,
-    identity_start,
-    in_batches,
-    pca_start,
-    random_start,
-)
+from keras_fmc.initialize import Batches, in_batches
+from keras_fmc.layers.gf2 import GF2Bottleneck
+from keras_fmc.layers.nonnegative import negative_values
 from keras_fmc.layers.projection import ProjectionBottleneck
 from keras_fmc.plan import BottleneckSpec, CompressionPlan, SkippedMap
 from keras_fmc.surgery import LayerGraph, LayerNode, rebuild, sublayers, trace
 
-_INITIALIZERS = ("pca", "random", "identity")
 _BATCH = 32
 _HELD_BYTES = 256 * 1024**2
 
@@ -35,9 +35,9 @@ class InsertedBottleneck:
 
     Attributes:
         spec: what the plan asked for.
-        layer: name of the `ProjectionBottleneck`.
-        energy_kept: share of the map's energy over the calibration data that P and R keep, before
-            the code is rounded; None without calibration data.
+        layer: name of the layer, a `ProjectionBottleneck`, `GF2Bottleneck` or `CodeQuantizer`.
+        energy_kept: share of the map's energy over the calibration data that is kept (of a PCA
+            start with 8 bits, before the code is rounded); None without calibration data.
     """
 
     spec: BottleneckSpec
@@ -76,8 +76,12 @@ def insert_bottlenecks(
     `keras_fmc.ceiling`).
 
     Bottlenecks are set one after the other from the inputs on, so that each one is fitted to what
-    the earlier ones leave. Calibration also sets the ranges of int8 codes; without it, training
-    does.
+    the earlier ones leave. Calibration also sets the ranges of codes; without it, training sets
+    those of projections.
+
+    How each kind starts: 8-bit projections as `keras_fmc.initialize` says, those of fewer bits as
+    `keras_fmc.code_start`, of stride 2 as `keras_fmc.window_start`, GF(2) as `keras_fmc.gf2_start`;
+    a plain code has a range and nothing to start (`keras_fmc.code_range`).
 
     With k = C and float codes the new model computes what `model` does, to float precision.
 
@@ -85,25 +89,29 @@ def insert_bottlenecks(
         model: the model for which the plan was made. It is left alone.
         plan: of `choose_bottlenecks`.
         calibration: some hundred samples, preprocessed as in training: float array of shape
-            (samples, *input shape), or a list or dict of them for several inputs.
-        initializer: "pca" (needs calibration), "random" as in the paper (Glorot uniform), or
-            "identity", which keeps the first k channels.
+            (samples, *input shape), or a list or dict of them for several inputs. GF(2) and plain
+            codes need it.
+        initializer: "pca" (needs calibration), "random" as in the paper (Glorot uniform; GF(2):
+            random hyperplanes), or "identity", which keeps the first k channels (GF(2): the most
+            significant planes).
         seed: of the random start.
 
     Raises:
-        BadInputError: the plan is for another model, an unknown initializer, or calibration data
-            of wrong shape or dtype, empty, or with NaN.
+        BadInputError: the plan is for another model, an unsigned code is asked for a map that can
+            be negative, an unknown initializer, or calibration data missing, of wrong shape or
+            dtype, empty, or with NaN.
         UnsupportedModelError: a subclassed model.
     """
-    if initializer not in _INITIALIZERS:
-        raise BadInputError("initializer", " or ".join(_INITIALIZERS), repr(initializer))
+    if initializer not in INITIALIZERS:
+        raise BadInputError("initializer", " or ".join(INITIALIZERS), repr(initializer))
     graph = trace(model)
     arrays = None
-    if calibration is not None or initializer == "pca":
+    wanted = initializer == "pca" or any(needs_data(spec) for spec in plan.bottlenecks)
+    if calibration is not None or wanted:
         arrays = calibration_arrays(model, calibration)
     sites = _sites(graph, plan)
     taken = {node.layer_name for node in graph.nodes}
-    layers = {id_: _make_layer(spec, taken) for id_, spec in sites.items()}
+    layers = {id_: _make_layer(spec, taken, seed) for id_, spec in sites.items()}
 
     def call(node: LayerNode, layer: Any, inputs: tuple[Any, ...]) -> list[Any]:
         outputs = keras.tree.flatten(node.replay(layer, inputs))
@@ -116,7 +124,12 @@ def insert_bottlenecks(
     rng = np.random.default_rng(seed)
     inserted = []
     for id_, spec in sites.items():
-        energy_kept = _initialize(rewritten, layers[id_], initializer, arrays, rng)
+        batches = None
+        if arrays is not None:
+            batches = _activations(rewritten, layers[id_].input, arrays)
+        energy_kept = start_bottleneck(
+            layers[id_], initializer, batches, channels=spec.shape[-1], rng=rng
+        )
         inserted.append(InsertedBottleneck(spec, layers[id_].name, energy_kept))
     return RewriteResult(rewritten, tuple(inserted), plan.skipped)
 
@@ -125,7 +138,8 @@ def freeze_base(model: keras.Model) -> keras.Model:
     """Makes the bottlenecks the only part of `model` that trains, and returns it.
 
     Every other layer stops training; batch normalisation then uses and keeps its moving
-    statistics. Compile the model afterwards. `model.trainable = True` undoes it.
+    statistics. Plain codes have no weights and train nothing. Compile the model afterwards.
+    `model.trainable = True` undoes it.
 
     Source: Price & Tanner, arXiv 2210.15170, train the projections with the base frozen.
 
@@ -142,9 +156,12 @@ def freeze_base(model: keras.Model) -> keras.Model:
 
 
 def _holds_bottleneck(layer: keras.Layer) -> bool:
-    return isinstance(layer, ProjectionBottleneck) or any(
-        isinstance(child, ProjectionBottleneck) for child in sublayers(layer)
+    return isinstance(layer, _TRAINED) or any(
+        isinstance(child, _TRAINED) for child in sublayers(layer)
     )
+
+
+_TRAINED = (ProjectionBottleneck, GF2Bottleneck)
 
 
 def _freeze(layer: keras.Layer) -> None:
@@ -153,7 +170,7 @@ def _freeze(layer: keras.Layer) -> None:
     What holds a bottleneck stays trainable itself, as a frozen parent hides the weights inside.
     """
     layer.trainable = _holds_bottleneck(layer)
-    if not layer.trainable or isinstance(layer, ProjectionBottleneck):
+    if not layer.trainable or isinstance(layer, _TRAINED):
         return
     children = sublayers(layer, recursive=False)
     inside = {id(weight) for child in children for weight in child.weights}
@@ -167,6 +184,7 @@ def _freeze(layer: keras.Layer) -> None:
 def _sites(graph: LayerGraph, plan: CompressionPlan) -> dict[int, BottleneckSpec]:
     """Value id → bottleneck, in the order of production."""
     ids = {value.name: id_ for id_, value in enumerate(graph.values)}
+    negative = negative_values(graph)
     sites = {}
     for spec in plan.bottlenecks:
         id_ = ids.get(spec.name)
@@ -178,42 +196,24 @@ def _sites(graph: LayerGraph, plan: CompressionPlan) -> dict[int, BottleneckSpec
                 "no such map" if shape is None else f"shape {shape}",
                 "Make a plan for this model with choose_bottlenecks",
             )
+        if id_ in negative and needs_data(spec) and not spec.signed:
+            raise BadInputError(
+                f"unsigned {spec.kind.value} bottleneck for map {spec.name!r}, which can be "
+                "negative",
+                expected="a map behind a ReLU",
+                remedy="Put a ReLU behind the layer that makes it, or ask for a signed code with "
+                "signed=True; choose_bottlenecks does so by itself",
+            )
         sites[id_] = spec
     return dict(sorted(sites.items()))
 
 
-def _make_layer(spec: BottleneckSpec, taken: set[str]) -> ProjectionBottleneck:
+def _make_layer(spec: BottleneckSpec, taken: set[str], seed: int) -> keras.Layer:
     name = f"{spec.name.replace(':', '_')}_bottleneck"
     while name in taken:
         name += "_"
     taken.add(name)
-    return ProjectionBottleneck(spec.rank, bits=spec.bits, name=name)
-
-
-def _initialize(
-    model: keras.Model,
-    layer: ProjectionBottleneck,
-    initializer: str,
-    arrays: Sequence[np.ndarray] | None,
-    rng: np.random.Generator,
-) -> float | None:
-    """Sets P, R and the code range of one bottleneck; returns the energy it keeps."""
-    channels = layer.input.shape[-1]
-    if initializer == "random":
-        given = random_start(channels, layer.rank, rng)
-    else:
-        given = identity_start(channels, layer.rank)
-    if arrays is None:
-        layer.projection.assign(given[0])
-        layer.restoration.assign(given[1])
-        return None
-    batches = _activations(model, layer.input, arrays)
-    start = pca_start(batches, layer.rank) if initializer == "pca" else given_start(batches, *given)
-    layer.projection.assign(start.projection)
-    layer.restoration.assign(start.restoration)
-    if layer.quantizer is not None:
-        layer.quantizer.set_range(*start.code_range)
-    return start.energy_kept
+    return make_bottleneck(spec, name=name, seed=seed)
 
 
 def _activations(

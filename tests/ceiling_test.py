@@ -217,7 +217,7 @@ def test_ceiling_below_one_channel_names_the_lowest_that_works():
         ({"ceiling": -5}, "positive whole number of bytes"),
         ({"ceiling": "8 rooms"}, "not a size"),
         ({"ceiling": 0.5, "eligible": "all"}, "eligible maps; expected .*received 'all'"),
-        ({"ceiling": 0.5, "bits": 6}, "bits=8 for int8, or bits=None for float; received 6"),
+        ({"ceiling": 0.5, "bits": 5}, "bits of 8, 6, 4, 2, 1, None for float; received 5"),
         ({"ceiling": 0.5, "eligible": lambda item: False}, "no feature map of model 'resnet8'"),
     ],
 )
@@ -237,7 +237,7 @@ def test_plan_survives_json():
     ("damage", "message"),
     [
         (lambda data: data.pop("ceiling_bytes"), "damaged compression plan; received KeyError"),
-        (lambda data: data.update(version=2), "not a compression plan; expected version 1"),
+        (lambda data: data.update(version=3), "not a compression plan; expected version 1 or 2"),
         (
             lambda data: data["bottlenecks"][0].update(kind="magic"),
             "damaged compression plan.*'magic'",

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from keras_fmc.code_range import code_range
 from keras_fmc.errors import BadInputError
 from keras_fmc.gf2_start import (
     GF2Start,
@@ -48,7 +49,7 @@ def test_few_bits_are_better_spent_on_directions_than_on_planes(kernel_size, str
     identity = dict(result.others)[GF2Start.IDENTITY]
     assert result.energy_kept > identity + 0.1
     assert _energy_kept(layer, unseen) > identity + 0.1
-    assert layer.quantizer.range == (0.0, pytest.approx(float(x.max())))
+    assert layer.quantizer.range == pytest.approx(code_range(lambda: [x], bits=4, signed=False))
 
 
 def test_with_all_planes_the_identity_is_kept():
@@ -79,7 +80,7 @@ def test_a_given_start_stays(start):
     result = start_from_data(layer, lambda: [x], refit=False)
     assert result.start is GF2Start.GIVEN
     assert result.energy_kept == pytest.approx(_energy_kept(layer, x), abs=1e-5)
-    assert layer.quantizer.range == (0.0, pytest.approx(float(x.max())))
+    assert layer.quantizer.range == pytest.approx(code_range(lambda: [x], bits=4, signed=False))
     for old, new in zip(before, layer.trainable_weights, strict=True):
         np.testing.assert_array_equal(old, np.array(new))
 
@@ -99,7 +100,7 @@ def test_signed_maps():
     result = start_from_data(layer, lambda: [x])
     assert result.energy_kept == pytest.approx(_energy_kept(layer, x), abs=1e-5)
     assert result.energy_kept > 0.5
-    assert layer.quantizer.range == pytest.approx((float(x.min()), float(x.max())))
+    assert layer.quantizer.range == pytest.approx(code_range(lambda: [x], bits=4, signed=True))
 
 
 def test_negative_values_are_refused_without_a_sign():

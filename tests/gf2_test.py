@@ -12,7 +12,7 @@ import pytest
 
 from keras_fmc import gf2_reference as reference
 from keras_fmc.errors import BadInputError
-from keras_fmc.layers import bit_spread
+from keras_fmc.layers import transposed
 from keras_fmc.layers.bit_planes import ONE, bit_planes, planes_to_weigh, weigh_planes
 from keras_fmc.layers.code_quantizer import CodeQuantizer
 from keras_fmc.layers.gf2 import GF2Bottleneck
@@ -234,9 +234,9 @@ def test_stored_bits_are_counted():
 
 def test_blocks_of_pixels_without_tensorflow_operators(monkeypatch):
     x = np.random.default_rng(0).normal(size=(2, 3, 4, 2 * 2 * 5)).astype(np.float32)
-    wanted = np.asarray(bit_spread._depth_to_space(x, 2, 5))
+    wanted = np.asarray(transposed.depth_to_space(x, 2))
     monkeypatch.setattr(keras.backend, "backend", lambda: "other")
-    np.testing.assert_array_equal(bit_spread._depth_to_space(x, 2, 5), wanted)
+    np.testing.assert_array_equal(transposed.depth_to_space(x, 2), wanted)
 
 
 def _classifier() -> keras.Model:
@@ -377,7 +377,7 @@ def test_negative_calibration_is_refused():
         ({"bits": 3}, r"bit planes of bottleneck 'gf2'; expected bits of 8, 6, 4 or 2; received 3"),
         ({"bits": 1}, r"expected bits of 8, 6, 4 or 2; received 1"),
         ({"kernel_size": 3}, r"kernel_size 1 with strides 1, or 2 or 3 with strides 2; received 3"),
-        ({"strides": 2}, r"received 1 with 2"),
+        ({"kernel_size": 1, "strides": 2}, r"received 1 with 2"),
         ({"start": "pca"}, r"start of bottleneck 'gf2'; expected identity or random"),
     ],
 )

@@ -21,8 +21,8 @@ from keras_fmc.layers.bit_planes import (
 from keras_fmc.layers.bit_spread import spread
 from keras_fmc.layers.code_quantizer import CodeForm, CodeQuantizer
 from keras_fmc.layers.nonnegative import can_be_negative
+from keras_fmc.layers.projection import check_window
 
-_WINDOWS = ((1, 1), (2, 2), (3, 2))
 _STARTS = ("identity", "random")
 
 
@@ -49,7 +49,7 @@ class GF2Bottleneck(keras.layers.Layer):
     Args:
         stored_channels: k. Bytes are filled where k is a multiple of 8.
         bits: B, 8, 6, 4 or 2.
-        kernel_size, strides: 1 and 1, 2 and 2, or 3 and 2.
+        kernel_size, strides: 1 and 1, 2 and 2, or 3 and 2; kernel_size None is 1 or 2.
         hidden: channels of further binary layers, such as (128,).
         signed: whether x may be negative; q is then of `CodeForm.FREE`. Otherwise a map that can be
             negative is refused.
@@ -57,7 +57,7 @@ class GF2Bottleneck(keras.layers.Layer):
         start: of P and R. "identity" keeps the most significant planes (of the pixel at the
             window's centre), "random" draws balanced hyperplanes. `keras_fmc.gf2_start` has a
             start from data.
-        momentum: of the range of q while training.
+        momentum: of the range of q while training; None keeps it.
         seed: of the random start.
 
     Input and output: (batch, H, W, C), channels last, H and W known.
@@ -76,13 +76,13 @@ class GF2Bottleneck(keras.layers.Layer):
         stored_channels: int,
         *,
         bits: int = 8,
-        kernel_size: int = 1,
+        kernel_size: int | None = None,
         strides: int = 1,
         hidden: Sequence[int] = (),
         signed: bool = False,
         gradient_scale: float | None = None,
         start: str = "identity",
-        momentum: float = 0.99,
+        momentum: float | None = 0.99,
         seed: int = 0,
         **kwargs: Any,
     ) -> None:
@@ -91,12 +91,6 @@ class GF2Bottleneck(keras.layers.Layer):
         if any(isinstance(k, bool) or not isinstance(k, int) or k < 1 for k in widths):
             raise BadInputError(
                 f"channels of bottleneck {self.name!r}", "integers of at least 1", repr(widths)
-            )
-        if (kernel_size, strides) not in _WINDOWS:
-            raise BadInputError(
-                f"window of bottleneck {self.name!r}",
-                "kernel_size 1 with strides 1, or 2 or 3 with strides 2",
-                f"{kernel_size!r} with {strides!r}",
             )
         if isinstance(bits, bool) or bits not in (8, 6, 4, 2):
             raise BadInputError(
@@ -113,7 +107,7 @@ class GF2Bottleneck(keras.layers.Layer):
             )
         self.stored_channels = stored_channels
         self.bits = bits
-        self.kernel_size = kernel_size
+        self.kernel_size = check_window(kernel_size, strides, subject=f"bottleneck {self.name!r}")
         self.strides = strides
         self.hidden = tuple(hidden)
         self.signed = bool(signed)
@@ -187,6 +181,11 @@ class GF2Bottleneck(keras.layers.Layer):
                 weights, constant = self._as_weighed(weights), self._as_weighed(constant)
             x = spread(x, weights, constant, self.strides if index == 0 else 1, size)
         return weigh_planes(x, *self.quantizer.grid(), self.bits)
+
+    @property
+    def makes_nonnegative(self) -> bool:
+        """Whether no output is negative."""
+        return not self.signed
 
     def stored_shape(self, shape: tuple[int, int, int]) -> tuple[int, int, int]:
         """Returns (H', W', k) for a map of shape (H, W, C)."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_fmc.layer_graph import LayerGraph
 from keras_fmc.layers.code_quantizer import CodeForm, CodeQuantizer
 from keras_fmc.layers.fake_quant import FakeQuant
 
@@ -47,14 +48,34 @@ def can_be_negative(tensor: Any) -> bool:
     operation = history.operation
     if isinstance(operation, keras.layers.InputLayer):
         return False
+    own = _own_sign(operation)
+    if own is not None:
+        return own
+    node: Any = operation._inbound_nodes[history.node_index]
+    return any(can_be_negative(source) for source in node.input_tensors)
+
+
+def negative_values(graph: LayerGraph) -> frozenset[int]:
+    """Returns the ids of the values of a graph that can be negative, inputs among them."""
+    found = set(graph.inputs)
+    for node in graph.nodes:
+        own = _own_sign(node.operation)
+        if own or (own is None and found.intersection(node.inputs)):
+            found.update(node.outputs)
+    return frozenset(found)
+
+
+def _own_sign(operation: Any) -> bool | None:
+    """Whether an operation can make negative values; None if only from negative ones."""
     if isinstance(operation, CodeQuantizer):
         return operation.form is not CodeForm.UNSIGNED
     if isinstance(operation, (*_KEEPS_SIGN, FakeQuant)):
-        node: Any = operation._inbound_nodes[history.node_index]  # type: ignore[attr-defined]
-        return any(can_be_negative(source) for source in node.input_tensors)
+        return None
     if isinstance(operation, keras.layers.ReLU):
         return bool(operation.negative_slope)
     if isinstance(operation, keras.layers.Layer):
+        if getattr(operation, "makes_nonnegative", False):
+            return False
         activation = getattr(operation, "activation", None)
         return getattr(activation, "__name__", "") not in _NONNEGATIVE_ACTIVATIONS
     return type(operation).__name__.lower() not in _NONNEGATIVE_ACTIVATIONS
