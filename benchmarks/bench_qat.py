@@ -221,6 +221,7 @@ def accuracy_table(name: str, data: Split, *, float_epochs: int, epochs: int, ra
     print("\n| model | backend | float | quantised | after QAT | int8 | s of QAT |")
     print("|---|---|---|---|---|---|---|")
     backends = ["native", "tfmot"] if has_toolkit() or TFMOT_PYTHON.exists() else ["native"]
+    differences: list[float] = []
     for kind, build in MODELS.items():
         rows: dict[str, list[tuple[float, ...]]] = {backend: [] for backend in backends}
         for seed in SEEDS:
@@ -234,6 +235,9 @@ def accuracy_table(name: str, data: Split, *, float_epochs: int, epochs: int, ra
                 for backend in backends:
                     row = _run(path, backend, data, folder, options)
                     rows[backend].append((accuracy(model, data), *row))
+        if len(backends) == 2:
+            pairs = zip(rows["native"], rows["tfmot"], strict=True)
+            differences += [native[2] - tfmot[2] for native, tfmot in pairs]
         for backend, results in rows.items():
             columns = list(zip(*results, strict=True))
             cells = [
@@ -241,8 +245,17 @@ def accuracy_table(name: str, data: Split, *, float_epochs: int, epochs: int, ra
                 for column in columns[:4]
             ]
             print(f"| {kind} | {backend} | {' | '.join(cells)} | {np.mean(columns[4]):.1f} |")
-    if len(backends) == 1:
+    if len(backends) == 2:
+        print(f"\nnative less tfmot after QAT: {_difference(differences)}")
+    else:
         print("\ntfmot: not installed; make .venv-tfmot/.ready builds an environment for it")
+
+
+def _difference(values: list[float]) -> str:
+    """Mean in points and its standard error, over models and seeds."""
+    points = 100 * np.array(values)
+    error = points.std(ddof=1) / np.sqrt(len(points))
+    return f"{points.mean():+.2f} ± {error:.2f} points (mean and standard error of {len(points)})"
 
 
 def _run(
