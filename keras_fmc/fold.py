@@ -7,7 +7,9 @@
 
 The folded model is what the device runs and what quantisation-aware training should see. Weights
 are merged in float64. What cannot be merged exactly stays, as a layer that the device knows: a
-lone BN as a depthwise 1×1 convolution, P and R as 1×1 convolutions. The algebra is in
+lone BN as a depthwise 1×1 convolution, P and R as convolutions, those of stride 2 always: merged
+with a neighbour their window would multiply its work. Codes of fewer bits keep their quantiser
+between P and R; GF(2) bottlenecks and plain codes stay as they are. The algebra is in
 `fold_algebra`; source of the forms for BN: Jacob et al., arXiv 1712.05877, §3.2.
 """
 
@@ -68,6 +70,8 @@ def fold(model: keras.Model) -> FoldResult:
             folding.restoration_into_readers(graph.node(name))
     for name in bottlenecks.projections:
         folding.projection_into_producer(graph.node(name))
+    for name in bottlenecks.windows:
+        folding.keep_window(graph.node(name))
     return FoldResult(graph.build(), tuple(folding.folded), tuple(folding.kept))
 
 
@@ -161,6 +165,9 @@ class _Folding:
                 follow_channels(self.graph, reader)
         self.graph.bypass(self.graph.node(node.name))
         self.folded.append(Folded(node.layer_name, (giver.layer_name,)))
+
+    def keep_window(self, node: LayerNode) -> None:
+        self._keep(node, Obstacle(KeepReason.WINDOW, ""))
 
     def _affines(self) -> Iterator[tuple[LayerNode, Affine]]:
         """The affine layers that are left, in execution order, each as it stands by then."""

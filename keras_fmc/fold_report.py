@@ -25,6 +25,7 @@ class KeepReason(Enum):
     OPERATION = "the neighbour is no layer that weights can be merged into"
     TRAINING_STATISTICS = "it is called with training=True and so has no fixed statistics"
     AXIS = "it does not work on the last axis, or on a tensor that is neither a map nor a vector"
+    WINDOW = "a window of stride 2 is a layer of its own"
     PREPROCESSING = "merging it would scale the weights out of the optimiser's reach"
 
 

@@ -20,6 +20,8 @@ from keras import ops
 from keras_fmc.errors import BadInputError
 from keras_fmc.layers.fake_quant import LEVELS, SMALLEST_RANGE, FakeQuant
 
+_fake_quant = keras.quantizers.fake_quant_with_min_max_vars
+
 CODE_BITS = (8, 6, 4, 2, 1)
 """Widths that a code can have."""
 
@@ -120,24 +122,26 @@ class CodeQuantizer(FakeQuant):
         self.low = self._range_weight("low", low)
         self.high = self._range_weight("high", high)
 
-    def call(self, inputs: Any, training: bool = False) -> Any:
-        x = ops.relu(inputs) if self.form is CodeForm.UNSIGNED else inputs
+    def call(self, inputs: Any, training: bool = False, clip: bool = True) -> Any:
+        """Rounds `inputs`; `clip` False is for what lies within the levels, such as their mean."""
+        x = ops.relu(inputs) if clip and self.form is CodeForm.UNSIGNED else inputs
         follows = self.form is not CodeForm.UNIT and self.fixed_range is None
         if training and self.momentum is not None and follows:
             self._follow(ops.stop_gradient(x))
         if self.is_sign:
-            return _sign(inputs)
+            return _sign(inputs) if clip else _fake_quant(inputs, -128.0, 127.0)
         scale, below = self.grid()
         n = self.steps
+        clip = clip and n < LEVELS
         if self.form is CodeForm.UNSIGNED:
             low = scale * (n - LEVELS)
         elif self.form is CodeForm.UNIT:
-            x = ops.minimum(ops.maximum(x, -1.0), 1.0) if n < LEVELS else x
+            x = ops.minimum(ops.maximum(x, -1.0), 1.0) if clip else x
             low = scale * ops.where(2 * below > n, n - LEVELS - below, -below)
         else:
-            x = ops.minimum(x, scale * (n - below)) if n < LEVELS else x
+            x = ops.minimum(x, scale * (n - below)) if clip else x
             low = -scale * below
-        return keras.quantizers.fake_quant_with_min_max_vars(x, low, low + LEVELS * scale)
+        return _fake_quant(x, low, low + LEVELS * scale)
 
     def grid(self) -> tuple[Any, Any]:
         """Returns scale and z as they stand, scalar tensors or numbers; not for the binariser."""
@@ -242,7 +246,6 @@ def sign_thresholds(channels: int) -> np.ndarray:
 
 def _sign(x: Any) -> Any:
     """+1 or -1: levels {0, 2} behind a ReLU, held at the top of int8, then centred."""
-    fake_quant = keras.quantizers.fake_quant_with_min_max_vars
     shifted = x + ops.convert_to_tensor(1 - sign_thresholds(x.shape[-1]))
-    bit = fake_quant(ops.relu(shifted), 2.0 - 2.0 * LEVELS, 2.0)
-    return fake_quant(bit - 1.0, -128.0, 127.0)
+    bit = _fake_quant(ops.relu(shifted), 2.0 - 2.0 * LEVELS, 2.0)
+    return _fake_quant(bit - 1.0, -128.0, 127.0)

@@ -20,6 +20,7 @@ from keras_fmc.layers.bit_planes import (
 )
 from keras_fmc.layers.bit_spread import spread
 from keras_fmc.layers.code_quantizer import CodeForm, CodeQuantizer
+from keras_fmc.layers.fake_quant import LEVELS
 from keras_fmc.layers.nonnegative import can_be_negative
 from keras_fmc.layers.projection import check_window
 
@@ -59,6 +60,8 @@ class GF2Bottleneck(keras.layers.Layer):
             start from data.
         momentum: of the range of q while training; None keeps it.
         seed: of the random start.
+        quantizes_input: False where the layer before it rounds to the codes of q already, as in a
+            quantised model; q then only tells the levels, and its range stays.
 
     Input and output: (batch, H, W, C), channels last, H and W known.
 
@@ -84,6 +87,7 @@ class GF2Bottleneck(keras.layers.Layer):
         start: str = "identity",
         momentum: float | None = 0.99,
         seed: int = 0,
+        quantizes_input: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -115,6 +119,7 @@ class GF2Bottleneck(keras.layers.Layer):
         self.start = start
         self.momentum = momentum
         self.seed = seed
+        self.quantizes_input = bool(quantizes_input)
         self.quantizer = CodeQuantizer(
             bits,
             form=CodeForm.FREE if signed else CodeForm.UNSIGNED,
@@ -160,7 +165,7 @@ class GF2Bottleneck(keras.layers.Layer):
         return self._decode(stored * ONE, size)
 
     def _encode(self, inputs: Any, training: bool) -> Any:
-        codes = self.quantizer(inputs, training=training)
+        codes = self.quantizer(inputs, training=training) if self.quantizes_input else inputs
         scale, below = self.quantizer.grid()
         x = bit_planes(codes, scale, below, self.bits, gradient_scale=self.gradient_scale)
         for index, (kernel, bias) in enumerate(self.compression):
@@ -181,6 +186,12 @@ class GF2Bottleneck(keras.layers.Layer):
                 weights, constant = self._as_weighed(weights), self._as_weighed(constant)
             x = spread(x, weights, constant, self.strides if index == 0 else 1, size)
         return weigh_planes(x, *self.quantizer.grid(), self.bits)
+
+    @property
+    def restored_range(self) -> tuple[float, float]:
+        """The range of the int8 grid that the output lies on: 256 steps from the lowest code on."""
+        low = -self.quantizer.levels_below_zero * self.quantizer.scale
+        return low, low + LEVELS * self.quantizer.scale
 
     @property
     def makes_nonnegative(self) -> bool:
@@ -233,6 +244,7 @@ class GF2Bottleneck(keras.layers.Layer):
             "start": self.start,
             "momentum": self.momentum,
             "seed": self.seed,
+            "quantizes_input": self.quantizes_input,
         }
 
     def _binary_layers(

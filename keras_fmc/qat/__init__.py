@@ -42,7 +42,8 @@ def quantize(
 
     Raises:
         BadInputError: unusable model or calibration data, an unknown backend, or a missing extra.
-        UnsupportedModelError: a layer that has no int8 form; names it.
+        UnsupportedModelError: a layer that has no int8 form, or with "tfmot" one whose codes have
+            fewer than 8 bits or stride 2; names it.
     """
     from keras_fmc.calibration import calibration_arrays
     from keras_fmc.qat.checks import check_deployable
@@ -63,5 +64,7 @@ def quantize(
             remedy="Leave it out: the toolkit has its own moving ranges",
         )
     from keras_fmc.qat import tfmot
+    from keras_fmc.qat.checks import check_eight_bits
 
+    check_eight_bits(model)
     return tfmot.quantize(model, arrays)

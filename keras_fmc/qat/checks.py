@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import keras
 
-from keras_fmc.errors import BadInputError
+from keras_fmc.errors import BadInputError, UnsupportedModelError
 from keras_fmc.layer_graph import trace
+from keras_fmc.layers.code_quantizer import CodeQuantizer
+from keras_fmc.layers.gf2 import GF2Bottleneck
+from keras_fmc.layers.projection import ProjectionBottleneck
 
 
 def check_deployable(model: keras.Model) -> None:
@@ -41,4 +44,24 @@ def check_deployable(model: keras.Model) -> None:
                 received=f"policy {policy.name!r}",
                 remedy="Rebuild the model under keras.config.set_dtype_policy('float32') and "
                 "load its weights",
+            )
+
+
+def check_eight_bits(model: keras.Model) -> None:
+    """Checks that all bottlenecks are projections of 8 bits or float codes and of stride 1.
+
+    Raises:
+        UnsupportedModelError: one is not; names it.
+    """
+    for node in trace(model).nodes:
+        layer = node.operation
+        if isinstance(layer, ProjectionBottleneck):
+            fits = layer.strides == 1 and layer.bits in (8, None)
+        else:
+            fits = not isinstance(layer, (CodeQuantizer, GF2Bottleneck))
+        if not fits:
+            raise UnsupportedModelError(
+                f"the QAT backend 'tfmot' knows no {type(layer).__name__} such as {node.name!r}",
+                expected="projections of 8 bits and stride 1",
+                remedy="Use the backend 'native'",
             )

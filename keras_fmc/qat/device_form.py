@@ -3,6 +3,7 @@
     Dense(activation="softmax")         →  Dense, Activation("softmax")
     Activation("silu")                  →  Activation("sigmoid"), Multiply
     UpSampling2D(interpolation=nearest) →  Resizing
+    GF2Bottleneck                       →  CodeQuantizer, GF2Bottleneck(quantizes_input=False)
 
 The device rounds between the two of a pair, so training has to see a tensor there. It resizes;
 Keras repeats rows and columns, for which TensorFlow Lite Micro has no operator.
@@ -14,9 +15,13 @@ import dataclasses
 
 from keras import layers
 
+from keras_fmc.errors import BadInputError
 from keras_fmc.layer_graph import LayerGraph, LayerNode, ValueRef, ValueSpec
+from keras_fmc.layers.code_quantizer import CodeQuantizer
+from keras_fmc.layers.gf2 import GF2Bottleneck
 from keras_fmc.qat.placement import FUSED_ACTIVATIONS, activation_name
 from keras_fmc.qat.weight_layers import QUANTIZED
+from keras_fmc.surgery import copy_weights
 
 _SILU = ("silu", "swish")
 
@@ -36,6 +41,7 @@ def device_form(graph: LayerGraph) -> LayerGraph:
     values = list(graph.values)
     nodes: list[LayerNode] = []
     taken = {value.name for value in values}
+    cores: dict[int, GF2Bottleneck] = {}
 
     def add(wanted: str, layer: layers.Layer, inputs: tuple[int, ...], output: int | None) -> int:
         name, count = wanted, 0
@@ -81,9 +87,39 @@ def device_form(graph: LayerGraph) -> LayerGraph:
             )
             taken.discard(node.name)
             add(node.name, resizing, node.inputs, node.outputs[0])
+        elif isinstance(node.operation, GF2Bottleneck) and node.operation.quantizes_input:
+            codes = add(f"{node.name}_code", _quantizer(node), node.inputs, None)
+            core = cores.setdefault(id(node.operation), _core(node, values[codes].shape))
+            nodes.append(
+                dataclasses.replace(
+                    node, operation=core, inputs=(codes,), args=(ValueRef(codes),), kwargs={}
+                )
+            )
         else:
             nodes.append(node)
     return dataclasses.replace(graph, nodes=tuple(nodes), values=tuple(values))
+
+
+def _quantizer(node: LayerNode) -> CodeQuantizer:
+    """The quantiser of a GF(2) bottleneck."""
+    quantizer = node.operation.quantizer
+    if not quantizer.calibrated:
+        raise BadInputError(
+            f"GF(2) bottleneck {node.name!r} has no range yet",
+            remedy="Set it from data: insert_bottlenecks(model, plan, calibration=samples), or "
+            "keras_fmc.gf2_start.start_from_data(layer, batches)",
+        )
+    return quantizer
+
+
+def _core(node: LayerNode, shape: tuple[int | None, ...]) -> GF2Bottleneck:
+    """The bottleneck without its quantiser."""
+    config = {**node.operation.get_config(), "quantizes_input": False}
+    core = GF2Bottleneck.from_config(config)
+    core.build(shape)
+    copy_weights(node.operation, core)
+    core.trainable = node.operation.trainable
+    return core
 
 
 def _is_nearest(layer: layers.UpSampling2D) -> bool:

@@ -13,10 +13,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fmc.errors import UnsupportedModelError
 from keras_fmc.fold import fold
 from keras_fmc.layer_graph import LayerGraph, LayerNode, consumers, trace
+from keras_fmc.layers.code_quantizer import CodeQuantizer
 from keras_fmc.layers.fake_quant import LEVELS, SMALLEST_RANGE, FakeQuant
+from keras_fmc.qat.codes import code_of, feeds_gf2, gf2_ranges
 from keras_fmc.qat.device_form import device_form, ends_in_activation
 from keras_fmc.qat.placement import ScaleGroup, scale_groups
 from keras_fmc.qat.ranges import best_range, record
@@ -37,12 +38,18 @@ def quantize(
 def group_ranges(
     graph: LayerGraph, groups: tuple[ScaleGroup, ...], arrays: tuple[np.ndarray, ...]
 ) -> list[tuple[float, float]]:
-    """Returns the range of each group: fixed by a kernel, trained with a code, or from data."""
+    """Returns the range of each group: fixed by a kernel, trained with a code, or from data.
+
+    A code of fewer bits bounds its whole group (`keras_fmc.qat.codes`); an 8-bit one bounds the
+    sources that it reads, and data widen its range for the others.
+    """
     trained = [_trained(graph, group) for group in groups]
     unknown = {
         index: values
         for index, group in enumerate(groups)
-        if group.fixed is None and (values := _unbounded(graph, group))
+        if group.fixed is None
+        and (trained[index] is None or code_of(graph, group) is None)
+        and (values := _unbounded(graph, group))
     }
     records = {}
     if unknown:
@@ -51,6 +58,8 @@ def group_ranges(
     ranges = []
     for index, group in enumerate(groups):
         found = [part for part in (group.fixed, trained[index]) if part is not None]
+        if group.fixed is not None:
+            found = [group.fixed]
         if index in records:
             found.append(best_range(records[index]))
         ranges.append((min(low for low, _ in found), max(high for _, high in found)))
@@ -114,7 +123,9 @@ def _build(
         taken -= set(group.quantizers)
         quantizer = _quantizer(graph, group, momentum, _free(group.name, taken))
         made.append((quantizer, range_))
-        for value in (*group.sources, *group.rounded_again):
+        # A GF(2) bottleneck rounds by itself.
+        own = () if group.codes is not None else group.sources
+        for value in (*own, *group.rounded_again):
             if group.fixed is None or readers[value]:
                 quantizers[value] = quantizer
         first_time |= set(group.sources)
@@ -123,8 +134,11 @@ def _build(
         if value not in quantizers:
             return tensor
         # Only values as they are made count for a range that follows the data.
-        options = {} if value in first_time else {"training": False}
-        return quantizers[value](tensor, **options)
+        quantizer = quantizers[value]
+        if value in first_time:
+            return quantizer(tensor)
+        options = {"clip": False} if isinstance(quantizer, CodeQuantizer) else {}
+        return quantizer(tensor, training=False, **options)
 
     def call(node: LayerNode, layer: Any, inputs: tuple[Any, ...]) -> Any:
         if layer is None:
@@ -149,26 +163,22 @@ def _build(
     for quantizer, range_ in made:
         if quantizer.built and quantizer.fixed_range is None:
             quantizer.set_range(*range_)
+    for name, codes in gf2_ranges(graph, groups, ranges).items():
+        model.get_layer(name).quantizer.set_range(*codes)
     return model
 
 
 def _quantizer(
     graph: LayerGraph, group: ScaleGroup, momentum: float | None, name: str
 ) -> FakeQuant:
-    """The rounding layer of a group, of the class that a bottleneck's code has."""
-    own = {type(graph.node(quantizer).operation) for quantizer in group.quantizers}
-    if own <= {FakeQuant}:
+    """The rounding layer of a group, of the class that its code has."""
+    code = code_of(graph, group)
+    if code is None or group.fixed is not None:
         return FakeQuant(fixed_range=group.fixed, momentum=momentum, name=name)
-    if len(own) > 1 or len(group.quantizers) > 1 or len(group.sources) > 1:
-        raise UnsupportedModelError(
-            f"tensors {', '.join(graph.values[value].name for value in group.sources)} must have "
-            f"one scale, but {group.quantizers[0]!r} is a code of fewer bits",
-            remedy="Leave the bottlenecks before a concatenation at 8 bits",
-        )
-    operation = graph.node(group.quantizers[0]).operation
-    return type(operation).from_config(
-        {**operation.get_config(), "momentum": momentum, "name": name}
-    )
+    if feeds_gf2(graph, group):
+        # The bottleneck behind it knows these levels, too, and cannot follow.
+        momentum = None
+    return CodeQuantizer.from_config({**code.get_config(), "momentum": momentum, "name": name})
 
 
 def _smallest(

@@ -22,6 +22,8 @@ from keras import layers
 from keras_fmc.errors import BadInputError, UnsupportedModelError
 from keras_fmc.layer_graph import LayerGraph, LayerNode, consumers, producers
 from keras_fmc.layers.fake_quant import FakeQuant
+from keras_fmc.layers.gf2 import GF2Bottleneck
+from keras_fmc.layers.transposed import DepthToSpace
 from keras_fmc.qat.weight_layers import FAKE_QUANT_LAYERS, QUANTIZED
 
 SIGMOID_RANGE = (0.0, 255 / 256)
@@ -44,6 +46,7 @@ class Role(Enum):
     ROUNDS = "its output has the scale of its input, and is rounded to it again"
     ABSENT = "does nothing at inference"
     FIXED = "its output has a scale that the kernel fixes"
+    CODED = "its output lies on the grid of its own codes"
 
 
 _FUSES = (*QUANTIZED, layers.Add, layers.Subtract, layers.Multiply)
@@ -52,6 +55,7 @@ _FREE = (layers.GlobalAveragePooling2D, layers.PReLU, *_FUSES)
 _SAME = (
     layers.Concatenate,
     layers.Cropping2D,
+    DepthToSpace,
     layers.Flatten,
     layers.GlobalMaxPooling2D,
     layers.Maximum,
@@ -83,8 +87,10 @@ class ScaleGroup:
         values: ids of all its tensors.
         sources: ids of those that are made in float and rounded, inputs of the model included.
         rounded_again: ids of those that are rounded on the way, behind an average.
-        fixed: range that the kernel of a source fixes.
+        fixed: range that the kernel of a source fixes, or the grid of a GF(2) bottleneck's codes.
         quantizers: names of `FakeQuant` calls of the model in the group, whose place it takes.
+        codes: range of the codes of the GF(2) bottleneck that makes the source, which rounds by
+            itself.
     """
 
     name: str
@@ -93,6 +99,7 @@ class ScaleGroup:
     rounded_again: tuple[int, ...] = ()
     fixed: tuple[float, float] | None = None
     quantizers: tuple[str, ...] = ()
+    codes: tuple[float, float] | None = None
 
 
 def activation_name(operation: keras.Operation) -> str:
@@ -137,8 +144,10 @@ def role(node: LayerNode) -> Role:
             received=type(operation).__name__,
             remedy="Pass the model from before quantize()",
         )
+    if isinstance(operation, GF2Bottleneck) and not operation.quantizes_input:
+        return Role.CODED
     is_stock = type(operation).__module__.startswith("keras.")
-    if not is_stock and not isinstance(operation, FakeQuant):
+    if not is_stock and not isinstance(operation, (FakeQuant, DepthToSpace)):
         raise _unsupported(node, f"custom layer {type(operation).__name__}")
     name = activation_name(operation)
     is_activation = isinstance(operation, (layers.Activation, layers.ReLU, layers.LeakyReLU))
@@ -196,12 +205,17 @@ class _Grouping:
         """Returns the group of `values`, None where all is fused into another group's operator."""
         sources, again, quantizers = [], [], []
         fixed: dict[str, tuple[float, float]] = {}
+        codes = None
         for value in values:
             node = self._maker(value)
             if node is None:
                 sources.append(value)
             elif self.roles[node.name] is Role.FIXED:
                 fixed[node.name] = FIXED_RANGES[activation_name(node.operation)]
+                sources.append(value)
+            elif self.roles[node.name] is Role.CODED:
+                fixed[node.name] = node.operation.restored_range
+                codes = node.operation.quantizer.range
                 sources.append(value)
             elif self.roles[node.name] is Role.ROUNDS:
                 fused = self._fused_reader(node)
@@ -228,6 +242,7 @@ class _Grouping:
             tuple(again),
             next(iter(fixed.values()), None),
             tuple(quantizers),
+            codes,
         )
 
     def _makes_rounded(self, node: LayerNode) -> bool:
