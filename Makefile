@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 TF_ENV := TF_CPP_MIN_LOG_LEVEL=3
 
-.PHONY: env demo test lint bench-mlperf bench-arena bench-allocation bench-qat clean
+.PHONY: env demo test lint bench-mlperf bench-arena bench-allocation bench-qat bench-commands \
+    accuracy-tables memory-tables clean
 
 env: $(VENV)/.ready
 
@@ -49,11 +50,22 @@ bench-mlperf: env
 bench-arena: env
 	$(BIN)/python benchmarks/bench_arena.py
 
+MODELS ?= ../shared/models/mlperf_tiny
+bench-commands: env
+	$(BIN)/python benchmarks/bench_commands.py $(wildcard $(MODELS)/*.tflite)
+
 bench-allocation: env
 	$(BIN)/python benchmarks/bench_allocation.py
 
 bench-qat: env .venv-tfmot/.ready
 	$(TF_ENV) $(BIN)/python benchmarks/bench_qat.py
+
+# Both are long; they go on where they were stopped.
+accuracy-tables: env
+	$(TF_ENV) $(BIN)/python examples/accuracy_tables.py
+
+memory-tables: env
+	$(TF_ENV) $(BIN)/python examples/memory_tables.py
 
 clean:
 	rm -rf $(VENV) .venv-edge .venv-tfmot _build *.egg-info

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -90,6 +91,21 @@ def test_plan_writes_a_verified_model_and_its_report(
     assert capsys.readouterr().out.count("uint8_t tensor_arena")
     assert run("verify", str(out)) == 0
     assert "outputs equal byte for byte" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("strips", ["false", "true"])
+def test_planning_imports_no_tensorflow(tmp_path: Path, strips: str) -> None:
+    path = save(small_graph(), tmp_path / "m.tflite")
+    code = (
+        "import sys; from deploy import cli;"
+        f"status = cli.main(['plan', {path!r}, '--strips={strips}']);"
+        "print([m for m in ('tensorflow', 'keras') if m in sys.modules], status)"
+    )
+    root = Path(cli.__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[] 0"
 
 
 def test_planning_twice_gives_the_same_bytes(tmp_path: Path) -> None:
