@@ -1,11 +1,13 @@
 """The ``fmc`` command: parse, call, print.
 
 Exit status: 0 fits and verified; 1 does not fit; 2 bad input or usage; 3 verification failed.
+A mistake of fmc itself ends in a traceback and 70.
 """
 
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from deploy.pipeline import PlanSettings
 
 _INTERRUPTED = 130
+_INTERNAL_ERROR = 70
+"""EX_SOFTWARE of sysexits.h. Python's own status is 1, which a gate takes for "does not fit"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has gone, as in `fmc boards | head`.
         sys.stderr.close()
         return 0
+    except Exception:
+        traceback.print_exc()
+        return _INTERNAL_ERROR
 
 
 def _dispatch(name: str, arguments: Sequence[str]) -> int:

@@ -93,6 +93,17 @@ def test_plan_writes_a_verified_model_and_its_report(
     assert "outputs equal byte for byte" in capsys.readouterr().out
 
 
+def test_a_mistake_of_fmc_is_not_taken_for_a_model_that_does_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*arguments: object, **settings: object) -> None:
+        raise KeyError("surprise")
+
+    monkeypatch.setattr("deploy.pipeline.plan_file", broken)
+    assert run("plan", save(small_graph(), tmp_path / "m.tflite")) == 70
+    assert "KeyError: 'surprise'" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("strips", ["false", "true"])
 def test_planning_imports_no_tensorflow(tmp_path: Path, strips: str) -> None:
     path = save(small_graph(), tmp_path / "m.tflite")
