@@ -159,13 +159,19 @@ class _Replay:
         found = np.concatenate(actual, axis).reshape(shape)
         origin = np.concatenate(source, axis).reshape(shape)
         moved = origin != destination
-        if np.intersect1d(origin[moved], destination[moved]).size:
+        if moved.any() and self._marked(origin[moved])[destination[moved]].any():
             raise VerificationError(
                 f"{label} copies between ranges that overlap",
                 expected="the same address for every byte, or ranges apart",
             )
         self._write(output, found)
         self.ought[output] = wanted
+
+    def _marked(self, addresses: np.ndarray) -> np.ndarray:
+        """Whether each byte of the head is among the addresses; those of constants are not."""
+        marked = np.zeros(self.head_bytes, bool)
+        marked[addresses[addresses != _GARBAGE]] = True
+        return marked
 
     def _copied_inputs(self, operator: Operator) -> tuple[int, ...]:
         return operator.inputs if operator.opcode == "CONCATENATION" else operator.inputs[:1]
