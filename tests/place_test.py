@@ -7,12 +7,15 @@ import sys
 import numpy as np
 import pytest
 from random_graphs import random_graph
+from support import mlperf_tiny
 
 from deploy import flatbuffer
 from deploy.evidence import sample_inputs
 from deploy.memory.arena import predict_arena
 from deploy.memory.embed import embed
+from deploy.memory.online import simulate
 from deploy.memory.place import place
+from deploy.memory.scratch import scratch_requests
 from deploy.runtime import tflm
 from deploy.targets import target
 
@@ -39,6 +42,24 @@ def test_random_graphs_run_as_planned(seed: int) -> None:
     found = tflm.run(content, samples, arena_bytes=predicted)
     for one, other in zip(expected, found, strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_the_kernel_library_changes_offsets_and_the_number() -> None:
+    graph = flatbuffer.read_file(mlperf_tiny("pretrainedResnet_quant"))
+    plans, heads = {}, {}
+    for name in ("reference", "cmsis-nn-dsp"):
+        goal = target(board="nano33ble", kernels=name)
+        plans[name] = place(graph, goal.kernels).offsets
+        heads[name] = predict_arena(graph, offsets=plans[name], target=goal).head_bytes
+    assert plans["reference"] != plans["cmsis-nn-dsp"]
+    requests = scratch_requests(graph, target(board="nano33ble").kernels)
+    # Three maps of 32×32×16 live while the second convolution of the first block runs.
+    at_peak = next(r.size_bytes for r in requests if r.operator_index == 2)
+    assert heads["reference"] == 3 * 32 * 32 * 16
+    assert heads["cmsis-nn-dsp"] == 3 * 32 * 32 * 16 + at_peak
+    # In the reference kernels' plan there is no better gap for the scratch.
+    elsewhere = simulate(graph, requests, offsets=plans["reference"]).head_bytes
+    assert elsewhere >= heads["cmsis-nn-dsp"]
 
 
 if __name__ == "__main__":
