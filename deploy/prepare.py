@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from deploy.codes.choose import LoweredCodes, StoredCodes, stored_code_maps
+from deploy.codes.trial import best_lowering
 from deploy.graph import Graph
+from deploy.macs import graph_macs
 from deploy.memory.arena import predict_arena
 from deploy.memory.place import place
 from deploy.memory.plan import MemoryPlan
@@ -14,6 +17,7 @@ from deploy.passes import run_passes
 from deploy.progress import Progress
 from deploy.report.report import Decision, FrontierPoint, Region
 from deploy.targets import Target
+from keras_fmc.sizes import format_size
 
 if TYPE_CHECKING:
     from deploy.pipeline import PlanSettings
@@ -27,6 +31,7 @@ class Prepared:
         regions: operators that run strip by strip.
         frontier: the plans that the search found, by arena.
         decisions: what was left as it is, and why.
+        codes: maps that are stored packed.
     """
 
     graph: Graph
@@ -34,44 +39,126 @@ class Prepared:
     regions: tuple[Region, ...] = ()
     frontier: tuple[FrontierPoint, ...] = ()
     decisions: tuple[Decision, ...] = ()
+    codes: tuple[StoredCodes, ...] = ()
 
 
 def prepare(source: Graph, goal: Target, settings: PlanSettings, progress: Progress) -> Prepared:
-    """Returns the best plan found: of the whole graph, or of one cut into strips.
+    """Returns the best plan found: of the graph as it is, or with its codes packed.
 
-    Names are shortened first, as they stand in flash; then ``deploy.passes.PASSES`` run.
+    Names are shortened first, as they stand in flash; then ``deploy.passes.PASSES`` run. A graph
+    with maps of codes is planned both ways, each in strips where settings allow them, and the
+    smaller arena (or head, as settings say) wins.
     """
     graph = run_passes(shorten_names(source))
+    plain = _planned(graph, goal, settings, progress, max_macs=settings.max_macs)
+    if not stored_code_maps(graph):
+        return plain
+    progress.say("packing codes")
+    lowered = best_lowering(graph, goal, settings)
+    packed = _packed(lowered, graph, goal, settings, progress)
+    if isinstance(packed, Decision):
+        return replace(plain, decisions=(*plain.decisions, packed))
+    if _rank(packed, goal, settings) < _rank(plain, goal, settings):
+        return replace(packed, frontier=_joined(packed.frontier, plain.frontier))
+    decisions = tuple(_left_unpacked(item, plain, packed, goal) for item in lowered.stored)
+    return replace(
+        plain,
+        frontier=_joined(plain.frontier, packed.frontier),
+        decisions=(*plain.decisions, *decisions),
+    )
+
+
+def _packed(
+    lowered: LoweredCodes, source: Graph, goal: Target, settings: PlanSettings, progress: Progress
+) -> Prepared | Decision:
+    """The plan of the packed graph, or why there is none."""
+    graph = run_passes(lowered.graph)
+    ratio = graph_macs(graph) / max(graph_macs(source), 1)
+    if ratio > settings.max_macs:
+        return Decision(
+            ", ".join(item.name for item in lowered.stored),
+            f"stored in int8: packed, the model takes {ratio:.3f}x its multiply-accumulates, "
+            f"above the limit of {settings.max_macs:g}x",
+        )
+    packed = _planned(graph, goal, settings, progress, max_macs=settings.max_macs / ratio)
+    frontier = tuple(replace(p, macs_ratio=p.macs_ratio * ratio) for p in packed.frontier)
+    return replace(packed, frontier=frontier, codes=lowered.stored)
+
+
+def _left_unpacked(item: StoredCodes, plain: Prepared, packed: Prepared, goal: Target) -> Decision:
+    arenas = [
+        predict_arena(p.graph, offsets=p.memory.offsets, target=goal).arena_bytes
+        for p in (packed, plain)
+    ]
+    return Decision(
+        item.name,
+        f"stored in int8: packed into {format_size(item.packed_bytes)} the best plan has an arena "
+        f"of {format_size(arenas[0])} and a head of {format_size(packed.memory.head_bytes)}, "
+        f"unpacked {format_size(arenas[1])} and {format_size(plain.memory.head_bytes)}",
+    )
+
+
+def _planned(
+    graph: Graph, goal: Target, settings: PlanSettings, progress: Progress, *, max_macs: float
+) -> Prepared:
+    """The best plan of one graph: whole, or cut into strips."""
     progress.say("planning")
     whole = Prepared(graph, place(graph, goal.kernels, overlap=settings.overlap))
     if not settings.strips:
         return whole
-    striped = _striped(graph, goal, settings, progress)
+    striped = _striped(graph, goal, settings, progress, max_macs)
     candidates = [striped, whole]
     if settings.overlap:
         memory = place(striped.graph, goal.kernels, overlap=True)
-        candidates.append(
-            Prepared(striped.graph, memory, striped.regions, striped.frontier, striped.decisions)
-        )
+        candidates.append(replace(striped, memory=memory))
     if settings.arena_bytes is not None and not settings.overlap:
         return striped
-
-    def size(prepared: Prepared) -> tuple[int, int]:
-        arena = predict_arena(prepared.graph, offsets=prepared.memory.offsets, target=goal)
-        head, total = prepared.memory.head_bytes, arena.arena_bytes
-        return (head, total) if settings.minimise == "head" else (total, head)
-
-    best = min(candidates, key=size)
-    return Prepared(best.graph, best.memory, best.regions, striped.frontier, striped.decisions)
+    best = min(candidates, key=lambda prepared: _size(prepared, goal, settings))
+    return replace(best, frontier=striped.frontier, decisions=striped.decisions)
 
 
-def _striped(graph: Graph, goal: Target, settings: PlanSettings, progress: Progress) -> Prepared:
+def _size(prepared: Prepared, goal: Target, settings: PlanSettings) -> tuple[int, int]:
+    arena = predict_arena(prepared.graph, offsets=prepared.memory.offsets, target=goal)
+    head, total = prepared.memory.head_bytes, arena.arena_bytes
+    return (head, total) if settings.minimise == "head" else (total, head)
+
+
+def _rank(prepared: Prepared, goal: Target, settings: PlanSettings) -> tuple[int, ...]:
+    """Less is better; within an arena that is given, multiply-accumulates count first."""
+    size = _size(prepared, goal, settings)
+    if settings.arena_bytes is None:
+        return size
+    total = max(size) if settings.minimise == "head" else size[0]
+    return max(0, total - settings.arena_bytes), graph_macs(prepared.graph), *size
+
+
+def _joined(
+    chosen: tuple[FrontierPoint, ...], other: tuple[FrontierPoint, ...]
+) -> tuple[FrontierPoint, ...]:
+    """One frontier of two searches; the other's choice is a point like any."""
+    points = [*chosen, *(replace(point, chosen=False) for point in other)]
+
+    def is_beaten(point: FrontierPoint) -> bool:
+        return any(
+            p.arena_bytes <= point.arena_bytes
+            and p.macs_ratio <= point.macs_ratio
+            and (p.arena_bytes, p.macs_ratio) != (point.arena_bytes, point.macs_ratio)
+            for p in points
+        )
+
+    kept = [p for p in points if p.chosen or not is_beaten(p)]
+    return tuple(sorted(kept, key=lambda p: (p.arena_bytes, p.macs_ratio, p.operators)))
+
+
+def _striped(
+    graph: Graph, goal: Target, settings: PlanSettings, progress: Progress, max_macs: float
+) -> Prepared:
     from deploy.passes.strips import choose_strips
 
     choice = choose_strips(
         graph,
         target=goal,
-        max_macs=settings.max_macs,
+        max_macs=max_macs,
         minimise=settings.minimise,
         arena_bytes=settings.arena_bytes,
         progress=lambda fraction: progress.say("looking for strips", fraction),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from deploy.codes.charge import stored_codes
 from deploy.evidence import Evidence
 from deploy.graph import Graph
 from deploy.macs import graph_macs, operator_macs
@@ -81,6 +82,7 @@ def make_report(
         outputs=_ports(graph, graph.outputs),
         memories=_memories(goal, arena.arena_bytes),
         regions=prepared.regions,
+        codes=stored_codes(graph, prepared.codes, boxes(tensors, pieces), goal),
         frontier=prepared.frontier,
         decisions=prepared.decisions,
         warnings=_warnings(planned, evidence),

@@ -69,6 +69,7 @@ def test_text() -> None:
         "  MACs                4,608  4,000  -608 (-13.2%)",
         "  operators               2      2              0",
         "  tensors                 3      3              0",
+        "  stored as codes     4,800  4,800              0",
         "",
         "1 tensor moved:",
         "  conv/Relu: [64, 192) -> [128, 256)",
@@ -97,6 +98,15 @@ def test_the_other_way_round_it_fits_again() -> None:
     back = diff(changed(), full_report())
     assert "  fits now" in back.to_text().splitlines()
     assert [t.name for t in back.vanished] == ["c*[0:2]|x"]
+
+
+def test_stored_codes_are_compared_where_there_are_any() -> None:
+    coded = diff(full_report(codes=()), full_report())
+    assert not coded.is_same
+    (line,) = [row for row in coded.to_text().splitlines() if "stored as codes" in row]
+    assert line.split()[3:] == ["0", "4,800", "+4,800"]
+    bare = diff(full_report(codes=()), full_report(codes=()))
+    assert all(change.name != "stored as codes" for change in bare.figures)
 
 
 def test_tensors_of_one_name_are_kept_apart() -> None:

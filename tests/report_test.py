@@ -33,6 +33,7 @@ from deploy.report.report import (
     ReportOperator,
     ReportPiece,
     ReportTensor,
+    StoredCode,
     report_pieces,
     report_tensors,
 )
@@ -61,6 +62,25 @@ CONTRACT = {
     "tensors",
     "regions",
 }
+
+
+CODE = StoredCode(
+    name="block/code",
+    packed="block/code_packed",
+    bits=4,
+    channels=6,
+    unpacked_bytes=9600,
+    packed_bytes=4800,
+    stored_bytes=4800,
+    p_macs=76801,
+    pack_macs=28802,
+    unpack_macs=3,
+    r_macs=153604,
+    merged=False,
+    table_bytes=512,
+    operators=17,
+    tail_bytes=2205,
+)
 
 
 def full_report(**changes: object) -> Report:
@@ -100,6 +120,7 @@ def full_report(**changes: object) -> Report:
         outputs=(Port("out", (1, 4, 4, 8), "int32"),),
         memories=(Memory("SRAM", 262144, 0x20000000, 65536, True), Memory("RAM2", 4096)),
         regions=(Region(("conv #0", "relu #1"), 4, 2, "kept", 1.0625),),
+        codes=(CODE,),
         frontier=(FrontierPoint(1000, 192, 1.0625, 9, True), FrontierPoint(1128, 320, 1.0, 2)),
         decisions=(Decision("SOFTMAX #3", "one row"),),
         warnings=("the prediction may be off",),
@@ -155,6 +176,41 @@ def test_json_is_the_same_on_every_run(tmp_path: Path) -> None:
         for seed in ("0", "1")
     }
     assert texts == {full_report().to_json()}
+
+
+def test_reports_from_before_codes_are_read() -> None:
+    value = json.loads(full_report().to_json())
+    assert value.pop("codes") == [dataclasses.asdict(CODE)]
+    assert Report.from_json(json.dumps(value)) == full_report(codes=())
+
+
+def test_text_and_page_charge_codes() -> None:
+    figures = ("9,600", "4,800", "76,801", "28,802", "153,604", "512", "17", "2,205")
+    (line,) = [row for row in to_text(full_report()).splitlines() if "block/code" in row]
+    assert line.split() == [
+        "block/code", "4", "6", "9,600", "4,800", "76,801", "28,802", "3", "153,604", "512",
+        "17", "2,205",
+    ]  # fmt: skip
+    page = to_html(full_report())
+    assert "Stored as codes" in page
+    row = page[page.index("<td>block/code</td>") :].split("</tr>")[0]
+    assert all(f">{figure}<" in row for figure in figures)
+    merged = full_report(codes=(dataclasses.replace(CODE, merged=True, r_macs=0),))
+    assert "  in table  " in to_text(merged)
+    assert "in the table" in to_html(merged)
+    bare = full_report(codes=())
+    assert "stored as codes" not in to_text(bare)
+    assert "Stored as codes" not in to_html(bare)
+
+
+def test_bars_count_the_bytes_that_a_map_is_packed_in() -> None:
+    report = full_report(
+        codes=(dataclasses.replace(CODE, name="conv/Relu", packed="conv/Relu_packed"),),
+        tensors=(ReportTensor("conv/Relu_packed", 0, 64, 0, 1),),
+        pieces=(),
+    )
+    (bar,) = map_bars(report)
+    assert (bar.before_bytes, bar.after_bytes) == (128, 64)
 
 
 def test_unknown_keys_are_passed_over() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from deploy.codes.levels import CodeMap, find_code_maps
 from deploy.codes.pack import pack_maps, packed_name, stored_bytes
+from deploy.codes.parts import CodeParts, code_parts
 from deploy.codes.tables import use_tables
 from deploy.graph import Graph
 from keras_fmc.errors import BadInputError
@@ -23,6 +25,7 @@ class StoredCodes:
         channels: k.
         unpacked_bytes: of the map in int8.
         packed_bytes: of what is stored, unrounded: positions · ⌈k · bits / 8⌉.
+        parts: the operators that this takes.
     """
 
     name: str
@@ -31,6 +34,7 @@ class StoredCodes:
     channels: int
     unpacked_bytes: int
     packed_bytes: int
+    parts: CodeParts
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +58,56 @@ def lower_codes(
     tabled = use_tables(graph)
     if maps is None:
         maps = {tabled.tensors[m.tensor].name: m.bits for m in stored_code_maps(tabled)}
-    packed = pack_codes(tabled, maps=maps, shared=shared)
+    if not maps:
+        return LoweredCodes(graph, ())
+    lowered = use_tables(pack_codes(tabled, maps=maps, shared=shared))
+    # New tensors come last, so that these are they even where the model uses such a name.
+    indices = {tensor.name: index for index, tensor in enumerate(lowered.tensors)}
+    lowered = _uniquely_named(lowered)
+    single_bits = {found.tensor for found in find_code_maps(tabled) if found.bits == 1}
+    written = lowered.producers()
     stored = []
     for index, tensor in enumerate(tabled.tensors):
-        if tensor.name in maps and not tensor.is_constant:
-            bits = maps[tensor.name]
-            stored.append(
-                StoredCodes(
-                    tensor.name,
-                    packed_name(tensor.name),
-                    bits,
-                    tensor.shape[-1],
-                    tensor.size_bytes,
-                    stored_bytes(tabled, index, bits),
-                )
+        if tensor.is_constant or tensor.name not in maps:
+            continue
+        packed = indices[packed_name(tensor.name)]
+        if packed not in written:
+            # A table from before the map to behind it has made both superfluous.
+            continue
+        bits = maps[tensor.name]
+        parts = code_parts(
+            lowered,
+            tensor=index,
+            stored=packed,
+            originals=len(tabled.tensors),
+            single_bits=single_bits,
+        )
+        stored.append(
+            StoredCodes(
+                name=tensor.name,
+                packed=lowered.tensors[packed].name,
+                bits=bits,
+                channels=tensor.shape[-1],
+                unpacked_bytes=tensor.size_bytes,
+                packed_bytes=stored_bytes(tabled, index, bits),
+                parts=parts,
             )
-    return LoweredCodes(use_tables(packed), tuple(stored))
+        )
+    return LoweredCodes(lowered, tuple(stored))
+
+
+def _uniquely_named(graph: Graph) -> Graph:
+    """Later tensors give way; what was in the graph before packing keeps its name."""
+    taken: set[str] = set()
+    tensors = []
+    for tensor in graph.tensors:
+        name, number = tensor.name, 1
+        while name in taken:
+            number += 1
+            name = f"{tensor.name}_{number}"
+        taken.add(name)
+        tensors.append(tensor if name == tensor.name else dataclasses.replace(tensor, name=name))
+    return graph.replace(tensors=tuple(tensors))
 
 
 def stored_code_maps(graph: Graph) -> tuple[CodeMap, ...]:

@@ -46,12 +46,12 @@ class Emitter:
         scale, zero_point = _single(tensor)
         rows, columns = stage.weights.shape
         bias = stage.bias + stage.weights.sum(axis=1) * (zero_point - zero_code)
-        weights = self.builder.constant(
+        weights = self._constant(
             f"{self.name}_weights",
             stage.weights.astype(np.int8).reshape(rows, 1, 1, columns),
             quantization=Quantization(tuple(stage.gain.tolist()), (0,) * rows, 0),
         )
-        biases = self.builder.constant(
+        biases = self._constant(
             f"{self.name}_bias",
             bias.astype(np.int32),
             quantization=Quantization(tuple((scale * stage.gain).tolist()), (0,) * rows, 0),
@@ -87,11 +87,11 @@ class Emitter:
         flat = (*shape[:-1], shape[-1] * table.shape[1])
         if output is None:
             output = self.tensor("codes", flat, quantization)
-        offset = self.builder.constant(f"{self.name}_offset", np.array(128, np.int32))
-        values = self.builder.constant(
+        offset = self._constant(f"{self.name}_offset", np.array(128, np.int32))
+        values = self._constant(
             f"{self.name}_table", table.astype(np.int8), quantization=quantization
         )
-        new_shape = self.builder.constant(f"{self.name}_shape", np.array(flat, np.int32))
+        new_shape = self._constant(f"{self.name}_shape", np.array(flat, np.int32))
         casts = Options("CastOptions", (("in_data_type", _INT8), ("out_data_type", _INT32)))
         self._add("CAST", (source,), wide, casts)
         adds = Options("AddOptions", (("fused_activation_function", int(Activation.NONE)),))
@@ -104,8 +104,8 @@ class Emitter:
     def first_channels(self, source: int, output: int) -> int:
         """Keeps as many channels as `output` has."""
         shape = self.builder.tensors[output].shape
-        begin = self.builder.constant(f"{self.name}_begin", np.zeros(len(shape), np.int32))
-        size = self.builder.constant(f"{self.name}_size", np.array(shape, np.int32))
+        begin = self._constant(f"{self.name}_begin", np.zeros(len(shape), np.int32))
+        size = self._constant(f"{self.name}_size", np.array(shape, np.int32))
         return self._add("SLICE", (source, begin, size), output, Options("SliceOptions"), version=2)
 
     def tensor(
@@ -118,6 +118,21 @@ class Emitter:
     ) -> int:
         """Adds an activation called after the emitter."""
         return self.builder.tensor(Tensor(f"{self.name}_{suffix}", shape, dtype, quantization))
+
+    def _constant(
+        self, name: str, values: np.ndarray, *, quantization: Quantization | None = None
+    ) -> int:
+        """Adds a constant, or finds the same: several maps and readers share tables."""
+        data = values.tobytes()
+        for index, tensor in enumerate(self.builder.tensors):
+            if (
+                tensor.data == data
+                and tensor.shape == values.shape
+                and tensor.dtype == str(values.dtype)
+                and tensor.quantization == quantization
+            ):
+                return index
+        return self.builder.constant(name, values, quantization=quantization)
 
     def _add(
         self,

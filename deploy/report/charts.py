@@ -77,11 +77,14 @@ def arena_bars(bars: Sequence[ArenaBar], limit_bytes: int | None) -> str:
 def map_bars(report: Report) -> tuple[MapBar, ...]:
     """Returns every feature map of the source model, with what is stored of it now.
 
-    After: the most bytes of its values, or of its strips' values, that live at one operator.
+    After: the most bytes of its values, or of its strips' values, that live at one operator; of a
+    map stored as codes, the bytes that it is packed in count as well.
     """
     held: dict[str, list[Box]] = {}
+    stands_for = {code.packed: code.name for code in report.codes}
     for box in boxes(report.tensors, report.pieces):
-        held.setdefault(family(box.name), []).append(box)
+        name = family(box.name)
+        held.setdefault(stands_for.get(name, name), []).append(box)
     steps = len(report.operators)
     return tuple(
         MapBar(

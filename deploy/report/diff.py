@@ -181,6 +181,9 @@ def _figures(before: Report, after: Report) -> tuple[Change, ...]:
         Change("operators", len(before.operators), len(after.operators), ""),
         Change("tensors", len(before.tensors), len(after.tensors), ""),
     ]
+    if before.codes or after.codes:
+        old, new = (sum(code.packed_bytes for code in r.codes) for r in (before, after))
+        rows.append(Change("stored as codes", old, new, "B"))
     return tuple(row for row in rows if (row.before, row.after) != (None, None))
 
 

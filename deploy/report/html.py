@@ -25,6 +25,7 @@ def to_html(report: Report) -> str:
         _maps_section(report),
         _frontier_section(report),
         _regions_section(report),
+        _codes_section(report),
         _memory_section(report),
         _decisions_section(report),
         _ports_section(report),
@@ -214,6 +215,33 @@ def _regions_section(report: Report) -> str:
 def _names(operators: Sequence[str]) -> str:
     first, last = text.short(operators[0]), text.short(operators[-1])
     return first if first == last else f"{first} to {last}"
+
+
+def _codes_section(report: Report) -> str:
+    rows = [
+        (
+            text.short(code.name),
+            code.bits,
+            code.channels,
+            f"{code.unpacked_bytes:,}",
+            f"{code.packed_bytes:,}",
+            f"{code.p_macs:,}",
+            f"{code.pack_macs:,}",
+            f"{code.unpack_macs:,}",
+            "in the table" if code.merged and not code.r_macs else f"{code.r_macs:,}",
+            f"{code.table_bytes:,}",
+            code.operators,
+            f"{code.tail_bytes:,}",
+        )
+        for code in report.codes
+    ]
+    head = (
+        *("map", "bits", "channels", "int8 bytes", "packed bytes", "MACs of P", "of packing"),
+        *("of unpacking", "of R", "bytes of tables", "operators", "bytes of the tail"),
+    )
+    intro = "<p>Packing and unpacking run strip by strip with what they belong to.</p>"
+    table = _table(head, rows, numbers=tuple(range(1, 12)))
+    return _section("Stored as codes", intro + table) if rows else ""
 
 
 def _memory_section(report: Report) -> str:

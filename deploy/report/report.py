@@ -93,6 +93,43 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredCode:
+    """A map that is stored as codes of less than eight bits, and what that costs.
+
+    Multiply-accumulates and operators are those of the plan, so rows that strips compute again
+    count again, and so do slices and concatenations of what is packed or unpacked.
+
+    Attributes:
+        name: of the map; ``packed`` that of its bytes.
+        bits: of a code.
+        unpacked_bytes: of the map in int8.
+        packed_bytes: positions x ceil(channels x bits / 8), rounded up to 16.
+        stored_bytes: the most of ``packed`` that the plan holds at once, rounded up to 16.
+        p_macs: of the operators that make the map.
+        r_macs: of those that read it; 0 where a table gives their products.
+        merged: a table gives the products of R.
+        table_bytes: of the look-up tables, in flash.
+        operators: those that pack and unpack, and ``tail_bytes`` what they take of the tail.
+    """
+
+    name: str
+    packed: str
+    bits: int
+    channels: int
+    unpacked_bytes: int
+    packed_bytes: int
+    stored_bytes: int
+    p_macs: int
+    pack_macs: int
+    unpack_macs: int
+    r_macs: int
+    merged: bool
+    table_bytes: int
+    operators: int
+    tail_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """A memory of the board. ``reserve_bytes`` of it are kept for the firmware itself."""
 
@@ -192,6 +229,7 @@ class Report:
     outputs: tuple[Port, ...] = ()
     memories: tuple[Memory, ...] = ()
     regions: tuple[Region, ...] = ()
+    codes: tuple[StoredCode, ...] = ()
     frontier: tuple[FrontierPoint, ...] = ()
     decisions: tuple[Decision, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ def to_text(report: Report) -> str:
         _sizes(report),
         _peak(report),
         _regions(report),
+        _codes(report),
         _memories(report),
         _decisions(report),
         _tensors(report),
@@ -158,6 +159,35 @@ def _regions(report: Report) -> str:
             f"{region.rows} rows, halo {region.halo}, {region.macs_ratio:.3f}x MACs"
         )
     return "\n".join(lines)
+
+
+def _codes(report: Report) -> str:
+    if not report.codes:
+        return ""
+    rows = [
+        (
+            *("stored as codes", "bits", "channels", "int8", "packed"),
+            *("MACs: P", "pack", "unpack", "R", "tables", "operators", "of the tail"),
+        )
+    ]
+    rows += [
+        (
+            short(code.name),
+            str(code.bits),
+            str(code.channels),
+            f"{code.unpacked_bytes:,}",
+            f"{code.packed_bytes:,}",
+            f"{code.p_macs:,}",
+            f"{code.pack_macs:,}",
+            f"{code.unpack_macs:,}",
+            "in table" if code.merged and not code.r_macs else f"{code.r_macs:,}",
+            f"{code.table_bytes:,}",
+            str(code.operators),
+            f"{code.tail_bytes:,}",
+        )
+        for code in report.codes
+    ]
+    return "\n".join(_table(rows, right=tuple(range(1, 12))))
 
 
 def _memories(report: Report) -> str:
