@@ -89,14 +89,13 @@ WAYS = (
     Way("plain QAT, 4 bits", 4, PLAIN, 4),
     Way("projection, 1/2 of C, 8 bits", 4, PROJECTION, 8),
     Way("projection, C, 4 bits", 4, PROJECTION, 4),
-    Way("GF(2) 1×1", 4, GF2, 8),
-    Way("GF(2) 2×2 stride 2", 4, GF2, 8, strides=2),
+    Way("GF(2) 1×1 of 6 bits", 4, GF2, 6),
     Way("plain QAT, 2 bits", 2, PLAIN, 2),
     Way("projection, 1/2 of C, 4 bits", 2, PROJECTION, 4),
-    Way("GF(2) 1×1", 2, GF2, 8),
-    Way("GF(2) 2×2 stride 2", 2, GF2, 8, strides=2),
-    Way("GF(2) 1×1", 2, GF2, 8, start="identity"),
-    Way("GF(2) 1×1", 2, GF2, 8, start="random"),
+    Way("GF(2) 1×1 of 4 bits", 2, GF2, 4),
+    Way("GF(2) 2×2 stride 2 of 4 bits", 2, GF2, 4, strides=2),
+    Way("GF(2) 1×1 of 4 bits", 2, GF2, 4, start="identity"),
+    Way("GF(2) 1×1 of 4 bits", 2, GF2, 4, start="random"),
     Way("plain QAT, 6 bits", 6, PLAIN, 6),
     Way("projection, 3/4 of C, 8 bits", 6, PROJECTION, 8),
 )
@@ -117,7 +116,7 @@ class Pair:
     float_epochs: int
     float_rate: float
     epochs: int = 2
-    rate: float = 1e-3
+    rate: float = 3e-4
 
 
 def small_squeezenet() -> keras.Model:
