@@ -34,6 +34,7 @@ def random_cuts(network: Network, generator: random.Random) -> Cuts:
             swapped=some(0.3),
             finished=some(0.3),
             upwards=some(0.4),
+            eager=some(0.4),
         ),
     )
 

@@ -143,7 +143,7 @@ def test_the_estimated_tail_is_within_a_twentieth(board):
     for seed in range(30):
         graph = drop_dead(banded_graph(seed))
         cuts = random_cuts(Network(graph), random.Random(seed))
-        verdict = _judge(graph, board).verdict(Candidate(frozenset(), cuts), pack=False)
+        verdict = _judge(graph, board).verdict(Candidate(frozenset(), cuts))
         cut = _cut(graph, seed, board)
         if verdict is not None and cut is not None:
             tail = predict_arena(cut.graph, offsets=None, target=target(board=board)).tail_bytes

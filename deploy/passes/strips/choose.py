@@ -22,8 +22,9 @@ from deploy.report.report import Decision, FrontierPoint, Region
 from deploy.targets import Target
 
 SMALL_GRAPH_OPERATORS = 40
-_SMALL_WORK, _LARGE_WORK = 600_000, 2_500_000
-_SMALL_SECONDS, _LARGE_SECONDS = 12.0, 85.0
+_SMALL_WORK, _LARGE_WORK = 1_500_000, 2_500_000
+_SMALL_SECONDS, _LARGE_SECONDS = 60.0, 100.0
+"""Only a machine that is very slow or busy gets there before the work is done."""
 _MEASURED = 10
 _PLANNED_LONGER = 3
 
@@ -92,7 +93,7 @@ def choose_strips(
         minimise: "arena" or "head".
         arena_bytes: if set, the fewest MACs in an arena of this size; should none be so small,
             the smallest arena found comes back with ``fits`` False.
-        seconds: time limit of the search; None: 12 s, or 85 s above 40 operators.
+        seconds: time limit of the search; None: 60 s, or 100 s above 40 operators.
         work: effort of the search in steps judged; None: by the number of operators.
         plan_seconds: time limit of the memory planner for each of the best candidates.
         progress: called with the part of the work that is done, 0 to 1.

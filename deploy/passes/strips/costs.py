@@ -13,7 +13,7 @@ import numpy as np
 
 from deploy.graph import Graph, GraphBuilder, Operator, Options
 from deploy.memory.persistent import persistent
-from deploy.passes.strips.clones import Clone
+from deploy.passes.strips.clones import THINNED, Clone, reads_few_pixels, thinning
 from deploy.passes.strips.schedule import Concatenation, Program, Run, Slice
 from deploy.targets import Target
 
@@ -29,6 +29,7 @@ class Costs:
         operators: bytes of one more instance of each operator, its output tensor included.
         slice_bytes, concatenation_bytes, pad_bytes: the same for what strips add.
         constant_bytes: a tensor that only says where to slice.
+        thinnings: operator -> bytes of one more pooling that thins what it reads.
         scratch: operator -> bytes of its kernel's buffers in the head.
         in_place: opcodes whose output may take the place of an input.
     """
@@ -39,20 +40,22 @@ class Costs:
     concatenation_bytes: int
     pad_bytes: int
     constant_bytes: int
+    thinnings: dict[int, int]
     scratch: dict[int, int]
     in_place: frozenset[str]
 
     def tail_bytes(self, program: Program, clones: frozenset[Clone]) -> int:
         """The tail of a program, to within a few bytes of alignment."""
         total = self.whole_bytes - sum(self.operators)
-        count = len(self.operators)
-        cloned = [operator for operator, _ in sorted(clones)]
+        costs = list(self.operators)
+        for operator, reader in sorted(clones):
+            thins = reader == THINNED
+            costs.append(self.thinnings[operator] if thins else self.operators[operator])
         constants: set[tuple[object, ...]] = set()
         values = program.values
         for step in program.steps:
             if isinstance(step, Run):
-                operator = step.operator
-                total += self.operators[operator if operator < count else cloned[operator - count]]
+                total += costs[step.operator]
             elif isinstance(step, Slice):
                 (first, end), (start, stop) = values[step.source].rows, values[step.output].rows
                 total += self.slice_bytes
@@ -90,6 +93,11 @@ def costs_of(graph: Graph, target: Target) -> Costs:
         ]
         return round((more(instances, builder) - tail.size_bytes) / _INSTANCES)
 
+    def thinning_of(operator: Operator) -> int:
+        builder = GraphBuilder(graph)
+        poolings = [thinning(builder, operator, name=str(n)) for n in range(_INSTANCES)]
+        return round((more(poolings, builder) - tail.size_bytes) / _INSTANCES)
+
     some_map = next(t for t in graph.activations() if len(graph.tensors[t].shape) > 0)
     builder = GraphBuilder(graph)
     for number in range(_INSTANCES):
@@ -105,6 +113,11 @@ def costs_of(graph: Graph, target: Target) -> Costs:
         concatenation_bytes=instance(Operator("CONCATENATION", absent[:2], (some_map,), joined)),
         pad_bytes=instance(Operator("PAD", absent[:2], (some_map,), Options("PadOptions"))),
         constant_bytes=round((with_constants - tail.size_bytes) / _INSTANCES),
+        thinnings={
+            index: thinning_of(operator)
+            for index, operator in enumerate(graph.operators)
+            if reads_few_pixels(graph, operator)
+        },
         scratch=scratch,
         in_place=frozenset(target.kernels.in_place),
     )

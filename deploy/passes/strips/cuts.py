@@ -17,6 +17,13 @@ class Halo(Enum):
     COPIED = "kept by copying them in front of the next strip"
 
 
+FLAGS = (
+    *("recomputed", "copied", "loose", "padded", "swapped"),
+    *("finished", "upwards", "eager", "apart"),
+)
+"""The fields of Cuts that are sets of operators."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cuts:
     """A way to cut a graph. Operators are named by their index; what is not named stays whole.
@@ -33,6 +40,10 @@ class Cuts:
         swapped: operators whose inputs are computed last one first.
         finished: operators whose strips all run before anything reads the first of them.
         upwards: operators whose strips run from the last rows to the first.
+        eager: operators whose strips run as soon as the rows that they read are there, not only
+            when their own rows are asked for. So a map with two readers can end with its strips.
+        apart: operators whose output takes no input's place, though their kernels would let it,
+            so that it can stand elsewhere.
     """
 
     ends: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
@@ -43,23 +54,14 @@ class Cuts:
     swapped: frozenset[int] = frozenset()
     finished: frozenset[int] = frozenset()
     upwards: frozenset[int] = frozenset()
+    eager: frozenset[int] = frozenset()
+    apart: frozenset[int] = frozenset()
 
     def key(self) -> tuple[object, ...]:
         """Equal for equal cuts; sorts."""
         return (
             tuple(sorted(self.ends.items())),
-            *(
-                tuple(sorted(s))
-                for s in (
-                    self.recomputed,
-                    self.copied,
-                    self.loose,
-                    self.padded,
-                    self.swapped,
-                    self.finished,
-                    self.upwards,
-                )
-            ),
+            *(tuple(sorted(getattr(self, name))) for name in FLAGS),
         )
 
     def replace(self, **changes: object) -> Cuts:
@@ -106,6 +108,8 @@ def normalised(network: Network, cuts: Cuts) -> Cuts:
             o for o in cuts.finished & cut if ends[o] and network.only_row_readers(o)
         ),
         upwards=frozenset(o for o in cuts.upwards & cut if ends[o]),
+        eager=(cuts.eager & cut) - recomputed,
+        apart=cuts.apart & cut,
     )
 
 

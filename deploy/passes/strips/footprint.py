@@ -85,6 +85,7 @@ class _Analysis:
         self.program = program
         self.in_place = in_place
         self.copied_tensors = {t for o in cuts.copied for t in network.graph.operators[o].outputs}
+        self.apart = cuts.apart
         # Value -> what it is made of; computed values are made of themselves.
         self.owned: dict[int, tuple[_Owned, ...]] = {}
         self.opaque: set[int] = set()
@@ -107,7 +108,8 @@ class _Analysis:
             if isinstance(step, Concatenation):
                 for place, value in enumerate(step.sources):
                     self.used_in.setdefault(value, []).append((step, place))
-        self.in_window: set[int] = set()
+        # Values that operators, or windows before, have a part of.
+        self.seen: set[int] = set()
         for value in program.inputs:
             self._compute(value, 0)
         for index, step in enumerate(program.steps):
@@ -138,6 +140,7 @@ class _Analysis:
     def _read(self, value: int, step: int) -> None:
         for owner, start, stop in self.owned[value]:
             base = self.program.values[owner].rows[0]
+            self.seen.add(owner)
             self.death[owner][start - base : stop - base] = [step] * (stop - start)
 
     def _run(self, index: int, step: Run) -> None:
@@ -154,7 +157,8 @@ class _Analysis:
                 self._read(value, index)
         for value in step.outputs:
             self._compute(value, index)
-        if operator.opcode in self.in_place and len(step.outputs) == 1:
+        free = operator.opcode in self.in_place and step.operator not in self.apart
+        if free and len(step.outputs) == 1:
             sources = tuple(dict.fromkeys(v for v in step.inputs if v >= 0))
             self.candidates.append((index, step.outputs[0], sources))
 
@@ -180,11 +184,18 @@ class _Analysis:
     def _must_copy(self, step: Slice, parts: tuple[_Owned, ...]) -> bool:
         values = self.program.values
         for window, place in self.used_in.get(step.output, ()):
-            if values[window.output].tensor in self.copied_tensors and any(
-                part.value in self.in_window for part in parts
+            owner = parts[0].value
+            # What is kept goes to where the newest strip stands.
+            if (
+                values[window.output].tensor in self.copied_tensors
+                and any(part.value in self.seen for part in parts)
+                and any(
+                    self.written[other.value] > self.written[owner]
+                    for source in window.sources
+                    for other in self.owned.get(source, ())
+                )
             ):
                 return True
-            owner = parts[0].value
             above, below = values[owner].rows
             for number, other in enumerate(window.sources):
                 if number == place:
@@ -202,7 +213,7 @@ class _Analysis:
     def _concatenation(self, step: Concatenation) -> None:
         parts = tuple(part for value in step.sources for part in self.owned[value])
         self.owned[step.output] = parts
-        self.in_window.update(part.value for part in parts)
+        self.seen.update(part.value for part in parts)
         self.joins.append(tuple(dict.fromkeys(part.value for part in parts)))
 
     def _blocks(self) -> Footprint | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 from deploy.graph import Graph
-from deploy.passes.strips.clones import Clone, with_clones
+from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES
+from deploy.passes.strips.clones import THINNED, Clone, with_clones
 from deploy.passes.strips.costs import Costs
 from deploy.passes.strips.cuts import Cuts, normalised
 from deploy.passes.strips.footprint import Footprint, LiveRows, footprint
@@ -49,13 +52,26 @@ class Verdict(NamedTuple):
 
 
 class Judge:
-    """Judges candidates for one graph on one target; ``work`` counts how much that took."""
+    """Judges candidates for one graph on one target.
+
+    Attributes:
+        work: how much that took, in steps of programs.
+        floor: no head is smaller, however the graph is cut.
+    """
 
     def __init__(self, graph: Graph, costs: Costs) -> None:
         self.graph = graph
         self.costs = costs
         self.work = 0
         self._contexts: dict[frozenset[Clone], tuple[Network, TileSolver]] = {}
+        network = self.network()
+        self.floor = max(
+            (
+                sum(graph.tensors[t].size_bytes for t in graph.operators[o].outputs)
+                for o in network.reasons
+            ),
+            default=0,
+        )
 
     def network(self, clones: frozenset[Clone] = frozenset()) -> Network:
         return self._context(clones)[0]
@@ -76,26 +92,40 @@ class Judge:
         return network, program, footprint(network, cuts, program, self.costs.in_place)
 
     def verdict(
-        self, candidate: Candidate, *, ceiling: int | None = None, pack: bool = True
+        self, candidate: Candidate, *, room: Callable[[int, int], float] | None = None
     ) -> Verdict | None:
-        """Returns the estimates; None if the tensors cannot share places as the cuts want it.
+        """Returns the estimates; None if they are of no interest or do not exist.
+
+        They do not exist where tensors cannot share places as the cuts want it.
 
         Args:
-            ceiling: heads of this many bytes and more are not told apart.
-            pack: False takes the lower bound for the head.
+            room: what the head has to be smaller than, in bytes, to be of interest, given the
+                bytes of the tail and the MACs; those are known long before the head is.
         """
         network, cuts, program = self.program(candidate)
-        self.work += len(program.steps)
+        count = len(program.steps)
+        self.work += count
+        tail = self.costs.tail_bytes(program, candidate.clones)
+        ceiling = math.inf if room is None else room(tail, program.macs)
+        if ceiling <= self.floor:
+            return None
+        self.work += count
         found = footprint(network, cuts, program, self.costs.in_place)
         if found is None:
             return None
-        count = len(program.steps)
         load = found.load(count)
         blocks = list(found.blocks)
-        scratch = self.costs.scratch
-        if scratch:
+        if self.costs.scratch:
             self._add_scratch(candidate, program, load, blocks)
         bound = max(found.bound(count), *load)
+        if bound >= ceiling:
+            return None
+        self.work += count
+        limit = sum(max(r.stop for r in b) for b in blocks) + len(blocks) * HEIGHT_ALIGNMENT_BYTES
+        limit = max(limit if ceiling >= limit else math.ceil(ceiling), bound)
+        head = quick_height(blocks, bound=bound, ceiling=limit)
+        if head >= ceiling:
+            return None
         peaks: dict[int, int] = {}
         strips: dict[int, int] = {}
         for step, here in zip(program.steps, load, strict=True):
@@ -105,28 +135,22 @@ class Judge:
                 peaks[step.operator] = here
             if isinstance(step, Run):
                 strips[step.operator] = strips.get(step.operator, 0) + 1
-        head = bound
-        if pack:
-            self.work += len(program.steps)
-            limit = sum(max(r.stop for r in b) for b in blocks) if ceiling is None else ceiling
-            head = quick_height(blocks, bound=bound, ceiling=max(limit, bound))
         idle = [operator for operator in cuts.ends if strips.get(operator, 0) <= 1]
         if idle:
             ends = {o: e for o, e in cuts.ends.items() if strips.get(o, 0) > 1}
             cuts = normalised(network, cuts.replace(ends=ends))
-        largest = max(load)
         # A copy may need more than any operator of the graph, and has no place among the hot ones.
         hottest = max(peaks.values())
         return Verdict(
             candidate=Candidate(candidate.clones, cuts),
             head_bytes=head,
             bound_bytes=bound,
-            tail_bytes=self.costs.tail_bytes(program, candidate.clones),
+            tail_bytes=tail,
             macs=program.macs,
             steps=count,
             hot=tuple(o for o, here in peaks.items() if here * 100 >= hottest * 97),
             peaks=peaks,
-            crowded=_crowded(program, cuts, load.index(largest)),
+            crowded=_crowded(program, cuts, load.index(max(load))),
         )
 
     def _add_scratch(
@@ -137,7 +161,7 @@ class Judge:
         blocks: list[tuple[LiveRows, ...]],
     ) -> None:
         count = len(self.graph.operators)
-        cloned = [operator for operator, _ in sorted(candidate.clones)]
+        cloned = [-1 if reader == THINNED else o for o, reader in sorted(candidate.clones)]
         largest = max(load)
         for index, step in enumerate(program.steps):
             if not isinstance(step, Run):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from deploy.passes.strips.clones import Clone
-from deploy.passes.strips.cuts import Cuts, normalised, reads_several
+from deploy.passes.strips.clones import THINNED, Clone
+from deploy.passes.strips.cuts import FLAGS, Cuts, normalised, reads_several
 from deploy.passes.strips.judge import Candidate, Judge, Verdict
 from deploy.passes.strips.network import Network
 
@@ -148,19 +148,23 @@ class Mover:
         return self._changed(candidate, cuts.replace(**changes))
 
     def _swap_inputs(self, candidate: Candidate) -> Candidate:
+        """Which input of a join comes first, and whether the output takes the place of one."""
         network = self._network(candidate)
         joins = [operator for operator in candidate.cuts.ends if reads_several(network, operator)]
         if not joins:
             return candidate
-        swapped = candidate.cuts.swapped ^ {self.random.choice(joins)}
-        return self._changed(candidate, candidate.cuts.replace(swapped=swapped))
+        kind = self.random.choice(("swapped", "swapped", "apart"))
+        changes = {kind: getattr(candidate.cuts, kind) ^ {self.random.choice(joins)}}
+        return self._changed(candidate, candidate.cuts.replace(**changes))
 
     def _change_course(self, candidate: Candidate) -> Candidate:
-        """Turns the direction of strips around, or lets them all run before they are read."""
+        """Turns the direction of strips around, or lets them run before they are read."""
         operator = self._driver(candidate)
         if operator is None:
             return candidate
-        kind = self.random.choice(("finished", "upwards"))
+        kind = self.random.choice(("finished", "upwards", "eager"))
+        if kind == "eager":
+            operator = self.random.choice(list(candidate.cuts.ends))
         changes = {kind: getattr(candidate.cuts, kind) ^ {operator}}
         return self._changed(candidate, candidate.cuts.replace(**changes))
 
@@ -260,7 +264,7 @@ class Mover:
         )
         sets = {
             name: set(getattr(cuts, name)) - set(inside)
-            for name in ("recomputed", "copied", "loose", "padded")
+            for name in ("recomputed", "copied", "loose", "padded", "eager")
         }
         for operator in inside[:-1]:
             draw = self.random.random()
@@ -271,10 +275,24 @@ class Mover:
         for name in ("loose", "padded"):
             if self.random.random() < 0.3:
                 sets[name].update(inside)
+        if self.random.random() < 0.7:
+            # What is read after the region runs along with it.
+            sets["eager"].update(_leaving(network, inside) - {driver})
         return self._changed(
             candidate,
             cuts.replace(ends=ends, **{name: frozenset(s) for name, s in sets.items()}),
         )
+
+
+def _leaving(network: Network, inside: Sequence[int]) -> set[int]:
+    """Those of the operators that others read as well."""
+    readers = network.readers
+    return {
+        operator
+        for operator in inside
+        for tensor in network.graph.operators[operator].outputs
+        if any(reader not in inside for reader in readers.get(tensor, ()))
+    }
 
 
 def toggled(judge: Judge, candidate: Candidate, clone: Clone) -> Candidate:
@@ -289,21 +307,18 @@ def toggled(judge: Judge, candidate: Candidate, clone: Clone) -> Candidate:
 
     cuts = candidate.cuts
     ends = {moved[o]: strips for o, strips in cuts.ends.items() if o in moved}
-    recomputed = rename(cuts.recomputed)
-    if clone in new and clone[1] in ends:
+    flags = {name: rename(getattr(cuts, name)) for name in FLAGS}
+    if clone in new:
         added = count + new.index(clone)
-        ends[added] = ()
-        recomputed |= {added}
-    renamed = Cuts(
-        ends=ends,
-        recomputed=recomputed,
-        copied=rename(cuts.copied),
-        loose=rename(cuts.loose),
-        padded=rename(cuts.padded),
-        swapped=rename(cuts.swapped),
-        finished=rename(cuts.finished),
-        upwards=rename(cuts.upwards),
-    )
+        _, reader = clone
+        if reader == THINNED:
+            # Its strips follow those of the map.
+            ends[added] = ()
+            flags["eager"] |= {added}
+        elif reader in ends:
+            ends[added] = ()
+            flags["recomputed"] |= {added}
+    renamed = Cuts(ends, **flags)
     clones = frozenset(new)
     return Candidate(clones, normalised(judge.network(clones), renamed))
 

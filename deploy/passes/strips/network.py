@@ -17,6 +17,7 @@ class Network:
         row_operators: operator -> how it can be cut; operators that cannot be are absent.
         reasons: operator -> why it is left whole.
         producer: tensor -> operator that writes it; graph inputs and constants are absent.
+        readers: tensor -> operators that read it.
         row_readers: tensor -> (operator, position) of those that can read it row by row.
         whole_readers: tensor -> operators that need it whole (also: the graph's outputs).
         axis: tensor -> dimension of its rows; absent for tensors without rows.
@@ -34,6 +35,7 @@ class Network:
             else:
                 self.reasons[index] = found
         self.producer = graph.producers()
+        self.readers = graph.consumers()
         self.row_readers: dict[int, list[tuple[int, int]]] = {}
         self.whole_readers: dict[int, list[int]] = {}
         for index, operator in enumerate(graph.operators):

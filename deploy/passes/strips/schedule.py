@@ -98,6 +98,13 @@ class _Scheduler:
         self.parts: dict[int, list[tuple[Rows, int]]] = {}
         self.produced: dict[int, Rows] = {}
         self.upwards: set[int] = set()
+        self.running: set[int] = set()
+        # Values that are part of another one, or were read as they are.
+        self.seen: set[int] = set()
+        self.eager: dict[int, list[int]] = {}
+        for operator in cuts.eager:
+            for tensor, _ in self._reads(operator):
+                self.eager.setdefault(tensor, []).append(operator)
         self.macs = 0
 
     def run(self) -> Program:
@@ -171,9 +178,76 @@ class _Scheduler:
             start = max((end for end in ends if end < stop), default=0)
         return start, stop
 
+    def _run_eager(self, operator: int) -> None:
+        """Runs what now has its rows and does not wait to be asked."""
+        for tensor in self.network.graph.operators[operator].outputs:
+            for reader in self.eager.get(tensor, ()):
+                while reader not in self.running:
+                    strip = self._ready_strip(reader, operator in self.upwards)
+                    if strip is None:
+                        break
+                    self._run_strip(reader, strip)
+
+    def _ready_strip(self, operator: int, upwards: bool) -> Rows | None:
+        """The next strip of an operator, if all that it reads is there."""
+        size = self.network.row_operators[operator].rule.out_rows
+        done = self.produced.get(operator)
+        if done is None:
+            done = self.produced[operator] = (size, size) if upwards else (0, 0)
+            if upwards:
+                self.upwards.add(operator)
+        ends = self.cuts.ends[operator]
+        if operator in self.upwards:
+            if not done[0]:
+                return None
+            starts = [e for e in (0, *ends[:-1]) if e < done[0]][::-1] if ends else range(done[0])
+            strips = [(start, done[0]) for start in starts]
+        else:
+            if done[1] == size:
+                return None
+            stops = [e for e in ends if e > done[1]] if ends else range(size, done[1], -1)
+            strips = [(done[1], stop) for stop in stops]
+        if ends:
+            return strips[0] if self._is_ready(operator, strips[0]) else None
+        # From the largest to the smallest: the first that can run.
+        low, high = 0, len(strips)
+        while low < high:
+            middle = (low + high) // 2
+            if self._is_ready(operator, strips[middle]):
+                high = middle
+            else:
+                low = middle + 1
+        return strips[low] if low < len(strips) else None
+
+    def _is_ready(self, operator: int, strip: Rows) -> bool:
+        whole = [(t, self._all_rows(t)) for t, by_rows in self._reads(operator) if not by_rows]
+        reads = self.solver.solve(self.members[operator], strip, self.cuts).reads
+        for tensor, rows in (*whole, *reads):
+            producer = self.network.producer.get(tensor, -1)
+            if producer in self.cuts.ends:
+                start, stop = self.produced.get(producer, (0, 0))
+                if rows[0] < start or stop < rows[1]:
+                    return False
+            elif tensor not in self.parts:
+                return False
+        return True
+
+    def _reads(self, sink: int) -> list[tuple[int, bool]]:
+        """Tensors that a group reads, and whether it reads them row by row."""
+        network, members = self.network, self.members[sink]
+        return [
+            (tensor, position in network.row_operators[member].row_inputs)
+            for member in members
+            for position, tensor in enumerate(network.graph.operators[member].inputs)
+            if tensor >= 0
+            and not network.graph.tensors[tensor].is_constant
+            and network.producer.get(tensor, -1) not in members
+        ]
+
     def _run_strip(self, sink: int, strip: Rows) -> None:
         network, graph = self.network, self.network.graph
         members = self.members[sink]
+        self.running.add(sink)
         tile = self.solver.solve(members, strip, self.cuts)
         reads = tile.reads
         if sink in self.cuts.swapped:
@@ -202,6 +276,7 @@ class _Scheduler:
                     ):
                         value = self._pad(value, step)
                     inputs.append(value)
+            self.seen.update(inputs)
             outputs = tuple(self._value(t, step.out) for t in operator.outputs)
             for tensor, value in zip(operator.outputs, outputs, strict=True):
                 if step.operator == sink:
@@ -212,6 +287,8 @@ class _Scheduler:
         self.macs += tile.macs
         done = self.produced[sink]
         self.produced[sink] = min(strip[0], done[0]), max(strip[1], done[1])
+        self.running.discard(sink)
+        self._run_eager(sink)
 
     def _pad(self, value: int, step: TileStep) -> int:
         output = self._value(self.values[value].tensor, self.values[value].rows, step.padding)
@@ -239,6 +316,14 @@ class _Scheduler:
             # What has been there for longer is sliced first, so that a real copy of it comes
             # after the garbage rows that it overwrites.
             taken = {r: self._take(tensor, r, parts) for _, r in sorted(pieces)}
+            if self.network.producer.get(tensor, -1) in self.cuts.copied:
+                # A strip that was all of a window, or a part, needs a slice to be copied by; the
+                # newest one stays where it is.
+                newest = max(pieces)[1]
+                for strip, value in taken.items():
+                    if value in self.seen and strip != newest:
+                        taken[strip] = self._value(tensor, strip)
+                        self.steps.append(Slice(value, taken[strip]))
             output = self._join([taken[r] for _, r in pieces])
         parts.append((rows, output))
         return output
@@ -254,6 +339,7 @@ class _Scheduler:
                 rows = self.values[group[0]].rows[0], self.values[group[-1]].rows[1]
                 output = self._value(self.values[group[0]].tensor, rows)
                 self.steps.append(Concatenation(group, output))
+                self.seen.update(group)
                 joined.append(output)
             sources = joined
         return sources[0]

@@ -3,7 +3,8 @@
 1. *Segments* (``segments.py``) are cut in templated ways.
 2. By turns, a shortest path puts pieces together, below one head after the other, and simulated
    annealing improves the pieces of segments that the best paths use.
-3. Annealing over the whole graph has the last word.
+3. Annealing over the whole graph has the last word: walks that begin hot, from the graph that is
+   not cut and from the best so far, and a last cool one.
 
 Effort is counted in steps of the programs that are judged, not in seconds, so the result is the
 same on every machine unless a time limit or Ctrl-C ends the search early.
@@ -28,8 +29,20 @@ from deploy.passes.strips.templates import templates
 _CLONE_MACS = 0.06
 """A map is computed twice only if that costs at most this part of the MACs."""
 _TAIL_WHEN_HEAD_COUNTS = 0.001
+_SMALL_GRAPH_OPERATORS = 40
+_Shares = tuple[tuple[tuple[float, float], ...], tuple[tuple[float, bool, float, float], ...]]
 _ROUNDS = tuple((n * 0.08 + 0.05, n * 0.08 + 0.08) for n in range(9))
-"""Parts of the work after which templates, and then the improvement of segments, end."""
+_SHARES_OF_MANY: _Shares = _ROUNDS, ((0.9, False, 300.0, 20.0), (1.0, False, 100.0, 10.0))
+_SHARES_FOR_THE_HEAD: _Shares = _ROUNDS, ((0.9, False, 300.0, 20.0), (1.0, False, 100.0, 10.0))
+_SHARES_OF_FEW: _Shares = (
+    ((0.03, 0.06),),
+    (
+        *((0.06 + 0.26 * n, True, 1500.0, 30.0) for n in range(1, 4)),
+        (1.0, False, 300.0, 20.0),
+    ),
+)
+"""Parts of the work after which templates, and then the improvement of segments, end; and walks:
+(part of the work at its end, from the graph that is not cut, heat at begin and end)."""
 _SLICE = 0.01
 _KEPT = 24
 _HEADS = 40
@@ -76,6 +89,7 @@ class Search:
         self.random = random.Random(seed)
         network = self.judge.network()
         self.total_macs = max(network.total_macs, 1)
+        self.is_small = len(graph.operators) <= _SMALL_GRAPH_OPERATORS
         self.clone_macs = int(self.total_macs * _CLONE_MACS)
         self.extra_macs = int(self.total_macs * (goal.max_macs - 1))
         self.clones = cloneable(graph, self.clone_macs, network.macs)
@@ -97,12 +111,17 @@ class Search:
         """Searches until the work is done or ``stop`` says so; ``best`` holds the outcome."""
         if not self.judge.network().row_operators:
             return
-        for templates_until, segments_until in _ROUNDS:
+        if self.goal.arena_bytes is None and self.goal.minimise == "head":
+            shares, walks = _SHARES_FOR_THE_HEAD
+        else:
+            shares, walks = _SHARES_OF_FEW if self.is_small else _SHARES_OF_MANY
+        for templates_until, segments_until in shares:
             self._try_templates(self.work * templates_until)
             self._improve_segments(self.work * segments_until)
         mover = Mover(self.judge, self.clones, self.random)
-        for until, hottest, coldest in ((0.9, 300.0, 20.0), (1.0, 100.0, 10.0)):
-            self._anneal_whole(mover, int(self.work * until), hottest, coldest)
+        for until, anew, hottest, coldest in walks:
+            start = self.whole if anew else self.best[0][1]
+            self._anneal_whole(mover, start, self.work * until, hottest, coldest)
 
     def _try_templates(self, until: float) -> None:
         thin = self.goal.minimise == "head"
@@ -161,11 +180,17 @@ class Search:
                 covered = covered or {pair[0]: 0}
         return order
 
-    def _offer(self, segment: Segment, candidate: Candidate) -> Verdict | None:
-        verdict = segment.judged(candidate, ceiling=self.whole.head_bytes)
+    def _offer(
+        self,
+        segment: Segment,
+        candidate: Candidate,
+        room: Callable[[int, int], float] | None = None,
+    ) -> Verdict | None:
+        whole = self.whole.head_bytes
+        verdict = segment.judged(candidate, room=room or (lambda tail, macs: whole))
         if verdict is None:
             return None
-        if verdict.head_bytes < self.whole.head_bytes:
+        if verdict.head_bytes < whole:
             piece = segment.piece(verdict)
             if piece.macs <= self.extra_macs:
                 segment.offer(piece)
@@ -242,6 +267,14 @@ class Search:
         if here is None:
             return
         now = value(here)
+        limit = math.inf
+
+        def room(tail: int, macs: int) -> float:
+            over = max(0, macs - segment.macs - self.extra_macs)
+            rest = limit - weight * tail - price * (macs - segment.macs)
+            rest -= over / self.total_macs * self.whole.head_bytes
+            return goal + rest / 1.5 + 1 if rest >= 0 else 0.0
+
         scale = max(self.whole.bound_bytes / 50_000, 0.02)
         begin = segment.judge.work
         while segment.judge.work < until and not self.stop():
@@ -249,20 +282,23 @@ class Search:
             heat = scale * 300.0 * (20.0 / 300.0) ** done
             limit = now - heat * math.log(1.0 - self.random.random())
             segment.judge.work += 1
-            verdict = self._offer(segment, mover.neighbour(here))
+            verdict = self._offer(segment, mover.neighbour(here), room)
             if verdict is not None and value(verdict) <= limit:
                 now, here = value(verdict), verdict
 
-    def _anneal_whole(self, mover: Mover, until: int, hottest: float, coldest: float) -> None:
-        value, here = self.best[0]
+    def _anneal_whole(
+        self, mover: Mover, start: Verdict, until: float, hottest: float, coldest: float
+    ) -> None:
+        """A walk whose heat falls from ``hottest`` to ``coldest`` bytes for a graph of 50 kB."""
+        here = start
+        value = self._value(here.head_bytes, here.tail_bytes, here.macs)
         scale = max(self.whole.bound_bytes / 50_000, 0.02)
         begin = self.spent
         while self.spent < until and not self.stop():
             done = (self.spent - begin) / max(until - begin, 1)
             heat = scale * hottest * (coldest / hottest) ** done
             limit = value - heat * math.log(1.0 - self.random.random())
-            neighbour = mover.neighbour(here)
-            found, verdict = self.score(neighbour, limit)
+            found, verdict = self.score(mover.neighbour(here), limit)
             # Candidates that were judged before cost nothing, yet the walk must end.
             self.judge.work += 1
             if verdict is not None and found <= limit:
@@ -274,24 +310,36 @@ class Search:
         key = candidate.key()
         if key in self._scores:
             return self._scores[key]
-        ceiling = None
-        if limit < math.inf and self.goal.arena_bytes is None:
-            ceiling = int(limit) + 1
-        verdict = self.judge.verdict(candidate, ceiling=ceiling)
+        room = None
+        if limit < math.inf:
+
+            def room(tail: int, macs: int) -> float:
+                return self._room(limit, tail, macs)
+
+        verdict = self.judge.verdict(candidate, room=room)
         if verdict is None:
-            self._scores[key] = math.inf, None
-            return self._scores[key]
+            # Should the limit rise it is judged again.
+            return math.inf, None
         value = self._value(verdict.head_bytes, verdict.tail_bytes, verdict.macs)
-        if ceiling is not None and value > limit:
-            # Its head may be unknown; it is judged again should the limit rise.
-            return value, None
         self._scores[key] = value, verdict
         self._remember(value, verdict)
         return value, verdict
 
+    def _room(self, limit: float, tail: int, macs: int) -> float:
+        """A head so large or larger makes a candidate worth more than ``limit``."""
+        if self.goal.arena_bytes is not None:
+            # A byte beyond the budget costs one, as does every other in the end.
+            return max(limit, 0.0) + max(self.goal.arena_bytes - tail, 0) + 1
+        weight = _TAIL_WHEN_HEAD_COUNTS if self.goal.minimise == "head" else 1.0
+        return limit - weight * tail - self._penalty(macs) + 1
+
+    def _penalty(self, macs: int) -> float:
+        over = macs / self.total_macs - self.goal.max_macs
+        return max(0.0, over) * self.whole.head_bytes * 1.2
+
     def _value(self, head: int, tail: int, macs: int) -> float:
         extra = macs / self.total_macs - 1
-        penalty = max(0.0, extra + 1 - self.goal.max_macs) * self.whole.head_bytes * 1.2
+        penalty = self._penalty(macs)
         if self.goal.arena_bytes is not None:
             over = max(0, head + tail - self.goal.arena_bytes)
             # Within the budget a byte counts little; it breaks ties.

@@ -8,13 +8,13 @@ costs in the tail and in MACs add up.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from deploy.graph import Graph
-from deploy.passes.strips.clones import Clone, cloneable
+from deploy.passes.strips.clones import THINNED, Clone, cloneable
 from deploy.passes.strips.costs import Costs
-from deploy.passes.strips.cuts import Cuts, normalised
+from deploy.passes.strips.cuts import FLAGS, Cuts, normalised
 from deploy.passes.strips.judge import Candidate, Judge, Verdict
 
 
@@ -45,10 +45,20 @@ class Segment:
         self.start = start
         self.stop = stop
         part, self.passing_bytes = _part(graph, start, stop)
-        scratch = {o - start: size for o, size in costs.scratch.items() if start <= o < stop}
+
+        def inside(sizes: dict[int, int]) -> dict[int, int]:
+            return {o - start: size for o, size in sizes.items() if start <= o < stop}
+
         own = costs.operators[start:stop]
         self.judge = Judge(
-            part, replace(costs, operators=own, whole_bytes=sum(own), scratch=scratch)
+            part,
+            replace(
+                costs,
+                operators=own,
+                whole_bytes=sum(own),
+                scratch=inside(costs.scratch),
+                thinnings=inside(costs.thinnings),
+            ),
         )
         network = self.judge.network()
         self.macs = network.total_macs
@@ -56,9 +66,11 @@ class Segment:
         self.pieces: list[Piece] = []
         self.whole_tail_bytes = sum(own)
 
-    def judged(self, candidate: Candidate, *, ceiling: int) -> Verdict | None:
-        """Judges a candidate of the segment; heads of ``ceiling`` and more are not told apart."""
-        verdict = self.judge.verdict(candidate, ceiling=max(ceiling - self.passing_bytes, 1))
+    def judged(self, candidate: Candidate, *, room: Callable[[int, int], float]) -> Verdict | None:
+        """Judges a candidate of the segment; ``room`` as ``Judge.verdict`` has it."""
+        verdict = self.judge.verdict(
+            candidate, room=lambda tail, macs: room(tail, macs) - self.passing_bytes
+        )
         if verdict is None:
             return None
         return verdict._replace(
@@ -139,15 +151,20 @@ def joined(judge: Judge, pieces: Sequence[Piece]) -> Candidate:
     """One candidate for the whole graph out of pieces that do not overlap."""
     count = len(judge.graph.operators)
     own = [
-        {clone: (clone[0] + p.start, clone[1] + p.start) for clone in p.candidate.clones}
+        {
+            (operator, reader): (
+                operator + p.start,
+                THINNED if reader == THINNED else reader + p.start,
+            )
+            for operator, reader in p.candidate.clones
+        }
         for p in pieces
     ]
     clones = frozenset(clone for moved in own for clone in moved.values())
     numbers = {clone: count + i for i, clone in enumerate(sorted(clones))}
     readers = judge.graph.consumers()
     ends: dict[int, tuple[int, ...]] = {}
-    names = ("recomputed", "copied", "loose", "padded", "swapped", "finished", "upwards")
-    sets: dict[str, set[int]] = {name: set() for name in names}
+    sets: dict[str, set[int]] = {name: set() for name in FLAGS}
     for piece, moved in zip(pieces, own, strict=True):
         size = piece.stop - piece.start
         number = {size + i: numbers[moved[c]] for i, c in enumerate(sorted(moved))}

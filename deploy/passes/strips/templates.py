@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 from deploy.passes.strips.clones import Clone
-from deploy.passes.strips.cuts import Cuts, normalised
+from deploy.passes.strips.cuts import Cuts, normalised, reads_several
 from deploy.passes.strips.judge import Candidate, Judge
 from deploy.passes.strips.moves import uneven_ends
 from deploy.passes.strips.network import Network
@@ -14,6 +15,8 @@ _POWERS = (1.0, 0.7, 1.4)
 _MOST_CLONES = 3
 _RUNS = 360
 """Operator instances of a template at most."""
+_ROWS = 40
+"""Strips of a single row for maps of at most so many rows."""
 
 
 def templates(judge: Judge, clones: Sequence[Clone], *, thin: bool = False) -> Iterator[Candidate]:
@@ -32,11 +35,44 @@ def templates(judge: Judge, clones: Sequence[Clone], *, thin: bool = False) -> I
         if not any(o < count for o in operators):
             continue
         seen = set()
-        for cuts in _cuts(network, operators, thin):
+        rows = _rows(network, operators) if thin else ()
+        for cuts in chain(rows, _cuts(network, operators, thin)):
             key = cuts.key()
             if key not in seen:
                 seen.add(key)
                 yield Candidate(chosen, cuts)
+
+
+def _rows(network: Network, operators: list[int]) -> Iterator[Cuts]:
+    """Strips of one row wherever maps come together; what has one reader moves along with it.
+
+    A map with several readers stays in its place, where a sum of it may replace it. The last
+    map is not to replace another one, whose place it might be tied to.
+    """
+    driver = operators[-1]
+    ends: dict[int, tuple[int, ...]] = dict.fromkeys(operators, ())
+    for operator in operators:
+        rows = network.row_operators[operator].rule.out_rows
+        if operator == driver or reads_several(network, operator):
+            if rows > _ROWS:
+                return
+            ends[operator] = tuple(range(1, rows + 1))
+    every = frozenset(operators)
+    none = frozenset[int]()
+    single = frozenset(
+        o
+        for o in operators
+        if len({r for t in network.graph.operators[o].outputs for r in network.readers.get(t, ())})
+        == 1
+    )
+    sums = frozenset(o for o in operators if reads_several(network, o))
+    for apart in (frozenset({driver}), none, sums):
+        for upwards in (sums | {driver}, none):
+            for copied in (single, single - sums, every):
+                chosen = Cuts(
+                    ends, copied=copied, padded=every, upwards=frozenset(upwards), apart=apart
+                )
+                yield normalised(network, chosen)
 
 
 def _cuts(network: Network, operators: list[int], thin: bool) -> Iterator[Cuts]:
