@@ -57,6 +57,9 @@ bench-commands: env
 bench-allocation: env
 	$(BIN)/python benchmarks/bench_allocation.py
 
+bench-codes: env
+	$(TF_ENV) $(BIN)/python benchmarks/bench_codes.py
+
 bench-qat: env .venv-tfmot/.ready
 	$(TF_ENV) $(BIN)/python benchmarks/bench_qat.py
 
