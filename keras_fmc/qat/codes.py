@@ -12,10 +12,10 @@ from collections.abc import Sequence
 
 from keras_fmc.errors import UnsupportedModelError
 from keras_fmc.layer_graph import LayerGraph, LayerNode, consumers
-from keras_fmc.layers.code_quantizer import CodeQuantizer
+from keras_fmc.layers.code_quantizer import CodeForm, CodeQuantizer
 from keras_fmc.layers.fake_quant import FakeQuant
 from keras_fmc.layers.gf2 import GF2Bottleneck
-from keras_fmc.qat.placement import ScaleGroup
+from keras_fmc.qat.placement import ScaleGroup, activation_name
 
 
 def code_of(graph: LayerGraph, group: ScaleGroup) -> CodeQuantizer | None:
@@ -37,6 +37,8 @@ def code_of(graph: LayerGraph, group: ScaleGroup) -> CodeQuantizer | None:
         )
         if not same:
             raise _conflict(graph, group, f"{layer.name!r} is a code of other levels")
+    if group.codes is None and group.fixed is not None:
+        raise _conflict(graph, group, "its kernel fixes the scale")
     if group.codes is None:
         _check_coverage(graph, group)
     else:
@@ -44,6 +46,24 @@ def code_of(graph: LayerGraph, group: ScaleGroup) -> CodeQuantizer | None:
         if (maker.quantizer.bits, maker.quantizer.form) != (first.bits, first.form):
             raise _conflict(graph, group, f"{maker.name!r} makes codes of other levels")
     return first
+
+
+def capped_sources(graph: LayerGraph, groups: Sequence[ScaleGroup]) -> frozenset[int]:
+    """Returns the values behind a ReLU6 that get an unsigned code of fewer bits.
+
+    Such a code clips both ends by itself, and its upper end is no more than 6, so a ReLU does; the
+    converter finds no int8 form for a ReLU6 before another clip.
+    """
+    found = set()
+    for group in groups:
+        code = code_of(graph, group) if group.fixed is None else None
+        if code is not None and code.form is CodeForm.UNSIGNED:
+            found |= {
+                value
+                for value in group.sources
+                if activation_name(_maker(graph, value).operation) == "relu6"
+            }
+    return frozenset(found)
 
 
 def feeds_gf2(graph: LayerGraph, group: ScaleGroup) -> bool:

@@ -4,15 +4,20 @@
     Activation("silu")                  →  Activation("sigmoid"), Multiply
     UpSampling2D(interpolation=nearest) →  Resizing
     GF2Bottleneck                       →  CodeQuantizer, GF2Bottleneck(quantizes_input=False)
+    AveragePooling2D of few-bit codes   →  DepthwiseConv2D of equal weights
 
 The device rounds between the two of a pair, so training has to see a tensor there. It resizes;
-Keras repeats rows and columns, for which TensorFlow Lite Micro has no operator.
+Keras repeats rows and columns, for which TensorFlow Lite Micro has no operator. The device's mean
+of a window has the scale of what it averages; of codes with few levels too little would be left.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Sequence
 
+import keras
 from keras import layers
 
 from keras_fmc.errors import BadInputError
@@ -42,6 +47,7 @@ def device_form(graph: LayerGraph) -> LayerGraph:
     nodes: list[LayerNode] = []
     taken = {value.name for value in values}
     cores: dict[int, GF2Bottleneck] = {}
+    averages: dict[int, layers.DepthwiseConv2D] = {}
 
     def add(wanted: str, layer: layers.Layer, inputs: tuple[int, ...], output: int | None) -> int:
         name, count = wanted, 0
@@ -95,9 +101,42 @@ def device_form(graph: LayerGraph) -> LayerGraph:
                     node, operation=core, inputs=(codes,), args=(ValueRef(codes),), kwargs={}
                 )
             )
+        elif isinstance(node.operation, layers.AveragePooling2D) and _averages_codes(nodes, node):
+            averaging = averages.setdefault(id(node.operation), _average(node, values))
+            nodes.append(dataclasses.replace(node, operation=averaging))
         else:
             nodes.append(node)
     return dataclasses.replace(graph, nodes=tuple(nodes), values=tuple(values))
+
+
+def _averages_codes(nodes: Sequence[LayerNode], node: LayerNode) -> bool:
+    """Whether a pooling reads codes of fewer than 8 bits, and pads none of them."""
+    layer = node.operation
+    if layer.padding != "valid" or layer.data_format != "channels_last":
+        return False
+    value = node.inputs[0]
+    makers = {output: maker for maker in nodes for output in maker.outputs}
+    while value in makers and isinstance(makers[value].operation, _KEEP_CODES):
+        value = makers[value].inputs[0]
+    maker = makers[value].operation if value in makers else None
+    return isinstance(maker, (CodeQuantizer, GF2Bottleneck)) and maker.bits < 8
+
+
+_KEEP_CODES = (layers.MaxPooling2D, layers.ZeroPadding2D, layers.Cropping2D, layers.Dropout)
+
+
+def _average(node: LayerNode, values: Sequence[ValueSpec]) -> layers.DepthwiseConv2D:
+    layer = node.operation
+    convolution = layers.DepthwiseConv2D(
+        layer.pool_size,
+        strides=layer.strides,
+        use_bias=False,
+        depthwise_initializer=keras.initializers.Constant(1 / math.prod(layer.pool_size)),
+        trainable=False,
+        dtype=layer.dtype_policy,
+    )
+    convolution.build(values[node.inputs[0]].shape)
+    return convolution
 
 
 def _quantizer(node: LayerNode) -> CodeQuantizer:

@@ -17,9 +17,9 @@ from keras_fmc.fold import fold
 from keras_fmc.layer_graph import LayerGraph, LayerNode, consumers, trace
 from keras_fmc.layers.code_quantizer import CodeQuantizer
 from keras_fmc.layers.fake_quant import LEVELS, SMALLEST_RANGE, FakeQuant
-from keras_fmc.qat.codes import code_of, feeds_gf2, gf2_ranges
+from keras_fmc.qat.codes import capped_sources, code_of, feeds_gf2, gf2_ranges
 from keras_fmc.qat.device_form import device_form, ends_in_activation
-from keras_fmc.qat.placement import ScaleGroup, scale_groups
+from keras_fmc.qat.placement import ScaleGroup, activation_name, scale_groups
 from keras_fmc.qat.ranges import best_range, record
 from keras_fmc.qat.weight_layers import QUANTIZED, smallest_magnitude
 from keras_fmc.surgery import clone, rebuild
@@ -152,11 +152,28 @@ def _build(
         for value in group.values
     }
 
+    capped = capped_sources(graph, groups)
+    scales = {
+        value: _scale(quantizer, group, range_)
+        for (quantizer, range_), group in zip(made, groups, strict=True)
+        for value in group.values
+    }
+
     def layer(node: LayerNode) -> keras.Operation | None:
         if isinstance(node.operation, FakeQuant):
             return None
+        changes: dict[str, Any] = {"activation": "relu"} if node.outputs[0] in capped else {}
         if type(node.operation) in QUANTIZED:
-            return _weight_layer(node, _smallest(node, by_value, readers, graph))
+            changes["smallest"] = _smallest(node, by_value, readers, graph)
+            if momentum is None:
+                changes["input_scale"] = scales[node.inputs[0]]
+                # Rounded only behind the ReLU that fuses.
+                changes["rectified"] = (
+                    node.outputs[0] not in by_value or activation_name(node.operation) != "linear"
+                )
+            return _weight_layer(node, changes)
+        if changes:
+            return keras.layers.ReLU(name=node.layer_name, dtype="float32")
         return clone(node)
 
     model = rebuild(graph, layer=layer, call=call, wrap_input=rounded)
@@ -179,6 +196,18 @@ def _quantizer(
         # The bottleneck behind it knows these levels, too, and cannot follow.
         momentum = None
     return CodeQuantizer.from_config({**code.get_config(), "momentum": momentum, "name": name})
+
+
+def _scale(quantizer: FakeQuant, group: ScaleGroup, range_: tuple[float, float]) -> float:
+    """Real value of one int8 step of a group's tensors."""
+    low, high = range_
+    if isinstance(quantizer, CodeQuantizer) and group.codes is None:
+        probe = CodeQuantizer.from_config({**quantizer.get_config(), "name": None})
+        probe.build(())
+        probe.set_range(low, high)
+        # The binariser centres its bits with a step of one.
+        return probe.scale
+    return max(high - low, SMALLEST_RANGE) / LEVELS
 
 
 def _smallest(
@@ -207,8 +236,8 @@ def _float_layer(node: LayerNode) -> keras.Operation | None:
     return type(node.operation).from_config(_config(node))
 
 
-def _weight_layer(node: LayerNode, smallest: float) -> keras.Layer:
-    return QUANTIZED[type(node.operation)].from_config({**_config(node), "smallest": smallest})
+def _weight_layer(node: LayerNode, changes: dict[str, Any]) -> keras.Layer:
+    return QUANTIZED[type(node.operation)].from_config({**_config(node), **changes})
 
 
 def _config(node: LayerNode) -> dict[str, Any]:

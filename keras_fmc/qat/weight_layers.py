@@ -1,10 +1,11 @@
 """Keras layers whose kernels are rounded to int8 as the device holds them.
 
 Kernels of convolutions have one scale per output channel, those of dense layers one for all: so
-the int8 kernels of TensorFlow Lite Micro and of its older relatives have it. Biases stay in float;
-on the device they are int32 with the scale of the input times that of the weights, and as good as
-exact, unless a channel has (next to) no weights: then its bias overflows. `smallest` prevents that,
-see `smallest_magnitude`.
+the int8 kernels of TensorFlow Lite Micro and of its older relatives have it. On the device, biases
+are int32 with the scale of the input times that of the weights. Behind a map of 8 bits that is as
+good as exact; behind a code of few bits, whose scale is coarse, it is not, so with `input_scale`
+biases are rounded to it. A channel of (next to) no weights would make its bias overflow; `smallest`
+prevents that, see `smallest_magnitude`.
 """
 
 from __future__ import annotations
@@ -19,32 +20,82 @@ from keras_fmc.layers.fake_quant import SMALLEST_RANGE, fake_quant_weights
 _BIAS_HEADROOM = 8.0
 """How many times larger biases and outputs may become in training before a bias overflows."""
 
+_NUDGE = 0.45
+"""Below 1/2, so that the converter rounds it away."""
+
 _register = keras.saving.register_keras_serializable(package="keras_fmc")
 
 
 class _RoundsKernel:
-    """Adds the option `smallest` of `fake_quant_weights`."""
+    """Adds the options `smallest` of `fake_quant_weights`, `input_scale` and `rectified`.
 
-    def __init__(self, *args: Any, smallest: float = SMALLEST_RANGE, **kwargs: Any) -> None:
+    `input_scale` is that of the int8 input, which gives the bias its step; None leaves it in float.
+
+    The device rounds twice: a sum is multiplied by M = m · 2^-s, 1/2 ≤ m < 1, in two steps, to
+    multiples of 2^-s and then to whole codes, ties away from zero. That turns up a code where the
+    sum is up to 1 / 2m steps of the bias below the middle between two. Where only sums above zero
+    count (`rectified`), training sees most of that as a bias that is `_NUDGE` steps larger, which
+    is too little to change the bias of the device.
+    """
+
+    _kernel_axes: tuple[int, ...] | None = (0, 1, 2)
+    """What the largest magnitude of an output channel's weights is taken over; None is all."""
+
+    def __init__(
+        self,
+        *args: Any,
+        smallest: float = SMALLEST_RANGE,
+        input_scale: float | None = None,
+        rectified: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self.rectified = bool(rectified)
         self.smallest = float(smallest)
+        self.input_scale = None if input_scale is None else float(input_scale)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "smallest": self.smallest}  # type: ignore[misc]
+        config = super().get_config()  # type: ignore[misc]
+        return {
+            **config,
+            "smallest": self.smallest,
+            "input_scale": self.input_scale,
+            "rectified": self.rectified,
+        }
+
+    def _finish(self: Any, outputs: Any) -> Any:
+        if self.use_bias:
+            outputs = ops.add(outputs, self._device_bias())
+        return outputs if self.activation is None else self.activation(outputs)
+
+    def _device_bias(self: Any) -> Any:
+        """The bias, rounded to input scale times weight scale; the gradient passes unchanged."""
+        bias = ops.convert_to_tensor(self.bias)
+        if self.input_scale is None:
+            return bias
+        kernel = ops.convert_to_tensor(self.kernel)
+        largest = ops.reshape(ops.max(ops.abs(kernel), axis=self._kernel_axes), (-1,))
+        step = ops.stop_gradient(ops.maximum(largest, self.smallest)) * (self.input_scale / 127)
+        nudge = _NUDGE if self.rectified else 0.0
+        return bias + ops.stop_gradient((ops.round(bias / step) + nudge) * step - bias)
 
 
 @_register
 class FakeQuantConv2D(_RoundsKernel, layers.Conv2D):
     """`Conv2D` with `fake_quant_weights` per output channel."""
 
-    def convolution_op(self, inputs: Any, kernel: Any) -> Any:
-        rounded = fake_quant_weights(kernel, axis=-1, smallest=self.smallest)
-        return super().convolution_op(inputs, rounded)
+    def call(self, inputs: Any) -> Any:
+        rounded = fake_quant_weights(
+            ops.convert_to_tensor(self.kernel), axis=-1, smallest=self.smallest
+        )
+        return self._finish(self.convolution_op(inputs, rounded))
 
 
 @_register
 class FakeQuantDepthwiseConv2D(_RoundsKernel, layers.DepthwiseConv2D):
     """`DepthwiseConv2D` with `fake_quant_weights` per output channel, c·depth_multiplier + j."""
+
+    _kernel_axes = (0, 1)
 
     def call(self, inputs: Any) -> Any:
         rows, columns, channels, multiplier = self.kernel.shape
@@ -59,16 +110,18 @@ class FakeQuantDepthwiseConv2D(_RoundsKernel, layers.DepthwiseConv2D):
             dilation_rate=self.dilation_rate,
             data_format=self.data_format,
         )
-        return _finish(self, outputs)
+        return self._finish(outputs)
 
 
 @_register
 class FakeQuantDense(_RoundsKernel, layers.Dense):
     """`Dense` with `fake_quant_weights`, one scale for the kernel."""
 
+    _kernel_axes = None
+
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         kernel = fake_quant_weights(self.kernel, axis=None, smallest=self.smallest)
-        return _finish(self, ops.matmul(inputs, kernel))
+        return self._finish(ops.matmul(inputs, kernel))
 
 
 @_register
@@ -78,6 +131,8 @@ class FakeQuantConv2DTranspose(_RoundsKernel, layers.Conv2DTranspose):
     The formula of `fake_quant_weights` is written out over axis 2: TensorFlow's own operator knows
     the last axis only, and its converter cannot see through the transposition that it would take.
     """
+
+    _kernel_axes = (0, 1, 3)
 
     def call(self, inputs: Any) -> Any:
         outputs = ops.conv_transpose(
@@ -89,7 +144,7 @@ class FakeQuantConv2DTranspose(_RoundsKernel, layers.Conv2DTranspose):
             dilation_rate=self.dilation_rate,
             data_format=self.data_format,
         )
-        return _finish(self, outputs)
+        return self._finish(outputs)
 
 
 QUANTIZED: dict[type[layers.Layer], type[layers.Layer]] = {
@@ -110,12 +165,6 @@ def smallest_magnitude(input_scale: float, largest_bias: float) -> float:
     """
     least = 127 * _BIAS_HEADROOM * largest_bias / (2**31 * input_scale)
     return max(SMALLEST_RANGE, least)
-
-
-def _finish(layer: Any, outputs: Any) -> Any:
-    if layer.use_bias:
-        outputs = ops.add(outputs, layer.bias)
-    return outputs if layer.activation is None else layer.activation(outputs)
 
 
 def _rounded_over_axis_2(kernel: Any, smallest: float) -> Any:
