@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TF_ENV := TF_CPP_MIN_LOG_LEVEL=3
 
-.PHONY: env demo test lint bench-mlperf bench-arena bench-allocation bench-qat bench-commands \
+.PHONY: env demo test lint bench-mlperf bench-arena bench-allocation bench-qat bench-commands bench-codes \
     accuracy-tables memory-tables clean
 
 env: $(VENV)/.ready

@@ -20,6 +20,7 @@ from deploy.graph import Activation, Graph, Options
 from deploy.memory.arena import predict_arena
 from deploy.memory.embed import embed
 from deploy.memory.place import place
+from deploy.passes import run_passes
 from deploy.passes.strips import choose
 from deploy.passes.strips.choose import cut
 from deploy.passes.strips.cuts import Cuts, Halo, region_of
@@ -288,6 +289,35 @@ def test_indices_and_planes_exist_for_a_strip_only(bits, halo):
     wanted = tflm.run(flatbuffer.write(graph), inputs, arena_bytes=1 << 20)
     for one, other in zip(wanted, tflm.run(content, inputs, arena_bytes=arena), strict=True):
         np.testing.assert_array_equal(one[0], other[0])
+
+
+@pytest.mark.parametrize(("begin", "size"), [((0, 0), (15, 15)), ((1, 2), (13, 9))])
+def test_slices_that_crop_a_restored_map_are_cut(begin, size):
+    """The converter writes STRIDED_SLICE where odd maps were padded to even ones."""
+    make = Int8GraphMaker(2)
+    x = make.conv(make.input((1, 16, 16, 4)), channels=8, kernel=(3, 3))
+    first = (0, *begin, 0)
+    end = tuple(b + n for b, n in zip(first, (1, *size, 8), strict=True))
+    x = make.strided_slice(x, first, end, (1, 1, 1, 1))
+    graph = make.build(outputs=[make.conv(x, channels=4, kernel=(3, 3))])
+    sliced = run_passes(graph)
+    assert [o.opcode for o in sliced.operators] == ["CONV_2D", "SLICE", "CONV_2D"]
+    striped = cut(sliced, region_of(range(3), (4, 8, size[0]), Halo.RECOMPUTED))
+    assert [o.opcode for o in striped.operators].count("CONV_2D") == 6
+    inputs = tflm.random_inputs(flatbuffer.write(graph), samples=2)
+    wanted = tflm.run(flatbuffer.write(graph), inputs, arena_bytes=1 << 20)
+    for found in (sliced, striped):
+        runs = tflm.run(flatbuffer.write(found), inputs, arena_bytes=1 << 20)
+        for one, other in zip(wanted, runs, strict=True):
+            np.testing.assert_array_equal(one[0], other[0])
+
+
+def test_slices_that_skip_rows_stay():
+    make = Int8GraphMaker(2)
+    x = make.conv(make.input((1, 16, 16, 4)), channels=8)
+    x = make.strided_slice(x, (0, 0, 0, 0), (1, 16, 16, 8), (1, 2, 1, 1))
+    graph = make.build(outputs=[make.conv(x, channels=4)])
+    assert run_passes(graph).operators[1].opcode == "STRIDED_SLICE"
 
 
 def test_a_model_that_uses_the_names_of_packing():

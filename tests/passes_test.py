@@ -36,7 +36,11 @@ def test_passes_change_no_output_byte(seed):
 
 
 def test_every_pass_says_why_it_stands_where_it_stands():
-    assert [name for name, _, _ in PASSES] == ["drop_dead", "order_for_memory"]
+    assert [name for name, _, _ in PASSES] == [
+        "plain_slices",
+        "drop_dead",
+        "order_for_memory",
+    ]
     assert all(reason for _, _, reason in PASSES)
 
 

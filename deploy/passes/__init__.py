@@ -11,6 +11,7 @@ from collections.abc import Callable
 from deploy.graph import Graph
 from deploy.passes.dead import drop_dead
 from deploy.passes.order import order_for_memory
+from deploy.passes.slices import plain_slices
 
 
 def _ordered(graph: Graph) -> Graph:
@@ -19,9 +20,14 @@ def _ordered(graph: Graph) -> Graph:
 
 PASSES: tuple[tuple[str, Callable[[Graph], Graph], str], ...] = (
     (
+        "plain_slices",
+        plain_slices,
+        "before drop_dead, which removes the parameters that it leaves behind",
+    ),
+    (
         "drop_dead",
         drop_dead,
-        "first, so that nothing after it spends memory or time on what nobody reads",
+        "early, so that nothing after it spends memory or time on what nobody reads",
     ),
     (
         "order_for_memory",
