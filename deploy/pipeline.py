@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy import flatbuffer
+from deploy.codes.versions import with_reference_versions
 from deploy.evidence import collect
 from deploy.graph import Graph
 from deploy.memory.arena import ArenaPrediction, predict_arena
@@ -218,7 +219,7 @@ def _plan_bytes(
         _prepare(out)
     source = flatbuffer.read(content, source=name)
     check_supported(source, source=name)
-    source = without_plan(source)
+    source = with_reference_versions(without_plan(source))
     with Progress(enabled=settings.progress) as progress:
         prepared = prepare(source, goal, settings, progress)
         planned = _embed(prepared, goal)

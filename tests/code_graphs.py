@@ -54,6 +54,18 @@ def code_map(
     return make.operator("MINIMUM", [y, ceiling], make.shape(y), quantization)
 
 
+def skip_graph(*, bits: int, size: int = 16, channels: int = 32, wide: int = 64) -> Graph:
+    """A code that is read at once, and again behind wide maps."""
+    make = Int8GraphMaker(1)
+    x = make.input((1, size, size, 4))
+    x = make.conv(x, channels=16, kernel=(3, 3), activation=Activation.RELU)
+    code = code_map(make, x, channels=channels, bits=bits)
+    y = make.conv(code, channels=wide, kernel=(3, 3), activation=Activation.RELU)
+    y = make.conv(y, channels=wide, kernel=(3, 3), activation=Activation.RELU)
+    y = make.binary("ADD", make.conv(y, channels=channels, kernel=(3, 3)), code)
+    return make.build(outputs=[make.mean(y)])
+
+
 def random_code_graph(seed: int) -> tuple[Graph, dict[int, int]]:
     """Returns a graph with one to three code maps between other operators, and tensor → bits."""
     make = Int8GraphMaker(seed)

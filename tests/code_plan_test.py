@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from code_graphs import code_map
+from code_graphs import code_map, skip_graph
 from int8_graphs import Int8GraphMaker
 
 import deploy
@@ -33,18 +33,6 @@ from deploy.targets import target
 def little_effort(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choose, "_SMALL_WORK", 40_000)
     monkeypatch.setattr(trial, "_SMALL_WORK", 4_000)
-
-
-def skip_graph(*, bits: int, size: int = 16, channels: int = 32, wide: int = 64) -> Graph:
-    """A code that is read at once, and again behind wide maps."""
-    make = Int8GraphMaker(1)
-    x = make.input((1, size, size, 4))
-    x = make.conv(x, channels=16, kernel=(3, 3), activation=Activation.RELU)
-    code = code_map(make, x, channels=channels, bits=bits)
-    y = make.conv(code, channels=wide, kernel=(3, 3), activation=Activation.RELU)
-    y = make.conv(y, channels=wide, kernel=(3, 3), activation=Activation.RELU)
-    y = make.binary("ADD", make.conv(y, channels=channels, kernel=(3, 3)), code)
-    return make.build(outputs=[make.mean(y)])
 
 
 def planned(graph: Graph, **settings: object) -> tuple[Report, Graph]:

@@ -7,11 +7,16 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from code_graphs import code_map, skip_graph
+from int8_graphs import Int8GraphMaker
 from support import MLPERF_TINY, mlperf_tiny
 
 import deploy.memory.place
 from deploy import cli, flatbuffer, pipeline
+from deploy.codes.layout import CodeLayout
+from deploy.graph import Options
 from deploy.memory.embed import embedded_offsets
 from deploy.memory.planner import plan as real_plan
 from deploy.memory.problem import Placement, Problem
@@ -73,6 +78,68 @@ def test_the_embedded_plan_is_the_reported_one(name: str, tmp_path: Path) -> Non
     assert inside == reported
     top = max(t.offset + -(-t.size_bytes // 16) * 16 for t in result.report.tensors)
     assert top <= result.report.head_bytes
+
+
+def test_commands_take_models_with_codes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph = skip_graph(bits=2)
+    source, out = tmp_path / "coded.tflite", tmp_path / "out"
+    source.write_bytes(flatbuffer.write(graph))
+    options = ["--strips=false", "--board=nano33ble"]
+    assert cli.main(["plan", str(source), f"--out={out}", *options]) == 0
+    value = json.loads((out / "report.json").read_text())
+    (code,) = value["codes"]
+    assert (code["bits"], code["packed_bytes"]) == (2, 16 * 16 * 32 * 2 // 8)
+    assert code["packed"] in (out / "arena_plan.c").read_text()
+    assert "stored as codes" in (out / "report.txt").read_text()
+    assert "Stored as codes" in (out / "report.html").read_text()
+    capsys.readouterr()
+    assert cli.main(["verify", str(out)]) == 0
+    assert f"compared with {source}" in capsys.readouterr().out
+    # A report from before there were codes can be compared all the same.
+    old = tmp_path / "old.json"
+    del value["codes"]
+    old.write_text(json.dumps(value))
+    assert cli.main(["diff", str(old), str(out / "report.json")]) == 0
+    assert "stored as codes" in capsys.readouterr().out
+
+
+def test_codes_that_are_packed_wrongly_are_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A layout whose table has one wrong level: outputs differ, nothing is left."""
+    if tflm.unavailable_reason():
+        pytest.skip(str(tflm.unavailable_reason()))
+    right = CodeLayout.table
+
+    def wrong(layout: CodeLayout) -> np.ndarray:
+        table = right(layout).copy()
+        table[table == 2] = 1
+        return table
+
+    monkeypatch.setattr(CodeLayout, "table", wrong)
+    content = flatbuffer.write(skip_graph(bits=2))
+    with pytest.raises(VerificationError, match="differs from the source model's on input"):
+        pipeline.plan(content, strips=False, out=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_the_wheel_codes_are_compared_in_litert(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The converter's version of DEPTH_TO_SPACE is one that LiteRT's reference does not have."""
+    monkeypatch.setattr(tflm, "unavailable_reason", lambda: "no wheel for this platform")
+    make = Int8GraphMaker(1)
+    code = code_map(make, make.input((1, 8, 8, 4)), channels=16, bits=4)
+    options = Options("DepthToSpaceOptions", (("block_size", 2),))
+    spread = make.operator(
+        "DEPTH_TO_SPACE", [code], (1, 16, 16, 4), make.quantization(code), options, version=2
+    )
+    graph = make.build(outputs=[make.conv(spread, channels=4, kernel=(3, 3))])
+    report = pipeline.plan(flatbuffer.write(graph), strips=False, minimise="head").report
+    assert report.bit_exact
+    assert not report.verified
 
 
 HEADS = {
