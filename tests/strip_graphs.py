@@ -35,6 +35,7 @@ def random_cuts(network: Network, generator: random.Random) -> Cuts:
             finished=some(0.3),
             upwards=some(0.4),
             eager=some(0.4),
+            apart=some(0.2),
         ),
     )
 

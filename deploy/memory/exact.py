@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from functools import partial
+from itertools import count
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -173,9 +174,9 @@ class ExactSearch:
         order = priorities[restart % len(priorities)]
         if restart < len(priorities):
             return order
-        count = len(order)
+        size = len(order)
         generator = np.random.default_rng((self._seed, lane, nodes, restart))
-        rank = np.argsort(order) + 0.1 * count * generator.standard_normal(count)
+        rank = np.argsort(order) + 0.1 * size * generator.standard_normal(size)
         return np.argsort(rank, kind="stable").astype(np.int64)
 
     def _gaps(self, lane: int, race: _Race, target: int, effort: Effort) -> None:
@@ -236,20 +237,22 @@ def minimise(
     cancelled: Callable[[], bool],
     found: Callable[[tuple[int, ...], str], int],
     raised: Callable[[int], None],
+    rounds: int | None = None,
 ) -> None:
     """Lowers the height and raises the bound until they meet or the height fits the capacity.
 
     Every round tries hard for the lowest height that is not excluded, as that is most often
     possible. Then it tries the middle of what is left between the highest that it gave up and
     the lowest known, and so on, with less effort. The next round has twice the nodes.
-    Returns when done; ends by `Cancelled` otherwise.
+    Returns when done, or after so many rounds; ends by `Cancelled` otherwise.
 
     Args:
         found: called with the offsets of a placement and who found it; returns its height.
         raised: called with a higher bound.
+        rounds: most rounds; None for as many as it takes.
     """
     nodes = _FIRST_NODES
-    while True:
+    for _ in count() if rounds is None else range(rounds):
         goal = bound_bytes
         if capacity_bytes is not None:
             goal = max(goal, capacity_bytes // step_bytes * step_bytes)

@@ -32,6 +32,7 @@ def plan(
     progress: Callable[[Placement], None] | None = None,
     stop: Callable[[], bool] | None = None,
     workers: int = 2,
+    rounds: int | None = None,
 ) -> Placement:
     """Returns the lowest placement found.
 
@@ -51,6 +52,8 @@ def plan(
         progress: called with each better placement or bound, from the calling thread.
         stop: called some fifty times a second; True ends the search with the best so far.
         workers: threads for the search.
+        rounds: most rounds of the exact search, each with twice the effort of the one before, so
+            that it ends by itself.
 
     Returns:
         The placement. Ctrl-C ends the search and returns the best so far, `interrupted` set.
@@ -61,7 +64,7 @@ def plan(
     try:
         _try_first_fit(best, pieces, conflicts, seed)
         if not best.good_enough and seconds > 0 and not (stop is not None and stop()):
-            _search(best, pieces, conflicts, seed, workers, seconds, stop)
+            _search(best, pieces, conflicts, seed, workers, seconds, stop, rounds)
     except KeyboardInterrupt:
         if best.offsets is None:
             raise
@@ -176,6 +179,7 @@ def _search(
     workers: int,
     seconds: float,
     stop: Callable[[], bool] | None,
+    rounds: int | None,
 ) -> None:
     """The exact search; imports the compiler only here."""
     from deploy.memory.exact import Cancelled, ExactSearch, minimise
@@ -191,6 +195,7 @@ def _search(
             cancelled=_deadline(seconds, stop),
             found=best.offer,
             raised=best.raise_bound,
+            rounds=rounds,
         )
     except Cancelled:
         return

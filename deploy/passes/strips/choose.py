@@ -22,11 +22,14 @@ from deploy.report.report import Decision, FrontierPoint, Region
 from deploy.targets import Target
 
 SMALL_GRAPH_OPERATORS = 40
-_SMALL_WORK, _LARGE_WORK = 1_500_000, 2_500_000
+_SMALL_WORK, _LARGE_WORK = 1_800_000, 2_500_000
+_SMALL_WORK_FOR_THE_HEAD = 700_000
+"""A step costs more there, as strips are many."""
 _SMALL_SECONDS, _LARGE_SECONDS = 60.0, 100.0
 """Only a machine that is very slow or busy gets there before the work is done."""
 _MEASURED = 10
-_PLANNED_LONGER = 3
+_PLANNED_LONGER = 6
+_PLAN_ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ def choose_strips(
     arena_bytes: int | None = None,
     seconds: float | None = None,
     work: int | None = None,
-    plan_seconds: float = 2.0,
+    plan_seconds: float = 4.0,
     progress: Callable[[float], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> StripChoice:
@@ -95,14 +98,18 @@ def choose_strips(
             the smallest arena found comes back with ``fits`` False.
         seconds: time limit of the search; None: 60 s, or 100 s above 40 operators.
         work: effort of the search in steps judged; None: by the number of operators.
-        plan_seconds: time limit of the memory planner for each of the best candidates.
+        plan_seconds: time limit of the memory planner for each of the best candidates; most
+            often its effort ends it before. 0 asks for a quick plan.
         progress: called with the part of the work that is done, 0 to 1.
         stop: asked often; True ends the search with the best so far.
     """
     graph = drop_dead(graph)
     graph = order_for_memory(graph, in_place=target.kernels.in_place).graph
     small = len(graph.operators) <= SMALL_GRAPH_OPERATORS
-    work = work or (_SMALL_WORK if small else _LARGE_WORK)
+    if work is None:
+        for_head = minimise == "head" and arena_bytes is None
+        small_work = _SMALL_WORK_FOR_THE_HEAD if for_head else _SMALL_WORK
+        work = small_work if small else _LARGE_WORK
     deadline = time.monotonic() + (seconds or (_SMALL_SECONDS if small else _LARGE_SECONDS))
     ended_early = False
 
@@ -144,8 +151,14 @@ def _best(search: Search, target: Target, seconds: float) -> _Measured:
         verdicts.append(search.whole)
     measured = [m for v in verdicts if (m := _measure(search, v, target, 0.0)) is not None]
     measured.sort(key=lambda m: _rank(search.goal, m))
-    longer = [_measure(search, m.verdict, target, seconds) for m in measured[:_PLANNED_LONGER]]
-    measured += [m for m in longer if m is not None]
+    if seconds > 0:
+        # The quick height is an estimate; where it is far above the bound, planning may help most.
+        known = {v.candidate.key() for v in verdicts}
+        hopeful = [v for _, v in search.hopeful if v.candidate.key() not in known]
+        chosen = [m.verdict for m in measured[: _PLANNED_LONGER // 2]]
+        chosen += hopeful[: _PLANNED_LONGER - len(chosen)]
+        longer = [_measure(search, verdict, target, seconds) for verdict in chosen]
+        measured += [m for m in longer if m is not None]
     return min(measured, key=lambda m: _rank(search.goal, m))
 
 
@@ -154,7 +167,7 @@ def _measure(search: Search, verdict: Verdict, target: Target, seconds: float) -
     cut = None if found is None else cut_graph(network, program, found, target.kernels)
     if cut is None:
         return None
-    memory = placed(cut, target.kernels, seconds=seconds)
+    memory = placed(cut, target.kernels, seconds=seconds, rounds=_PLAN_ROUNDS)
     arena = predict_arena(cut.graph, offsets=memory.offsets, target=target)
     return _Measured(verdict, cut, memory, arena)
 

@@ -24,7 +24,7 @@ from deploy.passes.strips.costs import Costs
 from deploy.passes.strips.judge import Candidate, Judge, Verdict
 from deploy.passes.strips.moves import Mover
 from deploy.passes.strips.segments import Piece, Segment, cheapest, crossing_bytes, joined
-from deploy.passes.strips.templates import templates
+from deploy.passes.strips.templates import rows, templates
 
 _CLONE_MACS = 0.06
 """A map is computed twice only if that costs at most this part of the MACs."""
@@ -33,16 +33,18 @@ _SMALL_GRAPH_OPERATORS = 40
 _Shares = tuple[tuple[tuple[float, float], ...], tuple[tuple[float, bool, float, float], ...]]
 _ROUNDS = tuple((n * 0.08 + 0.05, n * 0.08 + 0.08) for n in range(9))
 _SHARES_OF_MANY: _Shares = _ROUNDS, ((0.9, False, 300.0, 20.0), (1.0, False, 100.0, 10.0))
-_SHARES_FOR_THE_HEAD: _Shares = _ROUNDS, ((0.9, False, 300.0, 20.0), (1.0, False, 100.0, 10.0))
+_SHARES_FOR_THE_HEAD: _Shares = (
+    tuple((0.3 + 0.6 * a, 0.3 + 0.6 * b) for a, b in _ROUNDS),
+    ((0.9, False, 300.0, 20.0), (1.0, False, 100.0, 10.0)),
+)
 _SHARES_OF_FEW: _Shares = (
-    ((0.03, 0.06),),
-    (
-        *((0.06 + 0.26 * n, True, 1500.0, 30.0) for n in range(1, 4)),
-        (1.0, False, 300.0, 20.0),
-    ),
+    tuple((0.05 * n + 0.02, 0.05 * n + 0.05) for n in range(6)),
+    ((0.62, True, 1500.0, 30.0), (0.92, True, 1500.0, 30.0), (1.0, False, 300.0, 20.0)),
 )
 """Parts of the work after which templates, and then the improvement of segments, end; and walks:
 (part of the work at its end, from the graph that is not cut, heat at begin and end)."""
+_ROWS_UNTIL = 0.3
+"""Part of the work for strips of single rows, where the head alone counts."""
 _SLICE = 0.01
 _KEPT = 24
 _HEADS = 40
@@ -66,7 +68,10 @@ class Goal:
 
 
 class Search:
-    """One search; ``best`` are the best verdicts so far, distinct, best first."""
+    """One search; ``best`` are the best verdicts so far, distinct, best first.
+
+    ``hopeful`` are those that would be best if their heads could be packed down to their bounds.
+    """
 
     def __init__(
         self,
@@ -94,6 +99,7 @@ class Search:
         self.extra_macs = int(self.total_macs * (goal.max_macs - 1))
         self.clones = cloneable(graph, self.clone_macs, network.macs)
         self.best: list[tuple[float, Verdict]] = []
+        self.hopeful: list[tuple[float, Verdict]] = []
         self.frontier: list[Verdict] = []
         self.segments: list[Segment] = []
         self._scores: dict[tuple[object, ...], tuple[float, Verdict | None]] = {}
@@ -115,6 +121,8 @@ class Search:
             shares, walks = _SHARES_FOR_THE_HEAD
         else:
             shares, walks = _SHARES_OF_FEW if self.is_small else _SHARES_OF_MANY
+        if self.goal.minimise == "head":
+            self._try_rows(self.work * _ROWS_UNTIL)
         for templates_until, segments_until in shares:
             self._try_templates(self.work * templates_until)
             self._improve_segments(self.work * segments_until)
@@ -122,6 +130,33 @@ class Search:
         for until, anew, hottest, coldest in walks:
             start = self.whole if anew else self.best[0][1]
             self._anneal_whole(mover, start, self.work * until, hottest, coldest)
+
+    def _try_rows(self, until: float) -> None:
+        """Strips of single rows, between the places where the least is handed over."""
+        crossing = crossing_bytes(self.graph)
+        doors = [
+            k
+            for k, here in enumerate(crossing)
+            if k in (0, len(crossing) - 1) or (here <= crossing[k - 1] and here < crossing[k + 1])
+        ]
+        pairs = [
+            (a, b)
+            for distance in (1, 2, 3, len(doors) - 1)
+            for a, b in zip(doors, doors[distance:], strict=False)
+        ]
+        for start, stop in dict.fromkeys(pairs):
+            if self.spent > until or self.stop():
+                break
+            if max(self.peaks[start:stop]) * 8 < self.whole.bound_bytes:
+                continue
+            segment = Segment(self.graph, self.costs, start, stop, self.clone_macs)
+            for candidate in rows(segment.judge):
+                self._offer(segment, candidate)
+            if segment.pieces:
+                self.segments.append(segment)
+            self._report()
+        for _, path, _ in self._paths()[:12]:
+            self.score(joined(self.judge, path))
 
     def _try_templates(self, until: float) -> None:
         thin = self.goal.minimise == "head"
@@ -352,13 +387,9 @@ class Search:
         if verdict.macs > self.goal.max_macs * self.total_macs:
             return
         self._extend_frontier(verdict)
-        if len(self.best) == _KEPT and value >= self.best[-1][0]:
-            return
-        if any(v.candidate.key() == verdict.candidate.key() for _, v in self.best):
-            return
-        self.best.append((value, verdict))
-        self.best.sort(key=lambda entry: (entry[0], entry[1].macs, entry[1].steps))
-        del self.best[_KEPT:]
+        hope = self._value(verdict.bound_bytes, verdict.tail_bytes, verdict.macs)
+        _keep(self.best, value, verdict)
+        _keep(self.hopeful, hope, verdict)
 
     def _extend_frontier(self, verdict: Verdict) -> None:
         if any(
@@ -372,3 +403,14 @@ class Search:
 
     def _report(self) -> None:
         self.progress(min(1.0, self.spent / self.work))
+
+
+def _keep(entries: list[tuple[float, Verdict]], value: float, verdict: Verdict) -> None:
+    """Enters a verdict among the few with the least values."""
+    if len(entries) == _KEPT and value >= entries[-1][0]:
+        return
+    if any(v.candidate.key() == verdict.candidate.key() for _, v in entries):
+        return
+    entries.append((value, verdict))
+    entries.sort(key=lambda entry: (entry[0], entry[1].macs, entry[1].steps))
+    del entries[_KEPT:]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import chain
 
 from deploy.passes.strips.clones import Clone
 from deploy.passes.strips.cuts import Cuts, normalised, reads_several
@@ -15,8 +14,8 @@ _POWERS = (1.0, 0.7, 1.4)
 _MOST_CLONES = 3
 _RUNS = 360
 """Operator instances of a template at most."""
-_ROWS = 40
-"""Strips of a single row for maps of at most so many rows."""
+_ROWS, _FEW_ROWS = 1200, 400
+"""Rows of all operators, for strips of single rows, and for trying more ways of having them."""
 
 
 def templates(judge: Judge, clones: Sequence[Clone], *, thin: bool = False) -> Iterator[Candidate]:
@@ -35,44 +34,59 @@ def templates(judge: Judge, clones: Sequence[Clone], *, thin: bool = False) -> I
         if not any(o < count for o in operators):
             continue
         seen = set()
-        rows = _rows(network, operators) if thin else ()
-        for cuts in chain(rows, _cuts(network, operators, thin)):
+        for cuts in _cuts(network, operators, thin):
             key = cuts.key()
             if key not in seen:
                 seen.add(key)
                 yield Candidate(chosen, cuts)
 
 
-def _rows(network: Network, operators: list[int]) -> Iterator[Cuts]:
-    """Strips of one row wherever maps come together; what has one reader moves along with it.
+def rows(judge: Judge) -> Iterator[Candidate]:
+    """Yields candidates in which strips have a single row: for the smallest heads.
 
-    A map with several readers stays in its place, where a sum of it may replace it. The last
-    map is not to replace another one, whose place it might be tied to.
+    Each row wherever maps come together, or everywhere. A map with one reader moves along with
+    it; one with several may stay in its place, where a sum of it may replace it. The last map is
+    not to replace another one, whose place it might be tied to.
     """
-    driver = operators[-1]
-    ends: dict[int, tuple[int, ...]] = dict.fromkeys(operators, ())
-    for operator in operators:
-        rows = network.row_operators[operator].rule.out_rows
-        if operator == driver or reads_several(network, operator):
-            if rows > _ROWS:
-                return
-            ends[operator] = tuple(range(1, rows + 1))
-    every = frozenset(operators)
-    none = frozenset[int]()
-    single = frozenset(
-        o
-        for o in operators
-        if len({r for t in network.graph.operators[o].outputs for r in network.readers.get(t, ())})
-        == 1
-    )
+    network = judge.network()
+    operators = [o for o in network.order if o in network.row_operators]
+    if not operators:
+        return
+    driver, every, none = operators[-1], frozenset(operators), frozenset[int]()
     sums = frozenset(o for o in operators if reads_several(network, o))
-    for apart in (frozenset({driver}), none, sums):
-        for upwards in (sums | {driver}, none):
-            for copied in (single, single - sums, every):
-                chosen = Cuts(
-                    ends, copied=copied, padded=every, upwards=frozenset(upwards), apart=apart
-                )
-                yield normalised(network, chosen)
+    ends = {o: tuple(range(1, network.row_operators[o].rule.out_rows + 1)) for o in operators}
+    at_sums = {o: ends[o] if o == driver or o in sums else () for o in operators}
+    instances = sum(len(rows) for rows in ends.values())
+    if instances > _ROWS:
+        return
+    readers = {
+        o: {r for t in network.graph.operators[o].outputs for r in network.readers.get(t, ())}
+        for o in operators
+    }
+    single = frozenset(o for o in operators if len(readers[o]) == 1)
+    dear = frozenset(o for o in operators if network.macs[o] * 10 > network.total_macs)
+    last = frozenset({driver})
+    # (strips end, copied, padded, upwards, apart)
+    ways = [
+        (ends, every, none, none, none),
+        (ends, every, dear, none, last),
+        (at_sums, every, every, none, last),
+    ]
+    if instances <= _FEW_ROWS:
+        ways += [
+            (at_sums, copied, every, upwards, apart)
+            for apart in (last, none)
+            for upwards in (sums | last, none)
+            for copied in (single, single - sums)
+        ]
+    seen = set()
+    for rows_of, copied, padded, upwards, apart in ways:
+        cuts = normalised(
+            network, Cuts(rows_of, copied=copied, padded=padded, upwards=upwards, apart=apart)
+        )
+        if cuts.key() not in seen:
+            seen.add(cuts.key())
+            yield Candidate(frozenset(), cuts)
 
 
 def _cuts(network: Network, operators: list[int], thin: bool) -> Iterator[Cuts]:
