@@ -98,6 +98,22 @@ def test_rows_of_a_map_die_and_are_born_strip_by_strip() -> None:
         verify_plan(graph, tight.offsets, head_bytes=7 * row)
 
 
+@pytest.mark.parametrize("moved", [0, 16, 32, 48, -16])
+def test_a_copy_stays_where_it_is_or_goes_where_it_reads_nothing(moved: int) -> None:
+    """The first two of four rows of 16 bytes, copied to where they stand or `moved` from there."""
+    maker = GraphMaker()
+    source = maker.tensor(1, 4, 4, 4)
+    graph = maker.build((source,), (maker.unary(maker.rows(source, 0, 2), "HARD_SWISH"),))
+    copy, result = graph.operators[0].outputs[0], graph.operators[1].outputs[0]
+    offsets = [-1] * len(graph.tensors)
+    offsets[source], offsets[copy], offsets[result] = 16, 16 + moved, 96
+    if moved in (16, -16):
+        with pytest.raises(VerificationError, match=r"SLICE #0 .* copies between ranges that ov"):
+            verify_plan(graph, offsets, head_bytes=128)
+    else:
+        verify_plan(graph, offsets, head_bytes=128)
+
+
 def test_a_halo_keeps_its_rows_until_the_last_strip_that_reads_them() -> None:
     maker = GraphMaker()
     source = maker.tensor(1, 4, 4, 4)
