@@ -15,6 +15,7 @@ from keras_fmc.initialize import (
     identity_start,
     pca_start,
     random_start,
+    second_moment,
 )
 from keras_fmc.layers.code_quantizer import CodeForm, CodeQuantizer
 from keras_fmc.layers.gf2 import GF2Bottleneck
@@ -29,7 +30,7 @@ def make_bottleneck(spec: BottleneckSpec, *, name: str, seed: int) -> keras.Laye
     """Returns the layer that a plan asks for, not built."""
     if spec.kind is BottleneckKind.PLAIN:
         form = CodeForm.FREE if spec.signed else CodeForm.UNSIGNED
-        return CodeQuantizer(spec.bits or 8, form=form, name=name)
+        return CodeQuantizer(spec.bits or 8, form=form, dtype="float32", name=name)
     if spec.kind is BottleneckKind.GF2:
         return GF2Bottleneck(
             spec.rank,
@@ -40,6 +41,8 @@ def make_bottleneck(spec: BottleneckSpec, *, name: str, seed: int) -> keras.Laye
             signed=spec.signed,
             momentum=None,
             seed=seed,
+            # Bits are exact in float32 only, whatever the policy of the model.
+            dtype="float32",
             name=name,
         )
     return ProjectionBottleneck(
@@ -153,8 +156,15 @@ def _code_start(
 ) -> CodeStart | Start:
     """The start of a code of few bits; a given R is scaled as P is, and stays what it is."""
     if given is None:
-        directions = pca_start(batches, rank).projection
-        return code_start(batches, directions, bits=bits, seed=seed)
+        # Rectified channels themselves may suit few levels better than directions do.
+        energies = np.diag(second_moment(batches()))
+        largest = np.sort(np.argsort(-energies, kind="stable")[:rank])
+        selection = np.eye(len(energies))[:, largest]
+        starts = [
+            code_start(batches, directions, bits=bits, seed=seed)
+            for directions in (pca_start(batches, rank).projection, selection)
+        ]
+        return max(starts, key=lambda start: start.energy_kept)
     projection, restoration = given
     start = code_start(batches, projection, bits=bits, refit=False, seed=seed)
     norms = np.maximum(np.linalg.norm(projection, axis=0), 1e-12)

@@ -79,9 +79,10 @@ def insert_bottlenecks(
     the earlier ones leave. Calibration also sets the ranges of codes; without it, training sets
     those of projections.
 
-    How each kind starts: 8-bit projections as `keras_fmc.initialize` says, those of fewer bits as
-    `keras_fmc.code_start`, of stride 2 as `keras_fmc.window_start`, GF(2) as `keras_fmc.gf2_start`;
-    a plain code has a range and nothing to start (`keras_fmc.code_range`).
+    How each kind starts: 8-bit projections as `keras_fmc.initialize` says; those of fewer bits as
+    `keras_fmc.code_start`, from principal directions or from channels, whichever keeps more; of
+    stride 2 as `keras_fmc.window_start`; GF(2) as `keras_fmc.gf2_start`. A plain code has a range
+    and nothing to start (`keras_fmc.code_range`).
 
     With k = C and float codes the new model computes what `model` does, to float precision.
 
