@@ -240,7 +240,8 @@ class _Chooser:
         for item in large:
             readers = _readers(item, self._maps)
             joins = [reader for reader in readers if reader.kind == "Concatenate"]
-            if joins and len(joins) == len(readers) and {*joins[0].outputs} <= names:
+            joined = {output for reader in joins for output in reader.outputs}
+            if joins and len(joins) == len(readers) and joined <= names:
                 covered[item.name] = SkipReason.JOINED
             maker = self._maps.operator(item.producer or "")
             is_plain = self._code.kind is BottleneckKind.PLAIN

@@ -136,10 +136,17 @@ class _Lowering:
         self._operator(node.name, "pointwise Conv", (middle,), (output,))
 
     def bottleneck(self, node: LayerNode, source: str, output: str) -> None:
-        """P makes the code, R restores the map."""
-        value = self.graph.values[node.outputs[0]]
-        spec = ValueSpec("", (*value.shape[:-1], node.operation.rank), value.dtype)
-        code = self._hidden(node, "code", spec)
+        """P makes what is stored, in bytes that are filled, R restores the map."""
+        layer = node.operation
+        shape = self.graph.values[node.outputs[0]].shape[1:]
+        if None in shape:
+            self._operator(node.name, "bottleneck", (source,), (output,))
+            return
+        stored = layer.stored_shape(shape)
+        positions = stored[:-1]
+        bits = layer.stored_bits(shape) // math.prod(positions)
+        code = f"{node.name}:code"
+        self.values.append((code, tuple(stored), math.prod(positions) * -(-bits // 8)))
         self._operator(f"{node.name}:P", "P", (source,), (code,))
         self._operator(node.name, "R", (code,), (output,))
 
@@ -173,6 +180,7 @@ _EXPANSIONS: dict[str, Callable[[_Lowering, LayerNode, str, str], None]] = {
     "SeparableConv1D": _Lowering.separable,
     "SeparableConv2D": _Lowering.separable,
     "ProjectionBottleneck": _Lowering.bottleneck,
+    "GF2Bottleneck": _Lowering.bottleneck,
 }
 
 

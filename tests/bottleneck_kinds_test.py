@@ -19,6 +19,7 @@ from keras_fmc.code_range import code_range
 from keras_fmc.errors import BadInputError
 from keras_fmc.plan import BottleneckKind, BottleneckSpec, CompressionPlan
 from keras_fmc.rewrite import freeze_base, insert_bottlenecks
+from keras_fmc.window_start import window_start
 
 OPTIONS: dict[str, dict] = {
     "6 bits": {"bits": 6},
@@ -100,6 +101,30 @@ def test_float_windows_of_all_channels_change_nothing():
         scale = np.abs(model(x)).max()
         tolerance = 1e-2 if initializer == "pca" else 1e-5  # R is a ridge regression
         np.testing.assert_allclose(result.model(x) / scale, model(x) / scale, atol=tolerance)
+
+
+@pytest.mark.parametrize("rank", [3, 9])
+def test_windows_without_overlap_keep_what_principal_components_of_blocks_keep(rank):
+    x = np.random.default_rng(0).normal(size=(12, 6, 8, 3)) @ np.diag([1.0, 2.0, 3.0])
+    blocks = x.reshape(12, 3, 2, 4, 2, 3).transpose(0, 1, 3, 2, 4, 5).reshape(-1, 12)
+    values = np.linalg.svd(blocks, compute_uv=False) ** 2
+    start = window_start(
+        lambda: [x[:5], x[5:]], None, None, rank=rank, window=2, strides=2, bits=None,
+        rng=np.random.default_rng(0),
+    )  # fmt: skip
+    assert start.energy_kept == pytest.approx(values[:rank].sum() / values.sum(), abs=1e-3)
+    assert start.projection.shape == (2, 2, 3, rank)
+    assert start.restoration.shape == (2, 2, rank, 3)
+
+
+@pytest.mark.parametrize("name", ["4 bits, 3×3", "gf2, 2×2", "6 bits"])
+def test_profiles_count_the_bytes_of_codes(name):
+    model, x = model_(), images(8)
+    plan = fmc.choose_bottlenecks(model, ceiling=0.5, **OPTIONS[name])
+    maps = fmc.profile(insert_bottlenecks(model, plan, calibration=x).model)
+    for spec in plan.bottlenecks:
+        code = maps[f"{spec.name}_bottleneck:code"]
+        assert (code.shape, code.size_bytes) == (spec.stored_shape, spec.code_bytes)
 
 
 def test_ranges_of_plain_codes_are_those_of_least_error():
