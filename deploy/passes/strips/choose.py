@@ -27,8 +27,9 @@ _SMALL_WORK_FOR_THE_HEAD = 700_000
 """A step costs more there, as strips are many."""
 _SMALL_SECONDS, _LARGE_SECONDS = 60.0, 100.0
 """Only a machine that is very slow or busy gets there before the work is done."""
-_MEASURED = 10
-_PLANNED_LONGER = 6
+_MEASURED, _PLANNED_LONGER = 10, 6
+_LONG_PROGRAM = 500
+"""Steps above which only a third of the candidates is planned."""
 _PLAN_ROUNDS = 3
 
 
@@ -146,7 +147,8 @@ def choose_strips(
 
 def _best(search: Search, target: Target, seconds: float) -> _Measured:
     """Plans the best candidates in earnest and takes the one that is best then."""
-    verdicts = [verdict for _, verdict in search.best[:_MEASURED]]
+    share = 1 if search.best[0][1].steps <= _LONG_PROGRAM else 3
+    verdicts = [verdict for _, verdict in search.best[: _MEASURED // share]]
     if all(v.candidate.cuts.ends or v.candidate.clones for v in verdicts):
         verdicts.append(search.whole)
     measured = [m for v in verdicts if (m := _measure(search, v, target, 0.0)) is not None]
@@ -155,8 +157,8 @@ def _best(search: Search, target: Target, seconds: float) -> _Measured:
         # The quick height is an estimate; where it is far above the bound, planning may help most.
         known = {v.candidate.key() for v in verdicts}
         hopeful = [v for _, v in search.hopeful if v.candidate.key() not in known]
-        chosen = [m.verdict for m in measured[: _PLANNED_LONGER // 2]]
-        chosen += hopeful[: _PLANNED_LONGER - len(chosen)]
+        chosen = [m.verdict for m in measured[: _PLANNED_LONGER // 2 // share]]
+        chosen += hopeful[: _PLANNED_LONGER // share - len(chosen)]
         longer = [_measure(search, verdict, target, seconds) for verdict in chosen]
         measured += [m for m in longer if m is not None]
     return min(measured, key=lambda m: _rank(search.goal, m))

@@ -190,9 +190,10 @@ class _Analysis:
                 values[window.output].tensor in self.copied_tensors
                 and any(part.value in self.seen for part in parts)
                 and any(
-                    self.written[other.value] > self.written[owner]
+                    source not in self.owned
+                    or any(self.written[p.value] > self.written[owner] for p in self.owned[source])
                     for source in window.sources
-                    for other in self.owned.get(source, ())
+                    if source != step.output
                 )
             ):
                 return True

@@ -253,6 +253,7 @@ class _Scheduler:
         if sink in self.cuts.swapped:
             reads = reads[::-1]
         for tensor, rows in reads:
+            self._save(tensor, rows)
             self._demand(tensor, rows)
         local: dict[int, list[tuple[Rows, int]]] = {}
         for step in tile.steps:
@@ -297,8 +298,25 @@ class _Scheduler:
 
     def _fetch(self, tensor: int, rows: Rows) -> int:
         """A value that holds just these rows of a tensor."""
+        self._save(tensor, rows)
         self._demand(tensor, rows)
         return self._take(tensor, rows, self.parts[tensor])
+
+    def _save(self, tensor: int, rows: Rows) -> None:
+        """Slices the rows to be copied that are there, before new ones need their place."""
+        operator = self.network.producer.get(tensor, -1)
+        done = self.produced.get(operator)
+        if done is None or operator not in self.cuts.copied:
+            return
+        old = max(rows[0], done[0]), min(rows[1], done[1])
+        if old == rows or old[0] >= old[1]:
+            return
+        parts = self.parts[tensor]
+        value = self._take(tensor, old, parts)
+        if value in self.seen:
+            output = self._value(tensor, old)
+            self.steps.append(Slice(value, output))
+            parts.append((old, output))
 
     def _take(self, tensor: int, rows: Rows, parts: list[tuple[Rows, int]]) -> int:
         around = None
