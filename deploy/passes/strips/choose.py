@@ -152,6 +152,11 @@ def _best(search: Search, target: Target, seconds: float) -> _Measured:
     if all(v.candidate.cuts.ends or v.candidate.clones for v in verdicts):
         verdicts.append(search.whole)
     measured = [m for v in verdicts if (m := _measure(search, v, target, 0.0)) is not None]
+    if search.goal.arena_bytes is not None:
+        # Estimates end just below the budget; what is smaller fits if they were too low.
+        spare = sorted(search.frontier, key=lambda v: (v.arena_bytes, v.macs))
+        spare = spare[:: max(1, len(spare) // _MEASURED)]
+        measured += [m for v in spare if (m := _measure(search, v, target, 0.0)) is not None]
     measured.sort(key=lambda m: _rank(search.goal, m))
     if seconds > 0:
         # The quick height is an estimate; where it is far above the bound, planning may help most.
