@@ -22,10 +22,10 @@ from deploy.report.report import Decision, FrontierPoint, Region
 from deploy.targets import Target
 
 SMALL_GRAPH_OPERATORS = 40
-_SMALL_WORK, _LARGE_WORK = 1_800_000, 2_500_000
+_SMALL_WORK, _LARGE_WORK = 1_800_000, 1_500_000
 _SMALL_WORK_FOR_THE_HEAD = 700_000
 """A step costs more there, as strips are many."""
-_SMALL_SECONDS, _LARGE_SECONDS = 60.0, 100.0
+_SMALL_SECONDS, _LARGE_SECONDS = 60.0, 90.0
 """Only a machine that is very slow or busy gets there before the work is done."""
 _MEASURED, _PLANNED_LONGER = 10, 6
 _LONG_PROGRAM = 500
@@ -97,7 +97,7 @@ def choose_strips(
         minimise: "arena" or "head".
         arena_bytes: if set, the fewest MACs in an arena of this size; should none be so small,
             the smallest arena found comes back with ``fits`` False.
-        seconds: time limit of the search; None: 60 s, or 100 s above 40 operators.
+        seconds: time limit of the search; None: 60 s, or 90 s above 40 operators.
         work: effort of the search in steps judged; None: by the number of operators.
         plan_seconds: time limit of the memory planner for each of the best candidates; most
             often its effort ends it before. 0 asks for a quick plan.
