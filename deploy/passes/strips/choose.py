@@ -22,7 +22,7 @@ from deploy.report.report import Decision, FrontierPoint, Region
 from deploy.targets import Target
 
 SMALL_GRAPH_OPERATORS = 40
-_SMALL_WORK, _LARGE_WORK = 1_800_000, 1_500_000
+_SMALL_WORK, _LARGE_WORK = 1_800_000, 2_000_000
 _SMALL_WORK_FOR_THE_HEAD = 700_000
 """A step costs more there, as strips are many."""
 _SMALL_SECONDS, _LARGE_SECONDS = 60.0, 90.0

@@ -34,7 +34,7 @@ _Shares = tuple[tuple[tuple[float, float], ...], tuple[tuple[float, bool, float,
 _ROUNDS = tuple((n * 0.08 + 0.05, n * 0.08 + 0.08) for n in range(9))
 _SHARES_OF_MANY: _Shares = _ROUNDS, ((0.9, False, 300.0, 20.0), (1.0, False, 100.0, 10.0))
 _SHARES_FOR_THE_HEAD: _Shares = (
-    tuple((0.3 + 0.6 * a, 0.3 + 0.6 * b) for a, b in _ROUNDS),
+    tuple((0.5 + 0.45 * a, 0.5 + 0.45 * b) for a, b in _ROUNDS),
     ((0.9, False, 300.0, 20.0), (1.0, False, 100.0, 10.0)),
 )
 _SHARES_OF_FEW: _Shares = (
@@ -43,7 +43,7 @@ _SHARES_OF_FEW: _Shares = (
 )
 """Parts of the work after which templates, and then the improvement of segments, end; and walks:
 (part of the work at its end, from the graph that is not cut, heat at begin and end)."""
-_ROWS_UNTIL = 0.3
+_ROWS_UNTIL = 0.5
 """Part of the work for strips of single rows, where the head alone counts."""
 _SLICE = 0.01
 _KEPT = 24
