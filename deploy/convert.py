@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deploy import flatbuffer
+from deploy.codes.expected import check_codes, expected_codes
 from deploy.int8_check import Scale, check_int8
 from deploy.quiet import quiet
 from keras_fmc.errors import BadInputError, UnsupportedModelError
@@ -55,7 +56,9 @@ def to_int8_tflite(model: keras.Model, *, calibration: np.ndarray | None = None)
         model = quantize(model, calibration=calibration)
     scales, complete = _scales(model)
     content = _convert(model, _export_keras)
-    check_int8(flatbuffer.read(content), scales=scales, complete=complete)
+    graph = flatbuffer.read(content)
+    check_int8(graph, scales=scales, complete=complete)
+    check_codes(graph, expected_codes(model))
     return content
 
 
@@ -89,7 +92,7 @@ def _is_quantised(model: keras.Model) -> bool:
 def _scales(model: keras.Model) -> tuple[dict[str, Scale], bool]:
     """Returns the scale of each rounding layer that is in use, and whether these are all.
 
-    Codes of fewer than 8 bits take several tensors to clip, whose scales are theirs to check.
+    Codes of fewer than 8 bits take several tensors to clip; `check_codes` looks at them.
     """
     from keras_fmc.layer_graph import trace
     from keras_fmc.layers.fake_quant import FakeQuant
