@@ -16,6 +16,7 @@ from support import MLPERF_TINY, mlperf_tiny
 
 from deploy import cli, flatbuffer
 from deploy.graph import Graph
+from tests.int8_graphs import Int8GraphMaker
 
 FILES = {
     "model.tflite",
@@ -141,6 +142,25 @@ def test_a_model_that_does_not_fit_leaves_its_report_only(
     assert report["fits"] is False
     text = capsys.readouterr().out
     assert f"{report['arena_bytes'] - 600:,}" in text
+
+
+def test_a_budget_below_what_is_possible_names_the_smallest_arena_and_its_bound(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make = Int8GraphMaker(0)
+    x = make.conv(make.input((1, 24, 24, 3)), channels=8, kernel=(3, 3))
+    x = make.conv(x, channels=4, kernel=(3, 3))
+    model = save(make.build(outputs=[x]), tmp_path / "m.tflite")
+    out = tmp_path / "out"
+    assert run("plan", model, "--arena=2KB", f"--out={out}") == 1
+    report = json.loads((out / "report.json").read_text())
+    text = capsys.readouterr().out
+    assert report["arena_bytes"] > 2048
+    assert f"{report['arena_bytes'] - 2048:,} B over" in text
+    assert f"{report['lower_bound_bytes']:,} B" in text
+    assert f"{report['macs']:,}" in text
+    assert all(name in text for name in report["peak_tensors"])
+    assert report["peak_tensors"]
 
 
 def damaged(tmp_path: Path) -> list[tuple[str, bytes | Graph, str]]:
