@@ -12,17 +12,20 @@ from deploy.flatbuffer import write
 from deploy.graph import Graph
 from deploy.memory.arena import predict_arena
 from deploy.memory.embed import embed
-from deploy.passes.dead import drop_dead
+from deploy.passes.dead import drop_dead, drop_dead_tensors
 from deploy.passes.strips.costs import costs_of
-from deploy.passes.strips.cuts import Cuts, Halo, region_of
+from deploy.passes.strips.cuts import Cuts, Halo, normalised, region_of
+from deploy.passes.strips.emit import emit
 from deploy.passes.strips.footprint import LiveRows
 from deploy.passes.strips.judge import Candidate, Judge
 from deploy.passes.strips.layout import CutGraph, cut_graph, placed
 from deploy.passes.strips.network import Network
 from deploy.passes.strips.packing import quick_height
+from deploy.passes.strips.schedule import schedule
 from deploy.runtime import tflm
 from deploy.targets import target
 from tests.int8_graphs import Int8GraphMaker
+from tests.random_graphs import random_graph
 from tests.strip_graphs import banded_graph, random_cuts
 
 _WHEEL = target(board="host")
@@ -180,6 +183,21 @@ def test_quick_height_never_goes_below_what_is_live():
         total = sum(block[0].stop for block in blocks)
         height = quick_height(blocks, bound=max(load), ceiling=total)
         assert max(load) <= height <= total
+
+
+def test_every_step_is_read_by_another_or_leaves_the_graph():
+    """Steps and operators correspond, so that a plan may speak of one by the other's number."""
+    eager = 0
+    for draw in (random_graph, banded_graph):
+        for seed in range(150):
+            network = Network(drop_dead(draw(seed)))
+            cuts = random_cuts(network, random.Random(seed))
+            cuts = normalised(network, cuts.replace(eager=frozenset(cuts.ends)))
+            eager += len(cuts.eager)
+            program = schedule(network, cuts)
+            graph, _ = emit(network, program)
+            assert len(drop_dead_tensors(graph)[0].operators) == len(program.steps), seed
+    assert eager > 500
 
 
 def test_cuts_without_effect_are_dropped():

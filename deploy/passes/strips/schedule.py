@@ -11,6 +11,7 @@ tensor are taken by SLICE; a memory plan makes both free.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from deploy.passes.strips.cuts import Cuts, groups
@@ -117,7 +118,9 @@ class _Scheduler:
             -1 if network.graph.tensors[t].is_constant else self._fetch(t, self._all_rows(t))
             for t in network.graph.outputs
         )
-        return Program(tuple(self.values), tuple(self.steps), inputs, outputs, self.macs)
+        # Rows that were put aside may be computed anew after all.
+        steps = _needed(self.steps, outputs)
+        return Program(tuple(self.values), steps, inputs, outputs, self.macs)
 
     def _all_rows(self, tensor: int) -> Rows:
         return 0, self.network.rows[tensor]
@@ -361,6 +364,24 @@ class _Scheduler:
                 joined.append(output)
             sources = joined
         return sources[0]
+
+
+def _needed(steps: Sequence[Step], outputs: Sequence[int]) -> tuple[Step, ...]:
+    """The steps that something is made of that leaves the graph."""
+    wanted = set(outputs)
+    kept = []
+    for step in reversed(steps):
+        made = step.outputs if isinstance(step, Run) else (step.output,)
+        if wanted.isdisjoint(made):
+            continue
+        kept.append(step)
+        if isinstance(step, Run):
+            wanted.update(step.inputs)
+        elif isinstance(step, Concatenation):
+            wanted.update(step.sources)
+        else:
+            wanted.add(step.source)
+    return tuple(reversed(kept))
 
 
 def _cover(rows: Rows, parts: list[tuple[Rows, int]]) -> list[tuple[int, Rows]]:
