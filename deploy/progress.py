@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from types import TracebackType
 from typing import Any, Self
+
+
+_SECONDS_A_FRAME = 0.1
 
 
 class Progress:
@@ -11,6 +15,8 @@ class Progress:
 
     def __init__(self, *, enabled: bool) -> None:
         self._bar: Any = None
+        self._doing = ""
+        self._next_frame = 0.0
         if enabled:
             from tqdm import tqdm
 
@@ -22,6 +28,10 @@ class Progress:
         """Names the present step and, where it is known, the part of it that is done, 0 to 1."""
         if self._bar is None:
             return
+        now = time.monotonic()
+        if doing == self._doing and now < self._next_frame:
+            return
+        self._doing, self._next_frame = doing, now + _SECONDS_A_FRAME
         self._bar.set_description_str(doing, refresh=False)
         self._bar.n = self._bar.n if fraction is None else min(max(fraction, 0.0), 1.0)
         self._bar.refresh()
