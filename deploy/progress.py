@@ -6,7 +6,6 @@ import time
 from types import TracebackType
 from typing import Any, Self
 
-
 _SECONDS_A_FRAME = 0.1
 
 
