@@ -48,12 +48,13 @@ def expected_codes(model: keras.Model) -> tuple[ExpectedCode, ...]:
     for node in graph.nodes:
         layer = node.operation
         output = node.outputs[0]
-        shape = tuple(graph.values[output].shape[1:])
+        shape = tuple(size or 0 for size in graph.values[output].shape[1:])
         # What leaves the model is read as it is, and only maps (H, W, C) are stored packed.
         if len(shape) != 3 or not readers[output]:
             continue
         if isinstance(layer, GF2Bottleneck):
-            stored = tuple(layer.stored_shape(graph.values[node.inputs[0]].shape[1:]))
+            rows, columns, channels = (size or 0 for size in graph.values[node.inputs[0]].shape[1:])
+            stored = layer.stored_shape((rows, columns, channels))
             found.append(ExpectedCode(node.name, 1, stored, None))
         elif isinstance(layer, CodeQuantizer) and layer.bits < 8:
             scale = None if layer.is_sign else layer.scale
