@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_fmc.code_range import code_range
 from keras_fmc.code_start import CodeStart, code_start
-from keras_fmc.gf2_start import start_from_data
+from keras_fmc.gf2_start import layer_energy_kept, start_from_data
 from keras_fmc.initialize import (
     Batches,
     Start,
@@ -86,18 +86,7 @@ def start_bottleneck(
     assert isinstance(layer, CodeQuantizer)
     signed = layer.form is CodeForm.FREE
     layer.set_range(*code_range(batches, bits=layer.bits, signed=signed))
-    return energy_kept(layer, batches)
-
-
-def energy_kept(layer: keras.Layer, batches: Batches) -> float:
-    """Returns 1 - E‖x - y‖² / E‖x‖² over the data for y = layer(x)."""
-    lost = energy = 0.0
-    for batch in batches():
-        x = batch.astype(np.float64)
-        y = keras.ops.convert_to_numpy(layer(batch))
-        lost += float(((x - y) ** 2).sum())
-        energy += float((x**2).sum())
-    return 1 - lost / energy if energy > 0 else 1.0
+    return layer_energy_kept(layer, batches)
 
 
 def _start_projection(
@@ -144,7 +133,7 @@ def _start_projection(
     layer.restoration.assign(start.restoration)
     if layer.quantizer is not None:
         layer.quantizer.set_range(*start.code_range)
-    return energy_kept(layer, batches) if given and layer.bits else start.energy_kept
+    return layer_energy_kept(layer, batches) if given and layer.bits else start.energy_kept
 
 
 def _code_start(

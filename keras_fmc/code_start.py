@@ -15,19 +15,19 @@ of iterative quantisation (`keras_fmc.gf2_start`). The better of the two is take
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from keras_fmc.errors import BadInputError
 from keras_fmc.gf2_start import rotated_principal_directions
+from keras_fmc.initialize import energy_kept, ridge_regression
 from keras_fmc.layers.code_quantizer import check_code_bits, sign_thresholds
 
 Batches = Callable[[], Iterable[np.ndarray]]
 
 _SAMPLES = 20_000
-_RIDGE = 1e-4
 _GAINS = np.geomspace(1.0, 1 / 16, 25)
 """Candidates, in units of the largest magnitude of a channel."""
 _SPLITS = 9
@@ -180,32 +180,26 @@ def _restoration(
     """R, k×C."""
     if not refit:
         return np.linalg.pinv(projection)
-    k, channels = projection.shape[1], projection.shape[0]
-    moment, target, count = np.zeros((k, k)), np.zeros((k, channels)), 0
+    return ridge_regression(_coded(batches, projection, bits, below))
+
+
+def _coded(
+    batches: Batches, projection: np.ndarray, bits: int, below: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows of the data, and their codes."""
     for batch in batches():
-        rows = batch.reshape(-1, channels).astype(np.float64)
-        code = unit_code(rows @ projection, bits, below)
-        moment += code.T @ code
-        target += code.T @ rows
-        count += len(rows)
-    moment /= count
-    ridge = _RIDGE * max(float(np.trace(moment)) / k, 1e-12)
-    return np.linalg.solve(moment + ridge * np.eye(k), target / count)
+        rows = batch.reshape(-1, batch.shape[-1]).astype(np.float64)
+        yield rows, unit_code(rows @ projection, bits, below)
 
 
 def _start(
     batches: Batches, projection: np.ndarray, restoration: np.ndarray, bits: int, below: int
 ) -> CodeStart:
-    lost = energy = 0.0
-    for batch in batches():
-        rows = batch.reshape(-1, batch.shape[-1]).astype(np.float64)
-        restored = unit_code(rows @ projection, bits, below) @ restoration
-        lost += float(((rows - restored) ** 2).sum())
-        energy += float((rows**2).sum())
+    coded = _coded(batches, projection, bits, below)
     n = 2**bits - 1
     return CodeStart(
         projection.astype(np.float32),
         restoration.astype(np.float32),
         (-below / max(n - below, 1), 1.0),
-        1 - lost / energy if energy > 0 else 1.0,
+        energy_kept((rows, code @ restoration) for rows, code in coded),
     )

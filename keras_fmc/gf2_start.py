@@ -23,6 +23,7 @@ import keras
 import numpy as np
 
 from keras_fmc.code_range import code_range
+from keras_fmc.initialize import energy_kept
 from keras_fmc.layers.gf2 import GF2Bottleneck
 from keras_fmc.patches import patches, scattered
 
@@ -80,20 +81,22 @@ def start_from_data(
     """
     layer.quantizer.set_range(*code_range(batches, bits=layer.bits, signed=layer.signed))
     if not refit:
-        return GF2StartResult(GF2Start.GIVEN, _energy_kept(layer, batches))
+        return GF2StartResult(GF2Start.GIVEN, layer_energy_kept(layer, batches))
     layer.set_start("identity")
-    candidates = [(_energy_kept(layer, batches), GF2Start.IDENTITY, _weights(layer))]
+    candidates = [(layer_energy_kept(layer, batches), GF2Start.IDENTITY, _weights(layer))]
     if not layer.hidden:
         _regress(layer, batches)
         candidates.append(
-            (_energy_kept(layer, batches), GF2Start.IDENTITY_REGRESSED, _weights(layer))
+            (layer_energy_kept(layer, batches), GF2Start.IDENTITY_REGRESSED, _weights(layer))
         )
         for weight, value in zip(
             layer.compression[0], _rotated_pca(layer, batches, seed), strict=True
         ):
             weight.assign(value)
         _regress(layer, batches)
-        candidates.append((_energy_kept(layer, batches), GF2Start.ROTATED_PCA, _weights(layer)))
+        candidates.append(
+            (layer_energy_kept(layer, batches), GF2Start.ROTATED_PCA, _weights(layer))
+        )
     best = max(range(len(candidates)), key=lambda i: (candidates[i][0], -i))
     energy, start, values = candidates[best]
     for weight, value in zip(layer.trainable_weights, values, strict=True):
@@ -163,14 +166,9 @@ def _regress(layer: GF2Bottleneck, batches: Batches) -> None:
     bias.assign(solution[-1])
 
 
-def _energy_kept(layer: GF2Bottleneck, batches: Batches) -> float:
-    lost = energy = 0.0
-    for batch in batches():
-        x = batch.astype(np.float64)
-        y = keras.ops.convert_to_numpy(layer(batch))
-        lost += float(((x - y) ** 2).sum())
-        energy += float((x**2).sum())
-    return 1 - lost / energy if energy > 0 else 1.0
+def layer_energy_kept(layer: keras.Layer, batches: Batches) -> float:
+    """Returns 1 - E‖x - y‖² / E‖x‖² over the data for y = layer(x)."""
+    return energy_kept((x, keras.ops.convert_to_numpy(layer(x))) for x in batches())
 
 
 def _weights(layer: GF2Bottleneck) -> list[np.ndarray]:

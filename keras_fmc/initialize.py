@@ -19,6 +19,7 @@ import numpy as np
 Batches = Callable[[], Iterable[np.ndarray]]
 
 _NOISE = 1e-6
+_RIDGE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,33 @@ def random_start(
 def identity_start(channels: int, rank: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns P and R that keep the first k channels and drop the others."""
     return np.eye(channels, rank), np.eye(rank, channels)
+
+
+def energy_kept(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
+    """Returns 1 - Σ‖x - y‖² / Σ‖x‖² over pairs (x, y) of equal shapes; 1 if all x are 0."""
+    lost = energy = 0.0
+    for x, y in pairs:
+        x = x.astype(np.float64)
+        lost += float(((x - y) ** 2).sum())
+        energy += float((x**2).sum())
+    return 1 - lost / energy if energy > 0 else 1.0
+
+
+def ridge_regression(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Returns the k×C weights W of least Σ‖x - c W‖² + λ n ‖W‖² over pairs (x: n×C, c: n×k).
+
+    λ is 1e-4 of the mean square of the columns of c.
+    """
+    moment: np.ndarray | float = 0.0
+    target: np.ndarray | float = 0.0
+    count = 0
+    for x, code in pairs:
+        moment = moment + code.T @ code
+        target = target + code.T @ x
+        count += len(x)
+    moment = np.asarray(moment) / count
+    ridge = _RIDGE * max(float(np.trace(moment)) / len(moment), 1e-12)
+    return np.linalg.solve(moment + ridge * np.eye(len(moment)), np.asarray(target) / count)
 
 
 def in_batches(arrays: Sequence[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:

@@ -17,14 +17,14 @@ from keras_fmc.initialize import (
     Batches,
     Start,
     channel_ranges,
+    energy_kept,
     equal_gain,
     principal_basis,
+    ridge_regression,
     second_moment,
 )
 from keras_fmc.patches import patches, scattered
 from keras_fmc.reference import fake_quant
-
-_RIDGE = 1e-4
 
 
 def window_start(
@@ -90,19 +90,15 @@ def window_start(
             )
 
     if restoration is None:
-        weights = _regression(codes, channels, window * window * rank)
+        weights = ridge_regression(codes())
     else:
         given = np.asarray(restoration, np.float64) / gain[:, None]
         weights = given.reshape(-1, channels)
-    lost = energy = 0.0
-    for x, seen in codes():
-        lost += float(((x - seen @ weights) ** 2).sum())
-        energy += float((x**2).sum())
     return Start(
         flat.reshape(window, window, channels, rank).astype(np.float32),
         weights.reshape(window, window, rank, channels).astype(np.float32),
         (low, high),
-        1 - lost / energy if energy > 0 else 1.0,
+        energy_kept((x, seen @ weights) for x, seen in codes()),
     )
 
 
@@ -141,14 +137,3 @@ def _ends(bits: int | None, below: int, low: np.ndarray, high: np.ndarray) -> tu
     if bits is not None and bits < 8:
         return -below / max(2**bits - 1 - below, 1), 1.0
     return min(float(low.min()), 0.0), max(float(high.max()), 0.0)
-
-
-def _regression(codes, channels: int, size: int) -> np.ndarray:
-    moment, target, count = np.zeros((size, size)), np.zeros((size, channels)), 0
-    for x, seen in codes():
-        moment += seen.T @ seen
-        target += seen.T @ x
-        count += len(x)
-    moment /= count
-    ridge = _RIDGE * max(float(np.trace(moment)) / size, 1e-12)
-    return np.linalg.solve(moment + ridge * np.eye(size), target / count)

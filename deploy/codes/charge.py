@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Sequence
 
 from deploy.codes.choose import StoredCodes
@@ -10,9 +9,14 @@ from deploy.codes.parts import strip_family
 from deploy.graph import Graph
 from deploy.macs import operator_macs
 from deploy.memory.persistent import persistent
+from deploy.memory.problem import round_up
+from deploy.passes.dead import subgraph
 from deploy.report.occupancy import Box, live_bytes
 from deploy.report.report import StoredCode
 from deploy.targets import Target
+
+_ALIGNMENT = 16
+"""Of tensors, in the runtime."""
 
 
 def stored_codes(
@@ -47,8 +51,10 @@ def stored_codes(
                 bits=item.bits,
                 channels=item.channels,
                 unpacked_bytes=item.unpacked_bytes,
-                packed_bytes=_up(item.packed_bytes),
-                stored_bytes=_up(max(live_bytes(own, len(graph.operators)), default=0)),
+                packed_bytes=round_up(item.packed_bytes, _ALIGNMENT),
+                stored_bytes=round_up(
+                    max(live_bytes(own, len(graph.operators)), default=0), _ALIGNMENT
+                ),
                 p_macs=macs["P"],
                 pack_macs=macs["pack"],
                 unpack_macs=macs["unpack"],
@@ -86,22 +92,4 @@ def _without(graph: Graph, dropped: Collection[int]) -> Graph:
     used = {*graph.inputs, *graph.outputs}
     for operator in operators:
         used.update((*operator.present_inputs, *operator.outputs))
-    index = {old: new for new, old in enumerate(sorted(used))} | {-1: -1}
-    return Graph(
-        tensors=tuple(graph.tensors[t] for t in sorted(used)),
-        operators=tuple(
-            dataclasses.replace(
-                operator,
-                inputs=tuple(index[t] for t in operator.inputs),
-                outputs=tuple(index[t] for t in operator.outputs),
-            )
-            for operator in operators
-        ),
-        inputs=tuple(index[t] for t in graph.inputs),
-        outputs=tuple(index[t] for t in graph.outputs),
-    )
-
-
-def _up(size_bytes: int) -> int:
-    """To the 16 bytes that the runtime aligns tensors to."""
-    return -(-size_bytes // 16) * 16
+    return subgraph(graph, operators, sorted(used))

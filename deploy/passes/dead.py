@@ -9,9 +9,10 @@ for each of them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
-from deploy.graph import Graph, Signature
+from deploy.graph import Graph, Operator, Signature
 
 
 def drop_dead(graph: Graph) -> Graph:
@@ -38,9 +39,14 @@ def drop_dead_tensors(graph: Graph) -> tuple[Graph, dict[int, int]]:
     moved = {old: new for new, old in enumerate(kept)}
     if len(kept) == len(graph.tensors) and len(operators) == len(graph.operators):
         return graph, moved
-    index = moved | {-1: -1}
-    alive = graph.replace(
-        tensors=tuple(graph.tensors[t] for t in kept),
+    return subgraph(graph, operators, kept), moved
+
+
+def subgraph(graph: Graph, operators: Sequence[Operator], tensors: Sequence[int]) -> Graph:
+    """Returns a graph of some operators and tensors; inputs and outputs are among these."""
+    index = {old: new for new, old in enumerate(tensors)} | {-1: -1}
+    return graph.replace(
+        tensors=tuple(graph.tensors[t] for t in tensors),
         operators=tuple(
             replace(
                 operator,
@@ -60,4 +66,3 @@ def drop_dead_tensors(graph: Graph) -> tuple[Graph, dict[int, int]]:
             for s in graph.signatures
         ),
     )
-    return alive, moved
