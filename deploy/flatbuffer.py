@@ -23,6 +23,8 @@ from deploy.graph import (
 from keras_fmc.errors import BadInputError, UnsupportedModelError
 
 _IDENTIFIER = b"TFL3"
+_KERAS_FILES = (b"PK\x03\x04", b"\x89HDF")
+"""How .keras (a zip archive) and .h5 files begin."""
 _BUFFER_ALIGNMENT = 16
 _OPCODES = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
 _TYPES = {v: k.lower() for k, v in vars(schema.TensorType).items() if isinstance(v, int)}
@@ -61,7 +63,9 @@ def read(content: bytes, *, source: str = "model") -> Graph:
             f"{source} is not a TFLite model",
             expected='a flatbuffer with identifier "TFL3"',
             received=f"{len(content)} bytes" + (f" beginning {content[:8]!r}" if content else ""),
-            remedy="Convert the model again, or check that the download is complete",
+            remedy="Keras models: fmc convert MODEL --calibration X.npy"
+            if content.startswith(_KERAS_FILES)
+            else "Convert the model again, or check that the download is complete",
         )
     try:
         model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from deploy.codes.choose import LoweredCodes, StoredCodes, stored_code_maps
+from deploy.codes.tables import use_tables
 from deploy.codes.trial import best_lowering
 from deploy.graph import Graph
 from deploy.macs import graph_macs
@@ -51,7 +52,7 @@ def prepare(source: Graph, goal: Target, settings: PlanSettings, progress: Progr
     """
     graph = run_passes(shorten_names(source))
     plain = _planned(graph, goal, settings, progress, max_macs=settings.max_macs)
-    if not stored_code_maps(graph):
+    if not stored_code_maps(graph) or not stored_code_maps(use_tables(graph)):
         return plain
     progress.say("packing codes")
     lowered = best_lowering(graph, goal, settings)

@@ -14,6 +14,8 @@ import pytest
 from keras import layers
 from support import mlperf_tiny
 
+import deploy
+import keras_fmc
 from deploy.runtime import tflm
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,6 +86,38 @@ def test_convert_goes_from_keras_to_a_verified_plan(saved: Path, tmp_path: Path)
     assert report["bit_exact"] is True
     assert report["verified_arena_bytes"] == report["predicted_arena_bytes_wheel"]
     assert fmc("verify", tmp_path / "out").returncode == 0
+
+
+@pytest.mark.parametrize("name", ["model.keras", "model.h5"])
+def test_plan_sends_keras_files_to_convert(saved: Path, name: str) -> None:
+    done = fmc("plan", saved / name)
+    assert done.returncode == 2
+    assert "is not a TFLite model" in done.stderr
+    assert "fmc convert MODEL --calibration" in done.stderr
+
+
+def test_gf2_of_a_signed_map_is_planned_though_a_look_up_took_its_clip() -> None:
+    """The look-up of the bit planes makes the map of codes itself unneeded."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            layers.Input((16, 16, 3)),
+            layers.Conv2D(16, 3, padding="same", activation="relu"),
+            layers.Conv2D(16, 3, padding="same"),
+            layers.Conv2D(8, 3, padding="same", activation="relu"),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(4),
+        ]
+    )
+    samples = np.random.default_rng(0).random((32, 16, 16, 3), np.float32)
+    plan = keras_fmc.choose_bottlenecks(model, ceiling="2KB", kind="gf2", bits=4)
+    assert any(spec.signed for spec in plan.bottlenecks)
+    rewritten = keras_fmc.insert_bottlenecks(model, plan, calibration=samples).model
+    quantised = keras_fmc.quantize(rewritten, calibration=samples)
+    report = deploy.convert(quantised, board="pico", strips=False).report
+    assert report.bit_exact
+    assert [code.packed_bytes for code in report.codes] == [16 * 16 * 64 // 8] * len(report.codes)
+    assert report.codes
 
 
 def test_convert_says_what_is_missing(saved: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from deploy.codes.choose import LoweredCodes, lower_codes, stored_code_maps
 from deploy.codes.pack import stored_bytes
+from deploy.codes.tables import use_tables
 from deploy.graph import Graph
 from deploy.memory.arena import predict_arena
 from deploy.memory.place import place
@@ -35,8 +36,10 @@ def best_lowering(graph: Graph, goal: Target, settings: PlanSettings) -> Lowered
     """Returns the graph with the code maps packed for which that looks best, at least one.
 
     Args:
-        graph: has code maps, `stored_code_maps`.
+        graph: has code maps, `stored_code_maps`, after `use_tables`.
     """
+    # As `lower_codes` will see it: a look-up may have taken the place of a map.
+    graph = use_tables(graph)
     found = stored_code_maps(graph)
     maps = {graph.tensors[m.tensor].name: m.bits for m in found}
     ways = [True, False] if any(_are_apart(graph, m.tensor) for m in found) else [True]
