@@ -41,6 +41,7 @@ def to_int8_tflite(model: keras.Model, *, calibration: np.ndarray | None = None)
         check_int8(flatbuffer.read(content))
         return content
     from keras_fmc.qat.checks import check_deployable
+    from keras_fmc.qat.device_rounding import device_rounding, rounds_as_device
 
     check_deployable(model)
     if not _is_quantised(model):
@@ -54,6 +55,8 @@ def to_int8_tflite(model: keras.Model, *, calibration: np.ndarray | None = None)
         from keras_fmc import quantize
 
         model = quantize(model, calibration=calibration)
+    elif rounds_as_device(model):
+        model = device_rounding(model, on=False)
     scales, complete = _scales(model)
     content = _convert(model, _export_keras)
     graph = flatbuffer.read(content)

@@ -33,6 +33,7 @@ _EXPORTS = {
     "fold": "keras_fmc.fold",
     "FoldResult": "keras_fmc.fold",
     "quantize": "keras_fmc.qat",
+    "device_rounding": "keras_fmc.qat.device_rounding",
     "load_model": "keras_fmc.loading",
     "BottleneckKind": "keras_fmc.plan",
     "BottleneckSpec": "keras_fmc.plan",
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from keras_fmc.loading import load_model
     from keras_fmc.plan import BottleneckKind, BottleneckSpec
     from keras_fmc.qat import quantize
+    from keras_fmc.qat.device_rounding import device_rounding
     from keras_fmc.rewrite import RewriteResult, freeze_base, insert_bottlenecks
 
 

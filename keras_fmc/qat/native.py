@@ -158,6 +158,14 @@ def _build(
         for (quantizer, range_), group in zip(made, groups, strict=True)
         for value in group.values
     }
+    signs = {
+        value
+        for (quantizer, _), group in zip(made, groups, strict=True)
+        if isinstance(quantizer, CodeQuantizer) and quantizer.is_sign
+        for value in group.sources
+    }
+    # The binariser centres levels that are 2 apart.
+    levels = {**scales, **dict.fromkeys(signs, 2.0)}
 
     def layer(node: LayerNode) -> keras.Operation | None:
         if isinstance(node.operation, FakeQuant):
@@ -166,7 +174,16 @@ def _build(
         if type(node.operation) in QUANTIZED:
             changes["smallest"] = _smallest(node, by_value, readers, graph)
             if momentum is None:
+                pairs = {
+                    (call.inputs[0], _rounded_output(call, by_value, readers, graph))
+                    for call in graph.nodes
+                    if call.operation is node.operation
+                }
                 changes["input_scale"] = scales[node.inputs[0]]
+                changes["signs"] = any(output in signs for _, output in pairs)
+                # None where the calls of a shared layer have several.
+                of_calls = {(scales[source], levels[output]) for source, output in pairs}
+                changes["output_scale"] = of_calls.pop()[1] if len(of_calls) == 1 else None
                 # Rounded only behind the ReLU that fuses.
                 changes["rectified"] = (
                     node.outputs[0] not in by_value or activation_name(node.operation) != "linear"
@@ -218,14 +235,24 @@ def _smallest(
 ) -> float:
     """The least magnitude of a channel's weights, so that biases fit (`smallest_magnitude`)."""
     low, high = by_value[node.inputs[0]]
+    largest = max(map(abs, by_value[_rounded_output(node, by_value, readers, graph)]))
+    if node.operation.use_bias:
+        largest = max(largest, float(np.abs(keras.ops.convert_to_numpy(node.operation.bias)).max()))
+    return smallest_magnitude(max(high - low, SMALLEST_RANGE) / LEVELS, largest)
+
+
+def _rounded_output(
+    node: LayerNode,
+    by_value: dict[int, tuple[float, float]],
+    readers: dict[int, tuple[int, ...]],
+    graph: LayerGraph,
+) -> int:
+    """What is rounded of the output of a layer: itself, or what the fused activation makes."""
     output = node.outputs[0]
     while output not in by_value:
         # Rounded only behind the activation that fuses, the one reader.
         output = graph.nodes[readers[output][0]].outputs[0]
-    largest = max(map(abs, by_value[output]))
-    if node.operation.use_bias:
-        largest = max(largest, float(np.abs(keras.ops.convert_to_numpy(node.operation.bias)).max()))
-    return smallest_magnitude(max(high - low, SMALLEST_RANGE) / LEVELS, largest)
+    return output
 
 
 def _float_layer(node: LayerNode) -> keras.Operation | None:

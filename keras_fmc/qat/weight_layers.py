@@ -15,7 +15,9 @@ from typing import Any
 import keras
 from keras import layers, ops
 
+from keras_fmc.layers.code_quantizer import sign_thresholds
 from keras_fmc.layers.fake_quant import SMALLEST_RANGE, fake_quant_weights
+from keras_fmc.qat.requantize import requantize
 
 _BIAS_HEADROOM = 8.0
 """How many times larger biases and outputs may become in training before a bias overflows."""
@@ -27,15 +29,19 @@ _register = keras.saving.register_keras_serializable(package="keras_fmc")
 
 
 class _RoundsKernel:
-    """Adds the options `smallest` of `fake_quant_weights`, `input_scale` and `rectified`.
+    """Adds the options `smallest` of `fake_quant_weights` and those of the device's int32 sums.
 
     `input_scale` is that of the int8 input, which gives the bias its step; None leaves it in float.
 
-    The device rounds twice: a sum is multiplied by M = m · 2^-s, 1/2 ≤ m < 1, in two steps, to
-    multiples of 2^-s and then to whole codes, ties away from zero. That turns up a code where the
-    sum is up to 1 / 2m steps of the bias below the middle between two. Where only sums above zero
-    count (`rectified`), training sees most of that as a bias that is `_NUDGE` steps larger, which
-    is too little to change the bias of the device.
+    The device rounds twice (`keras_fmc.qat.requantize`), which turns up a code where the sum is up
+    to 1 / 2m steps of the bias below the middle between two. Where only sums above zero count
+    (`rectified`), training sees most of that as a bias that is `_NUDGE` steps larger, which is too
+    little to change the bias of the device.
+
+    With `device_rounding` all sums are rounded as the device does, to levels of `output_scale`,
+    and there is no nudge; the gradient is that of the sums. `signs` says that a binariser follows:
+    on the device its thresholds are part of the bias, and levels are 2 apart. `input_scale` and
+    `output_scale` are those of ranges that training does not move.
     """
 
     _kernel_axes: tuple[int, ...] | None = (0, 1, 2)
@@ -47,12 +53,18 @@ class _RoundsKernel:
         smallest: float = SMALLEST_RANGE,
         input_scale: float | None = None,
         rectified: bool = False,
+        output_scale: float | None = None,
+        signs: bool = False,
+        device_rounding: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.rectified = bool(rectified)
         self.smallest = float(smallest)
         self.input_scale = None if input_scale is None else float(input_scale)
+        self.output_scale = None if output_scale is None else float(output_scale)
+        self.signs = bool(signs)
+        self.device_rounding = bool(device_rounding)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()  # type: ignore[misc]
@@ -61,11 +73,16 @@ class _RoundsKernel:
             "smallest": self.smallest,
             "input_scale": self.input_scale,
             "rectified": self.rectified,
+            "output_scale": self.output_scale,
+            "signs": self.signs,
+            "device_rounding": self.device_rounding,
         }
 
     def _finish(self: Any, outputs: Any) -> Any:
         if self.use_bias:
             outputs = ops.add(outputs, self._device_bias())
+        if self.device_rounding:
+            outputs = outputs + ops.stop_gradient(self._rounded_sums(outputs) - outputs)
         return outputs if self.activation is None else self.activation(outputs)
 
     def _device_bias(self: Any) -> Any:
@@ -73,11 +90,22 @@ class _RoundsKernel:
         bias = ops.convert_to_tensor(self.bias)
         if self.input_scale is None:
             return bias
+        step = self._step()
+        nudge = _NUDGE if self.rectified and not self.device_rounding else 0.0
+        if nudge and self.output_scale is not None:
+            # With M of ½ and more there is one rounding.
+            nudge = ops.where(step < self.output_scale / 2, nudge, 0.0)
+        return bias + ops.stop_gradient((ops.round(bias / step) + nudge) * step - bias)
+
+    def _rounded_sums(self: Any, outputs: Any) -> Any:
+        added = 1 - sign_thresholds(outputs.shape[-1]) if self.signs else 0.0
+        return requantize(outputs + added, self._step(), self.output_scale) - added
+
+    def _step(self: Any) -> Any:
+        """Input scale times weight scale, shape (channels,), or (1,) with one scale for all."""
         kernel = ops.convert_to_tensor(self.kernel)
         largest = ops.reshape(ops.max(ops.abs(kernel), axis=self._kernel_axes), (-1,))
-        step = ops.stop_gradient(ops.maximum(largest, self.smallest)) * (self.input_scale / 127)
-        nudge = _NUDGE if self.rectified else 0.0
-        return bias + ops.stop_gradient((ops.round(bias / step) + nudge) * step - bias)
+        return ops.stop_gradient(ops.maximum(largest, self.smallest)) / 127 * self.input_scale
 
 
 @_register

@@ -1,0 +1,58 @@
+"""How the device turns the int32 sums of a weight layer into int8, in float.
+
+With M = input scale · weight scale / output scale = m · 2^-s, ½ ≤ m < 1, the kernels of TensorFlow
+Lite (Micro) and CMSIS-NN compute level(acc) of an int32 sum acc in two steps:
+
+    first = round(acc · m)          ties up           SaturatingRoundingDoublingHighMul
+    level = round(first · 2^-s)     ties off zero     RoundingDivideByPOT
+
+The first one rounds to multiples of 2^-s levels, so a share of about 2^-s of all sums gets to lie
+exactly in the middle between two levels, and the second one pushes these away from zero. Sums up
+to 2^-s / 2 below the middle, in magnitude, therefore go up in magnitude; a float model that rounds
+once has them the other way. Where s ≤ 0 there is no second step.
+
+Source: `MultiplyByQuantizedMultiplier` of tensorflow/lite/kernels/internal/common.cc; Jacob et
+al., arXiv 1712.05877, §2.2.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+_SMALLEST_POWER = -40
+_POWERS = np.ldexp(1.0, np.arange(_SMALLEST_POWER, 1)).astype(np.float32)
+"""What 2^-s can be; 1 where there is no second step."""
+
+_PAST_TIE = 0.25
+"""Of a multiple of 2^-s: what a tie is moved by, away from zero, to no other level."""
+
+
+def requantize(outputs: Any, step: Any, output_scale: float) -> Any:
+    """Returns real values that a single rounding to levels takes where the device gets to.
+
+        acc = round(outputs / step)
+        y = output_scale · 2^-s · (first + sign(first) / 4)        where s > 0
+        y = step · acc                                             elsewhere
+
+    Rounded to multiples of `output_scale`, with ties up or to wherever, y gives the device's level.
+    Sums of products in float32 are a little off; the integers that they stand for are not.
+
+    Args:
+        outputs: sums of a layer with its bias, float32 of shape (…, channels).
+        step: real value of one unit of the int32 sum, input scale times weight scale, of shape
+            (channels,) or (1,).
+        output_scale: real value of one level.
+
+    Returns:
+        A tensor as `outputs`. No gradient flows to them: y comes from roundings.
+    """
+    multiplier = step / output_scale
+    above = ops.searchsorted(_POWERS, multiplier, side="right")
+    unit = ops.take(_POWERS, ops.minimum(above, len(_POWERS) - 1))
+    acc = ops.round(outputs / step)
+    first = ops.floor(acc * (multiplier / unit) + 0.5)
+    twice = output_scale * unit * (first + _PAST_TIE * ops.sign(first))
+    return ops.where(unit < 1.0, twice, acc * step)
