@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from deploy.codes.choose import LoweredCodes, StoredCodes, stored_code_maps
+from deploy.codes.choose import LoweredCodes, StoredCodes, lower_codes, stored_code_maps
+from deploy.codes.momentary import index_bytes, momentary_maps
 from deploy.codes.tables import use_tables
 from deploy.codes.trial import best_lowering
 from deploy.graph import Graph
@@ -33,6 +35,7 @@ class Prepared:
         frontier: the plans that the search found, by arena.
         decisions: what was left as it is, and why.
         codes: maps that are stored packed.
+        holds_whole: maps that may exist in strips only are whole all the same.
     """
 
     graph: Graph
@@ -41,6 +44,7 @@ class Prepared:
     frontier: tuple[FrontierPoint, ...] = ()
     decisions: tuple[Decision, ...] = ()
     codes: tuple[StoredCodes, ...] = ()
+    holds_whole: bool = False
 
 
 def prepare(source: Graph, goal: Target, settings: PlanSettings, progress: Progress) -> Prepared:
@@ -48,14 +52,22 @@ def prepare(source: Graph, goal: Target, settings: PlanSettings, progress: Progr
 
     Names are shortened first, as they stand in flash; then ``deploy.passes.PASSES`` run. A graph
     with maps of codes is planned both ways, each in strips where settings allow them, and the
-    smaller arena (or head, as settings say) wins.
+    smaller arena (or head, as settings say) wins. Where there are strips, no plan unpacks a map
+    whole: its int32 indices and the planes of its bits exist for a strip of rows at most.
     """
     graph = run_passes(shorten_names(source))
     plain = _planned(graph, goal, settings, progress, max_macs=settings.max_macs)
-    if not stored_code_maps(graph) or not stored_code_maps(use_tables(graph)):
+    if not stored_code_maps(graph) or not stored_code_maps(tabled := use_tables(graph)):
         return plain
     progress.say("packing codes")
-    lowered = best_lowering(graph, goal, settings)
+    maps = {tabled.tensors[m.tensor].name: m.bits for m in stored_code_maps(tabled)}
+    if settings.strips:
+        left = _left_whole(tabled, maps)
+        plain = replace(plain, decisions=(*plain.decisions, *left))
+        maps = {name: bits for name, bits in maps.items() if name not in {d.subject for d in left}}
+    if not maps:
+        return plain
+    lowered = best_lowering(tabled, maps, goal, settings)
     packed = _packed(lowered, graph, goal, settings, progress)
     if isinstance(packed, Decision):
         return replace(plain, decisions=(*plain.decisions, packed))
@@ -81,9 +93,45 @@ def _packed(
             f"stored in int8: packed, the model takes {ratio:.3f}x its multiply-accumulates, "
             f"above the limit of {settings.max_macs:g}x",
         )
-    packed = _planned(graph, goal, settings, progress, max_macs=settings.max_macs / ratio)
+    never_whole = momentary_maps(graph, lowered.stored) if settings.strips else frozenset()
+    max_macs = settings.max_macs / ratio
+    packed = _planned(graph, goal, settings, progress, max_macs=max_macs, never_whole=never_whole)
+    if packed.holds_whole:
+        return Decision(
+            ", ".join(item.name for item in lowered.stored),
+            "stored in int8: no way was found to unpack it strip by strip within "
+            f"{settings.max_macs:g}x the multiply-accumulates, and whole its indices are int32",
+        )
     frontier = tuple(replace(p, macs_ratio=p.macs_ratio * ratio) for p in packed.frontier)
-    return replace(packed, frontier=frontier, codes=lowered.stored)
+    decisions = packed.decisions
+    if not settings.strips:
+        decisions += tuple(
+            Decision(
+                item.name,
+                "unpacked whole, as strips are off: int32 indices of all its rows exist, "
+                f"{format_size(size)}, and count in the arena",
+            )
+            for item in lowered.stored
+            if (size := index_bytes(graph, item))
+        )
+    return replace(packed, frontier=frontier, codes=lowered.stored, decisions=decisions)
+
+
+def _left_whole(graph: Graph, maps: Mapping[str, int]) -> tuple[Decision, ...]:
+    """Maps of codes that strips cannot unpack, as operators around them cannot be cut."""
+    from deploy.passes.strips import obstacles
+
+    decisions = []
+    for name, bits in maps.items():
+        lowered = lower_codes(graph, maps={name: bits})
+        packed = run_passes(lowered.graph)
+        found = obstacles(packed, momentary_maps(packed, lowered.stored))
+        if found:
+            reasons = "; ".join(f"{subject}: {reason}" for subject, reason in found.items())
+            decisions.append(
+                Decision(name, f"stored in int8: it cannot be unpacked strip by strip ({reasons})")
+            )
+    return tuple(decisions)
 
 
 def _left_unpacked(item: StoredCodes, plain: Prepared, packed: Prepared, goal: Target) -> Decision:
@@ -100,15 +148,21 @@ def _left_unpacked(item: StoredCodes, plain: Prepared, packed: Prepared, goal: T
 
 
 def _planned(
-    graph: Graph, goal: Target, settings: PlanSettings, progress: Progress, *, max_macs: float
+    graph: Graph,
+    goal: Target,
+    settings: PlanSettings,
+    progress: Progress,
+    *,
+    max_macs: float,
+    never_whole: frozenset[str] = frozenset(),
 ) -> Prepared:
     """The best plan of one graph: whole, or cut into strips."""
     progress.say("planning")
     whole = Prepared(graph, place(graph, goal.kernels, overlap=settings.overlap))
     if not settings.strips:
         return whole
-    striped = _striped(graph, goal, settings, progress, max_macs)
-    candidates = [striped, whole]
+    striped = _striped(graph, goal, settings, progress, max_macs, never_whole)
+    candidates = [striped] if never_whole else [striped, whole]
     if settings.overlap:
         memory = place(striped.graph, goal.kernels, overlap=True)
         candidates.append(replace(striped, memory=memory))
@@ -152,7 +206,12 @@ def _joined(
 
 
 def _striped(
-    graph: Graph, goal: Target, settings: PlanSettings, progress: Progress, max_macs: float
+    graph: Graph,
+    goal: Target,
+    settings: PlanSettings,
+    progress: Progress,
+    max_macs: float,
+    never_whole: frozenset[str],
 ) -> Prepared:
     from deploy.passes.strips import choose_strips
 
@@ -162,6 +221,14 @@ def _striped(
         max_macs=max_macs,
         minimise=settings.minimise,
         arena_bytes=settings.arena_bytes,
+        never_whole=never_whole,
         progress=lambda fraction: progress.say("looking for strips", fraction),
     )
-    return Prepared(choice.graph, choice.memory, choice.regions, choice.frontier, choice.reasons)
+    return Prepared(
+        choice.graph,
+        choice.memory,
+        choice.regions,
+        choice.frontier,
+        choice.reasons,
+        holds_whole=choice.holds_whole,
+    )

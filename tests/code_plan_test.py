@@ -31,7 +31,7 @@ from deploy.targets import target
 
 @pytest.fixture
 def little_effort(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "_SMALL_WORK", 40_000)
+    monkeypatch.setattr(choose, "_SMALL_WORK", 120_000)
     monkeypatch.setattr(trial, "_SMALL_WORK", 4_000)
 
 

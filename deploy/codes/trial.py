@@ -11,12 +11,13 @@ The result is planned in earnest by the caller, beside the graph without packing
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from deploy.codes.choose import LoweredCodes, lower_codes, stored_code_maps
+from deploy.codes.momentary import momentary_maps
 from deploy.codes.pack import stored_bytes
-from deploy.codes.tables import use_tables
 from deploy.graph import Graph
 from deploy.memory.arena import predict_arena
 from deploy.memory.place import place
@@ -32,19 +33,19 @@ _MOST_LEFT_OUT = 8
 _SECONDS = 1.0
 
 
-def best_lowering(graph: Graph, goal: Target, settings: PlanSettings) -> LoweredCodes:
+def best_lowering(
+    graph: Graph, maps: Mapping[str, int], goal: Target, settings: PlanSettings
+) -> LoweredCodes:
     """Returns the graph with the code maps packed for which that looks best, at least one.
 
     Args:
-        graph: has code maps, `stored_code_maps`, after `use_tables`.
+        graph: after `use_tables`, as a look-up may take the place of a map.
+        maps: those to choose from, name → bits, one or more.
     """
-    # As `lower_codes` will see it: a look-up may have taken the place of a map.
-    graph = use_tables(graph)
-    found = stored_code_maps(graph)
-    maps = {graph.tensors[m.tensor].name: m.bits for m in found}
+    found = [m for m in stored_code_maps(graph) if graph.tensors[m.tensor].name in maps]
     ways = [True, False] if any(_are_apart(graph, m.tensor) for m in found) else [True]
     if len(ways) == len(maps) == 1:
-        return lower_codes(graph)
+        return lower_codes(graph, maps=maps)
     tried = [(_judged(graph, maps, shared, goal, settings), not shared) for shared in ways]
     best, each = min(tried)
     saving = {
@@ -71,7 +72,8 @@ def _judged(
     """What a short search makes of it; less is better."""
     from deploy.passes.strips import choose_strips
 
-    packed = run_passes(lower_codes(graph, maps=maps, shared=shared).graph)
+    lowered = lower_codes(graph, maps=maps, shared=shared)
+    packed = run_passes(lowered.graph)
     if settings.strips:
         choice = choose_strips(
             packed,
@@ -79,10 +81,13 @@ def _judged(
             max_macs=settings.max_macs,
             minimise=settings.minimise,
             arena_bytes=settings.arena_bytes,
+            never_whole=momentary_maps(packed, lowered.stored),
             work=_SMALL_WORK if len(graph.operators) <= SMALL_GRAPH_OPERATORS else _LARGE_WORK,
             plan_seconds=0.0,
         )
         arena, head = choice.arena.arena_bytes, choice.memory.head_bytes
+        if choice.holds_whole:
+            arena, head = sys.maxsize, sys.maxsize
     else:
         memory = place(packed, goal.kernels, seconds=_SECONDS)
         arena = predict_arena(packed, offsets=memory.offsets, target=goal).arena_bytes

@@ -3,12 +3,13 @@
 ``choose_strips`` searches for the best way; ``cut`` cuts in a given one. The way of a graph:
 ``operators`` and ``rows`` say what depends on what, ``cuts`` what is cut, ``tiles`` which rows one
 strip reads, ``schedule`` in which order, ``footprint`` and ``packing`` what that needs of memory,
-``emit`` and ``layout`` write it down.
+``emit`` and ``layout`` write it down. ``never_whole`` holds maps to strips whatever that costs.
 """
 
 from deploy.passes.strips.choose import StripChoice, choose_strips, cut
 from deploy.passes.strips.cuts import Cuts, Halo, region_of
 from deploy.passes.strips.judge import Candidate
+from deploy.passes.strips.never_whole import obstacles
 from deploy.passes.strips.operators import Uncut
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "Uncut",
     "choose_strips",
     "cut",
+    "obstacles",
     "region_of",
 ]

@@ -49,6 +49,7 @@ class StripChoice:
         reasons: operators that cannot be cut, and why.
         fits: whether the arena is at most ``arena_bytes``, where that was asked for.
         interrupted: Ctrl-C, ``stop`` or the time limit ended the search early.
+        holds_whole: no way was found that ``never_whole`` allows, so the graph is left whole.
     """
 
     graph: Graph
@@ -62,6 +63,7 @@ class StripChoice:
     reasons: tuple[Decision, ...]
     fits: bool
     interrupted: bool
+    holds_whole: bool = False
 
     @property
     def macs_ratio(self) -> float:
@@ -83,6 +85,7 @@ def choose_strips(
     max_macs: float = 1.10,
     minimise: str = "arena",
     arena_bytes: int | None = None,
+    never_whole: frozenset[str] = frozenset(),
     seconds: float | None = None,
     work: int | None = None,
     plan_seconds: float = 4.0,
@@ -97,6 +100,8 @@ def choose_strips(
         minimise: "arena" or "head".
         arena_bytes: if set, the fewest MACs in an arena of this size; should none be so small,
             the smallest arena found comes back with ``fits`` False.
+        never_whole: names of maps that may exist for a strip of rows only, whatever that costs;
+            those of a single row are exempt.
         seconds: time limit of the search; None: 60 s, or 90 s above 40 operators.
         work: effort of the search in steps judged; None: by the number of operators.
         plan_seconds: time limit of the memory planner for each of the best candidates; most
@@ -120,11 +125,22 @@ def choose_strips(
         return ended_early
 
     goal = Goal(minimise, max_macs, arena_bytes)
-    search = Search(graph, costs_of(graph, target), goal, work=work, progress=progress, stop=ended)
+    search = Search(
+        graph,
+        costs_of(graph, target),
+        goal,
+        work=work,
+        never_whole=never_whole,
+        progress=progress,
+        stop=ended,
+    )
     try:
         search.run()
     except KeyboardInterrupt:
         ended_early = True
+    holds_whole = not search.best
+    if holds_whole:
+        search.best = [(0.0, search.whole)]
     best = _best(search, target, plan_seconds)
     network, cuts, program = search.judge.program(best.verdict.candidate)
     return StripChoice(
@@ -142,6 +158,7 @@ def choose_strips(
         ),
         fits=arena_bytes is None or best.arena.arena_bytes <= arena_bytes,
         interrupted=ended_early,
+        holds_whole=holds_whole,
     )
 
 
@@ -149,7 +166,8 @@ def _best(search: Search, target: Target, seconds: float) -> _Measured:
     """Plans the best candidates in earnest and takes the one that is best then."""
     share = 1 if search.best[0][1].steps <= _LONG_PROGRAM else 3
     verdicts = [verdict for _, verdict in search.best[: _MEASURED // share]]
-    if all(v.candidate.cuts.ends or v.candidate.clones for v in verdicts):
+    is_bound = bool(search.judge.in_strips())
+    if not is_bound and all(v.candidate.cuts.ends or v.candidate.clones for v in verdicts):
         verdicts.append(search.whole)
     measured = [m for v in verdicts if (m := _measure(search, v, target, 0.0)) is not None]
     if search.goal.arena_bytes is not None:

@@ -13,6 +13,7 @@ from deploy.passes.strips.costs import Costs
 from deploy.passes.strips.cuts import Cuts, normalised
 from deploy.passes.strips.footprint import Footprint, LiveRows, footprint
 from deploy.passes.strips.network import Network
+from deploy.passes.strips.never_whole import is_in_one_tensor, is_live_at_once, tensors_named
 from deploy.passes.strips.packing import quick_height
 from deploy.passes.strips.schedule import Concatenation, Program, Run, Slice, schedule
 from deploy.passes.strips.tiles import TileSolver
@@ -57,13 +58,18 @@ class Judge:
     Attributes:
         work: how much that took, in steps of programs.
         floor: no head is smaller, however the graph is cut.
+        never_whole: names of maps of which no candidate may hold all rows at once.
     """
 
-    def __init__(self, graph: Graph, costs: Costs) -> None:
+    def __init__(
+        self, graph: Graph, costs: Costs, *, never_whole: frozenset[str] = frozenset()
+    ) -> None:
         self.graph = graph
         self.costs = costs
+        self.never_whole = never_whole
         self.work = 0
         self._contexts: dict[frozenset[Clone], tuple[Network, TileSolver]] = {}
+        self._in_strips: dict[frozenset[Clone], frozenset[int]] = {}
         network = self.network()
         self.floor = max(
             (
@@ -75,6 +81,12 @@ class Judge:
 
     def network(self, clones: frozenset[Clone] = frozenset()) -> Network:
         return self._context(clones)[0]
+
+    def in_strips(self, clones: frozenset[Clone] = frozenset()) -> frozenset[int]:
+        """The tensors that may exist in strips only."""
+        if clones not in self._in_strips:
+            self._in_strips[clones] = tensors_named(self.network(clones), self.never_whole)
+        return self._in_strips[clones]
 
     def _context(self, clones: frozenset[Clone]) -> tuple[Network, TileSolver]:
         if clones not in self._contexts:
@@ -92,13 +104,18 @@ class Judge:
         return network, program, footprint(network, cuts, program, self.costs.in_place)
 
     def verdict(
-        self, candidate: Candidate, *, room: Callable[[int, int], float] | None = None
+        self,
+        candidate: Candidate,
+        *,
+        room: Callable[[int, int], float] | None = None,
+        maps_whole: bool = False,
     ) -> Verdict | None:
         """Returns the estimates; None if they are of no interest or do not exist.
 
         They do not exist where tensors cannot share places as the cuts want it.
 
         Args:
+            maps_whole: whether a candidate that holds one of ``never_whole`` is of interest.
             room: what the head has to be smaller than, in bytes, to be of interest, given the
                 bytes of the tail and the MACs; those are known long before the head is.
         """
@@ -109,9 +126,14 @@ class Judge:
         ceiling = math.inf if room is None else room(tail, program.macs)
         if ceiling <= self.floor:
             return None
+        in_strips = frozenset[int]() if maps_whole else self.in_strips(candidate.clones)
+        if in_strips and is_in_one_tensor(network, program, in_strips):
+            return None
         self.work += count
         found = footprint(network, cuts, program, self.costs.in_place)
         if found is None:
+            return None
+        if in_strips and is_live_at_once(network, program, found, in_strips):
             return None
         load = found.load(count)
         blocks = list(found.blocks)
@@ -139,6 +161,9 @@ class Judge:
         if idle:
             ends = {o: e for o, e in cuts.ends.items() if strips.get(o, 0) > 1}
             cuts = normalised(network, cuts.replace(ends=ends))
+            if in_strips:
+                # What runs whole may run at another time.
+                return self.verdict(Candidate(candidate.clones, cuts), room=room)
         # A copy may need more than any operator of the graph, and has no place among the hot ones.
         hottest = max(peaks.values())
         return Verdict(

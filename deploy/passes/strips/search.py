@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
@@ -24,7 +25,7 @@ from deploy.passes.strips.costs import Costs
 from deploy.passes.strips.judge import Candidate, Judge, Verdict
 from deploy.passes.strips.moves import Mover
 from deploy.passes.strips.segments import Piece, Segment, cheapest, crossing_bytes, joined
-from deploy.passes.strips.templates import rows, templates
+from deploy.passes.strips.templates import in_strips, rows, templates
 
 _CLONE_MACS = 0.06
 """A map is computed twice only if that costs at most this part of the MACs."""
@@ -80,13 +81,15 @@ class Search:
         goal: Goal,
         *,
         work: int,
+        never_whole: frozenset[str] = frozenset(),
         seed: int = 0,
         progress: Callable[[float], None] | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> None:
         self.graph = graph
         self.costs = costs
-        self.judge = Judge(graph, costs)
+        self.never_whole = never_whole
+        self.judge = Judge(graph, costs, never_whole=never_whole)
         self.goal = goal
         self.work = work
         self.progress = progress or (lambda fraction: None)
@@ -103,11 +106,13 @@ class Search:
         self.frontier: list[Verdict] = []
         self.segments: list[Segment] = []
         self._scores: dict[tuple[object, ...], tuple[float, Verdict | None]] = {}
-        whole = self.judge.verdict(Candidate())
+        whole = self.judge.verdict(Candidate(), maps_whole=True)
         assert whole is not None, "a graph that is not cut has no conflicts"
         self.whole = whole
         self.peaks = [whole.peaks.get(o, 0) for o in range(len(graph.operators))]
         self.score(Candidate())
+        self.start = whole
+        self.handed_over = _crossing(self.judge)
 
     @property
     def spent(self) -> int:
@@ -115,7 +120,9 @@ class Search:
 
     def run(self) -> None:
         """Searches until the work is done or ``stop`` says so; ``best`` holds the outcome."""
-        if not self.judge.network().row_operators:
+        if self.judge.in_strips():
+            self._begin_in_strips()
+        if not self.judge.network().row_operators or not self.best:
             return
         if self.goal.arena_bytes is None and self.goal.minimise == "head":
             shares, walks = _SHARES_FOR_THE_HEAD
@@ -128,8 +135,41 @@ class Search:
             self._improve_segments(self.work * segments_until)
         mover = Mover(self.judge, self.clones, self.random)
         for until, anew, hottest, coldest in walks:
-            start = self.whole if anew else self.best[0][1]
+            start = self.start if anew else self.best[0][1]
             self._anneal_whole(mover, start, self.work * until, hottest, coldest)
+
+    def _segment(self, start: int, stop: int) -> Segment:
+        return Segment(
+            self.graph,
+            self.costs,
+            start,
+            stop,
+            self.clone_macs,
+            never_whole=self.never_whole,
+        )
+
+    def _begin_in_strips(self) -> None:
+        """Finds ways of cutting that ``never_whole`` allows; ``best`` is empty if there are none.
+
+        They may take too many MACs.
+        """
+        touched = self.handed_over
+        places = [o for o in range(len(self.peaks)) if touched[o] or touched[o + 1]]
+        for place in places:
+            # No path of pieces may leave it whole.
+            self.peaks[place] = sys.maxsize
+        for start in (o for o in places if not touched[o]):
+            stop = touched.index(False, start + 1)
+            segment = self._segment(start, stop)
+            for ways in in_strips(segment.judge):
+                any(self._offer(segment, way) for way in ways)
+            self.segments.append(segment)
+        for ways in in_strips(self.judge):
+            any(self.score(way)[1] for way in ways)
+        for _, path, _ in self._paths()[:12]:
+            self.score(joined(self.judge, path))
+        if self.best:
+            self.start = min((v for _, v in self.best), key=lambda v: (v.steps, v.macs))
 
     def _try_rows(self, until: float) -> None:
         """Strips of single rows, between the places where the least is handed over."""
@@ -137,6 +177,7 @@ class Search:
         doors = [
             k
             for k, here in enumerate(crossing)
+            if not self.handed_over[k]
             if k in (0, len(crossing) - 1) or (here <= crossing[k - 1] and here < crossing[k + 1])
         ]
         pairs = [
@@ -149,7 +190,7 @@ class Search:
                 break
             if max(self.peaks[start:stop]) * 8 < self.whole.bound_bytes:
                 continue
-            segment = Segment(self.graph, self.costs, start, stop, self.clone_macs)
+            segment = self._segment(start, stop)
             for candidate in rows(segment.judge):
                 self._offer(segment, candidate)
             if segment.pieces:
@@ -166,7 +207,7 @@ class Search:
                 break
             if (start, stop) in known:
                 continue
-            segment = Segment(self.graph, self.costs, start, stop, self.clone_macs)
+            segment = self._segment(start, stop)
             self.segments.append(segment)
             for candidate in templates(segment.judge, segment.clones, thin=thin):
                 if self.spent > until or self.stop():
@@ -182,7 +223,7 @@ class Search:
         low, high = busy[0], busy[-1] + 1
         # It does not end where maps cross that are larger than what cutting is to reach.
         doors = [k for k in range(low, high + 1) if crossing[k] <= largest * 0.75]
-        doors = sorted({low, *doors, high})
+        doors = sorted(k for k in {low, *doors, high} if not self.handed_over[k])
         pairs = [(a, b) for i, a in enumerate(doors) for b in doors[i + 1 :]]
         pairs = [(a, b) for a, b in pairs if max(self.peaks[a:b]) > largest * 0.6]
         # Effort may not suffice for all, so what was tried least is next; thin strips pay off most
@@ -221,11 +262,12 @@ class Search:
         candidate: Candidate,
         room: Callable[[int, int], float] | None = None,
     ) -> Verdict | None:
-        whole = self.whole.head_bytes
-        verdict = segment.judged(candidate, room=room or (lambda tail, macs: whole))
+        # Some have to be cut even where that makes no head smaller.
+        most = self.whole.head_bytes * (2 if segment.judge.in_strips() else 1)
+        verdict = segment.judged(candidate, room=room or (lambda tail, macs: most))
         if verdict is None:
             return None
-        if verdict.head_bytes < whole:
+        if verdict.head_bytes < most:
             piece = segment.piece(verdict)
             if piece.macs <= self.extra_macs:
                 segment.offer(piece)
@@ -241,7 +283,9 @@ class Search:
                 for _, path, _ in paths[:6]:
                     self.score(joined(self.judge, path))
             # The segments of a good path, or now and then any other.
-            _, path, head = paths[self.random.randrange(min(len(paths), 8))]
+            head, path = self.whole.head_bytes, []
+            if paths:
+                _, path, head = paths[self.random.randrange(min(len(paths), 8))]
             used = [
                 s
                 for s in self.segments
@@ -403,6 +447,17 @@ class Search:
 
     def _report(self) -> None:
         self.progress(min(1.0, self.spent / self.work))
+
+
+def _crossing(judge: Judge) -> list[bool]:
+    """For each place in the order, whether a map that may exist in strips only lives across."""
+    network, operators = judge.network(), judge.graph.operators
+    crossed = [False] * (len(operators) + 1)
+    for tensor in judge.in_strips():
+        born = network.producer.get(tensor, -1) + 1
+        for place in range(born, max(network.readers.get(tensor, ()), default=born - 1) + 1):
+            crossed[place] = True
+    return crossed
 
 
 def _keep(entries: list[tuple[float, Verdict]], value: float, verdict: Verdict) -> None:

@@ -41,7 +41,16 @@ class Segment:
         pieces: ways of cutting it of which none is better than another in everything.
     """
 
-    def __init__(self, graph: Graph, costs: Costs, start: int, stop: int, max_macs: int) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        costs: Costs,
+        start: int,
+        stop: int,
+        max_macs: int,
+        *,
+        never_whole: frozenset[str] = frozenset(),
+    ) -> None:
         self.start = start
         self.stop = stop
         part, self.passing_bytes = _part(graph, start, stop)
@@ -59,6 +68,7 @@ class Segment:
                 scratch=inside(costs.scratch),
                 thinnings=inside(costs.thinnings),
             ),
+            never_whole=never_whole,
         )
         network = self.judge.network()
         self.macs = network.total_macs

@@ -14,6 +14,7 @@ _POWERS = (1.0, 0.7, 1.4)
 _MOST_CLONES = 3
 _RUNS = 360
 """Operator instances of a template at most."""
+_STRIPS = (2, 3, 4, 6, 8, 12, 16)
 _ROWS, _FEW_ROWS = 1200, 400
 """Rows of all operators, for strips of single rows, and for trying more ways of having them."""
 
@@ -87,6 +88,41 @@ def rows(judge: Judge) -> Iterator[Candidate]:
         if cuts.key() not in seen:
             seen.add(cuts.key())
             yield Candidate(frozenset(), cuts)
+
+
+def in_strips(judge: Judge) -> Iterator[list[Candidate]]:
+    """Yields ways of cutting no more than what writes or reads the judge's ``never_whole``.
+
+    Operators that read such maps and write others have strips of their own, of equal height,
+    and the rest follows. Candidates that come together have the same number of strips, and any
+    of them will do. There are none where one of these operators cannot be cut.
+    """
+    network, tensors = judge.network(), judge.in_strips()
+    operators = network.graph.operators
+    touching = {o for t in tensors for o in network.readers.get(t, ())}
+    touching |= {network.producer[t] for t in tensors if t in network.producer}
+    if not touching <= set(network.row_operators):
+        return
+    every, none = frozenset(touching), frozenset[int]()
+    drivers = frozenset(o for o in touching if not tensors.issuperset(operators[o].outputs))
+    heights = {network.row_operators[o].rule.out_rows for o in drivers}
+    for number in (n for n in _STRIPS if n <= max(heights, default=0)):
+        ends: dict[int, tuple[int, ...]] = dict.fromkeys(every, ())
+        for operator in drivers:
+            rows = network.row_operators[operator].rule.out_rows
+            ends[operator] = uneven_ends(rows, min(number, rows), 1.0)
+        yield [
+            Candidate(
+                frozenset(),
+                normalised(
+                    network,
+                    Cuts(ends, every if again else none, copied, padded=padded, eager=eager),
+                ),
+            )
+            for eager in (none, drivers)
+            for padded in (none, every)
+            for again, copied in ((False, every), (False, none), (True, none))
+        ]
 
 
 def _cuts(network: Network, operators: list[int], thin: bool) -> Iterator[Cuts]:
