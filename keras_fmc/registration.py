@@ -10,7 +10,7 @@ _MODULES = (
     "keras_fmc.layers.gf2",
     "keras_fmc.layers.projection",
     "keras_fmc.layers.transposed",
-    "keras_fmc.qat.pooling",
+    "keras_fmc.qat.kernel_rounding",
     "keras_fmc.qat.weight_layers",
 )
 

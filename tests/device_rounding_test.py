@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+import math
 import sys
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 from keras import layers
+from kernel_arithmetic import kernel_levels, scaled
 
 import keras_fmc as fmc
 from deploy import flatbuffer
@@ -19,7 +22,7 @@ from keras_fmc.errors import BadInputError, UnsupportedModelError
 from keras_fmc.layer_graph import trace
 from keras_fmc.layers.fake_quant import FakeQuant
 from keras_fmc.plan import BottleneckKind, BottleneckSpec, CompressionPlan
-from keras_fmc.qat.pooling import DeviceAveragePooling2D
+from keras_fmc.qat.kernel_rounding import DeviceAverage, DeviceRequantize, requantized_mean
 from keras_fmc.qat.weight_layers import FAKE_QUANT_LAYERS
 
 SHAPE = (12, 12, 3)
@@ -27,7 +30,7 @@ CODED = ("stem", "sum", "up")
 
 
 def network() -> keras.Model:
-    """Every kind of layer that rounds as the device, and an addition."""
+    """All that rounds as the device, and an addition."""
     inputs = keras.Input(SHAPE)
     x = layers.Conv2D(8, 3, padding="same", activation="relu", name="stem")(inputs)
     y = layers.DepthwiseConv2D(3, padding="same", name="depthwise")(x)
@@ -35,9 +38,11 @@ def network() -> keras.Model:
     x = layers.Add(name="sum")([x, y])
     x = layers.AveragePooling2D(2, name="mean")(x)
     x = layers.Conv2DTranspose(6, 2, strides=2, name="up")(x)
-    x = layers.AveragePooling2D(3, padding="same", name="padded")(x)
-    x = layers.ReLU()(x)
-    x = layers.Flatten()(layers.MaxPooling2D()(layers.Conv2D(8, 3, name="last")(x)))
+    x = layers.ReLU()(layers.AveragePooling2D(3, padding="same", name="padded")(x))
+    y = layers.Conv2D(8, 3, padding="same", name="left")(x)
+    x = layers.Multiply(name="product")([y, layers.Conv2D(8, 1, name="right")(x)])
+    x = layers.MaxPooling2D(2, strides=1)(x)
+    x = layers.GlobalAveragePooling2D(name="global")(x)
     return keras.Model(inputs, layers.Dense(10, name="head")(x), name="network")
 
 
@@ -56,7 +61,7 @@ def samples() -> np.ndarray:
 
 
 @functools.cache
-def quantised(with_codes: bool = False) -> keras.Model:
+def quantised(with_codes: bool) -> keras.Model:
     model = random_weights(network())
     if with_codes:
         projection, plain = BottleneckKind.PROJECTION, BottleneckKind.PLAIN
@@ -69,6 +74,11 @@ def quantised(with_codes: bool = False) -> keras.Model:
         plan = CompressionPlan(model.name, 0, specs, (), 0, 0)
         model = fmc.insert_bottlenecks(model, plan, calibration=samples()).model
     return fmc.quantize(model, calibration=samples())
+
+
+@functools.cache
+def converted(with_codes: bool) -> bytes:
+    return to_int8_tflite(quantised(with_codes))
 
 
 def rounded_maps(model: keras.Model) -> list[tuple[str, float, int, np.ndarray]]:
@@ -130,10 +140,10 @@ def agreement(model: keras.Model, device: list[tuple[float, int, np.ndarray]]) -
 
 def test_all_int8_values_are_those_of_the_device():
     """Errors add up along the model: no map is set to the device's values in between."""
-    qat = quantised()
-    device = device_maps(flatbuffer.read(to_int8_tflite(qat)))
+    qat = quantised(False)
+    device = device_maps(flatbuffer.read(converted(False)))
     shares = agreement(fmc.device_rounding(qat), device)
-    assert len(shares) == 10
+    assert len(shares) == 13
     assert min(shares) >= 0.999
     assert sum(shares) / len(shares) >= 0.9999
     once = agreement(qat, device)
@@ -141,14 +151,13 @@ def test_all_int8_values_are_those_of_the_device():
     assert sum(share < 0.995 for share in once) >= 5
 
 
-@pytest.mark.parametrize("with_codes", [False, True])
-def test_conversion_gives_the_same_bytes(with_codes, tmp_path):
-    qat = quantised(with_codes)
-    on = fmc.device_rounding(qat)
-    content = to_int8_tflite(qat)
-    assert to_int8_tflite(on) == content
-    on.save(tmp_path / "on.keras")
-    assert convert_path(tmp_path / "on.keras") == content
+def test_conversion_gives_the_same_bytes():
+    assert to_int8_tflite(fmc.device_rounding(quantised(False))) == converted(False)
+
+
+def test_conversion_of_a_saved_model_with_codes_gives_the_same_bytes(tmp_path):
+    fmc.device_rounding(quantised(True)).save(tmp_path / "on.keras")
+    assert convert_path(tmp_path / "on.keras") == converted(True)
 
 
 @pytest.mark.parametrize("with_codes", [False, True])
@@ -159,23 +168,25 @@ def test_on_and_off_keep_weights_names_and_structure(with_codes):
     x = samples()
     for model in (on, off):
         assert model.name == qat.name
-        assert [layer.name for layer in model.layers] == [layer.name for layer in qat.layers]
         for new, old in zip(model.weights, qat.weights, strict=True):
             assert new is not old
             np.testing.assert_array_equal(new, old)
-    assert [type(layer) for layer in off.layers] == [type(layer) for layer in qat.layers]
+    names = [layer.name for layer in qat.layers]
+    assert [layer.name for layer in off.layers] == names
     weighted = [layer for layer in on.layers if isinstance(layer, FAKE_QUANT_LAYERS)]
+    assert weighted
     assert all(layer.device_rounding for layer in weighted)
     # Without padding, the mean of codes is a depthwise convolution.
-    pools = [layer.name for layer in on.layers if isinstance(layer, DeviceAveragePooling2D)]
-    assert pools == (["padded"] if with_codes else ["mean", "padded"])
+    behind = ["padded", "product", "global"]
+    added = [layer.name for layer in on.layers if layer.name not in names]
+    assert added == [f"{name}_device" for name in (behind if with_codes else ["mean", *behind])]
     np.testing.assert_array_equal(off(x), qat(x))
     assert np.abs(np.asarray(on(x)) - np.asarray(qat(x))).max() > 0
     np.testing.assert_array_equal(fmc.device_rounding(on)(x), on(x))
 
 
 def test_frozen_layers_stay_frozen():
-    qat = fmc.device_rounding(quantised())
+    qat = fmc.device_rounding(quantised(False))
     qat.get_layer("stem").trainable = False
     for model in (fmc.device_rounding(qat), fmc.device_rounding(qat, on=False)):
         frozen = [layer.name for layer in model.layers if layer.weights and not layer.trainable]
@@ -218,13 +229,18 @@ def shared(layer: keras.Layer) -> keras.Model:
     return keras.Model(inputs, layers.Conv2D(2, 1)(layer(y)), name="shared")
 
 
-@pytest.mark.parametrize(
-    "layer", [layers.Conv2D(4, 1, name="twice"), layers.AveragePooling2D(2, name="twice")]
-)
-def test_a_layer_that_is_called_with_several_scales_is_refused(layer):
-    qat = fmc.quantize(shared(layer), calibration=samples())
-    with pytest.raises(UnsupportedModelError, match=r"layer 'twice.*' has no one output scale"):
+def test_a_layer_that_is_called_with_several_scales_is_refused():
+    qat = fmc.quantize(shared(layers.Conv2D(4, 1, name="twice")), calibration=samples())
+    with pytest.raises(UnsupportedModelError, match=r"layer 'twice' has no one output scale"):
         fmc.device_rounding(qat)
+
+
+def test_a_pooling_that_is_called_with_several_scales_rounds_to_each():
+    qat = fmc.quantize(shared(layers.AveragePooling2D(2, name="twice")), calibration=samples())
+    on = fmc.device_rounding(qat)
+    grids = {(la.scale, la.zero_point) for la in on.layers if isinstance(la, DeviceAverage)}
+    assert len(grids) == 2
+    assert to_int8_tflite(on) == to_int8_tflite(qat)
 
 
 @pytest.mark.parametrize(
@@ -235,8 +251,9 @@ def test_ties_of_an_average_go_away_from_the_code_zero(size, padding):
     rng = np.random.default_rng(5)
     scale, zero_point = 0.037, -29
     codes = rng.integers(-128, 128, (4, 11, 11, 3))
-    pool = DeviceAveragePooling2D(size, padding=padding, scale=scale, zero_point=zero_point)
-    got = pool(((codes - zero_point) * scale).astype(np.float32))
+    rounded = DeviceAverage(scale=scale, zero_point=zero_point, positions=size**2)
+    pool = layers.AveragePooling2D(size, padding=padding)
+    got = rounded(pool(((codes - zero_point) * scale).astype(np.float32)))
     total, count = np.zeros(got.shape, int), np.zeros(got.shape, int)
     before = max((got.shape[1] - 1) * size + size - 11, 0) // 2 if padding == "same" else 0
     for row in range(got.shape[1]):
@@ -248,6 +265,47 @@ def test_ties_of_an_average_go_away_from_the_code_zero(size, padding):
     wanted = np.sign(total) * ((np.abs(total) + count // 2) // count)
     found = np.rint(np.asarray(got) / scale).astype(int) + zero_point
     np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 9), (5, 6), (16, 16), (3, 5), (2, 2)])
+@pytest.mark.parametrize("ratio", [2.118731, 1.031273, 0.771139, 0.251347, 3.903171])
+def test_global_averages_are_those_of_mean(size, ratio):
+    """The multiplier is divided by the positions, as far as it stays a fraction of 2³¹."""
+    rng = np.random.default_rng(6)
+    positions = math.prod(size)
+    acc = rng.integers(-128 * positions, 128 * positions, 20000)
+    output_scale, scale = 0.0211, 0.0211 * ratio
+    fraction, shift = math.frexp(ratio)
+    more = positions.bit_length() - 1
+    quantized = (round(fraction * 2**31) << more) // positions
+    wanted = scaled(acc, quantized, shift - more)
+    rounds = requantized_mean(
+        scale=scale, output_scale=output_scale, positions=positions, name="mean"
+    )
+    assert_levels(rounds(real(acc, scale / positions)), output_scale, wanted)
+
+
+@pytest.mark.parametrize("multiplier", [0.019331, 0.0012713, 0.314159, 0.0625123])
+def test_products_are_those_of_mul(multiplier):
+    rng = np.random.default_rng(7)
+    acc = rng.integers(-255, 256, 20000) * rng.integers(-255, 256, 20000)
+    output_scale = 0.0307
+    step = output_scale * multiplier
+    rounds = DeviceRequantize(step=step, output_scale=output_scale)
+    assert_levels(rounds(real(acc, step)), output_scale, kernel_levels(acc, multiplier))
+
+
+def real(acc: np.ndarray, step: float) -> np.ndarray:
+    return (acc * step).astype(np.float32)
+
+
+def assert_levels(got: Any, output_scale: float, wanted: np.ndarray) -> None:
+    """Checks values that a FakeQuant would round against the kernel's levels, where int8 ends."""
+    low = -128 * output_scale
+    rounded = fmc.FakeQuant(fixed_range=(low, low + 255 * output_scale))(got)
+    levels = np.rint(np.asarray(rounded) / output_scale).astype(int)
+    assert (levels == np.clip(wanted, -128, 127)).mean() >= 0.9999
+    assert np.abs(levels - np.clip(wanted, -128, 127)).max() <= 1
 
 
 def test_every_quantised_layer_knows_its_levels():

@@ -1,9 +1,8 @@
-"""Layers that round as the device, against the kernels' integer arithmetic written out here."""
+"""Layers that round as the device, against the kernels' integer arithmetic."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import sys
 from collections.abc import Callable
 
@@ -11,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from kernel_arithmetic import kernel_levels
 
 import keras_fmc as fmc
 from keras_fmc.qat.weight_layers import (
@@ -21,30 +21,6 @@ from keras_fmc.qat.weight_layers import (
 )
 
 BATCH, SIZE, CHANNELS, FILTERS = 16, 12, 6, 10
-
-
-def doubling_high_mul(a: np.ndarray, b: int) -> np.ndarray:
-    """SaturatingRoundingDoublingHighMul without its one saturating case; C divides towards zero."""
-    product = a * np.int64(b)
-    total = product + np.where(product >= 0, 1 << 30, 1 - (1 << 30))
-    return np.where(total >= 0, total >> 31, -(-total >> 31))
-
-
-def divide_by_power_of_two(x: np.ndarray, exponent: int) -> np.ndarray:
-    """RoundingDivideByPOT."""
-    mask = (1 << exponent) - 1
-    threshold = (mask >> 1) + (x < 0)
-    return (x >> exponent) + ((x & mask) > threshold)
-
-
-def kernel_levels(acc: np.ndarray, multiplier: float) -> np.ndarray:
-    """MultiplyByQuantizedMultiplier with QuantizeMultiplier before it."""
-    fraction, shift = math.frexp(multiplier)
-    quantized = round(fraction * 2**31)
-    if quantized == 2**31:
-        quantized, shift = quantized // 2, shift + 1
-    shifted = acc.astype(np.int64) << max(shift, 0)
-    return divide_by_power_of_two(doubling_high_mul(shifted, quantized), max(-shift, 0))
 
 
 def convolution(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:

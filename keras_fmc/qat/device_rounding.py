@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import keras
+from keras import layers
 
 from keras_fmc.errors import BadInputError, UnsupportedModelError
-from keras_fmc.layer_graph import LayerGraph, LayerNode, consumers, trace
+from keras_fmc.layer_graph import LayerGraph, LayerNode, consumers, producers, trace
 from keras_fmc.layers.fake_quant import FakeQuant
-from keras_fmc.qat.pooling import DeviceAveragePooling2D
+from keras_fmc.layers.gf2 import GF2Bottleneck
+from keras_fmc.qat.kernel_rounding import DeviceAverage, DeviceRequantize, requantized_mean
 from keras_fmc.qat.weight_layers import FAKE_QUANT_LAYERS
 from keras_fmc.surgery import clone, rebuild
 
+_ROUNDINGS = (DeviceAverage, DeviceRequantize)
+
 
 def device_rounding(model: keras.Model, on: bool = True) -> keras.Model:
-    """Returns a quantised model that rounds sums and means as the device's kernels do.
+    """Returns a quantised model that rounds as the device's kernels do.
 
     A model from `keras_fmc.quantize` rounds the real value of a sum to a level once. The device
     has an int32 sum acc and M = input scale · weight scale / output scale = m · 2^-s, ½ ≤ m < 1:
 
         level = round(round(acc · m) · 2^-s),    ties of the outer rounding away from zero
 
-    where s > 0 (`keras_fmc.qat.requantize`), and ties of average pooling go away from the code 0
-    (`keras_fmc.qat.pooling`). For convolutions, dense layers, average pooling and what chooses
-    among their values, the model returned has the levels of the device, but for the rounding of
-    float32. Additions do too, up to true ties; global averages and products keep the rounding of
-    the model, which may be off by one level.
+    where s > 0 (`keras_fmc.qat.requantize`); so do products and global averages, and ties of
+    average pooling go away from the code 0 (`keras_fmc.qat.kernel_rounding`). The model returned
+    has the levels of the device, but for what float32 loses. Additions agree as they are, up to
+    ties, and so does whatever chooses among values. Sigmoid, tanh, softmax, leaky ReLUs, hard swish
+    and bilinear resizing keep the rounding of the model, and may be a level off.
 
     The result is a clone with the same weights, not compiled. It trains, with the gradient of the
     model that it came from (straight through the roundings), saves and loads. It is not what
@@ -45,23 +52,23 @@ def device_rounding(model: keras.Model, on: bool = True) -> keras.Model:
     """
     graph = trace(model)
     _check(graph, on)
-    pools = _pools(graph) if on else {}
+    roundings = _roundings(graph) if on else {}
 
-    def switched(node: LayerNode) -> keras.Operation:
-        if node.layer_name in pools:
-            grid = pools[node.layer_name]
-            config = {**node.operation.get_config(), **grid, "name": node.layer_name}
-            return DeviceAveragePooling2D.from_config(config)
-        if isinstance(node.operation, DeviceAveragePooling2D) and not on:
-            config = {**node.operation.get_config(), "name": node.layer_name}
-            del config["scale"], config["zero_point"]
-            return keras.layers.AveragePooling2D.from_config(config)
+    def switched(node: LayerNode) -> keras.Operation | None:
+        if isinstance(node.operation, _ROUNDINGS):
+            return None
         layer = clone(node)
         if isinstance(layer, FAKE_QUANT_LAYERS):
             layer.device_rounding = on
         return layer
 
-    return rebuild(graph, layer=switched)
+    def call(node: LayerNode, layer: Any, inputs: tuple[Any, ...]) -> Any:
+        if layer is None:
+            return inputs[0]
+        outputs = node.replay(layer, inputs)
+        return roundings[node.name](outputs) if node.name in roundings else outputs
+
+    return rebuild(graph, layer=switched, call=call)
 
 
 def rounds_as_device(model: keras.Model) -> bool:
@@ -90,32 +97,55 @@ def _check(graph: LayerGraph, on: bool) -> None:
                 remedy="Quantise with momentum=None",
             )
         if layer.output_scale is None:
-            raise _several_scales(node)
+            raise UnsupportedModelError(
+                f"layer {node.name!r} has no one output scale",
+                expected="the same scales in all calls of a layer",
+                remedy="Give each call a layer of its own, and quantise again",
+            )
 
 
-def _several_scales(node: LayerNode) -> UnsupportedModelError:
-    return UnsupportedModelError(
-        f"layer {node.name!r} has no one output scale",
-        expected="the same scales in all calls of a layer",
-        remedy="Give each call a layer of its own, and quantise again",
-    )
+def _roundings(graph: LayerGraph) -> dict[str, keras.Layer]:
+    """Returns call of an operator without weights → what rounds behind it."""
+    makers, readers = producers(graph), consumers(graph)
+    taken = {node.layer_name for node in graph.nodes}
 
+    def grid_before(value: int) -> FakeQuant:
+        """The grid of a value: of the rounding before it, or of the one before what hands it on."""
+        node = graph.nodes[makers[value]]
+        if isinstance(node.operation, GF2Bottleneck):
+            return node.operation.quantizer
+        return (
+            node.operation if isinstance(node.operation, FakeQuant) else grid_before(node.inputs[0])
+        )
 
-def _pools(graph: LayerGraph) -> dict[str, dict[str, float]]:
-    """Returns average pooling → scale and zero point that its output is rounded to."""
-    readers = consumers(graph)
-    found: dict[str, dict[str, float]] = {}
-    for node in graph.nodes:
-        if type(node.operation) is not keras.layers.AveragePooling2D:
-            continue
-        value = node.outputs[0]
-        while readers[value]:
-            reader = graph.nodes[readers[value][0]]
-            if isinstance(reader.operation, FakeQuant):
-                grid = {"scale": reader.operation.scale, "zero_point": reader.operation.zero_point}
-                if found.setdefault(node.layer_name, grid) != grid:
-                    raise _several_scales(node)
-                break
-            # A fused ReLU, or what does nothing at inference.
-            value = reader.outputs[0]
-    return found
+    def grid_behind(value: int) -> FakeQuant:
+        """The grid that a value is rounded to, behind the ReLU that fuses if there is one."""
+        reader = graph.nodes[readers[value][0]]
+        operation = reader.operation
+        return operation if isinstance(operation, FakeQuant) else grid_behind(reader.outputs[0])
+
+    def rounding(node: LayerNode) -> keras.Layer | None:
+        operation, name = node.operation, f"{node.name}_device"
+        while name in taken:
+            name += "_"
+        if type(operation) is layers.AveragePooling2D:
+            grid = grid_behind(node.outputs[0])
+            positions = math.prod(operation.pool_size)
+            return DeviceAverage(
+                scale=grid.scale, zero_point=grid.zero_point, positions=positions, name=name
+            )
+        if type(operation) is layers.GlobalAveragePooling2D:
+            output_scale = grid_behind(node.outputs[0]).scale
+            positions = math.prod(size or 1 for size in graph.values[node.inputs[0]].shape[1:3])
+            scale = grid_before(node.inputs[0]).scale
+            return requantized_mean(
+                scale=scale, output_scale=output_scale, positions=positions, name=name
+            )
+        if type(operation).__name__ == "Multiply" and len(node.inputs) == 2:
+            step = math.prod(grid_before(value).scale for value in node.inputs)
+            output_scale = grid_behind(node.outputs[0]).scale
+            return DeviceRequantize(step=step, output_scale=output_scale, name=name)
+        return None
+
+    made = {node.name: rounding(node) for node in graph.nodes}
+    return {name: layer for name, layer in made.items() if layer is not None}
