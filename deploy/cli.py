@@ -138,7 +138,7 @@ def _plan_flags(values: flags.FlagValues) -> None:
         "minimise", "arena", ["arena", "head"], "what strips make small", flag_values=values
     )
     flags.DEFINE_bool("strips", True, "run big maps strip by strip", flag_values=values)
-    flags.DEFINE_bool("overlap", False, "overlap convolutions' ends", flag_values=values)
+    flags.DEFINE_bool("overlap", None, "outputs may grow into inputs", flag_values=values)
     flags.DEFINE_bool("explain", False, "print the frontier of plans", flag_values=values)
     flags.DEFINE_bool("progress", None, "show a progress bar", flag_values=values)
 

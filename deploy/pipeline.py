@@ -52,8 +52,8 @@ class PlanSettings:
         max_macs: most multiply-accumulates, as a multiple of the source model's.
         minimise: "arena" or "head": what the strips are to make small.
         strips: whether big maps may be run strip by strip.
-        overlap: whether the ends of a convolution's input and output may overlap where the
-            kernel library allows it.
+        overlap: whether outputs may grow into their inputs where the kernel library allows it;
+            None: with strips only.
         progress: whether to show a progress bar on stderr.
     """
 
@@ -66,7 +66,7 @@ class PlanSettings:
     max_macs: float = 1.10
     minimise: str = "arena"
     strips: bool = True
-    overlap: bool = False
+    overlap: bool | None = None
     progress: bool = False
 
     def target(self) -> Target:

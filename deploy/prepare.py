@@ -158,15 +158,12 @@ def _planned(
 ) -> Prepared:
     """The best plan of one graph: whole, or cut into strips."""
     progress.say("planning")
-    whole = Prepared(graph, place(graph, goal.kernels, overlap=settings.overlap))
+    whole = Prepared(graph, place(graph, goal.kernels, overlap=settings.overlap is True))
     if not settings.strips:
         return whole
     striped = _striped(graph, goal, settings, progress, max_macs, never_whole)
     candidates = [striped] if never_whole else [striped, whole]
-    if settings.overlap:
-        memory = place(striped.graph, goal.kernels, overlap=True)
-        candidates.append(replace(striped, memory=memory))
-    if settings.arena_bytes is not None and not settings.overlap:
+    if settings.arena_bytes is not None:
         return striped
     best = min(candidates, key=lambda prepared: _size(prepared, goal, settings))
     return replace(best, frontier=striped.frontier, decisions=striped.decisions)
@@ -221,6 +218,7 @@ def _striped(
         max_macs=max_macs,
         minimise=settings.minimise,
         arena_bytes=settings.arena_bytes,
+        overlap=settings.overlap is not False,
         never_whole=never_whole,
         progress=lambda fraction: progress.say("looking for strips", fraction),
     )

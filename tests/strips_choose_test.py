@@ -110,7 +110,7 @@ def test_a_budget_takes_the_fewest_macs_that_fit(chosen):
         _tall_graph(),
         target=_WHEEL,
         arena_bytes=budget,
-        work=_WORK,
+        work=3 * _WORK,
         seconds=600.0,
         plan_seconds=0.0,
     )

@@ -12,11 +12,13 @@ from deploy.flatbuffer import write
 from deploy.graph import Graph
 from deploy.memory.arena import predict_arena
 from deploy.memory.embed import embed
+from deploy.memory.plan import AliasReason
 from deploy.passes.dead import drop_dead, drop_dead_tensors
+from deploy.passes.strips.blocks import LiveRows
 from deploy.passes.strips.costs import costs_of
 from deploy.passes.strips.cuts import Cuts, Halo, normalised, region_of
+from deploy.passes.strips.diagonal import Diagonals
 from deploy.passes.strips.emit import emit
-from deploy.passes.strips.footprint import LiveRows
 from deploy.passes.strips.judge import Candidate, Judge
 from deploy.passes.strips.layout import CutGraph, cut_graph, placed
 from deploy.passes.strips.network import Network
@@ -24,6 +26,7 @@ from deploy.passes.strips.packing import quick_height
 from deploy.passes.strips.schedule import schedule
 from deploy.runtime import tflm
 from deploy.targets import target
+from keras_fmc.errors import VerificationError
 from tests.int8_graphs import Int8GraphMaker
 from tests.random_graphs import random_graph
 from tests.strip_graphs import banded_graph, random_cuts
@@ -32,38 +35,67 @@ _WHEEL = target(board="host")
 _SEEDS = range(120)
 
 
-def _judge(graph: Graph, board: str = "host") -> Judge:
-    return Judge(graph, costs_of(graph, target(board=board)))
+def _judge(graph: Graph, board: str = "host", *, overlap: bool = False) -> Judge:
+    return Judge(graph, costs_of(graph, target(board=board), overlap=overlap))
 
 
-def _cut(graph: Graph, seed: int, board: str) -> CutGraph | None:
-    judge = _judge(graph, board)
+def _cut(graph: Graph, seed: int, board: str, *, overlap: bool) -> CutGraph | None:
+    judge = _judge(graph, board, overlap=overlap)
     cuts = random_cuts(Network(graph), random.Random(seed))
     network, program, found = judge.footprint(Candidate(frozenset(), cuts))
     kernels = target(board=board).kernels
     return None if found is None else cut_graph(network, program, found, kernels)
 
 
+@pytest.mark.parametrize("overlap", [False, True])
 @pytest.mark.parametrize("board", ["host", "nano33ble"])
-def test_plans_of_random_strips_pass_the_replay(board):
+def test_plans_of_random_strips_pass_the_replay(board, overlap):
     """``placed`` raises where a byte is overwritten before its last reader."""
-    planned = 0
+    planned = overlapping = 0
     print(f"seeds {_SEEDS.start} to {_SEEDS.stop - 1}")
     for seed in _SEEDS:
-        cut = _cut(drop_dead(banded_graph(seed)), seed, board)
+        cut = _cut(drop_dead(banded_graph(seed)), seed, board, overlap=overlap)
         if cut is not None:
             memory = placed(cut, target(board=board).kernels, seconds=0.0)
             assert memory.head_bytes >= memory.lower_bound_bytes
             planned += 1
+            overlapping += len(cut.overlaps)
+            found = [a for a in cut.layout.aliases if a.reason is AliasReason.OVERLAP]
+            assert len(found) == len(cut.overlaps)
     # The rest are combinations in which two values would need one place.
     assert planned >= len(_SEEDS) * 2 // 3
+    assert overlapping > 50 if overlap else overlapping == 0
+
+
+def test_a_strip_that_grows_too_far_into_its_input_is_stopped(monkeypatch):
+    real = Diagonals.distance
+
+    def near(*arguments):
+        distance = real(*arguments)
+        return None if distance is None else distance - 16
+
+    monkeypatch.setattr(Diagonals, "distance", near)
+    messages = []
+    for seed in _SEEDS:
+        cut = _cut(drop_dead(banded_graph(seed)), seed, "host", overlap=True)
+        if cut is not None and cut.overlaps:
+            try:
+                placed(cut, _WHEEL.kernels, seconds=0.0)
+                messages.append("")
+            except VerificationError as error:
+                messages.append(str(error))
+    # The rest stand apart, or farther from each other as another strip of theirs needs it.
+    stopped = sum("overwrites its input" in message for message in messages)
+    assert stopped > len(messages) * 2 // 3 > 30
 
 
 @pytest.mark.skipif(tflm.unavailable_reason() is not None, reason="needs tflite_micro")
+@pytest.mark.parametrize("overlap", [False, True])
 @pytest.mark.parametrize("seed", range(40))
-def test_tflm_computes_the_same_at_exactly_the_planned_arena(seed):
+def test_tflm_computes_the_same_at_exactly_the_planned_arena(seed, overlap):
     graph = drop_dead(banded_graph(seed))
-    cut = _cut(graph, seed, "host")
+    # The distances of CMSIS-NN serve the reference kernels, too.
+    cut = _cut(graph, seed, "nano33ble" if seed % 2 else "host", overlap=overlap)
     if cut is None:
         # These cuts are for another layout; the graph itself is no evidence.
         pytest.skip("two values would need one place")
@@ -118,6 +150,22 @@ def test_rows_die_with_their_last_reader_and_are_born_with_their_writer():
     assert found.load(len(program.steps))[3] == (10 + 9 + 9) * row
 
 
+def test_maps_that_grow_into_each_other_climb_by_the_distance():
+    graph = _two_convolutions()
+    judge = _judge(graph, overlap=True)
+    _, program, found = judge.footprint(Candidate())
+    assert found is not None
+    # Window (0, 0) of pixel (1, 1) is read until its last channel is written: (8 + 1 + 1) 4 - 1.
+    distance, size = 48, 16 * 8 * 4
+    assert len(found.blocks) == 1
+    assert found.load(len(program.steps)) == [size + distance] * 2
+    assert found.bound(len(program.steps)) == size + 2 * distance
+    verdict = judge.verdict(Candidate())
+    assert verdict.head_bytes == size + 2 * distance
+    apart = judge.verdict(Candidate(frozenset(), Cuts(ends={1: ()}, apart=frozenset({1}))))
+    assert apart.head_bytes == 2 * size
+
+
 def test_halos_that_are_kept_cost_no_convolution_rows_but_those_beside_cuts():
     graph = _two_convolutions()
     judge = _judge(graph)
@@ -147,7 +195,7 @@ def test_the_estimated_tail_is_within_a_twentieth(board):
         graph = drop_dead(banded_graph(seed))
         cuts = random_cuts(Network(graph), random.Random(seed))
         verdict = _judge(graph, board).verdict(Candidate(frozenset(), cuts))
-        cut = _cut(graph, seed, board)
+        cut = _cut(graph, seed, board, overlap=False)
         if verdict is not None and cut is not None:
             tail = predict_arena(cut.graph, offsets=None, target=target(board=board)).tail_bytes
             assert tail * 0.95 <= verdict.tail_bytes <= tail * 1.05

@@ -66,6 +66,17 @@ def test_strips_that_run_ahead_let_their_map_die_strip_by_strip():
     assert max(early.load(len(ahead.steps))) < y + 2 * 8 * 8 * 6 - 1
 
 
+def test_an_operator_that_is_asked_for_all_rows_runs_along_with_what_it_reads():
+    graph = _forked()
+    # Operator 1 has no strips of its own; the whole sum asks for all of it at once.
+    cuts = Cuts(ends={0: (8, 16), 1: (), 2: ()}, padded=frozenset({0, 1}))
+    waiting, _ = _programmed(graph, cuts)
+    along, _ = _programmed(graph, cuts.replace(eager=frozenset({1, 2})))
+    assert _order(waiting) == [0, 0, 1, 2, 3]
+    # Of the first 8 rows, row 7 alone is for the next strip.
+    assert _order(along) == [0, 1, 2, 0, 1, 2, 3]
+
+
 def test_strips_run_ahead_from_the_last_row_too():
     graph = _forked()
     cuts = Cuts(

@@ -81,6 +81,7 @@ def _judged(
             max_macs=settings.max_macs,
             minimise=settings.minimise,
             arena_bytes=settings.arena_bytes,
+            overlap=settings.overlap is not False,
             never_whole=momentary_maps(packed, lowered.stored),
             work=_SMALL_WORK if len(graph.operators) <= SMALL_GRAPH_OPERATORS else _LARGE_WORK,
             plan_seconds=0.0,

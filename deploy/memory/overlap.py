@@ -13,7 +13,7 @@ import numpy as np
 
 from deploy.graph import Graph, Operator
 from deploy.memory.scratch import OperatorNumbers
-from deploy.targets.records import Kernels
+from deploy.targets.records import GATHERED_PIXELS, Kernels
 
 
 def overlap_distance(operator: Operator, graph: Graph, kernels: Kernels) -> int | None:
@@ -33,8 +33,31 @@ def overlap_distance(operator: Operator, graph: Graph, kernels: Kernels) -> int 
     if source.is_constant or source.dtype != "int8" or made.dtype != "int8" or batched:
         return None
     starts = _window_starts(operator, numbers, made.elements)
-    depth = numbers["out_c"]
-    pixels = np.arange(len(starts)) * depth
+    if rule in GATHERED_PIXELS:
+        return _gathered(GATHERED_PIXELS[rule], operator, numbers, starts)
+    return _pixel_by_pixel(rule, numbers, starts)
+
+
+def _gathered(
+    count: int, operator: Operator, numbers: OperatorNumbers, starts: np.ndarray
+) -> int | None:
+    """The distance for kernels that gather the windows of some pixels before they write them.
+
+    A pixel is read when all groups of ``count`` pixels before its own are written. The result
+    serves the reference kernels as well, so that they can check a plan.
+    """
+    grouped = numbers["kernel_c"] != numbers["in_c"]
+    if grouped or (numbers["kernel_h"] == 1 and (numbers["kernel_w"] == 1 or numbers["in_h"] == 1)):
+        # Products of matrices, channel by channel.
+        return None
+    pixels = np.arange(len(starts))
+    written = pixels // count * count * numbers["out_c"]
+    gathered = int((written - starts)[count:].max(initial=np.iinfo(np.int64).min))
+    return max(gathered, _pixel_by_pixel("all channels", numbers, starts))
+
+
+def _pixel_by_pixel(rule: str, numbers: OperatorNumbers, starts: np.ndarray) -> int:
+    pixels = np.arange(len(starts)) * numbers["out_c"]
     # A window that starts earlier than one before it belongs to a later pixel, and is worse there:
     # each pixel has only its own window to fear, and after its last channel that of the next.
     worst = int((pixels[1:] - starts[1:]).max(initial=np.iinfo(np.int64).min))

@@ -59,8 +59,12 @@ class Runtime:
     parameters: Mapping[str, Block]
 
 
-OVERLAP_RULES = ("all channels", "own channel")
-"""What a kernel reads for one output value: the window in all channels, or in its own."""
+GATHERED_PIXELS = {"2 pixels": 2, "4 pixels": 4}
+"""Rule -> how many windows a kernel gathers in its scratch before it writes their pixels."""
+
+OVERLAP_RULES = ("all channels", "own channel", *GATHERED_PIXELS)
+"""What a kernel reads for one output value: the window in all channels, or in its own; or the
+windows of several pixels at once."""
 
 
 class StepKind(Enum):

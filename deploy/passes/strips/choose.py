@@ -86,6 +86,7 @@ def choose_strips(
     minimise: str = "arena",
     arena_bytes: int | None = None,
     never_whole: frozenset[str] = frozenset(),
+    overlap: bool = True,
     seconds: float | None = None,
     work: int | None = None,
     plan_seconds: float = 4.0,
@@ -102,6 +103,7 @@ def choose_strips(
             the smallest arena found comes back with ``fits`` False.
         never_whole: names of maps that may exist for a strip of rows only, whatever that costs;
             those of a single row are exempt.
+        overlap: whether outputs may grow into their inputs where the target's kernels allow it.
         seconds: time limit of the search; None: 60 s, or 90 s above 40 operators.
         work: effort of the search in steps judged; None: by the number of operators.
         plan_seconds: time limit of the memory planner for each of the best candidates; most
@@ -127,7 +129,7 @@ def choose_strips(
     goal = Goal(minimise, max_macs, arena_bytes)
     search = Search(
         graph,
-        costs_of(graph, target),
+        costs_of(graph, target, overlap=overlap),
         goal,
         work=work,
         never_whole=never_whole,

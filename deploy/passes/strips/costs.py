@@ -15,7 +15,7 @@ from deploy.graph import Graph, GraphBuilder, Operator, Options
 from deploy.memory.persistent import persistent
 from deploy.passes.strips.clones import THINNED, Clone, reads_few_pixels, thinning
 from deploy.passes.strips.schedule import Concatenation, Program, Run, Slice
-from deploy.targets import Target
+from deploy.targets import Kernels, Target
 
 _INSTANCES = 8
 
@@ -32,6 +32,7 @@ class Costs:
         thinnings: operator -> bytes of one more pooling that thins what it reads.
         scratch: operator -> bytes of its kernel's buffers in the head.
         in_place: opcodes whose output may take the place of an input.
+        overlapping: kernels whose outputs may grow into their inputs; None where none shall.
     """
 
     whole_bytes: int
@@ -43,6 +44,7 @@ class Costs:
     thinnings: dict[int, int]
     scratch: dict[int, int]
     in_place: frozenset[str]
+    overlapping: Kernels | None = None
 
     def tail_bytes(self, program: Program, clones: frozenset[Clone]) -> int:
         """The tail of a program, to within a few bytes of alignment."""
@@ -69,8 +71,8 @@ class Costs:
         return total + len(constants) * self.constant_bytes
 
 
-def costs_of(graph: Graph, target: Target) -> Costs:
-    """Returns the costs of a graph's operators on a target."""
+def costs_of(graph: Graph, target: Target, *, overlap: bool = False) -> Costs:
+    """Returns the costs of a graph's operators on a target; with or without diagonal overlap."""
     tail = persistent(graph, target)
     scratch: dict[int, int] = {}
     for request in tail.scratch:
@@ -120,4 +122,5 @@ def costs_of(graph: Graph, target: Target) -> Costs:
         },
         scratch=scratch,
         in_place=frozenset(target.kernels.in_place),
+        overlapping=target.kernels if overlap else None,
     )

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from deploy.graph import Graph, GraphBuilder, Operator, Options, Padding, Tensor
+from deploy.graph import Graph, GraphBuilder, Operator, Options, Tensor
+from deploy.passes.strips.diagonal import strip_options
 from deploy.passes.strips.network import Network
 from deploy.passes.strips.operators import RowOperator, same_paddings
 from deploy.passes.strips.rows import Rows, Scattering, Sliding
@@ -190,12 +191,8 @@ class _Emitter:
         height = tile.out[1] - tile.out[0]
         axis, options = info.axis, operator.options
         if isinstance(info.rule, Sliding) and info.rule.same:
-            if tile.padding is not None and options is not None:
-                return options.replace(padding=int(Padding.VALID))
-            if tile.single and options is not None:
-                stride = {1: "stride_h", 2: "stride_w"}[axis]
-                return options.replace(**{stride: tile.window[1] - tile.window[0]})
-        elif operator.opcode in ("PAD", "PADV2"):
+            return strip_options(self.network, tile, options)
+        if operator.opcode in ("PAD", "PADV2"):
             paddings = self.graph.tensors[operator.inputs[1]].array().tolist()
             paddings[axis] = list(tile.padding or (0, 0))
             inputs[1] = self._integers("paddings", paddings)

@@ -9,23 +9,15 @@ would overwrite them where they stand.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from deploy.passes.strips.blocks import Blocks, Growth, LiveRows, load_of
 from deploy.passes.strips.cuts import Cuts
 from deploy.passes.strips.network import Network
 from deploy.passes.strips.operators import same_paddings
 from deploy.passes.strips.rows import Rows
 from deploy.passes.strips.schedule import Concatenation, Program, Run, Slice
-
-
-class LiveRows(NamedTuple):
-    """Bytes [start, stop) of a block that hold one value during steps [first, until)."""
-
-    start: int
-    stop: int
-    first: int
-    until: int
 
 
 class Footprint(NamedTuple):
@@ -34,27 +26,20 @@ class Footprint(NamedTuple):
     ``blocks[b]`` are the live rows of block b, whose first byte has offset 0,
     ``owners[b]`` are the values that they are rows of, ``place`` tells for every value of the
     program its block and the offset of its first byte there, ``in_place_of`` for an output the
-    values whose bytes it takes over. ``copies`` are the steps at which a slice is a real copy.
+    values whose bytes it takes over, ``grown_into`` those into whose bytes it grows diagonally.
+    ``copies`` are the steps at which a slice is a real copy.
     """
 
     blocks: tuple[tuple[LiveRows, ...], ...]
     owners: tuple[tuple[int, ...], ...]
     place: dict[int, tuple[int, int]]
     in_place_of: dict[int, tuple[int, ...]]
+    grown_into: dict[int, tuple[int, ...]]
     copies: frozenset[int]
 
     def load(self, steps: int) -> list[int]:
         """Bytes that are live in each step."""
-        change = [0] * (steps + 1)
-        for block in self.blocks:
-            for start, stop, first, until in block:
-                change[first] += stop - start
-                change[until] -= stop - start
-        total, load = 0, []
-        for delta in change[:-1]:
-            total += delta
-            load.append(total)
-        return load
+        return load_of((rows for block in self.blocks for rows in block), steps)
 
     def bound(self, steps: int) -> int:
         """No placement is smaller: the largest load, and the largest block."""
@@ -70,20 +55,37 @@ class _Owned(NamedTuple):
     stop: int
 
 
+Distance = Callable[[Program, Run], int | None]
+
+
 def footprint(
-    network: Network, cuts: Cuts, program: Program, in_place: Iterable[str]
+    network: Network,
+    cuts: Cuts,
+    program: Program,
+    in_place: Iterable[str],
+    distance: Distance | None = None,
 ) -> Footprint | None:
-    """Returns what a program needs, or None if two values would have to share a place."""
-    return _Analysis(network, cuts, program, frozenset(in_place)).run()
+    """Returns what a program needs, or None if two values would have to share a place.
+
+    ``distance`` tells by how much an output has to start before its input if the two overlap
+    diagonally (``diagonal.Diagonals.distance``); without it they never do.
+    """
+    return _Analysis(network, cuts, program, frozenset(in_place), distance).run()
 
 
 class _Analysis:
     def __init__(
-        self, network: Network, cuts: Cuts, program: Program, in_place: frozenset[str]
+        self,
+        network: Network,
+        cuts: Cuts,
+        program: Program,
+        in_place: frozenset[str],
+        distance: Distance | None,
     ) -> None:
         self.network = network
         self.program = program
         self.in_place = in_place
+        self.distance = distance
         self.copied_tensors = {t for o in cuts.copied for t in network.graph.operators[o].outputs}
         self.apart = cuts.apart
         # Value -> what it is made of; computed values are made of themselves.
@@ -91,15 +93,14 @@ class _Analysis:
         self.opaque: set[int] = set()
         self.written: dict[int, int] = {}
         self.death: dict[int, list[int]] = {}
-        self.root: dict[int, int] = {}
-        self.block: dict[int, list[int]] = {}
-        self.shared: list[int] = []
         self.joins: list[tuple[int, ...]] = []
         self.candidates: list[tuple[int, int, tuple[int, ...]]] = []
         self.copies: set[int] = set()
         self.pad_operator: dict[int, int] = {}
         # Output -> the values whose place it takes.
         self.in_place_of: dict[int, tuple[int, ...]] = {}
+        # (output, what it is computed from, distance) of operators that may overlap diagonally.
+        self.growing: list[tuple[int, int, int]] = []
 
     def run(self) -> Footprint | None:
         program = self.program
@@ -134,8 +135,6 @@ class _Analysis:
         self.owned[value] = (_Owned(value, *rows),)
         self.written[value] = step
         self.death[value] = [step] * (rows[1] - rows[0])
-        self.root[value] = value
-        self.block[value] = [value]
 
     def _read(self, value: int, step: int) -> None:
         for owner, start, stop in self.owned[value]:
@@ -158,6 +157,10 @@ class _Analysis:
         for value in step.outputs:
             self._compute(value, index)
         free = operator.opcode in self.in_place and step.operator not in self.apart
+        if step.operator not in self.apart and self.distance and len(step.outputs) == 1:
+            distance = self.distance(self.program, step)
+            if distance is not None:
+                self.growing.append((step.outputs[0], step.inputs[0], distance))
         if free and len(step.outputs) == 1:
             sources = tuple(dict.fromkeys(v for v in step.inputs if v >= 0))
             self.candidates.append((index, step.outputs[0], sources))
@@ -218,62 +221,70 @@ class _Analysis:
         self.joins.append(tuple(dict.fromkeys(part.value for part in parts)))
 
     def _blocks(self) -> Footprint | None:
+        starts = {value: self._start(value) for value in self.written}
+        blocks = Blocks(starts, {value: self._live(value) for value in self.written})
         for values in self.joins:
             for value in values[1:]:
-                self._unite(values[0], value)
-        live: dict[int, list[LiveRows]] = {value: self._live(value) for value in self.owned_values}
-        for members in {id(m): m for m in self.block.values()}.values():
-            if len(members) > 1 and self._conflict(live, members):
-                return None
+                blocks.unite(values[0], value)
+        if any(len(members) > 1 and blocks.conflict(members) for members in blocks.each()):
+            return None
         for _, output, sources in self.candidates:
             # The oldest input first: maps in place of maps keep strips free to move.
             by_age = sorted(
                 sources, key=lambda v: min(self.written[p.value] for p in self.owned[v])
             )
-            if output not in self.in_place_of:
-                any(self._share(live, output, source) for source in by_age)
-        for output, owners in self.in_place_of.items():
-            # What the output replaces is over when its operator begins.
-            step, rows = self.written[output], self.program.values[output].rows
-            size = self.network.row_bytes[self.program.values[output].tensor]
-            low, high = rows[0] * size, rows[1] * size
-            for owner in owners:
-                live[owner] = [
-                    r._replace(until=step)
-                    if r.until == step + 1 and low <= r.start and r.stop <= high
-                    else r
-                    for r in live[owner]
-                ]
-        return self._result(live)
+            if output not in blocks.taken:
+                any(self._share(blocks, output, source) for source in by_age)
+        in_place = dict(blocks.taken)
+        for output in in_place:
+            blocks.end_early(output, step=self.written[output])
+        grown = blocks.grow(self._growths(blocks), self.written, len(self.program.steps))
+        return self._result(blocks, in_place, {output: blocks.taken[output] for output in grown})
 
-    def _result(self, live: dict[int, list[LiveRows]]) -> Footprint:
-        blocks: list[tuple[LiveRows, ...]] = []
+    def _growths(self, blocks: Blocks) -> list[Growth]:
+        found = []
+        for output, source, distance in self.growing:
+            owners = tuple(dict.fromkeys(part.value for part in self.owned[source]))
+            in_one_block = len({blocks.root[owner] for owner in owners}) == 1
+            if in_one_block and source not in self.opaque and output not in blocks.taken:
+                found.append(Growth(output, owners, self._inside(source), distance))
+        return found
+
+    def _result(
+        self,
+        blocks: Blocks,
+        in_place: dict[int, tuple[int, ...]],
+        grown_into: dict[int, tuple[int, ...]],
+    ) -> Footprint:
+        pieces: list[tuple[LiveRows, ...]] = []
         owners: list[tuple[int, ...]] = []
         block_of: dict[int, tuple[int, int]] = {}
-        for root in sorted(v for v in self.owned_values if self.root[v] == v):
-            rows = [(r, member) for member in self.block[root] for r in live[member]]
+        for root in sorted(value for value in self.written if blocks.root[value] == value):
+            rows = [
+                (r.moved(blocks.shift[member]), member)
+                for member in blocks.members[root]
+                for r in blocks.live[member]
+            ]
             if not rows:
                 continue
             low = min(r.start for r, _ in rows)
-            block_of[root] = len(blocks), low
-            blocks.append(
-                tuple(LiveRows(r.start - low, r.stop - low, r.first, r.until) for r, _ in rows)
-            )
+            block_of[root] = len(pieces), low
+            pieces.append(tuple(r.moved(-low) for r, _ in rows))
             owners.append(tuple(member for _, member in rows))
         place = {}
         for value, parts in self.owned.items():
-            owner, start, _ = parts[0]
-            tensor, rows_of_owner, padding = self.program.values[owner]
-            block, low = block_of[self.root[owner]]
-            inside = 0 if padding else (start - rows_of_owner[0]) * self.network.row_bytes[tensor]
-            place[value] = block, self._start(owner) - low + inside
+            owner = parts[0].value
+            block, low = block_of[blocks.root[owner]]
+            place[value] = block, blocks.position(owner) - low + self._inside(value)
         return Footprint(
-            tuple(blocks), tuple(owners), place, dict(self.in_place_of), frozenset(self.copies)
+            tuple(pieces), tuple(owners), place, in_place, grown_into, frozenset(self.copies)
         )
 
-    @property
-    def owned_values(self) -> Iterable[int]:
-        return self.written
+    def _inside(self, view: int) -> int:
+        """Bytes from the first that the first owner of a view has to the first of the view."""
+        owner, start, _ = self.owned[view][0]
+        tensor, rows, padding = self.program.values[owner]
+        return 0 if padding else (start - rows[0]) * self.network.row_bytes[tensor]
 
     def _start(self, value: int) -> int:
         tensor, rows, padding = self.program.values[value]
@@ -296,66 +307,34 @@ class _Analysis:
                 begin = i
         return runs
 
-    def _unite(self, a: int, b: int) -> None:
-        a, b = self.root[a], self.root[b]
-        if a == b:
-            return
-        if len(self.block[a]) < len(self.block[b]):
-            a, b = b, a
-        for member in self.block[b]:
-            self.root[member] = a
-        self.block[a] += self.block[b]
-        self.block[b] = self.block[a]
-
-    def _conflict(self, live: dict[int, list[LiveRows]], members: list[int]) -> bool:
-        """Whether two values of a block would be in the same place at the same time."""
-        spans = sorted((r, member) for member in members for r in live[member])
-        open_spans: list[tuple[LiveRows, int]] = []
-        for span, member in spans:
-            open_spans = [(s, m) for s, m in open_spans if s.stop > span.start]
-            for other, owner in open_spans:
-                if (
-                    other.first < span.until
-                    and span.first < other.until
-                    and not self._hands_over(other, owner, span, member)
-                    and not self._hands_over(span, member, other, owner)
-                ):
-                    return True
-            open_spans.append((span, member))
-        return False
-
-    def _hands_over(self, old: LiveRows, owner: int, new: LiveRows, member: int) -> bool:
-        """Whether the operator that computes ``new`` reads ``old`` last, in the same place."""
-        return old.until == new.first + 1 and owner in self.in_place_of.get(member, ())
-
-    def _share(self, live: dict[int, list[LiveRows]], output: int, source: int) -> bool:
+    def _share(self, blocks: Blocks, output: int, source: int) -> bool:
         """Lets an operator put its output where its input stands, if nobody else needs that."""
         if not self._can_replace(output, source):
             return False
         owners = tuple({part.value for part in self.owned[source]})
-        if len({self.root[owner] for owner in owners}) != 1:
+        root = blocks.root
+        if len({root[owner] for owner in owners}) != 1:
             return False
-        self.in_place_of[output] = owners
-        if self.root[output] == self.root[owners[0]]:
+        blocks.taken[output] = owners
+        if root[output] == root[owners[0]]:
             return True
         # The other strips of both maps come along, so they must be able to share as well.
         others = [
             (o, s)
             for _, o, sources in self.candidates
             for s in sources
-            if o not in self.in_place_of
-            and self.root[o] == self.root[output]
-            and {self.root[part.value] for part in self.owned[s]} == {self.root[owners[0]]}
+            if o not in blocks.taken
+            and root[o] == root[output]
+            and {root[part.value] for part in self.owned[s]} == {root[owners[0]]}
             and self._can_replace(o, s)
         ]
         for other_output, other_source in others:
-            self.in_place_of[other_output] = tuple(part.value for part in self.owned[other_source])
-        members = self.block[self.root[output]] + self.block[self.root[owners[0]]]
-        if self._conflict(live, members):
+            blocks.taken[other_output] = tuple(part.value for part in self.owned[other_source])
+        if blocks.conflict([*blocks.members[root[output]], *blocks.members[root[owners[0]]]]):
             for other_output, _ in [(output, source), *others]:
-                del self.in_place_of[other_output]
+                del blocks.taken[other_output]
             return False
-        self._unite(output, owners[0])
+        blocks.unite(output, owners[0])
         return True
 
     def _can_replace(self, output: int, source: int) -> bool:

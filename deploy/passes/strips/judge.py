@@ -11,6 +11,7 @@ from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES
 from deploy.passes.strips.clones import THINNED, Clone, with_clones
 from deploy.passes.strips.costs import Costs
 from deploy.passes.strips.cuts import Cuts, normalised
+from deploy.passes.strips.diagonal import Diagonals
 from deploy.passes.strips.footprint import Footprint, LiveRows, footprint
 from deploy.passes.strips.network import Network
 from deploy.passes.strips.never_whole import is_in_one_tensor, is_live_at_once, tensors_named
@@ -70,6 +71,7 @@ class Judge:
         self.work = 0
         self._contexts: dict[frozenset[Clone], tuple[Network, TileSolver]] = {}
         self._in_strips: dict[frozenset[Clone], frozenset[int]] = {}
+        self._diagonals: dict[frozenset[Clone], Diagonals] = {}
         network = self.network()
         self.floor = max(
             (
@@ -101,7 +103,18 @@ class Judge:
 
     def footprint(self, candidate: Candidate) -> tuple[Network, Program, Footprint | None]:
         network, cuts, program = self.program(candidate)
-        return network, program, footprint(network, cuts, program, self.costs.in_place)
+        return network, program, self._footprint(candidate, network, cuts, program)
+
+    def _footprint(
+        self, candidate: Candidate, network: Network, cuts: Cuts, program: Program
+    ) -> Footprint | None:
+        kernels = self.costs.overlapping
+        if kernels is None:
+            return footprint(network, cuts, program, self.costs.in_place)
+        if candidate.clones not in self._diagonals:
+            self._diagonals[candidate.clones] = Diagonals(network, kernels)
+        distance = self._diagonals[candidate.clones].distance
+        return footprint(network, cuts, program, self.costs.in_place, distance)
 
     def verdict(
         self,
@@ -130,7 +143,7 @@ class Judge:
         if in_strips and is_in_one_tensor(network, program, in_strips):
             return None
         self.work += count
-        found = footprint(network, cuts, program, self.costs.in_place)
+        found = self._footprint(candidate, network, cuts, program)
         if found is None:
             return None
         if in_strips and is_live_at_once(network, program, found, in_strips):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from deploy.graph import Graph
 from deploy.memory.lifetimes import Layout, memory_plan
 from deploy.memory.online import simulate
+from deploy.memory.overlap import overlap_distance
 from deploy.memory.plan import AliasReason, MemoryPlan
 from deploy.memory.planner import plan
 from deploy.memory.problem import Block, Piece, Problem, round_up
@@ -32,10 +33,15 @@ _ALIGNMENT = 16
 
 @dataclass(frozen=True, slots=True)
 class CutGraph:
-    """A graph in strips with its packing problem."""
+    """A graph in strips with its packing problem.
+
+    ``overlaps`` are the operators whose outputs grow into their inputs, with the least distance
+    in bytes that their kernels allow.
+    """
 
     graph: Graph
     layout: Layout
+    overlaps: dict[int, int]
 
 
 def cut_graph(
@@ -53,7 +59,14 @@ def cut_graph(
         return None
     requests = scratch_requests(graph, kernels)
     scratch = [(r.operator_index, r.size_bytes) for r in requests if r.size_bytes]
-    return CutGraph(graph, _layout(graph, program, found, tensor, scratch))
+    overlaps = {
+        index: distance
+        for index, step in enumerate(program.steps)
+        if isinstance(step, Run)
+        and step.outputs[0] in found.grown_into
+        and (distance := overlap_distance(graph.operators[index], graph, kernels)) is not None
+    }
+    return CutGraph(graph, _layout(graph, program, found, tensor, scratch), overlaps)
 
 
 def placed(
@@ -82,6 +95,7 @@ def placed(
         found.offsets,
         head_bytes=head,
         in_place=kernels.in_place,
+        overlaps=cut.overlaps,
         scratch=[
             ScratchUse(r.operator_index, offset, r.size_bytes)
             for r, offset in zip(requests, online.scratch_offsets, strict=True)
@@ -166,6 +180,9 @@ def _aliases(program: Program, found: Footprint, tensor: dict[int, int]) -> tupl
                 place = found.place[output]
                 source = next(v for v in step.inputs if v >= 0 and found.place[v] == place)
                 aliases.append(Alias(tensor[output], tensor[source], AliasReason.IN_PLACE))
+            elif output in found.grown_into:
+                source = step.inputs[0]
+                aliases.append(Alias(tensor[output], tensor[source], AliasReason.OVERLAP))
             elif step.inputs and step.inputs[0] in found.place and _is_view(found, step):
                 aliases.append(
                     Alias(tensor[output], tensor[step.inputs[0]], AliasReason.RESHAPE_VIEW)

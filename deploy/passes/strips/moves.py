@@ -31,6 +31,7 @@ class Mover:
             (6, self._change_driver),
             (3, self._cut_anything),
             (4, self._toggle_clone),
+            (3, self._part),
         )
         self._weights = [weight for weight, _ in self._moves]
 
@@ -156,6 +157,15 @@ class Mover:
         kind = self.random.choice(("swapped", "swapped", "apart"))
         changes = {kind: getattr(candidate.cuts, kind) ^ {self.random.choice(joins)}}
         return self._changed(candidate, candidate.cuts.replace(**changes))
+
+    def _part(self, candidate: Candidate) -> Candidate:
+        """Lets an output grow into its input, or no longer, so that both can stand elsewhere."""
+        if not candidate.cuts.ends:
+            return candidate
+        operator = frozenset({self.random.choice(list(candidate.cuts.ends))})
+        return self._changed(
+            candidate, candidate.cuts.replace(apart=candidate.cuts.apart ^ operator)
+        )
 
     def _change_course(self, candidate: Candidate) -> Candidate:
         """Turns the direction of strips around, or lets them run before they are read."""

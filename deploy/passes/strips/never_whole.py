@@ -69,9 +69,9 @@ def is_live_at_once(
                 continue
             if padding is None:
                 # Bytes count from the first of the block.
-                size = network.row_bytes[tensor]
-                shift = own[0] - found.place[owner][1] // size
-                own = rows.start // size + shift, rows.stop // size + shift
+                size, at = network.row_bytes[tensor], found.place[owner][1]
+                start, stop = (rows.start - at) // size, -((at - rows.stop) // size)
+                own = own[0] + start, own[0] + stop
             same = _viewed(network, tensor, tensors)
             spans.setdefault(same, []).append(_Span(rows.first, rows.until, *own))
     return any(_covers(network.rows[tensor], of_map) for tensor, of_map in spans.items())

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, round_up
-from deploy.passes.strips.footprint import LiveRows
+from deploy.passes.strips.blocks import LiveRows
 
 _ALIGNMENT = HEIGHT_ALIGNMENT_BYTES
 _STEPS = 50

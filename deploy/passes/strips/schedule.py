@@ -250,6 +250,13 @@ class _Scheduler:
     def _run_strip(self, sink: int, strip: Rows) -> None:
         network, graph = self.network, self.network.graph
         members = self.members[sink]
+        if sink in self.cuts.eager and not self.cuts.ends[sink]:
+            for tensor, rows in self.solver.solve(members, strip, self.cuts).reads:
+                self._demand(tensor, rows)
+            start, stop = self.produced[sink]
+            strip = (strip[0], start) if sink in self.upwards else (stop, strip[1])
+            if strip[0] >= strip[1]:
+                return
         self.running.add(sink)
         tile = self.solver.solve(members, strip, self.cuts)
         reads = tile.reads

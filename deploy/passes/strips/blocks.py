@@ -1,0 +1,191 @@
+"""Values that stand at fixed distances from each other, and what their bytes hold when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+
+class LiveRows(NamedTuple):
+    """Bytes [start, stop) of a block that hold one value during steps [first, until)."""
+
+    start: int
+    stop: int
+    first: int
+    until: int
+
+    def moved(self, shift: int) -> LiveRows:
+        if not shift:
+            return self
+        return self._replace(start=self.start + shift, stop=self.stop + shift)
+
+
+def load_of(spans: Iterable[LiveRows], steps: int) -> list[int]:
+    """Bytes that are live in each step."""
+    change = [0] * (steps + 1)
+    for start, stop, first, until in spans:
+        change[first] += stop - start
+        change[until] -= stop - start
+    return list(accumulate(change[:-1]))
+
+
+class Growth(NamedTuple):
+    """An output that may grow into the values ``owners``, which its operator reads.
+
+    The first byte that is read is ``at`` bytes from where the first owner naturally stands; the
+    output has to start ``distance`` bytes before it.
+    """
+
+    output: int
+    owners: tuple[int, ...]
+    at: int
+    distance: int
+
+
+class Blocks:
+    """Union-find over values, with distances.
+
+    A value *naturally* stands where its rows stand in their map, ``starts[value]`` bytes from
+    row 0; ``shift`` tells by how much more. Values of one block move together.
+
+    Attributes:
+        live: value -> what its bytes hold when, from its map's row 0.
+        taken: output -> values in whose bytes its operator may write while it reads them last.
+    """
+
+    def __init__(self, starts: Mapping[int, int], live: dict[int, list[LiveRows]]) -> None:
+        self.starts = starts
+        self.live = live
+        self.root = {value: value for value in live}
+        self.members = {value: [value] for value in live}
+        self.shift = dict.fromkeys(live, 0)
+        self.taken: dict[int, tuple[int, ...]] = {}
+
+    def position(self, value: int) -> int:
+        """Where a value stands, up to a number that its block shares."""
+        return self.starts[value] + self.shift[value]
+
+    def unite(self, a: int, b: int) -> None:
+        """Makes one block of two; distances are those of the shifts."""
+        a, b = self.root[a], self.root[b]
+        if a == b:
+            return
+        if len(self.members[a]) < len(self.members[b]):
+            a, b = b, a
+        for member in self.members[b]:
+            self.root[member] = a
+        self.members[a] += self.members[b]
+        self.members[b] = self.members[a]
+
+    def each(self) -> list[list[int]]:
+        """The members of every block."""
+        return [self.members[root] for root in sorted(set(self.root.values()))]
+
+    def conflict(self, members: Sequence[int]) -> bool:
+        """Whether two of the values would be in the same place at the same time."""
+        spans = sorted(
+            (r.moved(self.shift[member]), member) for member in members for r in self.live[member]
+        )
+        open_spans: list[tuple[LiveRows, int]] = []
+        for span, member in spans:
+            open_spans = [(s, m) for s, m in open_spans if s.stop > span.start]
+            for other, owner in open_spans:
+                if (
+                    other.first < span.until
+                    and span.first < other.until
+                    and not self._hands_over(other, owner, span, member)
+                    and not self._hands_over(span, member, other, owner)
+                ):
+                    return True
+            open_spans.append((span, member))
+        return False
+
+    def _hands_over(self, old: LiveRows, owner: int, new: LiveRows, member: int) -> bool:
+        """Whether the operator that computes ``new`` reads ``old`` last and may write there."""
+        return old.until == new.first + 1 and owner in self.taken.get(member, ())
+
+    def end_early(self, output: int, *, step: int) -> None:
+        """What an output takes over is gone, byte by byte, when its operator begins."""
+        spans = self.live[output]
+        low = min(r.start for r in spans) + self.shift[output]
+        high = max(r.stop for r in spans) + self.shift[output]
+        for owner in self.taken[output]:
+            shift = self.shift[owner]
+            parts: list[LiveRows] = []
+            for r in self.live[owner]:
+                start, stop = max(r.start, low - shift), min(r.stop, high - shift)
+                if r.until != step + 1 or start >= stop:
+                    parts.append(r)
+                    continue
+                if r.start < start:
+                    parts.append(r._replace(stop=start))
+                if r.first < step:
+                    parts.append(r._replace(start=start, stop=stop, until=step))
+                if stop < r.stop:
+                    parts.append(r._replace(start=stop))
+            self.live[owner] = parts
+
+    def grow(self, growths: Sequence[Growth], written: Mapping[int, int], steps: int) -> set[int]:
+        """Lets outputs grow into their inputs, all strips of a map alike; returns those that do.
+
+        Where the most bytes are live comes first. Maps that grow into each other stand in one
+        block, which climbs with every one of them; it must not become larger than what was live.
+
+        Args:
+            written: value -> the step that computes it.
+        """
+        together: dict[tuple[int, int], list[Growth]] = {}
+        for growth in growths:
+            pair = self.root[growth.output], self.root[growth.owners[0]]
+            together.setdefault(pair, []).append(growth)
+        if not together:
+            return set()
+        load = load_of((span for spans in self.live.values() for span in spans), steps)
+        peaks = {
+            pair: max(load[written[growth.output]] for growth in strips)
+            for pair, strips in together.items()
+        }
+        grown: set[int] = set()
+        for pair in sorted(together, key=lambda pair: (-peaks[pair], pair)):
+            strips = together[pair]
+            if self._grow_block(strips, limit=peaks[pair]):
+                grown.update(growth.output for growth in strips)
+                for growth in strips:
+                    self.end_early(growth.output, step=written[growth.output])
+        return grown
+
+    def _grow_block(self, strips: Sequence[Growth], *, limit: int) -> bool:
+        root, into = self.root[strips[0].output], self.root[strips[0].owners[0]]
+        if root == into or any(self._torn(growth) for growth in strips):
+            return False
+        # How much lower the output's block has to stand than it naturally would.
+        lower = max(
+            self.position(g.output) + g.distance - self.position(g.owners[0]) - g.at for g in strips
+        )
+        moved = tuple(self.members[root])
+        members = (*moved, *self.members[into])
+        for value in moved:
+            self.shift[value] -= lower
+        for growth in strips:
+            self.taken[growth.output] = growth.owners
+        if self._extent(members) > limit or self.conflict(members):
+            for value in moved:
+                self.shift[value] += lower
+            for growth in strips:
+                del self.taken[growth.output]
+            return False
+        self.unite(root, into)
+        return True
+
+    def _torn(self, growth: Growth) -> bool:
+        """Whether what is read no longer stands as it does in its map."""
+        return (
+            len({(self.root[owner], self.shift[owner]) for owner in growth.owners}) > 1
+            or growth.output in self.taken
+        )
+
+    def _extent(self, members: Sequence[int]) -> int:
+        """Bytes from the first to the last that the values of a block need."""
+        low = min(self.shift[m] + r.start for m in members for r in self.live[m])
+        return max(self.shift[m] + r.stop for m in members for r in self.live[m]) - low
