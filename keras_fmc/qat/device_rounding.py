@@ -107,9 +107,7 @@ def _check(graph: LayerGraph, on: bool) -> None:
 def _roundings(graph: LayerGraph) -> dict[str, keras.Layer]:
     """Returns call of an operator without weights → what rounds behind it."""
     makers, readers = producers(graph), consumers(graph)
-    taken = {
-        node.layer_name for node in graph.nodes if not isinstance(node.operation, _ROUNDINGS)
-    }
+    taken = {node.layer_name for node in graph.nodes if not isinstance(node.operation, _ROUNDINGS)}
 
     def grid_before(value: int) -> FakeQuant:
         """The grid of a value: of the rounding before it, or of the one before what hands it on."""

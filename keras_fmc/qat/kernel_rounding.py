@@ -83,7 +83,7 @@ class DeviceRequantize(layers.Layer):
         super().__init__(**kwargs)
         self.step = float(step)
         self.output_scale = float(output_scale)
-        self.unit = power_behind(step / output_scale) if unit is None else float(unit)
+        self.unit = _power(step / output_scale) if unit is None else float(unit)
         self.supports_masking = True
 
     def call(self, inputs: Any) -> Any:
@@ -100,10 +100,11 @@ class DeviceRequantize(layers.Layer):
 
 def requantized_mean(*, scale: float, output_scale: float, positions: int, name: str) -> Any:
     """Returns the `DeviceRequantize` of MEAN over so many positions."""
-    unit = power_behind(scale / output_scale) / 2 ** math.floor(math.log2(positions))
+    exponent = math.frexp(scale / output_scale)[1] - math.floor(math.log2(positions))
+    unit = min(1.0, math.ldexp(1.0, exponent))
     return DeviceRequantize(step=scale / positions, output_scale=output_scale, unit=unit, name=name)
 
 
-def power_behind(multiplier: float) -> float:
-    """Returns 2^-s of a multiplier m · 2^-s, ½ ≤ m < 1."""
-    return math.ldexp(1.0, math.frexp(multiplier)[1])
+def _power(multiplier: float) -> float:
+    """Returns 2^-s of a multiplier m · 2^-s, ½ ≤ m < 1, and 1 of larger ones."""
+    return min(1.0, math.ldexp(1.0, math.frexp(multiplier)[1]))
