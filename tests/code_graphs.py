@@ -12,7 +12,8 @@ from tests.int8_graphs import Int8GraphMaker
 FORMS = ("unit", "unsigned", "top", "minimum")
 """How the codes of `code_map` are clipped; see `keras_fmc.layers.code_quantizer.CodeForm`.
 
-"top" is "unit" with more levels below zero than above.
+"top" is "unit" with more levels below zero than above. The bits of a GF(2) bottleneck are
+"threshold", see `keras_fmc.layers.bit_planes.threshold_sums`.
 """
 
 
@@ -32,6 +33,7 @@ def code_map(
         "unit": Activation.RELU_N1_TO_1,
         "top": Activation.RELU_N1_TO_1,
         "unsigned": Activation.RELU,
+        "threshold": Activation.RELU,
         "minimum": Activation.NONE,
     }[form]
     y = make.conv(x, channels=channels, kernel=kernel, stride=stride, activation=activation)
@@ -40,6 +42,7 @@ def code_map(
         "unit": (1 / max(n - below, 1), -128 + below),
         "top": (1 / max(below, 1), 127 - (n - below)),
         "unsigned": (2 / n, 127 - n),
+        "threshold": (2.0**-8, 127 - n),
         "minimum": (2 / n, -128 + below),
     }[form]
     quantization = Quantization((float(np.float32(scale)),), (zero_point,))

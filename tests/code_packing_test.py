@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from deploy import flatbuffer
-from deploy.codes.choose import lower_codes, pack_codes, stored_code_maps
+from deploy.codes.choose import THRESHOLD_SCALE, lower_codes, pack_codes, stored_code_maps
 from deploy.codes.layout import CodeLayout, Stage
 from deploy.codes.pack import pack_map, pack_maps, packed_name, stored_bytes
 from deploy.graph import Activation, Graph
@@ -18,6 +18,7 @@ from deploy.runtime import litert, tflm
 from deploy.targets import target
 from keras_fmc import gf2_reference as reference
 from keras_fmc.errors import BadInputError, UnsupportedModelError
+from keras_fmc.layers.bit_planes import ONE
 from tests.code_graphs import FORMS, code_map, random_code_graph
 from tests.int8_graphs import Int8GraphMaker
 
@@ -201,9 +202,9 @@ def test_only_the_fewest_bytes_of_a_run_of_bits_are_stored():
     make = Int8GraphMaker(3)
     x = make.input((1, 6, 6, 4))
     code = code_map(make, x, channels=8, bits=6)
-    planes = code_map(make, code, channels=48, bits=1, form="unsigned")
-    bits = code_map(make, planes, channels=32, bits=1, form="unsigned")
-    restored = code_map(make, bits, channels=48, bits=1, form="unsigned")
+    planes = code_map(make, code, channels=48, bits=1, form="threshold")
+    bits = code_map(make, planes, channels=32, bits=1, form="threshold")
+    restored = code_map(make, bits, channels=48, bits=1, form="threshold")
     graph = make.build(outputs=[make.conv(restored, channels=8)])
     assert [item.tensor for item in stored_code_maps(graph)] == [bits]
     _assert_same(graph, lower_codes(graph).graph)
@@ -212,7 +213,7 @@ def test_only_the_fewest_bytes_of_a_run_of_bits_are_stored():
 def test_of_equally_many_bytes_the_simpler_code_is_stored():
     make = Int8GraphMaker(3)
     code = code_map(make, make.input((1, 6, 6, 4)), channels=8, bits=6)
-    bits = code_map(make, code, channels=48, bits=1, form="unsigned")
+    bits = code_map(make, code, channels=48, bits=1, form="threshold")
     graph = make.build(outputs=[make.conv(bits, channels=8)])
     assert stored_bytes(graph, code, 6) == stored_bytes(graph, bits, 1) == 6 * 6 * 6
     assert [item.tensor for item in stored_code_maps(graph)] == [bits]
@@ -225,6 +226,31 @@ def test_codes_that_follow_each_other_are_all_stored():
     two = code_map(make, one, channels=8, bits=4, kernel=(3, 3))
     graph = make.build(outputs=[make.conv(two, channels=8)])
     assert [item.tensor for item in stored_code_maps(graph)] == [one, two]
+
+
+@pytest.mark.parametrize("form", ["unsigned", "unit"])
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 3)])
+def test_plain_bits_that_follow_each_other_are_all_stored(form, kernel):
+    """A convolution of the model lies between them; each is charged for its own."""
+    make = Int8GraphMaker(3)
+    x = make.input((1, 6, 6, 4))
+    one = code_map(make, x, channels=16, bits=1, form=form)
+    two = code_map(make, one, channels=16, bits=1, form=form, kernel=kernel)
+    after = code_map(make, two, channels=8, bits=4, kernel=kernel)
+    graph = make.build(outputs=[make.conv(after, channels=8)])
+    assert [(m.tensor, m.bits) for m in stored_code_maps(graph)] == [(one, 1), (two, 1), (after, 4)]
+    lowered = lower_codes(graph)
+    _assert_same(graph, lowered.graph)
+    first, second, third = (graph.tensors[t].name for t in (one, two, after))
+    assert [item.parts.writing for item in lowered.stored] == [(first,), (second,), (third,)]
+    # Also where the map before it stays in int8.
+    (alone,) = lower_codes(graph, maps={second: 1}).stored
+    assert alone.parts.writing == (second,)
+    assert alone.parts.reading == (third,)
+
+
+def test_a_threshold_is_what_the_layer_calls_one():
+    assert THRESHOLD_SCALE == ONE
 
 
 def test_a_graph_without_codes_comes_back_as_it_is():

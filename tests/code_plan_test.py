@@ -117,9 +117,9 @@ def test_p_and_r_of_bits_reach_from_plane_to_plane():
     make = Int8GraphMaker(3)
     x = make.conv(make.input((1, 12, 12, 4)), channels=4, activation=Activation.RELU)
     code = code_map(make, x, channels=8, bits=6)
-    planes = code_map(make, code, channels=48, bits=1, form="unsigned")
-    bits = code_map(make, planes, channels=32, bits=1, form="unsigned")
-    restored = code_map(make, bits, channels=48, bits=1, form="unsigned")
+    planes = code_map(make, code, channels=48, bits=1, form="threshold")
+    bits = code_map(make, planes, channels=32, bits=1, form="threshold")
+    restored = code_map(make, bits, channels=48, bits=1, form="threshold")
     y = make.conv(restored, channels=8)
     graph = make.build(outputs=[make.conv(y, channels=4)])
     name = graph.tensors[bits].name
@@ -220,7 +220,7 @@ def _stride_2(make: Int8GraphMaker, x: int, *, channels: int) -> int:
     options = Options("SpaceToDepthOptions", (("block_size", 2),))
     out = (1, height // 2, width // 2, 4 * depth)
     blocks = make.operator("SPACE_TO_DEPTH", [x], out, make.quantization(x), options)
-    return code_map(make, blocks, channels=channels, bits=1, form="unsigned")
+    return code_map(make, blocks, channels=channels, bits=1, form="threshold")
 
 
 def _back(make: Int8GraphMaker, x: int) -> int:
@@ -237,7 +237,7 @@ def test_indices_and_planes_exist_for_a_strip_only(bits, halo):
     x = make.conv(make.input((1, 16, 9 if bits != "2x2" else 10, 4)), channels=8, kernel=(3, 3))
     if bits == "2x2":
         code = _stride_2(make, x, channels=20)
-        y = _back(make, code_map(make, code, channels=32, bits=1, form="unsigned"))
+        y = _back(make, code_map(make, code, channels=32, bits=1, form="threshold"))
     else:
         y = code = code_map(make, x, channels=7, bits=bits)
     y = make.conv(y, channels=6, kernel=(3, 3), activation=Activation.RELU)

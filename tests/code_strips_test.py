@@ -90,10 +90,10 @@ def gf2_graph() -> tuple[Graph, set[str]]:
 
     x = make.conv(make.input((1, 16, 10, 4)), channels=8, kernel=(3, 3))
     code = code_map(make, x, channels=4, bits=6)
-    planes = code_map(make, code, channels=24, bits=1, form="unsigned")
+    planes = code_map(make, code, channels=24, bits=1, form="threshold")
     blocks = moved("SPACE_TO_DEPTH", planes, (1, 8, 5, 96))
-    bits = code_map(make, blocks, channels=40, bits=1, form="unsigned")
-    wide = code_map(make, bits, channels=96, bits=1, form="unsigned")
+    bits = code_map(make, blocks, channels=40, bits=1, form="threshold")
+    wide = code_map(make, bits, channels=96, bits=1, form="threshold")
     restored = moved("DEPTH_TO_SPACE", wide, (1, 16, 10, 24))
     y = make.conv(restored, channels=8, activation=Activation.RELU)
     y = make.conv(y, channels=4, kernel=(3, 3), stride=(2, 2))

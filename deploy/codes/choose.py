@@ -13,6 +13,11 @@ from deploy.codes.tables import use_tables
 from deploy.graph import Graph
 from keras_fmc.errors import BadInputError
 
+THRESHOLD_SCALE = 2.0**-8
+"""What a bit stands for that P or R of a GF(2) bottleneck decides, see
+`keras_fmc.layers.bit_planes.ONE`."""
+_CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
+
 
 @dataclass(frozen=True, slots=True)
 class StoredCodes:
@@ -64,6 +69,7 @@ def lower_codes(
     # New tensors come last, so that these are they even where the model uses such a name.
     indices = {tensor.name: index for index, tensor in enumerate(lowered.tensors)}
     lowered = _uniquely_named(lowered)
+    run_of = _runs(tabled, {found.tensor: found for found in find_code_maps(tabled)})
     single_bits = {found.tensor for found in find_code_maps(tabled) if found.bits == 1}
     written = lowered.producers()
     stored = []
@@ -80,7 +86,7 @@ def lower_codes(
             tensor=index,
             stored=packed,
             originals=len(tabled.tensors),
-            single_bits=single_bits,
+            single_bits={t for t in single_bits if run_of[t] == run_of.get(index, index)},
         )
         stored.append(
             StoredCodes(
@@ -116,10 +122,28 @@ def stored_code_maps(graph: Graph) -> tuple[CodeMap, ...]:
     Maps of bits that follow each other in one bottleneck (its codes, the bit planes, the stored
     bits, the restored planes) are one choice: of such a run, the map of the fewest bytes is stored
     (of several, that of the fewest bits a code, which is the cheapest to pack) and the others live
-    for a strip. Maps that packing would not make smaller are left out.
+    for a strip. Codes that a convolution of the model makes from other codes are a choice of their
+    own, of one bit or more. Maps that packing would not make smaller are left out.
     """
     maps = {found.tensor: found for found in find_code_maps(graph)}
     sizes = {t: stored_bytes(graph, t, found.bits) for t, found in maps.items()}
+    run_of = _runs(graph, maps)
+
+    def cost(tensor: int) -> tuple[int, int]:
+        return sizes[tensor], maps[tensor].bits
+
+    best: dict[int, int] = {}
+    for tensor in maps:
+        run = run_of[tensor]
+        if run not in best or cost(tensor) < cost(best[run]):
+            best[run] = tensor
+    produced = graph.producers()
+    chosen = [t for t in best.values() if sizes[t] < graph.tensors[t].size_bytes]
+    return tuple(maps[t] for t in sorted(chosen, key=lambda t: produced[t]))
+
+
+def _runs(graph: Graph, maps: Mapping[int, CodeMap]) -> dict[int, int]:
+    """Returns code map → the first of the maps that are in one bottleneck with it."""
     leader = {tensor: tensor for tensor in maps}
 
     def find(tensor: int) -> int:
@@ -127,22 +151,26 @@ def stored_code_maps(graph: Graph) -> tuple[CodeMap, ...]:
             tensor = leader[tensor]
         return tensor
 
+    producers = graph.producers()
     for tensor, found in maps.items():
+        convolved = graph.operators[producers[tensor]].opcode in _CONVOLUTIONS
         for earlier in _made_from(graph, tensor, maps):
-            if 1 in (found.bits, maps[earlier].bits):
+            has_bits = 1 in (found.bits, maps[earlier].bits)
+            if has_bits and (
+                not convolved or _is_threshold(graph, found) or _is_threshold(graph, maps[earlier])
+            ):
                 leader[find(tensor)] = find(earlier)
+    return {tensor: find(tensor) for tensor in maps}
 
-    def cost(tensor: int) -> tuple[int, int]:
-        return sizes[tensor], maps[tensor].bits
 
-    best: dict[int, int] = {}
-    for tensor in maps:
-        run = find(tensor)
-        if run not in best or cost(tensor) < cost(best[run]):
-            best[run] = tensor
-    produced = graph.producers()
-    chosen = [t for t in best.values() if sizes[t] < graph.tensors[t].size_bytes]
-    return tuple(maps[t] for t in sorted(chosen, key=lambda t: produced[t]))
+def _is_threshold(graph: Graph, found: CodeMap) -> bool:
+    """Whether zeros and ones of a GF(2) bottleneck, whose scale no range of a map has."""
+    quantization = graph.tensors[found.tensor].quantization
+    return (
+        found.bits == 1
+        and quantization is not None
+        and all(abs(scale / THRESHOLD_SCALE - 1) < 1e-4 for scale in quantization.scales)
+    )
 
 
 def pack_codes(
