@@ -12,6 +12,7 @@ from deploy.graph import Graph
 from deploy.macs import graph_macs
 from deploy.memory.embed import embed
 from deploy.passes.strips import StripChoice, choose_strips
+from deploy.passes.strips.choose import usual_work
 from deploy.passes.strips.operators import Uncut
 from deploy.runtime import litert, tflm
 from deploy.targets import target
@@ -158,6 +159,41 @@ def test_progress_rises_to_one():
     choose_strips(_tall_graph(), target=_WHEEL, work=5_000, plan_seconds=0.0, progress=seen.append)
     assert seen == sorted(seen)
     assert seen[-1] == 1.0
+
+
+def _chain(operators: int) -> Graph:
+    """Convolutions and a mean, which cannot be cut."""
+    make = Int8GraphMaker(2)
+    x = make.input((1, 32, 32, 3))
+    for number in range(operators - 1):
+        stride = (2, 2) if number % 4 == 1 else (1, 1)
+        x = make.conv(x, channels=16 + 8 * (number % 2), kernel=(3, 3), stride=stride)
+    return make.build(outputs=[make.mean(x)])
+
+
+@pytest.mark.parametrize("for_head", [False, True])
+def test_few_operators_take_little_work(for_head):
+    full, few = (700_000, 5) if for_head else (1_800_000, 10)
+    for operators in (2, 3, 4, 5, 9, 10, 40):
+        share = max((operators - 1) ** 2 / few**2, 0.02) if operators < few else 1
+        work = usual_work(_chain(operators), for_head=for_head)
+        assert work == pytest.approx(full * share, abs=1)
+    assert usual_work(_chain(1), for_head=for_head) == full * 0.02
+    # Nothing changes above, nor where few of ten operators can be cut.
+    assert usual_work(_chain(41)) == 2_000_000
+    make = Int8GraphMaker(2)
+    x = make.conv(make.input((1, 8, 8, 4)), channels=4, kernel=(3, 3))
+    for _ in range(9):
+        x = make.mean(x, keep_dims=True)
+    assert usual_work(make.build(outputs=[x])) == 1_800_000
+
+
+def test_little_work_finds_what_much_work_does():
+    graph = _chain(4)
+    little = choose_strips(graph, target=_WHEEL, plan_seconds=0.0, seconds=600.0)
+    much = choose_strips(graph, target=_WHEEL, plan_seconds=0.0, seconds=600.0, work=400_000)
+    assert little.arena.arena_bytes <= much.arena.arena_bytes
+    assert _same_outputs(graph, little)
 
 
 def test_a_batch_above_one_is_left_whole_with_the_reason():

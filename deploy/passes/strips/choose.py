@@ -16,6 +16,7 @@ from deploy.passes.strips.costs import costs_of
 from deploy.passes.strips.cuts import Cuts
 from deploy.passes.strips.judge import Candidate, Verdict
 from deploy.passes.strips.layout import CutGraph, cut_graph, placed
+from deploy.passes.strips.network import Network
 from deploy.passes.strips.regions import regions_of
 from deploy.passes.strips.search import Goal, Search
 from deploy.report.report import Decision, FrontierPoint, Region
@@ -25,6 +26,8 @@ SMALL_GRAPH_OPERATORS = 40
 _SMALL_WORK, _LARGE_WORK = 1_800_000, 2_000_000
 _SMALL_WORK_FOR_THE_HEAD = 700_000
 """A step costs more there, as strips are many."""
+_FEW_OPERATORS, _FEW_FOR_THE_HEAD, _LEAST_WORK = 10, 5, 0.02
+"""Below so many operators, work falls with the square of those that can be cut, to that part."""
 _SMALL_SECONDS, _LARGE_SECONDS = 60.0, 90.0
 """Only a machine that is very slow or busy gets there before the work is done."""
 _MEASURED, _PLANNED_LONGER = 10, 6
@@ -105,7 +108,7 @@ def choose_strips(
             those of a single row are exempt.
         overlap: whether outputs may grow into their inputs where the target's kernels allow it.
         seconds: time limit of the search; None: 60 s, or 90 s above 40 operators.
-        work: effort of the search in steps judged; None: by the number of operators.
+        work: effort of the search in steps judged; None: ``usual_work``.
         plan_seconds: time limit of the memory planner for each of the best candidates; most
             often its effort ends it before. 0 asks for a quick plan.
         progress: called with the part of the work that is done, 0 to 1.
@@ -115,9 +118,7 @@ def choose_strips(
     graph = order_for_memory(graph, in_place=target.kernels.in_place).graph
     small = len(graph.operators) <= SMALL_GRAPH_OPERATORS
     if work is None:
-        for_head = minimise == "head" and arena_bytes is None
-        small_work = _SMALL_WORK_FOR_THE_HEAD if for_head else _SMALL_WORK
-        work = small_work if small else _LARGE_WORK
+        work = usual_work(graph, for_head=minimise == "head" and arena_bytes is None)
     deadline = time.monotonic() + (seconds or (_SMALL_SECONDS if small else _LARGE_SECONDS))
     ended_early = False
 
@@ -162,6 +163,22 @@ def choose_strips(
         interrupted=ended_early,
         holds_whole=holds_whole,
     )
+
+
+def usual_work(graph: Graph, *, for_head: bool = False) -> int:
+    """Returns the effort of a search in steps judged, unless the caller has another wish.
+
+    Where a handful of operators can be cut the search knows nearly all ways after a fraction of
+    the work that ten of them take; for the head, five, as there are more ways with more strips.
+    """
+    if len(graph.operators) > SMALL_GRAPH_OPERATORS:
+        return _LARGE_WORK
+    work = _SMALL_WORK_FOR_THE_HEAD if for_head else _SMALL_WORK
+    few = _FEW_FOR_THE_HEAD if for_head else _FEW_OPERATORS
+    if len(graph.operators) >= few:
+        return work
+    share = (len(Network(graph).row_operators) / few) ** 2
+    return int(work * max(share, _LEAST_WORK))
 
 
 def _best(search: Search, target: Target, seconds: float) -> _Measured:
