@@ -24,7 +24,8 @@ def to_int8_tflite(model: keras.Model, *, calibration: np.ndarray | None = None)
 
     A model from `keras_fmc.quantize` keeps the ranges that it was trained with. Any other is
     folded and quantised after training, with ranges from `calibration`. The outputs are those of
-    the QAT model up to the rounding of the kernels' fixed-point multipliers.
+    the QAT model up to the rounding of the kernels' fixed-point multipliers, which
+    `keras_fmc.device_rounding` adds to it; switched on or off, it gives the same bytes.
 
     Args:
         model: a Keras 3 model with float32 inputs of fixed size, or a tf_keras model made by

@@ -20,7 +20,7 @@ from deploy.codes.levels import find_code_maps
 from deploy.codes.versions import with_reference_versions
 from deploy.convert import to_int8_tflite
 from deploy.graph import Graph
-from deploy.runtime import litert
+from deploy.runtime import litert, tflm
 from keras_fmc.errors import UnsupportedModelError
 from keras_fmc.plan import BottleneckKind, BottleneckSpec, CompressionPlan
 
@@ -79,12 +79,12 @@ def with_codes(model: keras.Model, *wanted: dict) -> tuple[keras.Model, Compress
 
 
 def values_on_device(graph: Graph, tensors: Sequence[int], images: np.ndarray) -> list[np.ndarray]:
-    """int8 values of tensors of a converted model for images."""
+    """int8 values of tensors of a converted model for images, in TensorFlow Lite Micro."""
     quantization = graph.tensors[graph.inputs[0]].quantization
     scale, zero_point = quantization.scales[0], quantization.zero_points[0]
-    content = flatbuffer.write(with_reference_versions(graph.replace(outputs=tuple(tensors))))
+    content = flatbuffer.write(graph.replace(outputs=tuple(tensors)))
     codes = np.clip(np.floor(images / scale + 0.5) + zero_point, -128, 127).astype(np.int8)
-    results = litert.run(content, [[image[None]] for image in codes])
+    results = tflm.run(content, [[image[None]] for image in codes], arena_bytes=1 << 21)
     return [np.concatenate([result[i] for result in results]) for i in range(len(tensors))]
 
 

@@ -25,7 +25,8 @@ def quantize(
     Whatever is unfolded is folded first (`keras_fmc.fold`), so training sees the graph that runs.
     The result predicts like the quantised network at once, trains with the user's own `compile`
     and `fit`, and is what `deploy.convert` turns into an int8 model. It is not compiled. Layers
-    keep their names and whether they are trainable.
+    keep their names and whether they are trainable. Sums are rounded once, where the kernels of
+    the device round twice; `keras_fmc.device_rounding` makes the difference good.
 
     Args:
         model: a built Keras 3 model with float32 inputs of fixed size; left alone.
