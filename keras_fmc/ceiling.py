@@ -38,7 +38,8 @@ import keras
 from keras_fmc.code_choice import CodeChoice
 from keras_fmc.errors import BadInputError, DoesNotFitError
 from keras_fmc.feature_maps import Effect, FeatureMap, FeatureMaps, MapOperator, profile_graph
-from keras_fmc.layer_graph import LayerGraph, producers, trace
+from keras_fmc.float_model import trace_float
+from keras_fmc.layer_graph import LayerGraph, producers
 from keras_fmc.layers.nonnegative import negative_values
 from keras_fmc.plan import (
     BottleneckKind,
@@ -101,11 +102,11 @@ def choose_bottlenecks(
     Raises:
         BadInputError: no ceiling and no budget or both, a ceiling so low that some k is below 1
             (the text names the lowest that works), bits or a window that the kind does not have,
-            or no map is eligible.
+            no map is eligible, or the model comes from `keras_fmc.quantize`.
         DoesNotFitError: not even k = 1 at the largest map meets the budget.
     """
     code = CodeChoice.checked(kind, bits, strides, kernel_size, hidden)
-    chooser = _Chooser(trace(model), eligible, code)
+    chooser = _Chooser(trace_float(model, purpose="choice of bottlenecks"), eligible, code)
     if ceiling is not None and budget is None:
         return chooser.plan(_ceiling_bytes(ceiling, chooser.largest_bytes))
     if budget is not None and ceiling is None:

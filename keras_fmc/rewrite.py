@@ -18,12 +18,13 @@ from keras_fmc.bottleneck_start import (
 )
 from keras_fmc.calibration import calibration_arrays
 from keras_fmc.errors import BadInputError
+from keras_fmc.float_model import trace_float
 from keras_fmc.initialize import Batches, in_batches
 from keras_fmc.layers.gf2 import GF2Bottleneck
 from keras_fmc.layers.nonnegative import negative_values
 from keras_fmc.layers.projection import ProjectionBottleneck
 from keras_fmc.plan import BottleneckSpec, CompressionPlan, SkippedMap
-from keras_fmc.surgery import LayerGraph, LayerNode, rebuild, sublayers, trace
+from keras_fmc.surgery import LayerGraph, LayerNode, rebuild, sublayers
 
 _BATCH = 32
 _HELD_BYTES = 256 * 1024**2
@@ -98,14 +99,14 @@ def insert_bottlenecks(
         seed: of the random start.
 
     Raises:
-        BadInputError: the plan is for another model, an unsigned code is asked for a map that can
-            be negative, an unknown initializer, or calibration data missing, of wrong shape or
-            dtype, empty, or with NaN.
+        BadInputError: the plan is for another model, or this one comes from `keras_fmc.quantize`;
+            an unsigned code is asked for a map that can be negative, an unknown initializer, or
+            calibration data missing, of wrong shape or dtype, empty, or with NaN.
         UnsupportedModelError: a subclassed model.
     """
     if initializer not in INITIALIZERS:
         raise BadInputError("initializer", " or ".join(INITIALIZERS), repr(initializer))
-    graph = trace(model)
+    graph = trace_float(model, purpose="insertion of bottlenecks")
     arrays = None
     wanted = initializer == "pca" or any(needs_data(spec) for spec in plan.bottlenecks)
     if calibration is not None or wanted:

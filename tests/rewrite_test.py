@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import sys
 
 import keras
@@ -16,6 +17,7 @@ from keras_fmc.ceiling import choose_bottlenecks
 from keras_fmc.errors import BadInputError
 from keras_fmc.layers import ProjectionBottleneck
 from keras_fmc.plan import BottleneckSpec, CompressionPlan
+from keras_fmc.qat import quantize
 from keras_fmc.rewrite import freeze_base, insert_bottlenecks
 
 
@@ -339,6 +341,41 @@ def test_frozen_base_reaches_into_nested_models_and_composite_layers():
 def test_freezing_a_model_without_bottlenecks_is_refused():
     with pytest.raises(BadInputError, match="'small_cnn' has no bottleneck to train"):
         freeze_base(zoo.small_cnn())
+
+
+REMEDY = "Choose and insert bottlenecks into the float model first, then call quantize()"
+
+
+def test_a_quantised_model_is_refused_at_once():
+    model = zoo.resnet8()
+    plan = choose_bottlenecks(model, ceiling=0.5)
+    quantised = quantize(model, calibration=images(4, 32, 32, 3))
+    tail = "; expected a float model; received FakeQuantConv2D.\n" + re.escape(REMEDY)
+    layer = f"layer 'stem_conv' of model '{quantised.name}' is quantised already"
+    with pytest.raises(BadInputError, match=f"^choice of bottlenecks: {layer}{tail}"):
+        choose_bottlenecks(quantised, ceiling=0.5)
+    with pytest.raises(BadInputError, match=f"^choice of bottlenecks: {layer}{tail}"):
+        choose_bottlenecks(quantised, budget="64KB", kind="plain", bits=4)
+    with pytest.raises(BadInputError, match=f"^insertion of bottlenecks: {layer}{tail}"):
+        insert_bottlenecks(quantised, plan, initializer="random")
+    # Inserted before, all is well, and a second plan is refused as well.
+    small = insert_bottlenecks(model, plan, initializer="random").model
+    with pytest.raises(BadInputError, match="is quantised already"):
+        choose_bottlenecks(quantize(small, calibration=images(4, 32, 32, 3)), ceiling=0.5)
+
+
+def test_a_model_of_the_backend_tfmot_is_refused_at_once():
+    """A stand-in: the toolkit's models are of this class, and it is an extra."""
+    functional = type("Functional", (), {"__module__": "tf_keras.src.engine.functional"})
+    model = functional()
+    model.name = "small"
+    message = (
+        "choice of bottlenecks: model 'small' is one of tf_keras, as quantize() makes them with "
+        "the backend 'tfmot'; expected a float model of Keras 3; received tf_keras Functional.\n"
+        + REMEDY
+    )
+    with pytest.raises(BadInputError, match=re.escape(message)):
+        choose_bottlenecks(model, ceiling=0.5)
 
 
 if __name__ == "__main__":
