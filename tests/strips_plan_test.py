@@ -233,6 +233,14 @@ def test_quick_height_never_goes_below_what_is_live():
         assert max(load) <= height <= total
 
 
+def test_quick_height_ends_where_the_ceiling_is_no_multiple_of_the_alignment():
+    """20 bytes between a capacity that is too small and the ceiling once halved to the former."""
+    spans = [(128, 0, 2), (64, 0, 3), (64, 2, 6), (80, 1, 4), (144, 3, 6)]
+    blocks = [(LiveRows(0, size, first, until),) for size, first, until in spans]
+    bound = 64 + 80 + 144
+    assert quick_height(blocks, bound=bound, ceiling=bound + 52) == bound + 48
+
+
 def test_every_step_is_read_by_another_or_leaves_the_graph():
     """Steps and operators correspond, so that a plan may speak of one by the other's number."""
     eager = 0

@@ -64,7 +64,8 @@ def quick_height(blocks: Blocks, *, bound: int, ceiling: int, rounds: int = 10) 
             return ceiling
         low, capacity = capacity, min(capacity + max(step, (capacity - bound)), ceiling)
     while capacity - low > step:
-        middle = (low + capacity) // 2 // _ALIGNMENT * _ALIGNMENT
+        # A ceiling may lie between two multiples of the alignment.
+        middle = max((low + capacity) // 2 // _ALIGNMENT * _ALIGNMENT, low + _ALIGNMENT)
         low, capacity = (low, middle) if fits(middle) else (middle, capacity)
     return capacity
 
