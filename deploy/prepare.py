@@ -25,6 +25,11 @@ from keras_fmc.sizes import format_size
 if TYPE_CHECKING:
     from deploy.pipeline import PlanSettings
 
+_NO_WAY = (
+    "stored in int8: no way was found to unpack it strip by strip within {:g}x the "
+    "multiply-accumulates, and whole its indices are int32"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
@@ -61,10 +66,9 @@ def prepare(source: Graph, goal: Target, settings: PlanSettings, progress: Progr
         return plain
     progress.say("packing codes")
     maps = {tabled.tensors[m.tensor].name: m.bits for m in stored_code_maps(tabled)}
-    if settings.strips:
-        left = _left_whole(tabled, maps)
-        plain = replace(plain, decisions=(*plain.decisions, *left))
-        maps = {name: bits for name, bits in maps.items() if name not in {d.subject for d in left}}
+    left = _left_whole(tabled, maps, goal, settings) if settings.strips else ()
+    plain = replace(plain, decisions=(*plain.decisions, *left))
+    maps = {name: bits for name, bits in maps.items() if name not in {d.subject for d in left}}
     if not maps:
         return plain
     lowered = best_lowering(tabled, maps, goal, settings)
@@ -72,7 +76,11 @@ def prepare(source: Graph, goal: Target, settings: PlanSettings, progress: Progr
     if isinstance(packed, Decision):
         return replace(plain, decisions=(*plain.decisions, packed))
     if _rank(packed, goal, settings) < _rank(plain, goal, settings):
-        return replace(packed, frontier=_joined(packed.frontier, plain.frontier))
+        return replace(
+            packed,
+            frontier=_joined(packed.frontier, plain.frontier),
+            decisions=(*packed.decisions, *left),
+        )
     decisions = tuple(_left_unpacked(item, plain, packed, goal) for item in lowered.stored)
     return replace(
         plain,
@@ -99,8 +107,7 @@ def _packed(
     if packed.holds_whole:
         return Decision(
             ", ".join(item.name for item in lowered.stored),
-            "stored in int8: no way was found to unpack it strip by strip within "
-            f"{settings.max_macs:g}x the multiply-accumulates, and whole its indices are int32",
+            _NO_WAY.format(settings.max_macs),
         )
     frontier = tuple(replace(p, macs_ratio=p.macs_ratio * ratio) for p in packed.frontier)
     decisions = packed.decisions
@@ -117,21 +124,38 @@ def _packed(
     return replace(packed, frontier=frontier, codes=lowered.stored, decisions=decisions)
 
 
-def _left_whole(graph: Graph, maps: Mapping[str, int]) -> tuple[Decision, ...]:
-    """Maps of codes that strips cannot unpack, as operators around them cannot be cut."""
-    from deploy.passes.strips import obstacles
+def _left_whole(
+    graph: Graph, maps: Mapping[str, int], goal: Target, settings: PlanSettings
+) -> tuple[Decision, ...]:
+    """Maps of codes that strips cannot unpack, each by itself."""
+    reasons = {name: _why_whole(graph, name, bits, goal, settings) for name, bits in maps.items()}
+    return tuple(Decision(name, reason) for name, reason in reasons.items() if reason is not None)
 
-    decisions = []
-    for name, bits in maps.items():
-        lowered = lower_codes(graph, maps={name: bits})
+
+def _why_whole(
+    graph: Graph, name: str, bits: int, goal: Target, settings: PlanSettings
+) -> str | None:
+    from deploy.passes.strips import choose_strips, obstacles
+
+    for shared in (True, False):
+        lowered = lower_codes(graph, maps={name: bits}, shared=shared)
         packed = run_passes(lowered.graph)
-        found = obstacles(packed, momentary_maps(packed, lowered.stored))
+        never_whole = momentary_maps(packed, lowered.stored)
+        found = obstacles(packed, never_whole)
         if found:
-            reasons = "; ".join(f"{subject}: {reason}" for subject, reason in found.items())
-            decisions.append(
-                Decision(name, f"stored in int8: it cannot be unpacked strip by strip ({reasons})")
-            )
-    return tuple(decisions)
+            reasons = "; ".join(f"{subject}: {why}" for subject, why in found.items())
+            return f"stored in int8: it cannot be unpacked strip by strip ({reasons})"
+        first_try = choose_strips(
+            packed,
+            target=goal,
+            max_macs=settings.max_macs,
+            never_whole=never_whole,
+            work=1,
+            plan_seconds=0.0,
+        )
+        if not first_try.holds_whole:
+            return None
+    return _NO_WAY.format(settings.max_macs)
 
 
 def _left_unpacked(item: StoredCodes, plain: Prepared, packed: Prepared, goal: Target) -> Decision:

@@ -69,6 +69,18 @@ def skip_graph(*, bits: int, size: int = 16, channels: int = 32, wide: int = 64)
     return make.build(outputs=[make.mean(y)])
 
 
+def gate_graph(*, bits: int, size: int = 12, channels: int = 16) -> tuple[Graph, str]:
+    """A code that is read at both ends of squeeze and excitation, and its name."""
+    make = Int8GraphMaker(5)
+    x = make.conv(make.input((1, size, size, 4)), channels=8, kernel=(3, 3))
+    code = code_map(make, x, channels=channels, bits=bits)
+    wide = make.conv(code, channels=3 * channels, kernel=(3, 3), activation=Activation.RELU)
+    mean = make.mean(make.conv(wide, channels=16), keep_dims=True)
+    y = make.binary("MUL", code, make.conv(mean, channels=channels))
+    graph = make.build(outputs=[make.conv(y, channels=4, kernel=(3, 3), stride=(2, 2))])
+    return graph, graph.tensors[code].name
+
+
 def random_code_graph(seed: int) -> tuple[Graph, dict[int, int]]:
     """Returns a graph with one to three code maps between other operators, and tensor → bits."""
     make = Int8GraphMaker(seed)

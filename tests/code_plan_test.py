@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from code_graphs import code_map, skip_graph
+from code_graphs import code_map, gate_graph, skip_graph
 from int8_graphs import Int8GraphMaker
 
 import deploy
@@ -31,7 +31,7 @@ from deploy.targets import target
 
 @pytest.fixture
 def little_effort(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "_SMALL_WORK", 120_000)
+    monkeypatch.setattr(choose, "_SMALL_WORK", 40_000)
     monkeypatch.setattr(trial, "_SMALL_WORK", 4_000)
 
 
@@ -203,13 +203,13 @@ def test_only_maps_that_stand_in_the_way_are_packed():
 
 
 def test_strips_and_packing_go_together(little_effort, monkeypatch):
-    graph = skip_graph(bits=1)
+    graph, _ = gate_graph(bits=1, size=24, channels=32)
     report, _ = planned(graph, strips=True)
     plain = unpacked(graph, monkeypatch, strips=True)
     (code,) = report.codes
     assert report.arena_bytes < plain.arena_bytes
     assert report.regions
-    assert code.stored_bytes == code.packed_bytes == 16 * 16 * 4
+    assert code.stored_bytes == code.packed_bytes == 24 * 24 * 4
     assert max(p.macs_ratio for p in report.frontier) <= 1.1
     assert [p.arena_bytes for p in report.frontier if p.chosen] == [report.arena_bytes]
 
