@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 
 import keras
 import numpy as np
@@ -16,14 +15,7 @@ from keras_fmc.layers.transposed import DepthToSpace
 
 BOUND = 1e-10
 
-
-@pytest.fixture(autouse=True)
-def _float64() -> Iterator[None]:
-    keras.config.set_floatx("float64")
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_floatx("float32")
-    keras.config.set_dtype_policy("float32")
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def randomise(model: keras.Model, seed: int) -> None:
