@@ -6,7 +6,7 @@ import dataclasses
 import sys
 
 import pytest
-from report_test import full_report
+from report_samples import full_report
 
 from deploy.report.diff import diff
 from deploy.report.report import Report, ReportTensor

@@ -67,7 +67,7 @@ def test_json_has_the_keys_of_the_contract() -> None:
 def test_json_is_the_same_on_every_run(tmp_path: Path) -> None:
     program = (
         "import sys; sys.path[:0] = sys.argv[1:3]\n"
-        "from report_test import full_report\n"
+        "from report_samples import full_report\n"
         "print(full_report().to_json(), end='')"
     )
     here = Path(__file__).resolve().parent
