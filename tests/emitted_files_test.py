@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 from c_compilers import ARM_C99, ARM_CXX17, C99, CXX17
-from report_page_test import check_page
-from report_test import CONTRACT
+from report_samples import CONTRACT, check_page
 from skeleton_test import compile_all
 from support import MLPERF_TINY, mlperf_tiny
 

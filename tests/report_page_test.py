@@ -6,7 +6,6 @@ import dataclasses
 import re
 import sys
 import xml.etree.ElementTree as ElementTree
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -29,7 +28,7 @@ from deploy.report.report import (
     report_pieces,
     report_tensors,
 )
-from tests.report_samples import CODE, full_report
+from tests.report_samples import CODE, check_page, full_report
 
 
 def test_bars_count_the_bytes_that_a_map_is_packed_in() -> None:
@@ -40,40 +39,6 @@ def test_bars_count_the_bytes_that_a_map_is_packed_in() -> None:
     )
     (bar,) = map_bars(report)
     assert (bar.before_bytes, bar.after_bytes) == (128, 64)
-
-
-class _Checker(HTMLParser):
-    """Every tag is closed in its place; collects what could reach the network."""
-
-    _VOID = {"meta", "br", "img", "link", "input", "hr"}
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.links: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.links += [v or "" for k, v in attrs if k in ("src", "href", "data", "action")]
-        if tag not in self._VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
-def check_page(page: str) -> _Checker:
-    checker = _Checker()
-    checker.feed(page)
-    checker.close()
-    assert checker.open == []
-    assert checker.links == []
-    assert not re.search(r"https?:|//cdn|@import|url\(", page)
-    return checker
 
 
 def svgs(page: str) -> list[ElementTree.Element]:

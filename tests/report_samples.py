@@ -1,8 +1,10 @@
-"""A report that has something of everything."""
+"""A report that has something of everything, and what all reports must be."""
 
 from __future__ import annotations
 
 import dataclasses
+import re
+from html.parser import HTMLParser
 
 from deploy.report.report import (
     Baseline,
@@ -18,6 +20,29 @@ from deploy.report.report import (
     ReportTensor,
     StoredCode,
 )
+
+CONTRACT = {
+    "model",
+    "board",
+    "runtime",
+    "kernels",
+    "arena_bytes",
+    "head_bytes",
+    "tail_bytes",
+    "scratch_bytes",
+    "lower_bound_bytes",
+    "proven_optimal",
+    "fits",
+    "macs",
+    "macs_ratio",
+    "flash_bytes",
+    "bit_exact",
+    "verified_arena_bytes",
+    "predicted_arena_bytes_wheel",
+    "baseline",
+    "tensors",
+    "regions",
+}
 
 CODE = StoredCode(
     name="block/code",
@@ -93,3 +118,37 @@ def full_report(**changes: object) -> Report:
         ),
     )
     return dataclasses.replace(report, **changes)
+
+
+class _Checker(HTMLParser):
+    """Every tag is closed in its place; collects what could reach the network."""
+
+    _VOID = {"meta", "br", "img", "link", "input", "hr"}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [v or "" for k, v in attrs if k in ("src", "href", "data", "action")]
+        if tag not in self._VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def check_page(page: str) -> _Checker:
+    checker = _Checker()
+    checker.feed(page)
+    checker.close()
+    assert checker.open == []
+    assert checker.links == []
+    assert not re.search(r"https?:|//cdn|@import|url\(", page)
+    return checker

@@ -20,30 +20,7 @@ from deploy.report.report import (
 )
 from deploy.report.text import frontier_text, to_text
 from keras_fmc.errors import BadInputError
-from tests.report_samples import CODE, full_report
-
-CONTRACT = {
-    "model",
-    "board",
-    "runtime",
-    "kernels",
-    "arena_bytes",
-    "head_bytes",
-    "tail_bytes",
-    "scratch_bytes",
-    "lower_bound_bytes",
-    "proven_optimal",
-    "fits",
-    "macs",
-    "macs_ratio",
-    "flash_bytes",
-    "bit_exact",
-    "verified_arena_bytes",
-    "predicted_arena_bytes_wheel",
-    "baseline",
-    "tensors",
-    "regions",
-}
+from tests.report_samples import CODE, CONTRACT, full_report
 
 
 def test_json_keeps_everything() -> None:
