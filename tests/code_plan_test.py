@@ -209,7 +209,9 @@ def test_strips_and_packing_go_together(little_effort, monkeypatch):
     (code,) = report.codes
     assert report.arena_bytes < plain.arena_bytes
     assert report.regions
-    assert code.stored_bytes == code.packed_bytes == 24 * 24 * 4
+    assert code.packed_bytes == 24 * 24 * 4
+    # Strips may hold some of its rows twice while they copy them.
+    assert code.packed_bytes <= code.stored_bytes < code.packed_bytes * 4 / 3
     assert max(p.macs_ratio for p in report.frontier) <= 1.1
     assert [p.arena_bytes for p in report.frontier if p.chosen] == [report.arena_bytes]
 
