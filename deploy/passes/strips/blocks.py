@@ -7,6 +7,10 @@ from itertools import accumulate
 from typing import NamedTuple
 
 
+_COOL = 0.4
+"""Where no more than this part of the largest load is live, nothing is gained by growing."""
+
+
 class LiveRows(NamedTuple):
     """Bytes [start, stop) of a block that hold one value during steps [first, until)."""
 
@@ -18,7 +22,7 @@ class LiveRows(NamedTuple):
     def moved(self, shift: int) -> LiveRows:
         if not shift:
             return self
-        return self._replace(start=self.start + shift, stop=self.stop + shift)
+        return LiveRows(self.start + shift, self.stop + shift, self.first, self.until)
 
 
 def load_of(spans: Iterable[LiveRows], steps: int) -> list[int]:
@@ -84,26 +88,28 @@ class Blocks:
 
     def conflict(self, members: Sequence[int]) -> bool:
         """Whether two of the values would be in the same place at the same time."""
-        spans = sorted(
-            (r.moved(self.shift[member]), member) for member in members for r in self.live[member]
-        )
-        open_spans: list[tuple[LiveRows, int]] = []
-        for span, member in spans:
-            open_spans = [(s, m) for s, m in open_spans if s.stop > span.start]
-            for other, owner in open_spans:
+        spans: list[tuple[int, int, int, int, int]] = []
+        for member in members:
+            shift = self.shift[member]
+            for start, stop, first, until in self.live[member]:
+                spans.append((start + shift, stop + shift, first, until, member))
+        spans.sort()
+        taken = self.taken
+        open_spans: list[tuple[int, int, int, int, int]] = []
+        for span in spans:
+            begin, _, first, until, member = span
+            open_spans = [other for other in open_spans if other[1] > begin]
+            for _, _, other_first, other_until, other in open_spans:
                 if (
-                    other.first < span.until
-                    and span.first < other.until
-                    and not self._hands_over(other, owner, span, member)
-                    and not self._hands_over(span, member, other, owner)
+                    other_first < until
+                    and first < other_until
+                    # The operator that computes one may write where it reads the other last.
+                    and not (other_until == first + 1 and other in taken.get(member, ()))
+                    and not (until == other_first + 1 and member in taken.get(other, ()))
                 ):
                     return True
-            open_spans.append((span, member))
+            open_spans.append(span)
         return False
-
-    def _hands_over(self, old: LiveRows, owner: int, new: LiveRows, member: int) -> bool:
-        """Whether the operator that computes ``new`` reads ``old`` last and may write there."""
-        return old.until == new.first + 1 and owner in self.taken.get(member, ())
 
     def end_early(self, output: int, *, step: int) -> None:
         """What an output takes over is gone, byte by byte, when its operator begins."""
@@ -147,8 +153,11 @@ class Blocks:
             for pair, strips in together.items()
         }
         grown: set[int] = set()
+        enough = max(load) * _COOL
         for pair in sorted(together, key=lambda pair: (-peaks[pair], pair)):
             strips = together[pair]
+            if peaks[pair] <= enough:
+                break
             if self._grow_block(strips, limit=peaks[pair]):
                 grown.update(growth.output for growth in strips)
                 for growth in strips:

@@ -20,6 +20,10 @@ from deploy.passes.strips.schedule import Concatenation, Program, Run, Slice, sc
 from deploy.passes.strips.tiles import TileSolver
 
 
+_EACH = 20
+"""What judging takes however short the program is, in steps."""
+
+
 class Candidate(NamedTuple):
     """Which operators are computed twice, and how the graph with them is cut."""
 
@@ -134,7 +138,7 @@ class Judge:
         """
         network, cuts, program = self.program(candidate)
         count = len(program.steps)
-        self.work += count
+        self.work += count + _EACH
         tail = self.costs.tail_bytes(program, candidate.clones)
         ceiling = math.inf if room is None else room(tail, program.macs)
         if ceiling <= self.floor:
