@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
-
 _COOL = 0.4
 """Where no more than this part of the largest load is live, nothing is gained by growing."""
 
@@ -147,7 +146,7 @@ class Blocks:
             together.setdefault(pair, []).append(growth)
         if not together:
             return set()
-        load = load_of((span for spans in self.live.values() for span in spans), steps)
+        load = self.load(steps)
         peaks = {
             pair: max(load[written[growth.output]] for growth in strips)
             for pair, strips in together.items()
@@ -163,6 +162,14 @@ class Blocks:
                 for growth in strips:
                     self.end_early(growth.output, step=written[growth.output])
         return grown
+
+    def load(self, steps: int) -> list[int]:
+        """Bytes that are live in each step."""
+        return load_of((span for spans in self.live.values() for span in spans), steps)
+
+    def bound(self, steps: int) -> int:
+        """No placement is smaller: the largest load, and the largest block."""
+        return max(*self.load(steps), *(self._extent(members) for members in self.each()))
 
     def _grow_block(self, strips: Sequence[Growth], *, limit: int) -> bool:
         root, into = self.root[strips[0].output], self.root[strips[0].owners[0]]
@@ -196,5 +203,6 @@ class Blocks:
 
     def _extent(self, members: Sequence[int]) -> int:
         """Bytes from the first to the last that the values of a block need."""
-        low = min(self.shift[m] + r.start for m in members for r in self.live[m])
-        return max(self.shift[m] + r.stop for m in members for r in self.live[m]) - low
+        low = min((self.shift[m] + r.start for m in members for r in self.live[m]), default=0)
+        high = max((self.shift[m] + r.stop for m in members for r in self.live[m]), default=0)
+        return high - low

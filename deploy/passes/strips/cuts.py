@@ -42,8 +42,9 @@ class Cuts:
         upwards: operators whose strips run from the last rows to the first.
         eager: operators whose strips run as soon as the rows that they read are there, not only
             when their own rows are asked for. So a map with two readers can end with its strips.
-        apart: operators whose output takes no input's place, though their kernels would let it,
-            so that it can stand elsewhere.
+        apart: operators, cut or not, whose output takes no input's place and grows into none,
+            though their kernels would let it, so that it can stand elsewhere.
+        still: no output grows into its input.
     """
 
     ends: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
@@ -56,12 +57,14 @@ class Cuts:
     upwards: frozenset[int] = frozenset()
     eager: frozenset[int] = frozenset()
     apart: frozenset[int] = frozenset()
+    still: bool = False
 
     def key(self) -> tuple[object, ...]:
         """Equal for equal cuts; sorts."""
         return (
             tuple(sorted(self.ends.items())),
             *(tuple(sorted(getattr(self, name))) for name in FLAGS),
+            self.still,
         )
 
     def replace(self, **changes: object) -> Cuts:
@@ -109,7 +112,8 @@ def normalised(network: Network, cuts: Cuts) -> Cuts:
         ),
         upwards=frozenset(o for o in cuts.upwards & cut if ends[o]),
         eager=(cuts.eager & cut) - recomputed,
-        apart=cuts.apart & cut,
+        apart=cuts.apart & frozenset(network.order),
+        still=cuts.still,
     )
 
 

@@ -27,7 +27,8 @@ class Footprint(NamedTuple):
     ``owners[b]`` are the values that they are rows of, ``place`` tells for every value of the
     program its block and the offset of its first byte there, ``in_place_of`` for an output the
     values whose bytes it takes over, ``grown_into`` those into whose bytes it grows diagonally.
-    ``copies`` are the steps at which a slice is a real copy.
+    ``copies`` are the steps at which a slice is a real copy. ``apart_bound`` is what ``bound``
+    would be if nothing grew.
     """
 
     blocks: tuple[tuple[LiveRows, ...], ...]
@@ -36,6 +37,7 @@ class Footprint(NamedTuple):
     in_place_of: dict[int, tuple[int, ...]]
     grown_into: dict[int, tuple[int, ...]]
     copies: frozenset[int]
+    apart_bound: int = 0
 
     def load(self, steps: int) -> list[int]:
         """Bytes that are live in each step."""
@@ -238,8 +240,12 @@ class _Analysis:
         in_place = dict(blocks.taken)
         for output in in_place:
             blocks.end_early(output, step=self.written[output])
-        grown = blocks.grow(self._growths(blocks), self.written, len(self.program.steps))
-        return self._result(blocks, in_place, {output: blocks.taken[output] for output in grown})
+        steps = len(self.program.steps)
+        growths = self._growths(blocks)
+        apart_bound = blocks.bound(steps) if growths else 0
+        grown = blocks.grow(growths, self.written, steps)
+        grown_into = {output: blocks.taken[output] for output in grown}
+        return self._result(blocks, in_place, grown_into)._replace(apart_bound=apart_bound)
 
     def _growths(self, blocks: Blocks) -> list[Growth]:
         found = []

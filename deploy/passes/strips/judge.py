@@ -19,7 +19,6 @@ from deploy.passes.strips.packing import quick_height
 from deploy.passes.strips.schedule import Concatenation, Program, Run, Slice, schedule
 from deploy.passes.strips.tiles import TileSolver
 
-
 _EACH = 20
 """What judging takes however short the program is, in steps."""
 
@@ -55,6 +54,14 @@ class Verdict(NamedTuple):
     @property
     def arena_bytes(self) -> int:
         return self.head_bytes + self.tail_bytes
+
+
+class _Packed(NamedTuple):
+    """A quick placement of a program; ``load`` are the bytes that are live at each step."""
+
+    head_bytes: int
+    bound_bytes: int
+    load: list[int]
 
 
 class Judge:
@@ -113,7 +120,7 @@ class Judge:
         self, candidate: Candidate, network: Network, cuts: Cuts, program: Program
     ) -> Footprint | None:
         kernels = self.costs.overlapping
-        if kernels is None:
+        if kernels is None or cuts.still:
             return footprint(network, cuts, program, self.costs.in_place)
         if candidate.clones not in self._diagonals:
             self._diagonals[candidate.clones] = Diagonals(network, kernels)
@@ -129,7 +136,8 @@ class Judge:
     ) -> Verdict | None:
         """Returns the estimates; None if they are of no interest or do not exist.
 
-        They do not exist where tensors cannot share places as the cuts want it.
+        They do not exist where tensors cannot share places as the cuts want it. Whether outputs
+        grow into inputs is decided here, and the verdict's candidate says so.
 
         Args:
             maps_whole: whether a candidate that holds one of ``never_whole`` is of interest.
@@ -137,6 +145,7 @@ class Judge:
                 bytes of the tail and the MACs; those are known long before the head is.
         """
         network, cuts, program = self.program(candidate)
+        cuts = cuts.replace(still=False)
         count = len(program.steps)
         self.work += count + _EACH
         tail = self.costs.tail_bytes(program, candidate.clones)
@@ -146,25 +155,18 @@ class Judge:
         in_strips = frozenset[int]() if maps_whole else self.in_strips(candidate.clones)
         if in_strips and is_in_one_tensor(network, program, in_strips):
             return None
-        self.work += count
-        found = self._footprint(candidate, network, cuts, program)
-        if found is None:
+        packed, apart_bound = self._packed(candidate, cuts, program, ceiling, in_strips)
+        if packed is not None:
+            ceiling = packed.head_bytes
+        if apart_bound < ceiling:
+            # What grows into its input can stand in fewer places.
+            still = cuts.replace(still=True)
+            other, _ = self._packed(candidate, still, program, ceiling, in_strips)
+            if other is not None:
+                packed, cuts = other, still
+        if packed is None:
             return None
-        if in_strips and is_live_at_once(network, program, found, in_strips):
-            return None
-        load = found.load(count)
-        blocks = list(found.blocks)
-        if self.costs.scratch:
-            self._add_scratch(candidate, program, load, blocks)
-        bound = max(found.bound(count), *load)
-        if bound >= ceiling:
-            return None
-        self.work += count
-        limit = sum(max(r.stop for r in b) for b in blocks) + len(blocks) * HEIGHT_ALIGNMENT_BYTES
-        limit = max(limit if ceiling >= limit else math.ceil(ceiling), bound)
-        head = quick_height(blocks, bound=bound, ceiling=limit)
-        if head >= ceiling:
-            return None
+        load = packed.load
         peaks: dict[int, int] = {}
         strips: dict[int, int] = {}
         for step, here in zip(program.steps, load, strict=True):
@@ -185,8 +187,8 @@ class Judge:
         hottest = max(peaks.values())
         return Verdict(
             candidate=Candidate(candidate.clones, cuts),
-            head_bytes=head,
-            bound_bytes=bound,
+            head_bytes=packed.head_bytes,
+            bound_bytes=packed.bound_bytes,
             tail_bytes=tail,
             macs=program.macs,
             steps=count,
@@ -194,6 +196,39 @@ class Judge:
             peaks=peaks,
             crowded=_crowded(program, cuts, load.index(max(load))),
         )
+
+    def _packed(
+        self,
+        candidate: Candidate,
+        cuts: Cuts,
+        program: Program,
+        ceiling: float,
+        in_strips: frozenset[int],
+    ) -> tuple[_Packed | None, float]:
+        """What a program needs if that is below ``ceiling``, and the bound if nothing grew.
+
+        That bound is infinite where nothing could grow, or what is found is of no interest.
+        """
+        count, network = len(program.steps), self.network(candidate.clones)
+        self.work += count
+        found = self._footprint(candidate, network, cuts, program)
+        if found is None:
+            return None, math.inf
+        if in_strips and is_live_at_once(network, program, found, in_strips):
+            return None, math.inf
+        load = found.load(count)
+        blocks = list(found.blocks)
+        if self.costs.scratch:
+            self._add_scratch(candidate, program, load, blocks)
+        apart_bound = found.apart_bound or math.inf
+        bound = max(found.bound(count), *load)
+        if bound >= ceiling:
+            return None, apart_bound
+        self.work += count
+        limit = sum(max(r.stop for r in b) for b in blocks) + len(blocks) * HEIGHT_ALIGNMENT_BYTES
+        limit = max(limit if ceiling >= limit else math.ceil(ceiling), bound)
+        head = quick_height(blocks, bound=bound, ceiling=limit)
+        return (None if head >= ceiling else _Packed(head, bound, load)), apart_bound
 
     def _add_scratch(
         self,

@@ -160,9 +160,7 @@ class Mover:
 
     def _part(self, candidate: Candidate) -> Candidate:
         """Lets an output grow into its input, or no longer, so that both can stand elsewhere."""
-        if not candidate.cuts.ends:
-            return candidate
-        operator = frozenset({self.random.choice(list(candidate.cuts.ends))})
+        operator = frozenset({self.random.choice(self._network(candidate).order)})
         return self._changed(
             candidate, candidate.cuts.replace(apart=candidate.cuts.apart ^ operator)
         )

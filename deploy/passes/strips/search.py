@@ -222,7 +222,7 @@ class Search:
         crossing = crossing_bytes(self.graph)
         low, high = busy[0], busy[-1] + 1
         # It does not end where maps cross that are larger than what cutting is to reach.
-        doors = [k for k in range(low, high + 1) if crossing[k] <= largest * 0.75]
+        doors = [k for k in range(low, high + 1) if crossing[k] <= largest * 0.9]
         doors = sorted(k for k in {low, *doors, high} if not self.handed_over[k])
         pairs = [(a, b) for i, a in enumerate(doors) for b in doors[i + 1 :]]
         pairs = [(a, b) for a, b in pairs if max(self.peaks[a:b]) > largest * 0.6]
