@@ -326,7 +326,7 @@ def toggled(judge: Judge, candidate: Candidate, clone: Clone) -> Candidate:
         elif reader in ends:
             ends[added] = ()
             flags["recomputed"] |= {added}
-    renamed = Cuts(ends, **flags)
+    renamed = Cuts(ends).replace(**flags)
     clones = frozenset(new)
     return Candidate(clones, normalised(judge.network(clones), renamed))
 

@@ -12,12 +12,12 @@ same on every machine unless a time limit or Ctrl-C ends the search early.
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, replace
 
 from deploy.graph import Graph
 from deploy.passes.strips.clones import cloneable
@@ -109,10 +109,18 @@ class Search:
         whole = self.judge.verdict(Candidate(), maps_whole=True)
         assert whole is not None, "a graph that is not cut has no conflicts"
         self.whole = whole
+        # Without growing outputs, too: what pieces of the graph have to be smaller than.
+        still = replace(costs, overlapping=None)
+        apart = Judge(graph, still).verdict(Candidate()) if costs.overlapping else whole
+        self.apart = apart or whole
         self.peaks = [whole.peaks.get(o, 0) for o in range(len(graph.operators))]
         self.score(Candidate())
         self.start = whole
         self.handed_over = _crossing(self.judge)
+
+    def _loads(self) -> list[int]:
+        """Bytes that are live at each operator if it is not cut and nothing grows."""
+        return [max(peak, self.apart.peaks.get(o, 0)) for o, peak in enumerate(self.peaks)]
 
     @property
     def spent(self) -> int:
@@ -188,7 +196,7 @@ class Search:
         for start, stop in dict.fromkeys(pairs):
             if self.spent > until or self.stop():
                 break
-            if max(self.peaks[start:stop]) * 8 < self.whole.bound_bytes:
+            if max(self._loads()[start:stop]) * 8 < self.apart.bound_bytes:
                 continue
             segment = self._segment(start, stop)
             for candidate in rows(segment.judge):
@@ -218,21 +226,22 @@ class Search:
     def _stretches(self) -> list[tuple[int, int]]:
         """Segments around the operators that hold more than a smaller head would allow."""
         largest = self.best[0][1].bound_bytes
-        busy = [place for place, peak in enumerate(self.peaks) if peak > largest * 0.6]
+        loads = self._loads()
+        busy = [place for place, load in enumerate(loads) if load > largest * 0.6]
         crossing = crossing_bytes(self.graph)
         low, high = busy[0], busy[-1] + 1
         # It does not end where maps cross that are larger than what cutting is to reach.
-        doors = [k for k in range(low, high + 1) if crossing[k] <= largest * 0.9]
+        doors = [k for k in range(low, high + 1) if crossing[k] <= largest * 0.75]
         doors = sorted(k for k in {low, *doors, high} if not self.handed_over[k])
         pairs = [(a, b) for i, a in enumerate(doors) for b in doors[i + 1 :]]
-        pairs = [(a, b) for a, b in pairs if max(self.peaks[a:b]) > largest * 0.6]
+        pairs = [(a, b) for a, b in pairs if max(loads[a:b]) > largest * 0.6]
         # Effort may not suffice for all, so what was tried least is next; thin strips pay off most
         # through many operators, so for them the longest segments come in between.
         spread = self._spread(pairs, [place for place in busy if place < high])
         if self.goal.minimise != "head":
             return spread
         longest = sorted(pairs, key=lambda pair: (pair[0] - pair[1], pair))
-        return list(dict.fromkeys(chain.from_iterable(zip(longest, spread, strict=True))))
+        return list(dict.fromkeys(itertools.chain.from_iterable(zip(longest, spread, strict=True))))
 
     def _spread(self, pairs: list[tuple[int, int]], busy: list[int]) -> list[tuple[int, int]]:
         """Random order in which the segments cover all busy operators about equally."""
@@ -263,7 +272,7 @@ class Search:
         room: Callable[[int, int], float] | None = None,
     ) -> Verdict | None:
         # Some have to be cut even where that makes no head smaller.
-        most = self.whole.head_bytes * (2 if segment.judge.in_strips() else 1)
+        most = self.apart.head_bytes * (2 if segment.judge.in_strips() else 1)
         verdict = segment.judged(candidate, room=room or (lambda tail, macs: most))
         if verdict is None:
             return None
@@ -283,7 +292,7 @@ class Search:
                 for _, path, _ in paths[:6]:
                     self.score(joined(self.judge, path))
             # The segments of a good path, or now and then any other.
-            head, path = self.whole.head_bytes, []
+            head, path = self.apart.head_bytes, []
             if paths:
                 _, path, head = paths[self.random.randrange(min(len(paths), 8))]
             used = [
@@ -303,16 +312,18 @@ class Search:
     def _paths(self) -> list[tuple[float, list[Piece], int]]:
         """Sequences of pieces by what they are estimated to be worth, best first."""
         pieces = [piece for segment in self.segments for piece in segment.pieces]
-        heads = sorted({p.head_bytes for p in pieces} | {self.whole.head_bytes})
+        heads = sorted({p.head_bytes for p in pieces} | {self.apart.head_bytes})
         found: dict[tuple[object, ...], tuple[float, list[Piece], int]] = {}
+        # What is live where outputs grow says little about blocks that climb; so both are tried.
+        ways = (self.peaks,) if self.apart is self.whole else (self.peaks, self._loads())
         for head in heads[:: max(1, len(heads) // _HEADS)]:
-            for price in _MAC_PRICES:
+            for peaks, price in itertools.product(ways, _MAC_PRICES):
                 path = cheapest(
                     pieces,
-                    self.peaks,
+                    peaks,
                     head=head,
                     macs=self.extra_macs,
-                    price=price * self.whole.head_bytes / self.total_macs,
+                    price=price * self.apart.head_bytes / self.total_macs,
                 )
                 if path is None:
                     continue
@@ -329,12 +340,12 @@ class Search:
         goal = int(head * self.random.uniform(0.85, 1.0))
         near = sorted(segment.pieces, key=lambda p: (abs(p.head_bytes - goal), p.tail_bytes))
         start = self.random.choice(near[:4]).candidate if near else Candidate()
-        price = self.random.choice(_MAC_PRICES) * self.whole.head_bytes / self.total_macs
+        price = self.random.choice(_MAC_PRICES) * self.apart.head_bytes / self.total_macs
         weight = _TAIL_WHEN_HEAD_COUNTS if self.goal.minimise == "head" else 1.0
 
         def value(verdict: Verdict) -> float:
             extra = verdict.macs - segment.macs
-            over = max(0, extra - self.extra_macs) / self.total_macs * self.whole.head_bytes
+            over = max(0, extra - self.extra_macs) / self.total_macs * self.apart.head_bytes
             return (
                 weight * verdict.tail_bytes
                 + price * extra
@@ -351,10 +362,10 @@ class Search:
         def room(tail: int, macs: int) -> float:
             over = max(0, macs - segment.macs - self.extra_macs)
             rest = limit - weight * tail - price * (macs - segment.macs)
-            rest -= over / self.total_macs * self.whole.head_bytes
+            rest -= over / self.total_macs * self.apart.head_bytes
             return goal + rest / 1.5 + 1 if rest >= 0 else 0.0
 
-        scale = max(self.whole.bound_bytes / 50_000, 0.02)
+        scale = max(self.apart.bound_bytes / 50_000, 0.02)
         begin = segment.judge.work
         while segment.judge.work < until and not self.stop():
             done = (segment.judge.work - begin) / max(until - begin, 1)
@@ -371,7 +382,7 @@ class Search:
         """A walk whose heat falls from ``hottest`` to ``coldest`` bytes for a graph of 50 kB."""
         here = start
         value = self._value(here.head_bytes, here.tail_bytes, here.macs)
-        scale = max(self.whole.bound_bytes / 50_000, 0.02)
+        scale = max(self.apart.bound_bytes / 50_000, 0.02)
         begin = self.spent
         while self.spent < until and not self.stop():
             done = (self.spent - begin) / max(until - begin, 1)
@@ -414,7 +425,7 @@ class Search:
 
     def _penalty(self, macs: int) -> float:
         over = macs / self.total_macs - self.goal.max_macs
-        return max(0.0, over) * self.whole.head_bytes * 1.2
+        return max(0.0, over) * self.apart.head_bytes * 1.2
 
     def _value(self, head: int, tail: int, macs: int) -> float:
         extra = macs / self.total_macs - 1
@@ -422,7 +433,7 @@ class Search:
         if self.goal.arena_bytes is not None:
             over = max(0, head + tail - self.goal.arena_bytes)
             # Within the budget a byte counts little; it breaks ties.
-            return over + extra * self.whole.head_bytes * 0.2 + 0.001 * (head + tail) + penalty
+            return over + extra * self.apart.head_bytes * 0.2 + 0.001 * (head + tail) + penalty
         if self.goal.minimise == "head":
             return head + _TAIL_WHEN_HEAD_COUNTS * tail + penalty
         return head + tail + penalty

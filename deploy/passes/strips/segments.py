@@ -194,7 +194,7 @@ def joined(judge: Judge, pieces: Sequence[Piece]) -> Candidate:
                 for reader in readers.get(tensor, ())
             )
         )
-    cuts = Cuts(ends, **{name: frozenset(chosen) for name, chosen in sets.items()})
+    cuts = Cuts(ends).replace(**{name: frozenset(chosen) for name, chosen in sets.items()})
     return Candidate(clones, normalised(judge.network(clones), cuts))
 
 
