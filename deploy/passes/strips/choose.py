@@ -23,7 +23,7 @@ from deploy.report.report import Decision, FrontierPoint, Region
 from deploy.targets import Target
 
 SMALL_GRAPH_OPERATORS = 40
-_SMALL_WORK, _LARGE_WORK = 1_400_000, 2_000_000
+_SMALL_WORK, _LARGE_WORK = 1_400_000, 4_000_000
 _SMALL_WORK_FOR_THE_HEAD = 700_000
 """A step costs more there, as strips are many."""
 _FEW_OPERATORS, _FEW_FOR_THE_HEAD, _LEAST_WORK = 10, 5, 0.02
