@@ -34,13 +34,13 @@ def overlap_distance(operator: Operator, graph: Graph, kernels: Kernels) -> int 
         return None
     starts = _window_starts(operator, numbers, made.elements)
     if rule in GATHERED_PIXELS:
-        return _gathered(GATHERED_PIXELS[rule], operator, numbers, starts)
+        if graph.tensors[operator.inputs[1]].dtype != "int8":
+            return None
+        return _gathered(GATHERED_PIXELS[rule], numbers, starts)
     return _pixel_by_pixel(rule, numbers, starts)
 
 
-def _gathered(
-    count: int, operator: Operator, numbers: OperatorNumbers, starts: np.ndarray
-) -> int | None:
+def _gathered(count: int, numbers: OperatorNumbers, starts: np.ndarray) -> int | None:
     """The distance for kernels that gather the windows of some pixels before they write them.
 
     A pixel is read when all groups of ``count`` pixels before its own are written. The result
