@@ -35,6 +35,7 @@ import keras_fmc as fmc  # noqa: E402
 from deploy import flatbuffer  # noqa: E402
 from deploy.codes.charge import stored_codes  # noqa: E402
 from deploy.codes.choose import lower_codes  # noqa: E402
+from deploy.codes.momentary import momentary_maps  # noqa: E402
 from deploy.convert import to_int8_tflite  # noqa: E402
 from deploy.graph import Graph  # noqa: E402
 from deploy.macs import graph_macs  # noqa: E402
@@ -117,8 +118,10 @@ def int8_graph(case: Case) -> Graph:
     return run_passes(shorten_names(flatbuffer.read(content)))
 
 
-def in_strips(graph: Graph, limit: float) -> Planned:
-    choice = choose_strips(graph, target=_WHEEL, max_macs=limit)
+def in_strips(graph: Graph, limit: float, never_whole: frozenset[str] = frozenset()) -> Planned:
+    choice = choose_strips(graph, target=_WHEEL, max_macs=limit, never_whole=never_whole)
+    if choice.holds_whole:
+        raise VerificationError("no plan was found that unpacks strip by strip")
     return Planned(choice.graph, choice.memory, choice.arena)
 
 
@@ -154,7 +157,8 @@ def measure(case: Case, repeats: int) -> list[str]:
     plain = in_strips(graph, 1.10)
     lowered = lower_codes(graph, shared=False)
     packed_graph = run_passes(lowered.graph)
-    packed = in_strips(packed_graph, max(1.10 * graph_macs(graph) / graph_macs(packed_graph), 1.0))
+    limit = max(1.10 * graph_macs(graph) / graph_macs(packed_graph), 1.0)
+    packed = in_strips(packed_graph, limit, momentary_maps(packed_graph, lowered.stored))
     whole = flatbuffer.write(graph)
     unplanned = predict_arena(graph, offsets=None, target=_WHEEL)
     sample = tflm.random_inputs(whole, samples=1)[0]

@@ -44,6 +44,7 @@ class Outcome:
 
     rows: tuple[tuple[str, float], ...]
     before: deploy.Result
+    strips: deploy.Result
     after: deploy.Result
     out: Path
 
@@ -144,10 +145,12 @@ def walk(
     before = deploy.convert(
         model, calibration=calibration, board=board, out=out / "before", progress=True, strips=False
     )
+    assert before.content is not None
+    strips = deploy.plan(before.content, board=board, out=out / "strips", progress=True)
     print("Planning the model with bottlenecks")
     after = deploy.convert(qat, board=board, out=out / "after", progress=True)
     rows.append(("int8 on the device", int8_accuracy(after, data)))
-    return Outcome(tuple(rows), before, after, out)
+    return Outcome(tuple(rows), before, strips, after, out)
 
 
 def accuracy(model: keras.Model, data: Data) -> float:
@@ -185,6 +188,7 @@ def print_table(outcome: Outcome, data: Data) -> None:
     for name, r in (
         ("unchanged, TFLM's own plan", base),
         ("unchanged, planned", before),
+        ("unchanged, strips and plan", outcome.strips.report),
         ("with bottlenecks, strips and plan", after),
     ):
         print(
