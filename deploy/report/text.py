@@ -49,7 +49,7 @@ def certificate(report: Report) -> str:
     """Returns how good the plan is known to be."""
     bound = format_size(report.lower_bound_bytes)
     if report.proven_optimal:
-        return f"proven optimal: no plan of these operators needs less than {bound}"
+        return f"proven optimal: no plan of these operators and aliases needs less than {bound}"
     gap = report.head_bytes - report.lower_bound_bytes
     return f"at most {format_size(gap)} above the lower bound of {bound}"
 
