@@ -140,7 +140,7 @@ def clone(node: LayerNode) -> keras.Operation:
     except (TypeError, ValueError, NotImplementedError) as error:
         raise UnsupportedModelError(
             f"layer {node.name!r} ({type(source).__name__}) cannot be made anew from its "
-            f"configuration: {str(error).splitlines()[0]}",
+            f"configuration: {next(iter(str(error).splitlines()), type(error).__name__)}",
             remedy="Give its class get_config() and from_config() that restore it",
         ) from error
     if target.built:

@@ -201,6 +201,20 @@ def test_layer_that_cannot_be_cloned_is_named():
         rebuild(trace(model))
 
 
+def test_layer_that_refuses_without_a_word_is_named():
+    class Silent(layers.Layer):
+        def call(self, x):
+            return x
+
+        def get_config(self):
+            raise NotImplementedError
+
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, Silent(name="mine")(inputs))
+    with pytest.raises(UnsupportedModelError, match=r"'mine' \(Silent\).*: NotImplementedError"):
+        rebuild(trace(model))
+
+
 def test_copy_weights_refuses_a_layer_without_the_weight():
     dense, plain = layers.Dense(3, name="dense"), layers.Dense(3, use_bias=False, name="plain")
     dense.build((None, 4))
