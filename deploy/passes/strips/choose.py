@@ -14,11 +14,12 @@ from deploy.passes.dead import drop_dead
 from deploy.passes.order import order_for_memory
 from deploy.passes.strips.costs import costs_of
 from deploy.passes.strips.cuts import Cuts
+from deploy.passes.strips.goal import Goal
 from deploy.passes.strips.judge import Candidate, Verdict
 from deploy.passes.strips.layout import CutGraph, cut_graph, placed
 from deploy.passes.strips.network import Network
 from deploy.passes.strips.regions import regions_of
-from deploy.passes.strips.search import Goal, Search
+from deploy.passes.strips.search import Search
 from deploy.report.report import Decision, FrontierPoint, Region
 from deploy.targets import Target
 
@@ -141,9 +142,9 @@ def choose_strips(
         search.run()
     except KeyboardInterrupt:
         ended_early = True
-    holds_whole = not search.best
+    holds_whole = not search.ranking.best
     if holds_whole:
-        search.best = [(0.0, search.whole)]
+        search.ranking.best = [(0.0, search.whole)]
     best = _best(search, target, plan_seconds)
     network, cuts, program = search.judge.program(best.verdict.candidate)
     return StripChoice(
@@ -183,22 +184,22 @@ def usual_work(graph: Graph, *, for_head: bool = False) -> int:
 
 def _best(search: Search, target: Target, seconds: float) -> _Measured:
     """Plans the best candidates in earnest and takes the one that is best then."""
-    share = 1 if search.best[0][1].steps <= _LONG_PROGRAM else 3
-    verdicts = [verdict for _, verdict in search.best[: _MEASURED // share]]
+    share = 1 if search.ranking.best[0][1].steps <= _LONG_PROGRAM else 3
+    verdicts = [verdict for _, verdict in search.ranking.best[: _MEASURED // share]]
     is_bound = bool(search.judge.in_strips())
     if not is_bound and all(v.candidate.cuts.ends or v.candidate.clones for v in verdicts):
         verdicts.append(search.whole)
     measured = [m for v in verdicts if (m := _measure(search, v, target, 0.0)) is not None]
     if search.goal.arena_bytes is not None:
         # Estimates end just below the budget; what is smaller fits if they were too low.
-        spare = sorted(search.frontier, key=lambda v: (v.arena_bytes, v.macs))
+        spare = sorted(search.ranking.frontier, key=lambda v: (v.arena_bytes, v.macs))
         spare = spare[:: max(1, len(spare) // _MEASURED)]
         measured += [m for v in spare if (m := _measure(search, v, target, 0.0)) is not None]
     measured.sort(key=lambda m: _rank(search.goal, m))
     if seconds > 0:
         # The quick height is an estimate; where it is far above the bound, planning may help most.
         known = {v.candidate.key() for v in verdicts}
-        hopeful = [v for _, v in search.hopeful if v.candidate.key() not in known]
+        hopeful = [v for _, v in search.ranking.hopeful if v.candidate.key() not in known]
         chosen = [m.verdict for m in measured[: _PLANNED_LONGER // 2 // share]]
         chosen += hopeful[: _PLANNED_LONGER // share - len(chosen)]
         longer = [_measure(search, verdict, target, seconds) for verdict in chosen]
@@ -235,7 +236,7 @@ def _frontier(search: Search, best: _Measured) -> tuple[FrontierPoint, ...]:
             operators=v.steps,
             chosen=v.candidate.key() == chosen,
         )
-        for v in search.frontier
+        for v in search.ranking.frontier
         if v.candidate.key() != chosen
     ]
     points.append(

@@ -17,11 +17,12 @@ import math
 import random
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from deploy.graph import Graph
 from deploy.passes.strips.clones import cloneable
 from deploy.passes.strips.costs import Costs
+from deploy.passes.strips.goal import Goal, Ranking, Worth
 from deploy.passes.strips.judge import Candidate, Judge, Verdict
 from deploy.passes.strips.moves import Mover
 from deploy.passes.strips.segments import Piece, Segment, cheapest, crossing_bytes, joined
@@ -29,7 +30,6 @@ from deploy.passes.strips.templates import in_strips, rows, templates
 
 _CLONE_MACS = 0.06
 """A map is computed twice only if that costs at most this part of the MACs."""
-_TAIL_WHEN_HEAD_COUNTS = 0.001
 _SMALL_GRAPH_OPERATORS = 40
 _Shares = tuple[tuple[tuple[float, float], ...], tuple[tuple[float, bool, float, float], ...]]
 _ROUNDS = tuple((n * 0.08 + 0.05, n * 0.08 + 0.08) for n in range(9))
@@ -47,32 +47,13 @@ _SHARES_OF_FEW: _Shares = (
 _ROWS_UNTIL = 0.5
 """Part of the work for strips of single rows, where the head alone counts."""
 _SLICE = 0.01
-_KEPT = 24
 _HEADS = 40
 _MAC_PRICES = (0.0, 0.1, 0.5, 2.0)
 """What doubling the MACs may cost, in heads of the graph that is not cut."""
 
 
-@dataclass(frozen=True, slots=True)
-class Goal:
-    """What the search is after.
-
-    Attributes:
-        minimise: "arena" or "head".
-        max_macs: most multiply-accumulates, as a multiple of the graph's own.
-        arena_bytes: if set, the fewest MACs in an arena of this size.
-    """
-
-    minimise: str = "arena"
-    max_macs: float = 1.10
-    arena_bytes: int | None = None
-
-
 class Search:
-    """One search; ``best`` are the best verdicts so far, distinct, best first.
-
-    ``hopeful`` are those that would be best if their heads could be packed down to their bounds.
-    """
+    """One search; ``ranking`` has the best verdicts so far."""
 
     def __init__(
         self,
@@ -101,9 +82,6 @@ class Search:
         self.clone_macs = int(self.total_macs * _CLONE_MACS)
         self.extra_macs = int(self.total_macs * (goal.max_macs - 1))
         self.clones = cloneable(graph, self.clone_macs, network.macs)
-        self.best: list[tuple[float, Verdict]] = []
-        self.hopeful: list[tuple[float, Verdict]] = []
-        self.frontier: list[Verdict] = []
         self.segments: list[Segment] = []
         self._scores: dict[tuple[object, ...], tuple[float, Verdict | None]] = {}
         whole = self.judge.verdict(Candidate(), maps_whole=True)
@@ -113,6 +91,8 @@ class Search:
         still = replace(costs, overlapping=None)
         apart = Judge(graph, still).verdict(Candidate()) if costs.overlapping else whole
         self.apart = apart or whole
+        self.worth = Worth(goal, self.total_macs, self.apart.head_bytes)
+        self.ranking = Ranking(self.worth)
         self.peaks = [whole.peaks.get(o, 0) for o in range(len(graph.operators))]
         self.score(Candidate())
         self.start = whole
@@ -127,10 +107,10 @@ class Search:
         return self.judge.work + sum(segment.judge.work for segment in self.segments)
 
     def run(self) -> None:
-        """Searches until the work is done or ``stop`` says so; ``best`` holds the outcome."""
+        """Searches until the work is done or ``stop`` says so; ``ranking`` holds the outcome."""
         if self.judge.in_strips():
             self._begin_in_strips()
-        if not self.judge.network().row_operators or not self.best:
+        if not self.judge.network().row_operators or not self.ranking.best:
             return
         if self.goal.arena_bytes is None and self.goal.minimise == "head":
             shares, walks = _SHARES_FOR_THE_HEAD
@@ -143,7 +123,7 @@ class Search:
             self._improve_segments(self.work * segments_until)
         mover = Mover(self.judge, self.clones, self.random)
         for until, anew, hottest, coldest in walks:
-            start = self.start if anew else self.best[0][1]
+            start = self.start if anew else self.ranking.best[0][1]
             self._anneal_whole(mover, start, self.work * until, hottest, coldest)
 
     def _segment(self, start: int, stop: int) -> Segment:
@@ -157,9 +137,9 @@ class Search:
         )
 
     def _begin_in_strips(self) -> None:
-        """Finds ways of cutting that ``never_whole`` allows; ``best`` is empty if there are none.
+        """Finds ways of cutting that ``never_whole`` allows, which may take too many MACs.
 
-        They may take too many MACs.
+        ``ranking.best`` is empty if there are none.
         """
         touched = self.handed_over
         places = [o for o in range(len(self.peaks)) if touched[o] or touched[o + 1]]
@@ -176,8 +156,8 @@ class Search:
             any(self.score(way)[1] for way in ways)
         for _, path, _ in self._paths()[:12]:
             self.score(joined(self.judge, path))
-        if self.best:
-            self.start = min((v for _, v in self.best), key=lambda v: (v.steps, v.macs))
+        if self.ranking.best:
+            self.start = min((v for _, v in self.ranking.best), key=lambda v: (v.steps, v.macs))
 
     def _try_rows(self, until: float) -> None:
         """Strips of single rows, between the places where the least is handed over."""
@@ -225,7 +205,7 @@ class Search:
 
     def _stretches(self) -> list[tuple[int, int]]:
         """Segments around the operators that hold more than a smaller head would allow."""
-        largest = self.best[0][1].bound_bytes
+        largest = self.ranking.best[0][1].bound_bytes
         loads = self._loads()
         busy = [place for place, load in enumerate(loads) if load > largest * 0.6]
         crossing = crossing_bytes(self.graph)
@@ -330,7 +310,7 @@ class Search:
                 tail = self.whole.tail_bytes + sum(p.tail_bytes for p in path)
                 macs = self.total_macs + sum(p.macs for p in path)
                 key = tuple((p.start, p.stop, p.candidate.key()) for p in path)
-                found.setdefault(key, (self._value(head, tail, macs), path, head))
+                found.setdefault(key, (self.worth.value(head, tail, macs), path, head))
         return sorted(found.values(), key=lambda entry: (entry[0], entry[2]))
 
     def _anneal_segment(self, segment: Segment, head: int, until: int) -> None:
@@ -341,7 +321,7 @@ class Search:
         near = sorted(segment.pieces, key=lambda p: (abs(p.head_bytes - goal), p.tail_bytes))
         start = self.random.choice(near[:4]).candidate if near else Candidate()
         price = self.random.choice(_MAC_PRICES) * self.apart.head_bytes / self.total_macs
-        weight = _TAIL_WHEN_HEAD_COUNTS if self.goal.minimise == "head" else 1.0
+        weight = self.goal.tail_weight
 
         def value(verdict: Verdict) -> float:
             extra = verdict.macs - segment.macs
@@ -381,7 +361,7 @@ class Search:
     ) -> None:
         """A walk whose heat falls from ``hottest`` to ``coldest`` bytes for a graph of 50 kB."""
         here = start
-        value = self._value(here.head_bytes, here.tail_bytes, here.macs)
+        value = self.worth.value(here.head_bytes, here.tail_bytes, here.macs)
         scale = max(self.apart.bound_bytes / 50_000, 0.02)
         begin = self.spent
         while self.spent < until and not self.stop():
@@ -404,57 +384,16 @@ class Search:
         if limit < math.inf:
 
             def room(tail: int, macs: int) -> float:
-                return self._room(limit, tail, macs)
+                return self.worth.room(limit, tail, macs)
 
         verdict = self.judge.verdict(candidate, room=room)
         if verdict is None:
             # Should the limit rise it is judged again.
             return math.inf, None
-        value = self._value(verdict.head_bytes, verdict.tail_bytes, verdict.macs)
+        value = self.worth.value(verdict.head_bytes, verdict.tail_bytes, verdict.macs)
         self._scores[key] = value, verdict
-        self._remember(value, verdict)
+        self.ranking.remember(value, verdict)
         return value, verdict
-
-    def _room(self, limit: float, tail: int, macs: int) -> float:
-        """A head so large or larger makes a candidate worth more than ``limit``."""
-        if self.goal.arena_bytes is not None:
-            # A byte beyond the budget costs one, as does every other in the end.
-            return max(limit, 0.0) + max(self.goal.arena_bytes - tail, 0) + 1
-        weight = _TAIL_WHEN_HEAD_COUNTS if self.goal.minimise == "head" else 1.0
-        return limit - weight * tail - self._penalty(macs) + 1
-
-    def _penalty(self, macs: int) -> float:
-        over = macs / self.total_macs - self.goal.max_macs
-        return max(0.0, over) * self.apart.head_bytes * 1.2
-
-    def _value(self, head: int, tail: int, macs: int) -> float:
-        extra = macs / self.total_macs - 1
-        penalty = self._penalty(macs)
-        if self.goal.arena_bytes is not None:
-            over = max(0, head + tail - self.goal.arena_bytes)
-            # Within the budget a byte counts little; it breaks ties.
-            return over + extra * self.apart.head_bytes * 0.2 + 0.001 * (head + tail) + penalty
-        if self.goal.minimise == "head":
-            return head + _TAIL_WHEN_HEAD_COUNTS * tail + penalty
-        return head + tail + penalty
-
-    def _remember(self, value: float, verdict: Verdict) -> None:
-        if verdict.macs > self.goal.max_macs * self.total_macs:
-            return
-        self._extend_frontier(verdict)
-        hope = self._value(verdict.bound_bytes, verdict.tail_bytes, verdict.macs)
-        _keep(self.best, value, verdict)
-        _keep(self.hopeful, hope, verdict)
-
-    def _extend_frontier(self, verdict: Verdict) -> None:
-        if any(
-            v.arena_bytes <= verdict.arena_bytes and v.macs <= verdict.macs for v in self.frontier
-        ):
-            return
-        self.frontier = [
-            v for v in self.frontier if v.arena_bytes < verdict.arena_bytes or v.macs < verdict.macs
-        ]
-        self.frontier.append(verdict)
 
     def _report(self) -> None:
         self.progress(min(1.0, self.spent / self.work))
@@ -469,14 +408,3 @@ def _crossing(judge: Judge) -> list[bool]:
         for place in range(born, max(network.readers.get(tensor, ()), default=born - 1) + 1):
             crossed[place] = True
     return crossed
-
-
-def _keep(entries: list[tuple[float, Verdict]], value: float, verdict: Verdict) -> None:
-    """Enters a verdict among the few with the least values."""
-    if len(entries) == _KEPT and value >= entries[-1][0]:
-        return
-    if any(v.candidate.key() == verdict.candidate.key() for _, v in entries):
-        return
-    entries.append((value, verdict))
-    entries.sort(key=lambda entry: (entry[0], entry[1].macs, entry[1].steps))
-    del entries[_KEPT:]
