@@ -7,6 +7,7 @@ import sys
 import keras
 import numpy as np
 import pytest
+from fold_models import randomise
 from keras import layers
 
 from keras_fmc import CodeQuantizer, GF2Bottleneck, ProjectionBottleneck
@@ -16,16 +17,6 @@ from keras_fmc.layers.transposed import DepthToSpace
 BOUND = 1e-10
 
 pytestmark = pytest.mark.usefixtures("float64")
-
-
-def randomise(model: keras.Model, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    for weight in model.weights:
-        value = rng.normal(size=weight.shape) * 0.5
-        if weight.name in ("moving_variance", "gamma"):
-            value = np.abs(value) + 0.3
-        if weight.name not in ("low", "high", "seed_generator_state"):
-            weight.assign(value)
 
 
 def folded_equally(model: keras.Model, seed: int) -> FoldResult:
