@@ -11,6 +11,7 @@ from deploy.graph import Graph
 from deploy.macs import graph_macs, operator_macs
 from deploy.memory.arena import predict_arena
 from deploy.memory.online import simulate
+from deploy.memory.plan import AliasReason
 from deploy.memory.scratch import scratch_requests
 from deploy.memory.sharing import tensor_lifetimes
 from deploy.report.occupancy import boxes, peak
@@ -85,7 +86,7 @@ def make_report(
         codes=stored_codes(graph, prepared.codes, boxes(tensors, pieces), goal),
         frontier=prepared.frontier,
         decisions=prepared.decisions,
-        warnings=_warnings(planned, evidence),
+        warnings=_warnings(planned, goal, evidence),
         feature_maps_before=_feature_maps(source),
         feature_maps_after=_feature_maps(graph),
         operators=tuple(
@@ -175,11 +176,19 @@ def _feature_maps(graph: Graph) -> tuple[FeatureMapEntry, ...]:
     )
 
 
-def _warnings(planned: Planned, evidence: Evidence) -> tuple[str, ...]:
+def _warnings(planned: Planned, goal: Target, evidence: Evidence) -> tuple[str, ...]:
+    found = []
     measured, predicted = evidence.arena_bytes, planned.wheel.arena_bytes
-    if measured is None or measured == predicted:
-        return ()
-    return (
-        f"the arena predicted for the wheel is {predicted:,} bytes, the smallest that runs "
-        f"{measured:,}; the prediction for the board may be as far off",
-    )
+    if measured is not None and measured != predicted:
+        found.append(
+            f"the arena predicted for the wheel is {predicted:,} bytes, the smallest that runs "
+            f"{measured:,}; the prediction for the board may be as far off"
+        )
+    growing = sum(t.alias_reason is AliasReason.OVERLAP for t in planned.memory.tensors)
+    if goal.board.name == "host" and growing:
+        found.append(
+            f"outputs grow into inputs at {growing} operators, as far as the {goal.kernels.name} "
+            "kernels allow; other kernels may overwrite what they have yet to read, so plan with "
+            "--board for a device, or with --overlap=false"
+        )
+    return tuple(found)

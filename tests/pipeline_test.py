@@ -197,6 +197,12 @@ def test_strips_grow_into_their_inputs_unless_told_not_to(
     assert report.bit_exact
     reasons = {(t.alias_reason or "").split(":")[0] for t in report.tensors}
     assert ("diagonal overlap" in reasons) is wanted
+    # A board's kernels are known; the wheel's are not those of a device.
+    assert report.warnings == ()
+    host = pipeline.plan(model, overlap=overlap).report
+    said = [w for w in host.warnings if "as far as the reference kernels allow" in w]
+    assert len(said) == len(host.warnings) == wanted
+    assert all("plan with --board for a device, or with --overlap=false" in w for w in said)
 
 
 def test_an_overlap_that_is_too_tight_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
