@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import os
 import subprocess
@@ -121,6 +122,30 @@ def test_a_model_that_does_not_fit_leaves_its_report_only(
     assert report["fits"] is False
     text = capsys.readouterr().out
     assert f"{report['arena_bytes'] - 600:,}" in text
+
+
+def test_explain_prints_the_frontier(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make = Int8GraphMaker(11)
+    x = make.conv(make.input((1, 32, 32, 3)), channels=16, kernel=(3, 3))
+    x = make.conv(make.conv(x, channels=16, kernel=(3, 3)), channels=8, kernel=(3, 3))
+    model = tmp_path / "chain.tflite"
+    model.write_bytes(flatbuffer.write(make.build(outputs=[make.mean(x)])))
+    plan = ("plan", str(model), "--board=nano33ble", "--overlap=false", f"--out={tmp_path}/out")
+    assert run(*plan) == 0
+    assert "chosen" not in capsys.readouterr().out
+    assert run(*plan, "--explain") == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.split()[:3] == ["arena", "head", "MACs"])
+    points_of = itertools.takewhile(lambda line: line.strip()[:1].isdigit(), lines[start + 1 :])
+    rows = [line.split() for line in points_of]
+    arena = json.loads((tmp_path / "out" / "report.json").read_text())["arena_bytes"]
+    assert [int(r[0].replace(",", "")) for r in rows if r[-1] == "chosen"] == [arena]
+    # A point that needs more memory than another takes fewer multiply-accumulates.
+    points = [(int(r[0].replace(",", "")), float(r[2].rstrip("x"))) for r in rows]
+    assert len(points) >= 2
+    unchosen = [p for p, r in zip(points, rows, strict=True) if r[-1] != "chosen"]
+    assert unchosen == sorted(unchosen, key=lambda p: (p[0], -p[1]))
+    assert [macs for _, macs in unchosen] == sorted((m for _, m in unchosen), reverse=True)
 
 
 def test_a_budget_below_what_is_possible_names_the_smallest_arena_and_its_bound(
