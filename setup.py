@@ -20,7 +20,13 @@ setup(
     packages=find_packages(include=["keras_fmc", "keras_fmc.*", "deploy", "deploy.*"]),
     package_data={
         "keras_fmc": ["py.typed"],
-        "deploy": ["py.typed", "targets/**/*.json", "emit/templates/**/*", "report/templates/*"],
+        "deploy": [
+            "py.typed",
+            "targets/**/*.json",
+            "emit/templates/**/*",
+            "proof/templates/*",
+            "report/templates/*",
+        ],
     },
     install_requires=[
         "absl-py>=1.2",

@@ -24,11 +24,11 @@ if str(_ROOT) not in sys.path:
     sys.path.insert(0, str(_ROOT))
 
 from benchmarks.random_models import mobilenet_v2, squeezenet  # noqa: E402
+from deploy.backends.tflm.arena import predict_arena  # noqa: E402
+from deploy.backends.tflm.embed import embed  # noqa: E402
+from deploy.backends.tflm.strips import StripChoice, choose_strips  # noqa: E402
 from deploy.flatbuffer import read_file, write  # noqa: E402
 from deploy.graph import Graph  # noqa: E402
-from deploy.memory.arena import predict_arena  # noqa: E402
-from deploy.memory.embed import embed  # noqa: E402
-from deploy.passes.strips import StripChoice, choose_strips  # noqa: E402
 from deploy.runtime import tflm  # noqa: E402
 from deploy.targets import target  # noqa: E402
 from keras_fmc.errors import VerificationError  # noqa: E402

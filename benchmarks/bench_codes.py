@@ -33,18 +33,19 @@ from keras import layers  # noqa: E402
 
 import keras_fmc as fmc  # noqa: E402
 from deploy import flatbuffer  # noqa: E402
-from deploy.codes.charge import stored_codes  # noqa: E402
-from deploy.codes.choose import lower_codes  # noqa: E402
-from deploy.codes.momentary import momentary_maps  # noqa: E402
+from deploy.backends.tflm.arena import predict_arena  # noqa: E402
+from deploy.backends.tflm.codes.lower import lower_codes  # noqa: E402
+from deploy.backends.tflm.codes.momentary import momentary_maps  # noqa: E402
+from deploy.backends.tflm.embed import embed  # noqa: E402
+from deploy.backends.tflm.strips import choose_strips  # noqa: E402
 from deploy.convert import to_int8_tflite  # noqa: E402
 from deploy.graph import Graph  # noqa: E402
 from deploy.macs import graph_macs  # noqa: E402
-from deploy.memory.arena import ArenaPrediction, predict_arena  # noqa: E402
-from deploy.memory.embed import embed  # noqa: E402
 from deploy.memory.plan import MemoryPlan  # noqa: E402
-from deploy.naming import shorten_names  # noqa: E402
+from deploy.outcome import ArenaPrediction  # noqa: E402
 from deploy.passes import run_passes  # noqa: E402
-from deploy.passes.strips import choose_strips  # noqa: E402
+from deploy.passes.short_names import shorten_names  # noqa: E402
+from deploy.report.charge import stored_codes  # noqa: E402
 from deploy.report.occupancy import boxes  # noqa: E402
 from deploy.report.report import report_pieces, report_tensors  # noqa: E402
 from deploy.runtime import tflm  # noqa: E402

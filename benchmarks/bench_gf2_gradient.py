@@ -26,8 +26,8 @@ import numpy as np
 from fashion_mnist import load
 from keras import layers
 
-from keras_fmc.gf2_start import start_from_data
 from keras_fmc.layers.gf2 import GF2Bottleneck
+from keras_fmc.start.gf2_start import start_from_data
 
 CASES = {
     "6 bits, 1×1, 64 of 96 stored": {"stored_channels": 64, "bits": 6},

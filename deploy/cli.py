@@ -18,7 +18,7 @@ from absl import flags
 from keras_fmc.errors import BadInputError, FmcError
 
 if TYPE_CHECKING:
-    from deploy.pipeline import PlanSettings
+    from deploy.settings import PlanSettings
 
 _INTERRUPTED = 130
 _INTERNAL_ERROR = 70
@@ -155,7 +155,7 @@ def _value(values: flags.FlagValues, name: str) -> Any:
 
 
 def _settings(values: flags.FlagValues) -> PlanSettings:
-    from deploy.pipeline import PlanSettings
+    from deploy.settings import PlanSettings
     from keras_fmc.sizes import parse_size
 
     def size(name: str) -> int | None:

@@ -77,7 +77,7 @@ def convert_path(path: str | Path, *, calibration: str | Path | None = None) -> 
         BadInputError, UnsupportedModelError: as `to_int8_tflite`, and for files that cannot be
             read.
     """
-    from keras_fmc.loading import load_model
+    from keras_fmc.model.loading import load_model
 
     # The data are the cheaper of the two to look at.
     samples = None if calibration is None else _load_samples(Path(calibration))
@@ -87,7 +87,7 @@ def convert_path(path: str | Path, *, calibration: str | Path | None = None) -> 
 
 
 def _is_quantised(model: keras.Model) -> bool:
-    from keras_fmc.layer_graph import trace
+    from keras_fmc.model.layer_graph import trace
     from keras_fmc.qat.weight_layers import FAKE_QUANT_LAYERS
 
     return any(isinstance(node.operation, FAKE_QUANT_LAYERS) for node in trace(model).nodes)
@@ -98,8 +98,8 @@ def _scales(model: keras.Model) -> tuple[dict[str, Scale], bool]:
 
     Codes of fewer than 8 bits take several tensors to clip; `check_codes` looks at them.
     """
-    from keras_fmc.layer_graph import trace
     from keras_fmc.layers.fake_quant import FakeQuant
+    from keras_fmc.model.layer_graph import trace
     from keras_fmc.qat.placement import FIXED_RANGES, activation_name
 
     scales: dict[str, Scale] = {}

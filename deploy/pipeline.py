@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy import flatbuffer
-from deploy.codes.versions import with_reference_versions
-from deploy.evidence import collect
-from deploy.graph import Graph
-from deploy.memory.arena import ArenaPrediction, predict_arena
-from deploy.memory.embed import embed, without_plan
-from deploy.memory.plan import MemoryPlan
-from deploy.prepare import Prepared, prepare
+from deploy.backends.tflm.arena import predict_arena
+from deploy.backends.tflm.embed import embed, without_plan
+from deploy.backends.tflm.prepare import prepare
+from deploy.outcome import Planned, Prepared
+from deploy.passes.reference_versions import with_reference_versions
 from deploy.progress import Progress
+from deploy.proof.evidence import collect
 from deploy.report.report import Report
+from deploy.settings import PlanSettings
 from deploy.supported import check_supported
 from deploy.targets import Target, target
 from keras_fmc.errors import BadInputError, DoesNotFitError, VerificationError
@@ -37,57 +37,6 @@ _FIRMWARE_FILES = (
     "plan_check.c",
 )
 _REPORT_FILES = ("report.txt", REPORT_FILE, "report.html")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanSettings:
-    """What a plan is made for.
-
-    Attributes:
-        board: a name that ``fmc boards`` lists; "host" is the tflite_micro wheel.
-        board_file: a JSON file with boards of the user's own.
-        kernels, runtime: other than the board's usual ones.
-        reserve_bytes: what the firmware itself needs, instead of the board's usual reserve.
-        arena_bytes: what the arena may use, instead of what the board leaves.
-        max_macs: most multiply-accumulates, as a multiple of the source model's.
-        minimise: "arena" or "head": what the strips are to make small.
-        strips: whether big maps may be run strip by strip.
-        overlap: whether outputs may grow into their inputs where the kernel library allows it;
-            None: with strips only.
-        progress: whether to show a progress bar on stderr.
-    """
-
-    board: str = "host"
-    board_file: str | None = None
-    kernels: str | None = None
-    runtime: str | None = None
-    reserve_bytes: int | None = None
-    arena_bytes: int | None = None
-    max_macs: float = 1.10
-    minimise: str = "arena"
-    strips: bool = True
-    overlap: bool | None = None
-    progress: bool = False
-
-    def target(self) -> Target:
-        return target(
-            board=self.board,
-            kernels=self.kernels,
-            runtime=self.runtime,
-            reserve_bytes=self.reserve_bytes,
-            board_file=self.board_file,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A graph with its plan and the memory it needs, on the target and in the wheel."""
-
-    graph: Graph
-    memory: MemoryPlan
-    content: bytes = field(repr=False)
-    arena: ArenaPrediction
-    wheel: ArenaPrediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +161,7 @@ def emit_project(folder: str | Path, *, kind: str, out: str | Path) -> tuple[str
 def _plan_bytes(
     content: bytes, settings: PlanSettings, *, name: str, out: str | Path | None
 ) -> Result:
-    from deploy.summary import make_report
+    from deploy.report.summary import make_report
 
     goal = settings.target()
     if out is not None:
@@ -260,10 +209,10 @@ def _embed(prepared: Prepared, goal: Target) -> Planned:
 
 
 def _emit(report: Report, planned: Planned, goal: Target, out: str | Path) -> tuple[str, ...]:
-    from deploy.emit.arena_plan import ArenaSizes, arena_plan_files
     from deploy.emit.files import write_all
     from deploy.emit.model_data import model_data_files
     from deploy.emit.plan_check import plan_check_files
+    from deploy.proof.arena_plan import ArenaSizes, arena_plan_files
     from deploy.report.html import to_html
     from deploy.report.text import to_text
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from deploy import flatbuffer
 from deploy.graph import Graph
-from deploy.naming import short_names
-from keras_fmc.feature_maps import Effect, FeatureMaps, MapOperator
-from keras_fmc.loading import ModelFormat, model_format, saved_model_to_tflite
+from deploy.passes.short_names import short_names
+from keras_fmc.maps.feature_maps import Effect, FeatureMaps, MapOperator
+from keras_fmc.model.loading import ModelFormat, model_format, saved_model_to_tflite
 
 _VIEWS = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
 _ELEMENTWISE = frozenset(
@@ -32,7 +32,7 @@ def profile_file(path: str | Path) -> FeatureMaps:
         return profile_graph(flatbuffer.read_file(path), name=str(path))
     if kind is ModelFormat.SAVED_MODEL:
         return profile_graph(flatbuffer.read(saved_model_to_tflite(path)), name=str(path))
-    from keras_fmc.feature_maps import profile
+    from keras_fmc.maps.feature_maps import profile
 
     return profile(path)
 

@@ -40,7 +40,7 @@ from keras import layers
 from walk import Data
 
 import keras_fmc as fmc
-from keras_fmc.plan import BottleneckKind, BottleneckSpec, CompressionPlan
+from keras_fmc.choose.plan import BottleneckKind, BottleneckSpec, CompressionPlan
 
 SEEDS = (0, 1, 2)
 BATCH = 64

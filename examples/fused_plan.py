@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from deploy import flatbuffer
+from deploy.backends.tflm.arena import predict_arena
+from deploy.backends.tflm.embed import embed
+from deploy.backends.tflm.place import place
+from deploy.backends.tflm.strips.choose import cut
+from deploy.backends.tflm.strips.cuts import Cuts, Halo, region_of
 from deploy.codes.parts import strip_family
 from deploy.graph import Graph
-from deploy.memory.arena import predict_arena
-from deploy.memory.embed import embed
-from deploy.memory.place import place
 from deploy.memory.plan import MemoryPlan
-from deploy.passes.strips.choose import cut
-from deploy.passes.strips.cuts import Cuts, Halo, region_of
 from deploy.report.occupancy import boxes, live_bytes
 from deploy.report.report import report_pieces, report_tensors
 from deploy.runtime import tflm

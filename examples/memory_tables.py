@@ -42,12 +42,12 @@ from ssd512_squeezenet import fusion_elements, ssd512_extractor
 
 import keras_fmc as fmc
 from deploy import flatbuffer
-from deploy.codes.choose import lower_codes
+from deploy.backends.tflm.codes.lower import lower_codes
 from deploy.convert import to_int8_tflite
 from deploy.graph import Graph
 from deploy.macs import graph_macs
-from deploy.naming import shorten_names
 from deploy.passes import run_passes
+from deploy.passes.short_names import shorten_names
 from deploy.runtime import tflm
 from keras_fmc.layers.code_quantizer import CodeQuantizer
 from keras_fmc.layers.gf2 import GF2Bottleneck

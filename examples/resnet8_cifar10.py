@@ -104,7 +104,7 @@ def main() -> None:
 
     def build() -> keras.Model:
         if arguments.weights:
-            from keras_fmc.loading import load_model
+            from keras_fmc.model.loading import load_model
 
             return load_model(arguments.weights)
         return resnet8()

@@ -17,26 +17,26 @@ from keras_fmc.errors import (
     VerificationError,
 )
 from keras_fmc.lazy import export_lazily
-from keras_fmc.registration import register_layers
+from keras_fmc.model.registration import register_layers
 
 __version__ = "0.1.0"
 
 _EXPORTS = {
-    "profile": "keras_fmc.feature_maps",
-    "FeatureMap": "keras_fmc.feature_maps",
-    "FeatureMaps": "keras_fmc.feature_maps",
-    "choose_bottlenecks": "keras_fmc.ceiling",
-    "CompressionPlan": "keras_fmc.ceiling",
+    "profile": "keras_fmc.maps.feature_maps",
+    "FeatureMap": "keras_fmc.maps.feature_maps",
+    "FeatureMaps": "keras_fmc.maps.feature_maps",
+    "choose_bottlenecks": "keras_fmc.choose.ceiling",
+    "CompressionPlan": "keras_fmc.choose.ceiling",
     "insert_bottlenecks": "keras_fmc.rewrite",
     "freeze_base": "keras_fmc.rewrite",
     "RewriteResult": "keras_fmc.rewrite",
-    "fold": "keras_fmc.fold",
-    "FoldResult": "keras_fmc.fold",
+    "fold": "keras_fmc.fold.fold",
+    "FoldResult": "keras_fmc.fold.fold",
     "quantize": "keras_fmc.qat",
     "device_rounding": "keras_fmc.qat.device_rounding",
-    "load_model": "keras_fmc.loading",
-    "BottleneckKind": "keras_fmc.plan",
-    "BottleneckSpec": "keras_fmc.plan",
+    "load_model": "keras_fmc.model.loading",
+    "BottleneckKind": "keras_fmc.choose.plan",
+    "BottleneckSpec": "keras_fmc.choose.plan",
     "ProjectionBottleneck": "keras_fmc.layers.projection",
     "GF2Bottleneck": "keras_fmc.layers.gf2",
     "CodeQuantizer": "keras_fmc.layers.code_quantizer",
@@ -53,15 +53,15 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from keras_fmc.ceiling import CompressionPlan, choose_bottlenecks
-    from keras_fmc.feature_maps import FeatureMap, FeatureMaps, profile
-    from keras_fmc.fold import FoldResult, fold
+    from keras_fmc.choose.ceiling import CompressionPlan, choose_bottlenecks
+    from keras_fmc.choose.plan import BottleneckKind, BottleneckSpec
+    from keras_fmc.fold.fold import FoldResult, fold
     from keras_fmc.layers.code_quantizer import CodeQuantizer
     from keras_fmc.layers.fake_quant import FakeQuant
     from keras_fmc.layers.gf2 import GF2Bottleneck
     from keras_fmc.layers.projection import ProjectionBottleneck
-    from keras_fmc.loading import load_model
-    from keras_fmc.plan import BottleneckKind, BottleneckSpec
+    from keras_fmc.maps.feature_maps import FeatureMap, FeatureMaps, profile
+    from keras_fmc.model.loading import load_model
     from keras_fmc.qat import quantize
     from keras_fmc.qat.device_rounding import device_rounding
     from keras_fmc.rewrite import RewriteResult, freeze_base, insert_bottlenecks

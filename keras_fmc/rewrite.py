@@ -10,21 +10,21 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fmc.bottleneck_start import (
+from keras_fmc.choose.plan import BottleneckSpec, CompressionPlan, SkippedMap
+from keras_fmc.errors import BadInputError
+from keras_fmc.layers.gf2 import GF2Bottleneck
+from keras_fmc.layers.projection import ProjectionBottleneck
+from keras_fmc.model.calibration import calibration_arrays
+from keras_fmc.model.float_model import trace_float
+from keras_fmc.model.nonnegative import negative_values
+from keras_fmc.model.surgery import LayerGraph, LayerNode, rebuild, sublayers
+from keras_fmc.start.bottleneck_start import (
     INITIALIZERS,
     make_bottleneck,
     needs_data,
     start_bottleneck,
 )
-from keras_fmc.calibration import calibration_arrays
-from keras_fmc.errors import BadInputError
-from keras_fmc.float_model import trace_float
-from keras_fmc.initialize import Batches, in_batches
-from keras_fmc.layers.gf2 import GF2Bottleneck
-from keras_fmc.layers.nonnegative import negative_values
-from keras_fmc.layers.projection import ProjectionBottleneck
-from keras_fmc.plan import BottleneckSpec, CompressionPlan, SkippedMap
-from keras_fmc.surgery import LayerGraph, LayerNode, rebuild, sublayers
+from keras_fmc.start.initialize import Batches, in_batches
 
 _BATCH = 32
 _HELD_BYTES = 256 * 1024**2
@@ -74,16 +74,17 @@ def insert_bottlenecks(
     The bottleneck stands right behind the last layer of the map, after batch normalisation and
     activation, so that everything that reads the map reads the same restored map: the next layer,
     a skip connection, a concatenation. Before pooling it stands where the plan has it (see
-    `keras_fmc.ceiling`).
+    `keras_fmc.choose.ceiling`).
 
     Bottlenecks are set one after the other from the inputs on, so that each one is fitted to what
     the earlier ones leave. Calibration also sets the ranges of codes; without it, training sets
     those of projections.
 
-    How each kind starts: 8-bit projections as `keras_fmc.initialize` says; those of fewer bits as
-    `keras_fmc.code_start`, from principal directions or from channels, whichever keeps more; of
-    stride 2 as `keras_fmc.window_start`; GF(2) as `keras_fmc.gf2_start`. A plain code has a range
-    and nothing to start (`keras_fmc.code_range`).
+    How each kind starts: 8-bit projections as `keras_fmc.start.initialize` says; those of fewer
+    bits as `keras_fmc.start.code_start`, from principal directions or from channels, whichever
+    keeps more; of stride 2 as `keras_fmc.start.window_start`; GF(2) as
+    `keras_fmc.start.gf2_start`. A plain code has a range and nothing to start
+    (`keras_fmc.start.code_range`).
 
     With k = C and float codes the new model computes what `model` does, to float precision.
 

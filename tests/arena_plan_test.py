@@ -28,11 +28,11 @@ from graph_maker import GraphMaker
 from planned import planned, striped_graph
 from random_graphs import random_graph
 
-from deploy.emit.arena_plan import ArenaSizes, arena_plan_files
 from deploy.emit.files import write_all
-from deploy.emit.names import c_comment, c_prefix, c_string
-from deploy.emit.proof import prove
 from deploy.memory.plan import AliasReason, MemoryPlan
+from deploy.proof.arena_plan import ArenaSizes, arena_plan_files
+from deploy.proof.names import c_comment, c_prefix, c_string
+from deploy.proof.statements import prove
 from keras_fmc.errors import DoesNotFitError, VerificationError
 
 # C99 and C++98 have no static assertion: there the name of an array has to tell.

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from deploy import flatbuffer
+from deploy.backends.tflm.arena import predict_arena
+from deploy.backends.tflm.embed import embed
+from deploy.backends.tflm.place import place
 from deploy.graph import Graph
-from deploy.memory.arena import ArenaPrediction, predict_arena
-from deploy.memory.embed import embed
-from deploy.memory.place import place
+from deploy.outcome import ArenaPrediction
 from deploy.runtime import tflm
 from deploy.targets import kernels, target
 from keras_fmc.errors import UnsupportedModelError

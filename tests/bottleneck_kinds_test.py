@@ -15,11 +15,11 @@ import zoo
 from keras import layers
 
 import keras_fmc as fmc
-from keras_fmc.code_range import code_range
+from keras_fmc.choose.plan import BottleneckKind, BottleneckSpec, CompressionPlan
 from keras_fmc.errors import BadInputError
-from keras_fmc.plan import BottleneckKind, BottleneckSpec, CompressionPlan
 from keras_fmc.rewrite import freeze_base, insert_bottlenecks
-from keras_fmc.window_start import window_start
+from keras_fmc.start.code_range import code_range
+from keras_fmc.start.window_start import window_start
 
 OPTIONS: dict[str, dict] = {
     "6 bits": {"bits": 6},

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_fmc.calibration import calibration_arrays, check_calibration
 from keras_fmc.errors import BadInputError
+from keras_fmc.model.calibration import calibration_arrays, check_calibration
 
 SHAPE = (4, 5, 2)
 

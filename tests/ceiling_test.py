@@ -11,10 +11,10 @@ import pytest
 import zoo
 from keras import layers
 
-from keras_fmc.ceiling import choose_bottlenecks
+from keras_fmc.choose.ceiling import choose_bottlenecks
+from keras_fmc.choose.plan import BottleneckSpec, CompressionPlan, SkipReason
 from keras_fmc.errors import BadInputError, DoesNotFitError
-from keras_fmc.feature_maps import profile
-from keras_fmc.plan import BottleneckSpec, CompressionPlan, SkipReason
+from keras_fmc.maps.feature_maps import profile
 
 resnet18 = functools.cache(zoo.resnet18)
 vgg = functools.cache(zoo.vgg_bn)

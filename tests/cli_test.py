@@ -263,7 +263,7 @@ def test_verify_notices_a_changed_model(tmp_path: Path, capsys: pytest.CaptureFi
     assert run("plan", save(small_graph(), tmp_path / "m.tflite"), f"--out={out}") == 0
     content = (out / "model.tflite").read_bytes()
     graph = flatbuffer.read(content)
-    from deploy.memory.embed import embed, embedded_offsets
+    from deploy.backends.tflm.embed import embed, embedded_offsets
 
     offsets = embedded_offsets(graph)
     assert offsets is not None

@@ -10,10 +10,10 @@ import pytest
 import zoo
 from keras import layers
 
-from keras_fmc.ceiling import choose_bottlenecks
+from keras_fmc.choose.ceiling import choose_bottlenecks
+from keras_fmc.choose.plan import BottleneckKind, BottleneckSpec, CompressionPlan, SkipReason
 from keras_fmc.errors import BadInputError
-from keras_fmc.feature_maps import profile
-from keras_fmc.plan import BottleneckKind, BottleneckSpec, CompressionPlan, SkipReason
+from keras_fmc.maps.feature_maps import profile
 
 
 def linear_cnn() -> keras.Model:

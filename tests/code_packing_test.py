@@ -5,18 +5,23 @@ from __future__ import annotations
 import sys
 from fractions import Fraction
 
+import gf2_reference as reference
 import numpy as np
 import pytest
 
 from deploy import flatbuffer
-from deploy.codes.choose import THRESHOLD_SCALE, lower_codes, pack_codes, stored_code_maps
+from deploy.backends.tflm.codes.lower import (
+    THRESHOLD_SCALE,
+    lower_codes,
+    pack_codes,
+    stored_code_maps,
+)
+from deploy.backends.tflm.codes.pack import pack_map, pack_maps, packed_name, stored_bytes
+from deploy.backends.tflm.place import place
 from deploy.codes.layout import CodeLayout, Stage
-from deploy.codes.pack import pack_map, pack_maps, packed_name, stored_bytes
 from deploy.graph import Activation, Graph
-from deploy.memory.place import place
 from deploy.runtime import litert, tflm
 from deploy.targets import target
-from keras_fmc import gf2_reference as reference
 from keras_fmc.errors import BadInputError, UnsupportedModelError
 from keras_fmc.layers.bit_planes import ONE
 from tests.code_graphs import FORMS, code_map, random_code_graph

@@ -12,18 +12,18 @@ from int8_graphs import Int8GraphMaker
 
 import deploy
 from deploy import flatbuffer
+from deploy.backends.tflm.arena import predict_arena
+from deploy.backends.tflm.codes.lower import lower_codes, stored_code_maps
+from deploy.backends.tflm.embed import embed
+from deploy.backends.tflm.place import place
+from deploy.backends.tflm.strips import choose
+from deploy.backends.tflm.strips.choose import cut
+from deploy.backends.tflm.strips.cuts import Cuts, Halo, region_of
 from deploy.codes import trial
-from deploy.codes.charge import stored_codes
-from deploy.codes.choose import lower_codes, stored_code_maps
 from deploy.codes.parts import strip_family
 from deploy.graph import Activation, Graph, Options
-from deploy.memory.arena import predict_arena
-from deploy.memory.embed import embed
-from deploy.memory.place import place
 from deploy.passes import run_passes
-from deploy.passes.strips import choose
-from deploy.passes.strips.choose import cut
-from deploy.passes.strips.cuts import Cuts, Halo, region_of
+from deploy.report.charge import stored_codes
 from deploy.report.report import Report
 from deploy.runtime import tflm
 from deploy.targets import target
@@ -49,7 +49,7 @@ def planned(graph: Graph, **settings: object) -> tuple[Report, Graph]:
 def unpacked(graph: Graph, monkeypatch: pytest.MonkeyPatch, **settings: object) -> Report:
     """The plan of the same model when nobody knows that it holds codes."""
     with monkeypatch.context() as patch:
-        patch.setattr("deploy.prepare.stored_code_maps", lambda graph: ())
+        patch.setattr("deploy.backends.tflm.prepare.stored_code_maps", lambda graph: ())
         return planned(graph, **settings)[0]
 
 

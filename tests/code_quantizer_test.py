@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 
+import gf2_reference as reference
 import keras
 import numpy as np
 import pytest
 
 from deploy.graph import Activation
 from deploy.runtime import litert, tflm
-from keras_fmc import gf2_reference as reference
 from keras_fmc.errors import BadInputError
 from keras_fmc.layers.code_quantizer import CodeForm, CodeQuantizer, sign_thresholds
 from tests import int8_export

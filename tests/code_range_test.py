@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
+import gf2_reference as reference
 import numpy as np
 import pytest
 
-from keras_fmc import gf2_reference as reference
-from keras_fmc.code_range import code_range
+from keras_fmc.start.code_range import code_range
 
 
 def _values(seed: int, *, signed: bool) -> np.ndarray:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 
+import gf2_reference as reference
 import numpy as np
 import pytest
 
-from keras_fmc import gf2_reference as reference
-from keras_fmc.code_start import code_start, unit_code
 from keras_fmc.errors import BadInputError
 from keras_fmc.layers.code_quantizer import CodeQuantizer
+from keras_fmc.start.code_start import code_start, unit_code
 
 BITS = (6, 4, 2, 1)
 

@@ -9,8 +9,14 @@ import numpy as np
 import pytest
 
 from deploy import flatbuffer
-from deploy.codes.pack import pack_map
-from deploy.codes.tables import chain_between, find_chains, table_of, use_table, use_tables
+from deploy.backends.tflm.codes.pack import pack_map
+from deploy.backends.tflm.codes.tables import (
+    chain_between,
+    find_chains,
+    table_of,
+    use_table,
+    use_tables,
+)
 from deploy.graph import Activation, Graph, Padding
 from deploy.runtime import litert, tflm
 from tests.code_graphs import code_map

@@ -18,10 +18,10 @@ from deploy import flatbuffer
 from deploy.convert import convert_path, to_int8_tflite
 from deploy.graph import Graph
 from deploy.runtime import tflm
+from keras_fmc.choose.plan import BottleneckKind, BottleneckSpec, CompressionPlan
 from keras_fmc.errors import BadInputError, UnsupportedModelError
-from keras_fmc.layer_graph import trace
 from keras_fmc.layers.fake_quant import FakeQuant
-from keras_fmc.plan import BottleneckKind, BottleneckSpec, CompressionPlan
+from keras_fmc.model.layer_graph import trace
 from keras_fmc.qat.kernel_rounding import DeviceAverage, DeviceRequantize, requantized_mean
 from keras_fmc.qat.weight_layers import FAKE_QUANT_LAYERS
 

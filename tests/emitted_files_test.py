@@ -13,8 +13,8 @@ from skeleton_test import compile_all
 from support import MLPERF_TINY, mlperf_tiny
 
 from deploy import flatbuffer, pipeline
+from deploy.backends.tflm.embed import embedded_offsets
 from deploy.emit.skeleton import KINDS
-from deploy.memory.embed import embedded_offsets
 from deploy.report.report import Report
 
 FILES = {

@@ -14,8 +14,8 @@ from keras import layers
 from support import shared_path
 
 from keras_fmc.errors import BadInputError, UnsupportedModelError
-from keras_fmc.feature_maps import Effect, FeatureMaps, MapOperator, Storage, profile
 from keras_fmc.layers import ProjectionBottleneck
+from keras_fmc.maps.feature_maps import Effect, FeatureMaps, MapOperator, Storage, profile
 
 
 def mobilenet_v2() -> keras.Model:

@@ -15,7 +15,7 @@ from graph_maker import GraphMaker
 from support import MLPERF_TINY, mlperf_tiny
 
 from deploy import flatbuffer
-from deploy.memory.embed import embed, embedded_offsets, without_plan
+from deploy.backends.tflm.embed import embed, embedded_offsets, without_plan
 from deploy.runtime import litert
 from keras_fmc.errors import BadInputError, FmcError, UnsupportedModelError
 

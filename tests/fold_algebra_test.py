@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from keras_fmc.fold_algebra import (
+from keras_fmc.fold.algebra import (
     Kind,
     Linear,
     fold_affine_after,

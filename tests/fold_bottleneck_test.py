@@ -11,7 +11,7 @@ import pytest
 from keras import layers
 
 from keras_fmc import ProjectionBottleneck
-from keras_fmc.fold import Folded, KeepReason, Kept, fold
+from keras_fmc.fold.fold import Folded, KeepReason, Kept, fold
 from keras_fmc.layers.fake_quant import FakeQuant
 from tests.fold_models import bottleneck, folded_equally, functional, names, randomise
 

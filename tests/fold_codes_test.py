@@ -11,7 +11,7 @@ from fold_models import randomise
 from keras import layers
 
 from keras_fmc import CodeQuantizer, GF2Bottleneck, ProjectionBottleneck
-from keras_fmc.fold import FoldResult, KeepReason, fold
+from keras_fmc.fold.fold import FoldResult, KeepReason, fold
 from keras_fmc.layers.transposed import DepthToSpace
 
 BOUND = 1e-10

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_fmc import ProjectionBottleneck
-from keras_fmc.fold import FoldResult, fold
+from keras_fmc.fold.fold import FoldResult, fold
 
 BOUND = 1e-10
 STOCK = """Activation Add AveragePooling2D Concatenate Conv2D Conv2DTranspose Cropping2D Dense

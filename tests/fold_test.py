@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from keras import layers
 
 from keras_fmc import ProjectionBottleneck
-from keras_fmc.fold import Folded, KeepReason, Kept, fold
+from keras_fmc.fold.fold import Folded, KeepReason, Kept, fold
 from tests.fold_models import bottleneck, folded_equally, functional, names, randomise
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from deploy import flatbuffer
-from deploy.codes.versions import with_reference_versions
 from deploy.graph import Activation
+from deploy.passes.reference_versions import with_reference_versions
 from deploy.runtime import litert, tflm
 from keras_fmc.layers.bit_planes import ONE
 from keras_fmc.layers.gf2 import GF2Bottleneck

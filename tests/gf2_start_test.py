@@ -7,14 +7,14 @@ import sys
 import numpy as np
 import pytest
 
-from keras_fmc.code_range import code_range
 from keras_fmc.errors import BadInputError
-from keras_fmc.gf2_start import (
+from keras_fmc.layers.gf2 import GF2Bottleneck
+from keras_fmc.start.code_range import code_range
+from keras_fmc.start.gf2_start import (
     GF2Start,
     rotated_principal_directions,
     start_from_data,
 )
-from keras_fmc.layers.gf2 import GF2Bottleneck
 
 
 def _maps(seed: int, *, channels: int = 6, sources: int = 2, size: int = 8) -> np.ndarray:

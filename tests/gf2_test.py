@@ -6,17 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gf2_reference as reference
 import keras
 import numpy as np
 import pytest
 
-from keras_fmc import gf2_reference as reference
 from keras_fmc.errors import BadInputError
 from keras_fmc.layers import transposed
 from keras_fmc.layers.bit_planes import ONE, bit_planes, planes_to_weigh, weigh_planes
 from keras_fmc.layers.code_quantizer import CodeQuantizer
 from keras_fmc.layers.gf2 import GF2Bottleneck
-from keras_fmc.layers.nonnegative import can_be_negative
+from keras_fmc.model.nonnegative import can_be_negative
 
 # bits, kernel_size, strides, height, width, signed
 CASES = [

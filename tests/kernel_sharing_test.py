@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from deploy import flatbuffer
+from deploy.backends.tflm.embed import embed
+from deploy.backends.tflm.overlap import overlap_distance
 from deploy.graph import Graph, Padding
-from deploy.memory.embed import embed
-from deploy.memory.overlap import overlap_distance
 from deploy.runtime import tflm
 from deploy.targets import kernels
 from tests.int8_graphs import Int8GraphMaker

@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 from keras_fmc.errors import BadInputError, UnsupportedModelError
-from keras_fmc.layer_graph import LayerGraph, consumers, producers, trace
+from keras_fmc.model.layer_graph import LayerGraph, consumers, producers, trace
 
 
 def edges(graph: LayerGraph) -> list[tuple[str, tuple[str, ...]]]:

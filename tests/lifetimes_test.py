@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from support import MLPERF_TINY, mlperf_tiny
 
 from deploy import flatbuffer
+from deploy.backends.tflm.layout import Layout, analyse, memory_plan
+from deploy.backends.tflm.sharing import tensor_lifetimes
 from deploy.graph import Graph
-from deploy.memory.lifetimes import Layout, analyse, memory_plan
 from deploy.memory.plan import AliasReason
 from deploy.memory.problem import Placement, Problem, round_up
-from deploy.memory.sharing import tensor_lifetimes
-from deploy.memory.verify import verify_plan
+from deploy.proof.replay import verify_plan
 from keras_fmc.errors import VerificationError
 
 IN_PLACE = ("RELU", "ADD")

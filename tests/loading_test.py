@@ -17,8 +17,8 @@ from ai_edge_litert.interpreter import Interpreter
 from support import shared_path
 
 from keras_fmc.errors import BadInputError, UnsupportedModelError
-from keras_fmc.feature_maps import profile
-from keras_fmc.loading import ModelFormat, load_model, model_format, saved_model_to_tflite
+from keras_fmc.maps.feature_maps import profile
+from keras_fmc.model.loading import ModelFormat, load_model, model_format, saved_model_to_tflite
 
 
 def photos(count: int, size: int) -> np.ndarray:

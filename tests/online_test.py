@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from deploy import flatbuffer
+from deploy.backends.tflm.embed import embed
+from deploy.backends.tflm.online import simulate
+from deploy.backends.tflm.scratch import ScratchRequest, scratch_requests
 from deploy.graph import Graph, Tensor
-from deploy.memory.embed import embed
-from deploy.memory.online import simulate
-from deploy.memory.scratch import ScratchRequest, scratch_requests
 from deploy.runtime import tflm
 from deploy.targets import kernels
 from keras_fmc.errors import BadInputError

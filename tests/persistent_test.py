@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from deploy import flatbuffer
+from deploy.backends.tflm.arena import predict_arena
+from deploy.backends.tflm.persistent import persistent
 from deploy.graph import Activation, Graph, GraphBuilder, Operator
-from deploy.memory.arena import predict_arena
-from deploy.memory.persistent import persistent
 from deploy.passes.dead import drop_dead
 from deploy.targets import target
 from tests.int8_graphs import Int8GraphMaker

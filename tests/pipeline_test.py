@@ -13,11 +13,11 @@ from code_graphs import code_map, skip_graph
 from int8_graphs import Int8GraphMaker
 from support import MLPERF_TINY, mlperf_tiny
 
-import deploy.memory.place
+import deploy.backends.tflm.place
 from deploy import cli, flatbuffer, pipeline
+from deploy.backends.tflm.embed import embedded_offsets
 from deploy.codes.layout import CodeLayout
 from deploy.graph import Options
-from deploy.memory.embed import embedded_offsets
 from deploy.memory.planner import plan as real_plan
 from deploy.memory.problem import Placement, Problem
 from deploy.runtime import tflm
@@ -36,7 +36,7 @@ def test_a_wrong_plan_is_stopped_by_the_replay(
     model = str(mlperf_tiny("pretrainedResnet_quant"))
     assert cli.main(["plan", model, "--strips=false", f"--out={tmp_path}"]) == 0
     assert (tmp_path / "model.tflite").exists()
-    monkeypatch.setattr(deploy.memory.place, "plan", wrong_plan)
+    monkeypatch.setattr(deploy.backends.tflm.place, "plan", wrong_plan)
     assert cli.main(["plan", model, "--strips=false", f"--out={tmp_path}"]) == 3
     assert "overwrites its input" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -47,8 +47,8 @@ def test_a_wrong_plan_that_the_replay_misses_is_stopped_by_running_it(
 ) -> None:
     if tflm.unavailable_reason():
         pytest.skip(str(tflm.unavailable_reason()))
-    monkeypatch.setattr(deploy.memory.place, "plan", wrong_plan)
-    monkeypatch.setattr(deploy.memory.place, "verify_plan", lambda *a, **k: None)
+    monkeypatch.setattr(deploy.backends.tflm.place, "plan", wrong_plan)
+    monkeypatch.setattr(deploy.backends.tflm.place, "verify_plan", lambda *a, **k: None)
     with pytest.raises(VerificationError, match="differs from the source model's on input"):
         pipeline.plan(mlperf_tiny("pretrainedResnet_quant"), strips=False, out=tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -206,13 +206,13 @@ def test_strips_grow_into_their_inputs_unless_told_not_to(
 
 
 def test_an_overlap_that_is_too_tight_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = deploy.memory.place.overlap_distance
+    real = deploy.backends.tflm.place.overlap_distance
 
     def tight(*arguments: object) -> int | None:
         distance = real(*arguments)  # type: ignore[arg-type]
         return None if distance is None else distance - 32
 
-    monkeypatch.setattr(deploy.memory.place, "overlap_distance", tight)
+    monkeypatch.setattr(deploy.backends.tflm.place, "overlap_distance", tight)
     if tflm.unavailable_reason():
         pytest.skip(str(tflm.unavailable_reason()))
     with pytest.raises(VerificationError, match="differs from the source model's on input"):

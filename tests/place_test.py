@@ -10,12 +10,12 @@ from random_graphs import random_graph
 from support import mlperf_tiny
 
 from deploy import flatbuffer
-from deploy.evidence import sample_inputs
-from deploy.memory.arena import predict_arena
-from deploy.memory.embed import embed
-from deploy.memory.online import simulate
-from deploy.memory.place import place
-from deploy.memory.scratch import scratch_requests
+from deploy.backends.tflm.arena import predict_arena
+from deploy.backends.tflm.embed import embed
+from deploy.backends.tflm.online import simulate
+from deploy.backends.tflm.place import place
+from deploy.backends.tflm.scratch import scratch_requests
+from deploy.proof.evidence import sample_inputs
 from deploy.runtime import tflm
 from deploy.targets import target
 

@@ -20,11 +20,11 @@ from planned import planned, striped_graph
 from support import MLPERF_TINY, mlperf_tiny
 
 from deploy import flatbuffer
-from deploy.emit.arena_plan import ArenaSizes, arena_plan_files
+from deploy.backends.tflm.embed import METADATA_NAME, embed
 from deploy.emit.files import write_all
 from deploy.emit.plan_check import plan_check_files
 from deploy.graph import ITEM_BYTES, Graph
-from deploy.memory.embed import METADATA_NAME, embed
+from deploy.proof.arena_plan import ArenaSizes, arena_plan_files
 
 OK, NOT_A_MODEL, CORRUPT, NOT_ONE_SUBGRAPH, MISSING, TWICE, COUNT, OFFSET, SIZE = range(9)
 

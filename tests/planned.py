@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from graph_maker import GraphMaker
 
+from deploy.backends.tflm.layout import analyse, memory_plan
 from deploy.graph import Graph
-from deploy.memory.lifetimes import analyse, memory_plan
 from deploy.memory.plan import MemoryPlan
 from deploy.memory.problem import Placement, Problem
 

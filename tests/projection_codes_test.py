@@ -6,11 +6,11 @@ import json
 import sys
 import zipfile
 
+import gf2_reference as reference
 import keras
 import numpy as np
 import pytest
 
-from keras_fmc import gf2_reference as reference
 from keras_fmc.errors import BadInputError
 from keras_fmc.layers import ProjectionBottleneck
 from keras_fmc.layers.code_quantizer import CodeQuantizer, sign_thresholds

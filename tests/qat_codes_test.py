@@ -15,14 +15,14 @@ from qat_models import _unit, digits, fit
 
 import keras_fmc as fmc
 from deploy import flatbuffer
-from deploy.codes.choose import lower_codes
+from deploy.backends.tflm.codes.lower import lower_codes
 from deploy.codes.levels import find_code_maps
-from deploy.codes.versions import with_reference_versions
 from deploy.convert import to_int8_tflite
 from deploy.graph import Graph
+from deploy.passes.reference_versions import with_reference_versions
 from deploy.runtime import litert, tflm
+from keras_fmc.choose.plan import BottleneckKind, BottleneckSpec, CompressionPlan
 from keras_fmc.errors import UnsupportedModelError
-from keras_fmc.plan import BottleneckKind, BottleneckSpec, CompressionPlan
 
 GF2, PLAIN = BottleneckKind.GF2, BottleneckKind.PLAIN
 

@@ -12,11 +12,11 @@ from keras import layers
 
 import keras_fmc as fmc
 from keras_fmc.errors import UnsupportedModelError
-from keras_fmc.layer_graph import trace
 from keras_fmc.layers.fake_quant import FakeQuant
+from keras_fmc.model.layer_graph import trace
+from keras_fmc.model.ranges import TensorRecord, best_range
 from keras_fmc.qat.device_form import device_form
 from keras_fmc.qat.placement import SIGMOID_RANGE, TANH_RANGE, ScaleGroup, scale_groups
-from keras_fmc.qat.ranges import TensorRecord, best_range
 from keras_fmc.qat.weight_layers import smallest_magnitude
 
 Groups = dict[str, dict[str, object]]

@@ -20,7 +20,7 @@ from deploy.convert import to_int8_tflite
 from deploy.graph import Graph
 from deploy.runtime import litert
 from keras_fmc.errors import BadInputError, UnsupportedModelError
-from keras_fmc.fold import fold
+from keras_fmc.fold.fold import fold
 
 HAS_TFMOT = all(map(importlib.util.find_spec, ("tensorflow_model_optimization", "tf_keras")))
 BACKENDS = [

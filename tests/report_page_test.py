@@ -12,6 +12,7 @@ import pytest
 from planned import planned, striped_graph
 
 from deploy.memory.plan import MemoryPlan
+from deploy.outcome import Decision, Region
 from deploy.report import occupancy
 from deploy.report.arena_svg import ArenaPicture, arena_svg, family, merged, nice_step, size_label
 from deploy.report.charts import map_bars
@@ -19,9 +20,7 @@ from deploy.report.html import to_html
 from deploy.report.occupancy import Box
 from deploy.report.report import (
     Baseline,
-    Decision,
     FeatureMapEntry,
-    Region,
     ReportOperator,
     ReportPiece,
     ReportTensor,

@@ -6,19 +6,16 @@ import dataclasses
 import re
 from html.parser import HTMLParser
 
+from deploy.outcome import Decision, FrontierPoint, Region, StoredCode
 from deploy.report.report import (
     Baseline,
-    Decision,
     FeatureMapEntry,
-    FrontierPoint,
     Memory,
     Port,
-    Region,
     Report,
     ReportOperator,
     ReportPiece,
     ReportTensor,
-    StoredCode,
 )
 
 CONTRACT = {

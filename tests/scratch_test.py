@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from deploy.backends.tflm.scratch import ScratchRequest, scratch_requests
 from deploy.graph import Graph, Padding
-from deploy.memory.scratch import ScratchRequest, scratch_requests
 from deploy.targets import kernels
 from keras_fmc.errors import UnsupportedModelError
 from tests import cmsis_nn_oracle as oracle

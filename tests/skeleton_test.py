@@ -16,13 +16,13 @@ from graph_maker import GraphMaker
 from planned import planned, striped_graph
 
 from deploy import flatbuffer
-from deploy.emit.arena_plan import ArenaSizes, arena_plan_files
+from deploy.backends.tflm.embed import embed
 from deploy.emit.files import write_all
 from deploy.emit.model_data import model_data_files
 from deploy.emit.resolver import ADD_FUNCTIONS, add_functions
 from deploy.emit.skeleton import KINDS, emit_project, project_files
 from deploy.graph import Graph, Quantization
-from deploy.memory.embed import embed
+from deploy.proof.arena_plan import ArenaSizes, arena_plan_files
 from deploy.report.report import Memory, Report
 from keras_fmc.errors import BadInputError, UnsupportedModelError
 

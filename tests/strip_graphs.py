@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
+from deploy.backends.tflm.strips.cuts import Cuts, normalised
+from deploy.backends.tflm.strips.network import Network
 from deploy.graph import Activation, Graph, Options, Padding
-from deploy.passes.strips.cuts import Cuts, normalised
-from deploy.passes.strips.network import Network
 from tests.int8_graphs import Int8GraphMaker
 
 

@@ -8,14 +8,14 @@ import sys
 import numpy as np
 import pytest
 
+from deploy.backends.tflm.arena import predict_arena
+from deploy.backends.tflm.embed import embed
+from deploy.backends.tflm.place import place
+from deploy.backends.tflm.strips.choose import cut
+from deploy.backends.tflm.strips.network import Network
 from deploy.flatbuffer import write
 from deploy.graph import Graph
-from deploy.memory.arena import predict_arena
-from deploy.memory.embed import embed
-from deploy.memory.place import place
 from deploy.passes.dead import drop_dead
-from deploy.passes.strips.choose import cut
-from deploy.passes.strips.network import Network
 from deploy.runtime import litert, tflm
 from deploy.targets import target
 from tests.random_graphs import random_graph

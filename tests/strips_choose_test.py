@@ -7,13 +7,13 @@ import sys
 import numpy as np
 import pytest
 
+from deploy.backends.tflm.embed import embed
+from deploy.backends.tflm.strips import StripChoice, choose_strips
+from deploy.backends.tflm.strips.choose import usual_work
+from deploy.backends.tflm.strips.operators import Uncut
 from deploy.flatbuffer import read_file, write
 from deploy.graph import Graph
 from deploy.macs import graph_macs
-from deploy.memory.embed import embed
-from deploy.passes.strips import StripChoice, choose_strips
-from deploy.passes.strips.choose import usual_work
-from deploy.passes.strips.operators import Uncut
 from deploy.runtime import litert, tflm
 from deploy.targets import target
 from tests.int8_graphs import Int8GraphMaker

@@ -8,12 +8,12 @@ import sys
 import numpy as np
 import pytest
 
+from deploy.backends.tflm.strips.choose import cut
+from deploy.backends.tflm.strips.network import Network
+from deploy.backends.tflm.strips.rows import Rows, Sliding
 from deploy.flatbuffer import write
 from deploy.graph import Graph
 from deploy.passes.dead import drop_dead
-from deploy.passes.strips.choose import cut
-from deploy.passes.strips.network import Network
-from deploy.passes.strips.rows import Rows, Sliding
 from deploy.runtime import litert
 from keras_fmc.errors import FmcError
 from tests.random_graphs import random_graph

@@ -8,22 +8,22 @@ import sys
 import numpy as np
 import pytest
 
+from deploy.backends.tflm.arena import predict_arena
+from deploy.backends.tflm.embed import embed
+from deploy.backends.tflm.strips.blocks import LiveRows
+from deploy.backends.tflm.strips.costs import costs_of
+from deploy.backends.tflm.strips.cuts import Cuts, Halo, normalised, region_of
+from deploy.backends.tflm.strips.diagonal import Diagonals
+from deploy.backends.tflm.strips.emit import emit
+from deploy.backends.tflm.strips.judge import Candidate, Judge
+from deploy.backends.tflm.strips.layout import CutGraph, cut_graph, placed
+from deploy.backends.tflm.strips.network import Network
+from deploy.backends.tflm.strips.packing import quick_height
+from deploy.backends.tflm.strips.schedule import schedule
 from deploy.flatbuffer import write
 from deploy.graph import Graph
-from deploy.memory.arena import predict_arena
-from deploy.memory.embed import embed
 from deploy.memory.plan import AliasReason
 from deploy.passes.dead import drop_dead, drop_dead_tensors
-from deploy.passes.strips.blocks import LiveRows
-from deploy.passes.strips.costs import costs_of
-from deploy.passes.strips.cuts import Cuts, Halo, normalised, region_of
-from deploy.passes.strips.diagonal import Diagonals
-from deploy.passes.strips.emit import emit
-from deploy.passes.strips.judge import Candidate, Judge
-from deploy.passes.strips.layout import CutGraph, cut_graph, placed
-from deploy.passes.strips.network import Network
-from deploy.passes.strips.packing import quick_height
-from deploy.passes.strips.schedule import schedule
 from deploy.runtime import tflm
 from deploy.targets import target
 from keras_fmc.errors import VerificationError

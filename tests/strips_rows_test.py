@@ -9,9 +9,9 @@ import sys
 import numpy as np
 import pytest
 
+from deploy.backends.tflm.strips.operators import Uncut, row_operator
+from deploy.backends.tflm.strips.rows import Resampling, Scattering, Sliding, resize_weights
 from deploy.graph import Padding
-from deploy.passes.strips.operators import Uncut, row_operator
-from deploy.passes.strips.rows import Resampling, Scattering, Sliding, resize_weights
 from tests.int8_graphs import Int8GraphMaker
 
 

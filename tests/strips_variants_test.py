@@ -7,15 +7,15 @@ import sys
 import numpy as np
 import pytest
 
+from deploy.backends.tflm.strips.choose import cut
+from deploy.backends.tflm.strips.clones import THINNED, cloneable, with_clones
+from deploy.backends.tflm.strips.cuts import Cuts, normalised
+from deploy.backends.tflm.strips.footprint import Footprint, footprint
+from deploy.backends.tflm.strips.network import Network
+from deploy.backends.tflm.strips.schedule import Program, Run, schedule
 from deploy.flatbuffer import write
 from deploy.graph import Graph, Padding
 from deploy.macs import graph_macs
-from deploy.passes.strips.choose import cut
-from deploy.passes.strips.clones import THINNED, cloneable, with_clones
-from deploy.passes.strips.cuts import Cuts, normalised
-from deploy.passes.strips.footprint import Footprint, footprint
-from deploy.passes.strips.network import Network
-from deploy.passes.strips.schedule import Program, Run, schedule
 from deploy.runtime import litert
 from tests.int8_graphs import Int8GraphMaker
 

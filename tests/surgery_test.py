@@ -11,7 +11,7 @@ import zoo
 from keras import layers
 
 from keras_fmc.errors import BadInputError, UnsupportedModelError
-from keras_fmc.surgery import clone, copy_weights, rebuild, trace
+from keras_fmc.model.surgery import clone, copy_weights, rebuild, trace
 
 
 def images(*shape: int, seed: int = 0) -> np.ndarray:

@@ -16,8 +16,8 @@ import tensorflow as tf
 import zoo
 from sklearn.datasets import load_digits
 
-from keras_fmc.ceiling import choose_bottlenecks
-from keras_fmc.plan import CompressionPlan
+from keras_fmc.choose.ceiling import choose_bottlenecks
+from keras_fmc.choose.plan import CompressionPlan
 from keras_fmc.rewrite import freeze_base, insert_bottlenecks
 
 Split = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

@@ -38,9 +38,9 @@ class ExpectedCode:
 
 def expected_codes(model: keras.Model) -> tuple[ExpectedCode, ...]:
     """Returns the maps of codes below eight bits of a QAT model, in the order of its layers."""
-    from keras_fmc.layer_graph import consumers, trace
     from keras_fmc.layers.code_quantizer import CodeQuantizer
     from keras_fmc.layers.gf2 import GF2Bottleneck
+    from keras_fmc.model.layer_graph import consumers, trace
 
     graph = trace(model)
     readers = consumers(graph)

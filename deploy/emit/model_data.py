@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.emit.names import c_comment, c_prefix
+from deploy.proof.names import c_comment, c_prefix
 
 _BYTES_A_LINE = 16
 _HEX = tuple(f"0x{byte:02x}" for byte in range(256))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deploy.emit.names import c_comment, short_name
 from deploy.graph import Graph, Tensor
+from deploy.proof.names import c_comment, short_name
 from keras_fmc.errors import UnsupportedModelError
 
 _CPP_TYPES = {

@@ -12,11 +12,11 @@ from pathlib import Path
 from string import Template
 
 from deploy.emit.files import write_all
-from deploy.emit.names import c_comment, c_prefix
 from deploy.emit.plan_check import plan_check_files
 from deploy.emit.ports import ports
 from deploy.emit.resolver import add_functions
 from deploy.graph import Graph
+from deploy.proof.names import c_comment, c_prefix
 from deploy.report.report import Memory, Report
 from keras_fmc.errors import BadInputError
 

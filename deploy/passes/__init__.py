@@ -1,7 +1,7 @@
 """Passes: functions Graph -> Graph that leave their argument alone and change no output byte.
 
 ``PASSES`` is the order in which they run on every graph, with the reasons. Cutting into strips
-comes after them and needs a target: ``deploy.passes.strips.choose_strips``.
+comes after them and needs a target: ``deploy.backends.tflm.strips.choose_strips``.
 """
 
 from __future__ import annotations

@@ -6,9 +6,10 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from deploy.outcome import FrontierPoint
 from deploy.report.arena_svg import family, nice_step, size_label
 from deploy.report.occupancy import Box, boxes, live_bytes
-from deploy.report.report import FrontierPoint, Report
+from deploy.report.report import Report
 
 
 @dataclass(frozen=True, slots=True)

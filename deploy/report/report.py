@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from deploy.memory.plan import MemoryPlan, PlannedPiece
+from deploy.outcome import Decision, FrontierPoint, Region, StoredCode
 
 FORMAT_VERSION = 1
 """Version of report.json; it changes when a key changes its meaning."""
@@ -74,62 +75,6 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
-    """Operators of the original graph that run strip by strip.
-
-    Attributes:
-        operators: their labels in the original graph, in order.
-        strips: number of strips.
-        rows: rows of the last map that one strip makes.
-        halo: "recomputed" or "kept": what happens to the rows that neighbouring strips share.
-        macs_ratio: multiply-accumulates with strips by those without.
-    """
-
-    operators: tuple[str, ...]
-    strips: int
-    rows: int
-    halo: str
-    macs_ratio: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class StoredCode:
-    """A map that is stored as codes of less than eight bits, and what that costs.
-
-    Multiply-accumulates and operators are those of the plan, so rows that strips compute again
-    count again, and so do slices and concatenations of what is packed or unpacked.
-
-    Attributes:
-        name: of the map; ``packed`` that of its bytes.
-        bits: of a code.
-        unpacked_bytes: of the map in int8.
-        packed_bytes: positions x ceil(channels x bits / 8), rounded up to 16.
-        stored_bytes: the most of ``packed`` that the plan holds at once, rounded up to 16.
-        p_macs: of the operators that make the map.
-        r_macs: of those that read it; 0 where a table gives their products.
-        merged: a table gives the products of R.
-        table_bytes: of the look-up tables, in flash.
-        operators: those that pack and unpack, and ``tail_bytes`` what they take of the tail.
-    """
-
-    name: str
-    packed: str
-    bits: int
-    channels: int
-    unpacked_bytes: int
-    packed_bytes: int
-    stored_bytes: int
-    p_macs: int
-    pack_macs: int
-    unpack_macs: int
-    r_macs: int
-    merged: bool
-    table_bytes: int
-    operators: int
-    tail_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class Memory:
     """A memory of the board. ``reserve_bytes`` of it are kept for the firmware itself."""
 
@@ -142,25 +87,6 @@ class Memory:
     @property
     def available_bytes(self) -> int:
         return max(0, self.size_bytes - self.reserve_bytes)
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Something that was left as it is, and why."""
-
-    subject: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class FrontierPoint:
-    """A plan that the search found: no other has both a smaller arena and fewer MACs."""
-
-    arena_bytes: int
-    head_bytes: int
-    macs_ratio: float
-    operators: int
-    chosen: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ NAMES = frozenset(
         "item_bytes",
     }
 )
-"""What a formula may name; ``deploy.memory.scratch`` says what each is."""
+"""What a formula may name; ``deploy.backends.tflm.scratch`` says what each is."""
 
 _NODES = (
     ast.Expression,

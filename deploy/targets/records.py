@@ -118,7 +118,8 @@ class Kernels:
         in_place: opcodes whose output may start at the same address as an input.
         view_alignment_bytes: what the address of a view must be a multiple of.
         overlap: opcode -> one of ``OVERLAP_RULES``, by which output and input may overlap
-            diagonally (``deploy.memory.overlap``). An opcode that is not here never overlaps.
+            diagonally (``deploy.backends.tflm.overlap``). An opcode that is not here never
+            overlaps.
     """
 
     name: str

@@ -21,8 +21,8 @@ from keras_fmc.layers.bit_planes import (
 from keras_fmc.layers.bit_spread import spread
 from keras_fmc.layers.code_quantizer import CodeForm, CodeQuantizer
 from keras_fmc.layers.fake_quant import LEVELS
-from keras_fmc.layers.nonnegative import can_be_negative
 from keras_fmc.layers.projection import check_window
+from keras_fmc.model.nonnegative import can_be_negative
 
 _STARTS = ("identity", "random")
 
@@ -56,7 +56,7 @@ class GF2Bottleneck(keras.layers.Layer):
             negative is refused.
         gradient_scale: of eq. 6; 2 / B by default, which makes E‖bits‖₀ · scale = 1 for even bits.
         start: of P and R. "identity" keeps the most significant planes (of the pixel at the
-            window's centre), "random" draws balanced hyperplanes. `keras_fmc.gf2_start` has a
+            window's centre), "random" draws balanced hyperplanes. `keras_fmc.start.gf2_start` has a
             start from data.
         momentum: of the range of q while training; None keeps it.
         seed: of the random start.

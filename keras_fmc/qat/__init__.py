@@ -31,7 +31,7 @@ def quantize(
     Args:
         model: a built Keras 3 model with float32 inputs of fixed size; left alone.
         calibration: some hundred samples as in training, see
-            `keras_fmc.calibration.calibration_arrays`; ranges of activations come from them.
+            `keras_fmc.model.calibration.calibration_arrays`; ranges of activations come from them.
         backend: "native" gives a Keras 3 model with a scale for each output channel of every
             convolution. "tfmot" gives a tf_keras model made by TensorFlow's Model Optimization
             Toolkit, whose depthwise kernels have one scale; it needs the extra `[tfmot]`.
@@ -46,7 +46,7 @@ def quantize(
         UnsupportedModelError: a layer that has no int8 form, or with "tfmot" one whose codes have
             fewer than 8 bits or stride 2; names it.
     """
-    from keras_fmc.calibration import calibration_arrays
+    from keras_fmc.model.calibration import calibration_arrays
     from keras_fmc.qat.checks import check_deployable
 
     if backend not in BACKENDS:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import keras
 
 from keras_fmc.errors import BadInputError, UnsupportedModelError
-from keras_fmc.layer_graph import trace
 from keras_fmc.layers.code_quantizer import CodeQuantizer
 from keras_fmc.layers.gf2 import GF2Bottleneck
 from keras_fmc.layers.projection import ProjectionBottleneck
+from keras_fmc.model.layer_graph import trace
 
 
 def check_deployable(model: keras.Model) -> None:

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from keras_fmc.errors import UnsupportedModelError
-from keras_fmc.layer_graph import LayerGraph, LayerNode, consumers
 from keras_fmc.layers.code_quantizer import CodeForm, CodeQuantizer
 from keras_fmc.layers.fake_quant import FakeQuant
 from keras_fmc.layers.gf2 import GF2Bottleneck
+from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers
 from keras_fmc.qat.placement import ScaleGroup, activation_name
 
 

@@ -21,12 +21,12 @@ import keras
 from keras import layers
 
 from keras_fmc.errors import BadInputError
-from keras_fmc.layer_graph import LayerGraph, LayerNode, ValueRef, ValueSpec
 from keras_fmc.layers.code_quantizer import CodeQuantizer
 from keras_fmc.layers.gf2 import GF2Bottleneck
+from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef, ValueSpec
+from keras_fmc.model.surgery import copy_weights
 from keras_fmc.qat.placement import FUSED_ACTIVATIONS, activation_name
 from keras_fmc.qat.weight_layers import QUANTIZED
-from keras_fmc.surgery import copy_weights
 
 _SILU = ("silu", "swish")
 
@@ -146,7 +146,7 @@ def _quantizer(node: LayerNode) -> CodeQuantizer:
         raise BadInputError(
             f"GF(2) bottleneck {node.name!r} has no range yet",
             remedy="Set it from data: insert_bottlenecks(model, plan, calibration=samples), or "
-            "keras_fmc.gf2_start.start_from_data(layer, batches)",
+            "keras_fmc.start.gf2_start.start_from_data(layer, batches)",
         )
     return quantizer
 

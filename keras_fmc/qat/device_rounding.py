@@ -9,12 +9,12 @@ import keras
 from keras import layers
 
 from keras_fmc.errors import BadInputError, UnsupportedModelError
-from keras_fmc.layer_graph import LayerGraph, LayerNode, consumers, producers, trace
 from keras_fmc.layers.fake_quant import FakeQuant
 from keras_fmc.layers.gf2 import GF2Bottleneck
+from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers, producers, trace
+from keras_fmc.model.surgery import clone, rebuild
 from keras_fmc.qat.kernel_rounding import DeviceAverage, DeviceRequantize, requantized_mean
 from keras_fmc.qat.weight_layers import FAKE_QUANT_LAYERS
-from keras_fmc.surgery import clone, rebuild
 
 _ROUNDINGS = (DeviceAverage, DeviceRequantize)
 

@@ -13,16 +13,16 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fmc.fold import fold
-from keras_fmc.layer_graph import LayerGraph, LayerNode, consumers, trace
+from keras_fmc.fold.fold import fold
 from keras_fmc.layers.code_quantizer import CodeQuantizer
 from keras_fmc.layers.fake_quant import LEVELS, SMALLEST_RANGE, FakeQuant
+from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers, trace
+from keras_fmc.model.ranges import best_range, record
+from keras_fmc.model.surgery import clone, rebuild
 from keras_fmc.qat.codes import capped_sources, code_of, feeds_gf2, gf2_ranges
 from keras_fmc.qat.device_form import device_form, ends_in_activation
 from keras_fmc.qat.placement import ScaleGroup, activation_name, scale_groups
-from keras_fmc.qat.ranges import best_range, record
 from keras_fmc.qat.weight_layers import QUANTIZED, smallest_magnitude
-from keras_fmc.surgery import clone, rebuild
 
 
 def quantize(

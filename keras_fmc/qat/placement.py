@@ -20,10 +20,10 @@ import keras
 from keras import layers
 
 from keras_fmc.errors import BadInputError, UnsupportedModelError
-from keras_fmc.layer_graph import LayerGraph, LayerNode, consumers, producers
 from keras_fmc.layers.fake_quant import FakeQuant
 from keras_fmc.layers.gf2 import GF2Bottleneck
 from keras_fmc.layers.transposed import DepthToSpace
+from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers, producers
 from keras_fmc.qat.weight_layers import FAKE_QUANT_LAYERS, QUANTIZED
 
 SIGMOID_RANGE = (0.0, 255 / 256)

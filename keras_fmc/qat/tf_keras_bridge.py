@@ -12,8 +12,8 @@ from typing import Any
 import keras
 
 from keras_fmc.errors import UnsupportedModelError
-from keras_fmc.layer_graph import LayerGraph, LayerNode
 from keras_fmc.layers.fake_quant import FakeQuant
+from keras_fmc.model.layer_graph import LayerGraph, LayerNode
 from keras_fmc.qat.device_form import ends_in_activation
 
 _LEFT_OUT = ("name", "trainable", "dtype", "build_config", "quantization_config")

@@ -23,8 +23,8 @@ import keras
 import numpy as np
 
 from keras_fmc.errors import BadInputError, UnsupportedModelError
-from keras_fmc.fold import fold
-from keras_fmc.layer_graph import LayerGraph, consumers, trace
+from keras_fmc.fold.fold import fold
+from keras_fmc.model.layer_graph import LayerGraph, consumers, trace
 from keras_fmc.qat.device_form import device_form
 from keras_fmc.qat.native import group_ranges
 from keras_fmc.qat.placement import ScaleGroup, scale_groups

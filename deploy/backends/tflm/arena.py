@@ -1,0 +1,51 @@
+"""The exact arena: the N of ``uint8_t tensor_arena[N]`` for a graph, a plan and a target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from deploy.backends.tflm.online import simulate
+from deploy.backends.tflm.persistent import persistent
+from deploy.graph import Graph
+from deploy.outcome import ArenaPrediction
+from deploy.targets.target import Target
+
+
+def predict_arena(
+    graph: Graph, *, offsets: Sequence[int] | None, target: Target
+) -> ArenaPrediction:
+    """Returns the arena that a graph needs.
+
+    N = max(head + tail, tail while planning + planner, tail + temporaries while preparing),
+    rounded up to 16.
+
+    Args:
+        graph: as it is written to the file, dead tensors dropped.
+        offsets: the offline plan, one entry for each tensor, or None for TFLM's own plan.
+        target: runtime and kernels.
+
+    Raises:
+        UnsupportedModelError: the target's data do not cover an operator.
+        BadInputError: ``offsets`` does not have one entry for each tensor.
+    """
+    tail = persistent(graph, target)
+    plan = simulate(graph, tail.scratch, offsets=offsets)
+    step = target.runtime.arena_alignment_bytes
+    planning = (
+        _up(tail.planning_bytes, step)
+        + tail.planner_bytes
+        + plan.buffers * target.runtime.planner_buffer_bytes
+    )
+    floor = max(tail.preparing_bytes, planning, tail.size_bytes)
+    return ArenaPrediction(
+        arena_bytes=_up(max(plan.head_bytes + tail.size_bytes, floor), step),
+        head_bytes=plan.head_bytes,
+        tail_bytes=tail.size_bytes,
+        scratch_bytes=sum(request.size_bytes for request in tail.scratch),
+        allocation_bytes=_up(floor, step),
+        breakdown=tail.parts,
+    )
+
+
+def _up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple

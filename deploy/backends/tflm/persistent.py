@@ -1,0 +1,216 @@
+"""The tail of the arena, and what allocation itself needs: TFLM's allocations replayed.
+
+The runtime fills the arena from both ends. Structures that stay (the tail) grow down from the
+end, each aligned down to its own alignment. At the start stand, one after the other, the list of
+scratch requests with the temporary tensors of the operator that prepares, then what the planner
+needs, then the planned tensors (the head). The smallest arena is the largest sum of both ends at
+any moment. Both ends of the arena are multiples of 16 here, as ``alignas(16)`` makes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from deploy.backends.tflm.scratch import OperatorNumbers, ScratchRequest, unknown_operator
+from deploy.graph import Graph, Operator, Tensor
+from deploy.targets.records import Block, KernelRule, Runtime, Step, StepKind
+from deploy.targets.target import Target
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The persistent part of the arena.
+
+    Attributes:
+        size_bytes: all of it, once the model is ready to be invoked.
+        parts: (cause, bytes), in the order of allocation; they add up to ``size_bytes``.
+        planning_bytes: the tail when the memory planner runs.
+        planner_bytes: what the planner needs at the other end at that moment, rounded up to the
+            alignment, without the 40 bytes or so for each buffer.
+        preparing_bytes: arena that the kernels need while they prepare.
+        scratch: the scratch buffers, in order.
+    """
+
+    size_bytes: int
+    parts: tuple[tuple[str, int], ...]
+    planning_bytes: int
+    planner_bytes: int
+    preparing_bytes: int
+    scratch: tuple[ScratchRequest, ...]
+
+
+def persistent(graph: Graph, target: Target) -> Tail:
+    """Returns the tail that a graph takes on a target.
+
+    Raises:
+        UnsupportedModelError: the kernel library has no data for an operator.
+    """
+    return _Replay(graph, target).run()
+
+
+class _Replay:
+    """Sizes of both ends while the runtime allocates; ``need`` is the largest sum so far."""
+
+    def __init__(self, graph: Graph, target: Target) -> None:
+        self.graph = graph
+        self.runtime: Runtime = target.runtime
+        self.kernels = target.kernels
+        self.tail = 0
+        self.start = 0
+        self.need = 0
+        self.parts: list[tuple[str, int]] = []
+        self.scratch: list[ScratchRequest] = []
+
+    def run(self) -> Tail:
+        runtime, graph = self.runtime, self.graph
+        self.part("runtime", [*runtime.fixed, runtime.subgraph])
+        self.start = self.request_bytes()
+        self.part("tensors", [_times(runtime.eval_tensor, len(graph.tensors))])
+        self.part("operators", [_times(runtime.node, len(graph.operators))])
+        parameters = (runtime.parameters.get(op.opcode) for op in graph.operators)
+        self.part("operator parameters", (block for block in parameters if block is not None))
+        rules = self.rules()
+        before = self.tail
+        for rule in rules:
+            size = rule.data_bytes.get(runtime.abi, 0)
+            if size:
+                self.keep(size, runtime.kernel_alignment_bytes)
+        moments = []
+        for index, (operator, rule) in enumerate(zip(graph.operators, rules, strict=True)):
+            start, before_operator = self.start, self.tail
+            self.prepare(index, operator, rule)
+            moments.append((start, before_operator, self.tail))
+        self.parts.append(("kernel data", self.tail - before))
+        count = len(self.scratch)
+        self.part("scratch handles", [_times(runtime.scratch_handle, count)] if count else [])
+        planning_tail, planner = self.tail, self.planner_bytes()
+        self.temporaries(rules, moments, later=planning_tail + planner)
+        preparing = self.need
+        self.start = 0
+        before = self.tail
+        for ends in (graph.inputs, graph.outputs):
+            self.put(_times(runtime.end_pointer, len(ends)))
+            for tensor in ends:
+                for block in self.tensor_blocks(graph.tensors[tensor]):
+                    self.put(block)
+        self.parts.append(("inputs and outputs", self.tail - before))
+        return Tail(
+            size_bytes=self.tail,
+            parts=tuple(self.parts),
+            planning_bytes=planning_tail,
+            planner_bytes=planner,
+            preparing_bytes=preparing,
+            scratch=tuple(self.scratch),
+        )
+
+    def rules(self) -> list[KernelRule]:
+        rules = []
+        for index, operator in enumerate(self.graph.operators):
+            rule = self.kernels.rules.get(operator.opcode)
+            if rule is None:
+                raise unknown_operator(self.graph, index, self.kernels)
+            rules.append(rule)
+        return rules
+
+    def prepare(self, index: int, operator: Operator, rule: KernelRule) -> None:
+        """Replays one operator without its temporaries, which are given back at its end."""
+        numbers = OperatorNumbers(self.graph, operator)
+        for step in rule.steps:
+            if step.size_bytes is None:
+                continue
+            size = step.size_bytes.evaluate(numbers)
+            if step.kind is StepKind.KEEP:
+                if size > 0:
+                    self.keep(size, self.runtime.kernel_alignment_bytes)
+            elif size > 0 or step.kind is StepKind.REQUEST:
+                self.scratch.append(ScratchRequest(index, size))
+        self.start = self.request_bytes()
+        self.need = max(self.need, self.start + self.tail)
+
+    def temporaries(
+        self, rules: Sequence[KernelRule], moments: Sequence[tuple[int, int, int]], later: int
+    ) -> None:
+        """Adds the temporaries of the operators, which stand after the scratch requests.
+
+        ``moments`` holds for each operator the start, and the tail before and after it. Where
+        no temporaries that it could have reach what the planner needs ``later``, there is nothing
+        to add.
+        """
+        scales = [len(t.quantization.scales) for t in self.graph.tensors if t.quantization]
+        largest = self.temporary_bytes(max(scales, default=0))
+        for operator, rule, (start, tail, after) in zip(
+            self.graph.operators, rules, moments, strict=True
+        ):
+            count = rule.temporaries + rule.temporary_inputs * len(operator.inputs)
+            if start + after + count * largest <= later:
+                continue
+            numbers = OperatorNumbers(self.graph, operator)
+            position = start
+            for step in rule.steps:
+                if step.kind is StepKind.TEMPORARY:
+                    for tensor in _tensors(operator, step):
+                        for block in self.tensor_blocks(self.graph.tensors[tensor]):
+                            position = _up(position, block.alignment_bytes) + block.size_bytes
+                    self.need = max(self.need, position + tail)
+                elif step.kind is StepKind.KEEP and step.size_bytes is not None:
+                    size = step.size_bytes.evaluate(numbers)
+                    if size > 0:
+                        tail = _up(tail + size, self.runtime.kernel_alignment_bytes)
+
+    def temporary_bytes(self, scales: int) -> int:
+        """An upper bound of the bytes of one temporary tensor, alignment included."""
+        runtime = self.runtime
+        points = runtime.zero_point_item.size_bytes * (1 + scales)
+        slack = 3 * runtime.arena_alignment_bytes
+        return runtime.tensor.size_bytes + runtime.quantization.size_bytes + points + slack
+
+    def tensor_blocks(self, tensor: Tensor) -> tuple[Block, ...]:
+        runtime = self.runtime
+        if tensor.quantization is None:
+            return (runtime.tensor,)
+        points = _times(runtime.zero_point_item, 1 + len(tensor.quantization.scales))
+        return (runtime.tensor, runtime.quantization, points)
+
+    def request_bytes(self) -> int:
+        """The list of scratch requests, with room for those of the next operator."""
+        capacity = len(self.scratch) + self.runtime.scratch_requests
+        return capacity * self.runtime.scratch_request.size_bytes
+
+    def planner_bytes(self) -> int:
+        runtime = self.runtime
+        buffers = len(self.graph.tensors) + len(self.scratch)
+        position = self.start
+        for block in (runtime.subgraph_counter, _times(runtime.buffer_info, buffers)):
+            position = _up(position, block.alignment_bytes) + block.size_bytes
+        return _up(position, runtime.arena_alignment_bytes)
+
+    def part(self, cause: str, blocks: Iterable[Block]) -> None:
+        before = self.tail
+        for block in blocks:
+            self.put(block)
+        self.parts.append((cause, self.tail - before))
+
+    def put(self, block: Block) -> None:
+        self.keep(block.size_bytes, block.alignment_bytes)
+
+    def keep(self, size_bytes: int, alignment_bytes: int) -> None:
+        self.tail = _up(self.tail + size_bytes, alignment_bytes)
+        self.need = max(self.need, self.start + self.tail)
+
+
+def _tensors(operator: Operator, step: Step) -> tuple[int, ...]:
+    ends = operator.inputs if step.side == "input" else operator.outputs
+    if step.index is None:
+        return tuple(t for t in ends if t >= 0)
+    if step.index >= len(ends) or ends[step.index] < 0:
+        return ()
+    return (ends[step.index],)
+
+
+def _times(block: Block, count: int) -> Block:
+    return Block(block.size_bytes * count, block.alignment_bytes)
+
+
+def _up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple

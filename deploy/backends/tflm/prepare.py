@@ -1,0 +1,234 @@
+"""From the source graph to the graph that is planned: the passes, and what they decided."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from deploy.backends.tflm.arena import predict_arena
+from deploy.backends.tflm.codes.lower import LoweredCodes, lower_codes, stored_code_maps
+from deploy.backends.tflm.codes.momentary import index_bytes, momentary_maps
+from deploy.backends.tflm.codes.tables import use_tables
+from deploy.backends.tflm.codes.trial import best_lowering
+from deploy.backends.tflm.place import place
+from deploy.graph import Graph
+from deploy.macs import graph_macs
+from deploy.outcome import Decision, FrontierPoint, Prepared, StoredCodes
+from deploy.passes import run_passes
+from deploy.passes.short_names import shorten_names
+from deploy.progress import Progress
+from deploy.targets import Target
+from keras_fmc.sizes import format_size
+
+if TYPE_CHECKING:
+    from deploy.settings import PlanSettings
+
+_NO_WAY = (
+    "stored in int8: no way was found to unpack it strip by strip within {:g}x the "
+    "multiply-accumulates, and whole its indices are int32"
+)
+
+
+def prepare(source: Graph, goal: Target, settings: PlanSettings, progress: Progress) -> Prepared:
+    """Returns the best plan found: of the graph as it is, or with its codes packed.
+
+    Names are shortened first, as they stand in flash; then ``deploy.passes.PASSES`` run. A graph
+    with maps of codes is planned both ways, each in strips where settings allow them, and the
+    smaller arena (or head, as settings say) wins. Where there are strips, no plan unpacks a map
+    whole: its int32 indices and the planes of its bits exist for a strip of rows at most.
+    """
+    graph = run_passes(shorten_names(source))
+    plain = _planned(graph, goal, settings, progress, max_macs=settings.max_macs)
+    if not stored_code_maps(graph) or not stored_code_maps(tabled := use_tables(graph)):
+        return plain
+    progress.say("packing codes")
+    maps = {tabled.tensors[m.tensor].name: m.bits for m in stored_code_maps(tabled)}
+    left = _left_whole(tabled, maps, goal, settings) if settings.strips else ()
+    plain = replace(plain, decisions=(*plain.decisions, *left))
+    maps = {name: bits for name, bits in maps.items() if name not in {d.subject for d in left}}
+    if not maps:
+        return plain
+    lowered = best_lowering(tabled, maps, goal, settings)
+    packed = _packed(lowered, graph, goal, settings, progress)
+    if isinstance(packed, Decision):
+        return replace(plain, decisions=(*plain.decisions, packed))
+    if _rank(packed, goal, settings) < _rank(plain, goal, settings):
+        return replace(
+            packed,
+            frontier=_joined(packed.frontier, plain.frontier),
+            decisions=(*packed.decisions, *left),
+        )
+    decisions = tuple(_left_unpacked(item, plain, packed, goal) for item in lowered.stored)
+    return replace(
+        plain,
+        frontier=_joined(plain.frontier, packed.frontier),
+        decisions=(*plain.decisions, *decisions),
+    )
+
+
+def _packed(
+    lowered: LoweredCodes, source: Graph, goal: Target, settings: PlanSettings, progress: Progress
+) -> Prepared | Decision:
+    """The plan of the packed graph, or why there is none."""
+    graph = run_passes(lowered.graph)
+    ratio = graph_macs(graph) / max(graph_macs(source), 1)
+    if ratio > settings.max_macs:
+        return Decision(
+            ", ".join(item.name for item in lowered.stored),
+            f"stored in int8: packed, the model takes {ratio:.3f}x its multiply-accumulates, "
+            f"above the limit of {settings.max_macs:g}x",
+        )
+    never_whole = momentary_maps(graph, lowered.stored) if settings.strips else frozenset()
+    max_macs = settings.max_macs / ratio
+    packed = _planned(graph, goal, settings, progress, max_macs=max_macs, never_whole=never_whole)
+    if packed.holds_whole:
+        return Decision(
+            ", ".join(item.name for item in lowered.stored),
+            _NO_WAY.format(settings.max_macs),
+        )
+    frontier = tuple(replace(p, macs_ratio=p.macs_ratio * ratio) for p in packed.frontier)
+    decisions = packed.decisions
+    if not settings.strips:
+        decisions += tuple(
+            Decision(
+                item.name,
+                "unpacked whole, as strips are off: int32 indices of all its rows exist, "
+                f"{format_size(size)}, and count in the arena",
+            )
+            for item in lowered.stored
+            if (size := index_bytes(graph, item))
+        )
+    return replace(packed, frontier=frontier, codes=lowered.stored, decisions=decisions)
+
+
+def _left_whole(
+    graph: Graph, maps: Mapping[str, int], goal: Target, settings: PlanSettings
+) -> tuple[Decision, ...]:
+    """Maps of codes that strips cannot unpack, each by itself."""
+    reasons = {name: _why_whole(graph, name, bits, goal, settings) for name, bits in maps.items()}
+    return tuple(Decision(name, reason) for name, reason in reasons.items() if reason is not None)
+
+
+def _why_whole(
+    graph: Graph, name: str, bits: int, goal: Target, settings: PlanSettings
+) -> str | None:
+    from deploy.backends.tflm.strips import choose_strips, obstacles
+
+    for shared in (True, False):
+        lowered = lower_codes(graph, maps={name: bits}, shared=shared)
+        packed = run_passes(lowered.graph)
+        never_whole = momentary_maps(packed, lowered.stored)
+        found = obstacles(packed, never_whole)
+        if found:
+            reasons = "; ".join(f"{subject}: {why}" for subject, why in found.items())
+            return f"stored in int8: it cannot be unpacked strip by strip ({reasons})"
+        first_try = choose_strips(
+            packed,
+            target=goal,
+            max_macs=settings.max_macs,
+            never_whole=never_whole,
+            work=1,
+            plan_seconds=0.0,
+        )
+        if not first_try.holds_whole:
+            return None
+    return _NO_WAY.format(settings.max_macs)
+
+
+def _left_unpacked(item: StoredCodes, plain: Prepared, packed: Prepared, goal: Target) -> Decision:
+    arenas = [
+        predict_arena(p.graph, offsets=p.memory.offsets, target=goal).arena_bytes
+        for p in (packed, plain)
+    ]
+    return Decision(
+        item.name,
+        f"stored in int8: packed into {format_size(item.packed_bytes)} the best plan has an arena "
+        f"of {format_size(arenas[0])} and a head of {format_size(packed.memory.head_bytes)}, "
+        f"unpacked {format_size(arenas[1])} and {format_size(plain.memory.head_bytes)}",
+    )
+
+
+def _planned(
+    graph: Graph,
+    goal: Target,
+    settings: PlanSettings,
+    progress: Progress,
+    *,
+    max_macs: float,
+    never_whole: frozenset[str] = frozenset(),
+) -> Prepared:
+    """The best plan of one graph: whole, or cut into strips."""
+    progress.say("planning")
+    whole = Prepared(graph, place(graph, goal.kernels, overlap=settings.overlap is True))
+    if not settings.strips:
+        return whole
+    striped = _striped(graph, goal, settings, progress, max_macs, never_whole)
+    candidates = [striped] if never_whole else [striped, whole]
+    if settings.arena_bytes is not None:
+        return striped
+    best = min(candidates, key=lambda prepared: _size(prepared, goal, settings))
+    return replace(best, frontier=striped.frontier, decisions=striped.decisions)
+
+
+def _size(prepared: Prepared, goal: Target, settings: PlanSettings) -> tuple[int, int]:
+    arena = predict_arena(prepared.graph, offsets=prepared.memory.offsets, target=goal)
+    head, total = prepared.memory.head_bytes, arena.arena_bytes
+    return (head, total) if settings.minimise == "head" else (total, head)
+
+
+def _rank(prepared: Prepared, goal: Target, settings: PlanSettings) -> tuple[int, ...]:
+    """Less is better; within an arena that is given, multiply-accumulates count first."""
+    size = _size(prepared, goal, settings)
+    if settings.arena_bytes is None:
+        return size
+    total = max(size) if settings.minimise == "head" else size[0]
+    return max(0, total - settings.arena_bytes), graph_macs(prepared.graph), *size
+
+
+def _joined(
+    chosen: tuple[FrontierPoint, ...], other: tuple[FrontierPoint, ...]
+) -> tuple[FrontierPoint, ...]:
+    """One frontier of two searches; the other's choice is a point like any."""
+    points = [*chosen, *(replace(point, chosen=False) for point in other)]
+
+    def is_beaten(point: FrontierPoint) -> bool:
+        return any(
+            p.arena_bytes <= point.arena_bytes
+            and p.macs_ratio <= point.macs_ratio
+            and (p.arena_bytes, p.macs_ratio) != (point.arena_bytes, point.macs_ratio)
+            for p in points
+        )
+
+    kept = [p for p in points if p.chosen or not is_beaten(p)]
+    return tuple(sorted(kept, key=lambda p: (p.arena_bytes, p.macs_ratio, p.operators)))
+
+
+def _striped(
+    graph: Graph,
+    goal: Target,
+    settings: PlanSettings,
+    progress: Progress,
+    max_macs: float,
+    never_whole: frozenset[str],
+) -> Prepared:
+    from deploy.backends.tflm.strips import choose_strips
+
+    choice = choose_strips(
+        graph,
+        target=goal,
+        max_macs=max_macs,
+        minimise=settings.minimise,
+        arena_bytes=settings.arena_bytes,
+        overlap=settings.overlap is not False,
+        never_whole=never_whole,
+        progress=lambda fraction: progress.say("looking for strips", fraction),
+    )
+    return Prepared(
+        choice.graph,
+        choice.memory,
+        choice.regions,
+        choice.frontier,
+        choice.reasons,
+        holds_whole=choice.holds_whole,
+    )

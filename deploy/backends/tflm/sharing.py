@@ -1,0 +1,365 @@
+"""Which tensors share bytes, and which value every byte holds when.
+
+Tensors that a view or an in-place operator ties together form a group whose members keep their
+distances. A *value* is what one operator computed into one byte; views hand values on without
+copying them. Two values never need the same byte at the same time: where a possible view or
+in-place operator would force them to, it stays a real copy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from deploy.backends.tflm.views import View, slice_window, views, window_bytes
+from deploy.graph import Graph, Operator
+from deploy.memory.plan import AliasReason
+
+ALIGNMENT = 16
+"""Bytes that the offset of a block, and of an output over its input, is a multiple of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """Tensor ``tensor`` stands at a fixed distance from ``of``, and why that is allowed."""
+
+    tensor: int
+    of: int
+    reason: AliasReason
+
+
+def tensor_lifetimes(graph: Graph) -> dict[int, tuple[int, int]]:
+    """Returns tensor -> (first, last) operator that touches it, both inclusive.
+
+    Graph inputs count from operator 0, graph outputs to the last operator, as TFLM counts.
+    """
+    last_step = max(len(graph.operators) - 1, 0)
+    spans: dict[int, tuple[int, int]] = {}
+
+    def touch(tensor: int, step: int) -> None:
+        first, last = spans.get(tensor, (step, step))
+        spans[tensor] = (min(first, step), max(last, step))
+
+    for tensor in graph.inputs:
+        touch(tensor, 0)
+    for step, operator in enumerate(graph.operators):
+        for tensor in (*operator.present_inputs, *operator.outputs):
+            touch(tensor, step)
+    for tensor in graph.outputs:
+        touch(tensor, last_step)
+    return {t: span for t, span in sorted(spans.items()) if not graph.tensors[t].is_constant}
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Bytes [start, stop) of a block that hold one value during operators [first, until)."""
+
+    start: int
+    stop: int
+    first: int
+    until: int
+    origin: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Bytes [start, stop) of a tensor: the value of tensor ``origin`` from byte ``inside`` on."""
+
+    start: int
+    stop: int
+    origin: int
+    inside: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Join:
+    """What a union did, so that it can be undone: group ``dropped`` moved by ``shift``."""
+
+    dropped: int
+    shift: int
+
+
+class Sharing:
+    """Union-find over tensors with distances, and the values that their bytes hold."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        in_place: frozenset[str],
+        view_alignment: int,
+        overlaps: Mapping[int, int],
+    ) -> None:
+        self.graph = graph
+        self.in_place = in_place
+        self.overlaps = overlaps
+        self.view_alignment = view_alignment
+        self.spans = tensor_lifetimes(graph)
+        self.root = {t: t for t in self.spans}
+        self.distance = dict.fromkeys(self.spans, 0)
+        self.group = {t: [t] for t in self.spans}
+        self.aliases: list[Alias] = []
+        self.accepted: dict[int, list[View]] = defaultdict(list)
+        # Operator -> its output, where that overwrites an input while the operator runs.
+        self.overwriting: dict[int, int] = {}
+        self.size = {t: graph.tensors[t].size_bytes for t in self.spans}
+        self.writer = graph.producers()
+        self.readers = graph.consumers()
+
+    def merge(self) -> None:
+        by_step: dict[int, list[View]] = defaultdict(list)
+        for view in views(self.graph):
+            by_step[view.step].append(view)
+        for _, together in sorted(by_step.items()):
+            # All inputs of a concatenation at once; where that fails, as many as will go.
+            if not self._try_views(together) and len(together) > 1:
+                for view in together:
+                    self._try_views([view])
+        for step, operator in enumerate(self.graph.operators):
+            self._try_in_place(step, operator)
+            if step in self.overlaps:
+                self._try_overlap(step, operator)
+
+    def _try_views(self, together: Sequence[View]) -> bool:
+        # A slice of anything, and a concatenation of tensors that share nothing yet, bring no
+        # second value to any byte, so that nothing needs to be checked.
+        first = together[0]
+        alone = first.reason is not AliasReason.CONCATENATION_VIEW or (
+            len(together) == len(self.graph.operators[first.step].inputs)
+            and all(len(self.group[self.root[view.source]]) == 1 for view in together)
+        )
+        joins: list[_Join] = []
+        possible = True
+        for view in together:
+            item = self.size[view.source] // max(self.graph.tensors[view.source].elements, 1)
+            aligned = view.delta % max(item, self.view_alignment) == 0
+            join = self._union(view.source, view.target, view.delta) if aligned else None
+            if join is None:
+                possible = False
+                break
+            joins.append(join)
+            self.accepted[view.step].append(view)
+        if possible and not alone:
+            possible = self._consistent(together[0].source)
+        if not possible:
+            del self.accepted[together[0].step][-len(joins) or None :]
+            for join in reversed(joins):
+                self._split(join)
+            return False
+        for view in together:
+            tensor, of = view.target, view.source
+            if view.reason is AliasReason.CONCATENATION_VIEW:
+                tensor, of = of, tensor
+            self.aliases.append(Alias(tensor, of, view.reason))
+        return True
+
+    def _try_in_place(self, step: int, operator: Operator) -> None:
+        if operator.opcode not in self.in_place or self.accepted.get(step):
+            return
+        if len(operator.outputs) != 1:
+            return
+        target = operator.outputs[0]
+        for source in dict.fromkeys(operator.present_inputs):
+            if source not in self.spans or not self._in_place_shape(operator, source, target):
+                continue
+            join = self._union(source, target, 0)
+            if join is None:
+                continue
+            self.overwriting[step] = target
+            if self._only_touches_start(operator, target) and self._consistent(source):
+                self.aliases.append(Alias(target, source, AliasReason.IN_PLACE))
+                return
+            del self.overwriting[step]
+            self._split(join)
+
+    def _try_overlap(self, step: int, operator: Operator) -> None:
+        """Places the output as little before the input as the kernel allows."""
+        source, target = operator.inputs[0], operator.outputs[0]
+        if source not in self.spans:
+            return
+        distance = -(-self.overlaps[step] // ALIGNMENT) * ALIGNMENT
+        if not -self.size[source] < distance < self.size[target]:
+            return
+        join = self._union(source, target, -distance)
+        if join is None:
+            return
+        self.overwriting[step] = target
+        if self._consistent(source):
+            self.aliases.append(Alias(target, source, AliasReason.OVERLAP))
+            return
+        del self.overwriting[step]
+        self._split(join)
+
+    def _in_place_shape(self, operator: Operator, source: int, target: int) -> bool:
+        if operator.opcode == "PAD":
+            return self._pads_only_the_end(operator, source)
+        return self.size[source] == self.size[target]
+
+    def _pads_only_the_end(self, operator: Operator, source: int) -> bool:
+        paddings = self.graph.tensors[operator.inputs[1]]
+        if not paddings.is_constant:
+            return False
+        shape = self.graph.tensors[source].shape
+        outermost = next((axis for axis, n in enumerate(shape) if n != 1), len(shape) - 1)
+        return all(
+            before == 0 and (after == 0 or axis == outermost)
+            for axis, (before, after) in enumerate(paddings.array().tolist())
+        )
+
+    def _only_touches_start(self, operator: Operator, target: int) -> bool:
+        """Whether every input that shares bytes with the output starts where it starts."""
+        start = self.distance[target]
+        for tensor in operator.present_inputs:
+            if self.root.get(tensor) != self.root[target]:
+                continue
+            at = self.distance[tensor]
+            apart = at >= start + self.size[target] or start >= at + self.size[tensor]
+            if at != start and not apart:
+                return False
+        return True
+
+    def _union(self, source: int, target: int, delta: int) -> _Join | None:
+        """Puts ``target`` at ``source`` + delta; None if it already stands elsewhere."""
+        keep, drop = self.root[source], self.root[target]
+        shift = self.distance[source] + delta - self.distance[target]
+        if keep == drop:
+            return _Join(-1, 0) if shift == 0 else None
+        if len(self.group[drop]) > len(self.group[keep]):
+            keep, drop, shift = drop, keep, -shift
+        moved = self.group[drop]
+        for tensor in moved:
+            self.root[tensor] = keep
+            self.distance[tensor] += shift
+        self.group[keep] = self.group[keep] + moved
+        return _Join(drop, shift)
+
+    def _split(self, join: _Join) -> None:
+        if join.dropped < 0:
+            return
+        moved = self.group[join.dropped]
+        keep = self.root[join.dropped]
+        for tensor in moved:
+            self.root[tensor] = join.dropped
+            self.distance[tensor] -= join.shift
+        self.group[keep] = self.group[keep][: -len(moved)]
+
+    def _consistent(self, tensor: int) -> bool:
+        """Whether no byte of the tensor's block has to hold two values at once."""
+        open_spans: list[Span] = []
+        for span in self.values(self.group[self.root[tensor]]):
+            open_spans = [s for s in open_spans if s.stop > span.start]
+            for other in open_spans:
+                if other.first < span.until and span.first < other.until:
+                    return False
+            open_spans.append(span)
+        return True
+
+    def values(self, group: Iterable[int]) -> list[Span]:
+        """Returns the spans of all values that the tensors of a group hold, by start."""
+        parts: dict[int, list[_Part]] = {}
+        for tensor in group:
+            self._parts(tensor, parts)
+        reads: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
+        for tensor in group:
+            for low, high, step in self._reads(tensor):
+                for part in parts[tensor]:
+                    a, b = max(low, part.start), min(high, part.stop)
+                    if a < b:
+                        shift = part.inside - part.start
+                        reads[part.origin].append((a + shift, b + shift, step))
+        spans = []
+        for origin in group:
+            own = [(p.start, p.stop) for p in parts[origin] if p.origin == origin]
+            first = self.writer.get(origin, 0)
+            base = self.distance[origin]
+            for start, stop, last in _staircase(own, reads[origin], first):
+                span = Span(base + start, base + stop, first, last + 1, origin)
+                spans += [part for part in self._given_up(span) if part.until > part.first]
+        return sorted(spans, key=lambda s: (s.start, s.first, s.stop, s.origin))
+
+    def _parts(self, tensor: int, known: dict[int, list[_Part]]) -> list[_Part]:
+        """Returns whose values the bytes of a tensor hold, filling ``known``."""
+        if tensor in known:
+            return known[tensor]
+        step = self.writer.get(tensor, -1)
+        parts: list[_Part] = []
+        for view in self.accepted.get(step, ()):
+            begin, base = (view.start, 0) if view.delta >= 0 else (0, -view.delta)
+            for part in self._parts(view.source, known):
+                low, high = max(part.start, begin), min(part.stop, view.stop)
+                if low < high:
+                    shift = base - begin
+                    inside = part.inside + low - part.start
+                    parts.append(_Part(low + shift, high + shift, part.origin, inside))
+        # What no view brought is a value of the tensor's own.
+        parts.sort(key=lambda p: p.start)
+        own = [_Part(low, high, tensor, low) for low, high in _gaps(parts, self.size[tensor])]
+        known[tensor] = parts + own
+        return known[tensor]
+
+    def _reads(self, tensor: int) -> list[tuple[int, int, int]]:
+        """Returns (start, stop, step) for the bytes of a tensor that operators really need."""
+        reads = []
+        for step in self.readers.get(tensor, ()):
+            operator = self.graph.operators[step]
+            accepted = sum(v.source == tensor for v in self.accepted.get(step, ()))
+            if accepted and accepted == operator.inputs.count(tensor):
+                # A view copies bytes onto themselves: neither a read nor a write.
+                continue
+            low, high = 0, self.size[tensor]
+            if operator.opcode in ("SLICE", "STRIDED_SLICE") and operator.inputs[0] == tensor:
+                window = slice_window(self.graph, operator)
+                if window is not None:
+                    low, high = window_bytes(self.graph, tensor, window)
+            reads.append((low, high, step))
+        if tensor in self.graph.outputs:
+            # The user reads it after the last operator, which must not overwrite it either.
+            reads.append((0, self.size[tensor], len(self.graph.operators)))
+        return reads
+
+    def _given_up(self, span: Span) -> list[Span]:
+        """Ends a value one operator early where the operator that reads it last overwrites it."""
+        last = span.until - 1
+        target = self.overwriting.get(last, span.origin)
+        if span.origin == target or self.root[target] != self.root[span.origin]:
+            return [span]
+        low = max(span.start, self.distance[target])
+        high = min(span.stop, self.distance[target] + self.size[target])
+        if low >= high or span.first == last:
+            return [span]
+        parts = ((span.start, low, last + 1), (low, high, last), (high, span.stop, last + 1))
+        return [
+            dataclasses.replace(span, start=start, stop=stop, until=until)
+            for start, stop, until in parts
+            if start < stop
+        ]
+
+
+def _gaps(parts: Sequence[_Part], size: int) -> list[tuple[int, int]]:
+    gaps, position = [], 0
+    for part in parts:
+        if part.start > position:
+            gaps.append((position, part.start))
+        position = max(position, part.stop)
+    if position < size:
+        gaps.append((position, size))
+    return gaps
+
+
+def _staircase(
+    own: Sequence[tuple[int, int]], reads: Sequence[tuple[int, int, int]], first: int
+) -> list[tuple[int, int, int]]:
+    """Cuts a value's bytes where the last reader changes: (start, stop, last reader)."""
+    cuts = sorted({c for s, e in own for c in (s, e)} | {c for s, e, _ in reads for c in (s, e)})
+    steps: list[tuple[int, int, int]] = []
+    for start, stop in itertools.pairwise(cuts):
+        if not any(s <= start and stop <= e for s, e in own):
+            continue
+        last = max((step for s, e, step in reads if s <= start and stop <= e), default=first)
+        if steps and steps[-1][1] == start and steps[-1][2] == last:
+            steps[-1] = (steps[-1][0], stop, last)
+        else:
+            steps.append((start, stop, last))
+    return steps

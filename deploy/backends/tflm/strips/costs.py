@@ -1,0 +1,126 @@
+"""What an operator instance costs in the tail of the arena, on a given target.
+
+Every strip repeats its operators, and every repetition takes persistent memory. The search adds
+these costs up; they are differences of the tail that ``deploy.backends.tflm.persistent`` works out
+for graphs with and without one more operator, so they hold for any runtime and kernel library.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from deploy.backends.tflm.persistent import persistent
+from deploy.backends.tflm.strips.clones import THINNED, Clone, reads_few_pixels, thinning
+from deploy.backends.tflm.strips.schedule import Concatenation, Program, Run, Slice
+from deploy.graph import Graph, GraphBuilder, Operator, Options
+from deploy.targets import Kernels, Target
+
+_INSTANCES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Bytes of the tail, and what the kernels of a target do.
+
+    Attributes:
+        whole_bytes: the tail of the graph that is not cut.
+        operators: bytes of one more instance of each operator, its output tensor included.
+        slice_bytes, concatenation_bytes, pad_bytes: the same for what strips add.
+        constant_bytes: a tensor that only says where to slice.
+        thinnings: operator -> bytes of one more pooling that thins what it reads.
+        scratch: operator -> bytes of its kernel's buffers in the head.
+        in_place: opcodes whose output may take the place of an input.
+        overlapping: kernels whose outputs may grow into their inputs; None where none shall.
+    """
+
+    whole_bytes: int
+    operators: tuple[int, ...]
+    slice_bytes: int
+    concatenation_bytes: int
+    pad_bytes: int
+    constant_bytes: int
+    thinnings: dict[int, int]
+    scratch: dict[int, int]
+    in_place: frozenset[str]
+    overlapping: Kernels | None = None
+
+    def tail_bytes(self, program: Program, clones: frozenset[Clone]) -> int:
+        """The tail of a program, to within a few bytes of alignment."""
+        total = self.whole_bytes - sum(self.operators)
+        costs = list(self.operators)
+        for operator, reader in sorted(clones):
+            thins = reader == THINNED
+            costs.append(self.thinnings[operator] if thins else self.operators[operator])
+        constants: set[tuple[object, ...]] = set()
+        values = program.values
+        for step in program.steps:
+            if isinstance(step, Run):
+                total += costs[step.operator]
+            elif isinstance(step, Slice):
+                (first, end), (start, stop) = values[step.source].rows, values[step.output].rows
+                total += self.slice_bytes
+                constants.add(("begin", start - first))
+                constants.add(("size", -1 if stop == end else stop - start))
+            elif isinstance(step, Concatenation):
+                total += self.concatenation_bytes
+            else:
+                total += self.pad_bytes
+                constants.add((step.operator, values[step.output].padding))
+        return total + len(constants) * self.constant_bytes
+
+
+def costs_of(graph: Graph, target: Target, *, overlap: bool = False) -> Costs:
+    """Returns the costs of a graph's operators on a target; with or without diagonal overlap."""
+    tail = persistent(graph, target)
+    scratch: dict[int, int] = {}
+    for request in tail.scratch:
+        scratch[request.operator_index] = (
+            scratch.get(request.operator_index, 0) + request.size_bytes
+        )
+
+    def more(operators: list[Operator], builder: GraphBuilder) -> int:
+        builder.operators += operators
+        return persistent(builder.build(like=graph), target).size_bytes
+
+    def instance(operator: Operator) -> int:
+        # Several instances, and what they add on average, so that alignment evens out.
+        builder = GraphBuilder(graph)
+        instances = [
+            replace(
+                operator, outputs=tuple(builder.tensor(graph.tensors[t]) for t in operator.outputs)
+            )
+            for _ in range(_INSTANCES)
+        ]
+        return round((more(instances, builder) - tail.size_bytes) / _INSTANCES)
+
+    def thinning_of(operator: Operator) -> int:
+        builder = GraphBuilder(graph)
+        poolings = [thinning(builder, operator, name=str(n)) for n in range(_INSTANCES)]
+        return round((more(poolings, builder) - tail.size_bytes) / _INSTANCES)
+
+    some_map = next(t for t in graph.activations() if len(graph.tensors[t].shape) > 0)
+    builder = GraphBuilder(graph)
+    for number in range(_INSTANCES):
+        builder.constant(f"constant {number}", np.zeros(4, np.int32))
+    with_constants = persistent(builder.build(like=graph), target).size_bytes
+    axis = (("axis", 0), ("fused_activation_function", 0))
+    joined = Options("ConcatenationOptions", axis)
+    absent = (some_map, some_map, some_map)
+    return Costs(
+        whole_bytes=tail.size_bytes,
+        operators=tuple(instance(operator) for operator in graph.operators),
+        slice_bytes=instance(Operator("SLICE", absent, (some_map,), Options("SliceOptions"))),
+        concatenation_bytes=instance(Operator("CONCATENATION", absent[:2], (some_map,), joined)),
+        pad_bytes=instance(Operator("PAD", absent[:2], (some_map,), Options("PadOptions"))),
+        constant_bytes=round((with_constants - tail.size_bytes) / _INSTANCES),
+        thinnings={
+            index: thinning_of(operator)
+            for index, operator in enumerate(graph.operators)
+            if reads_few_pixels(graph, operator)
+        },
+        scratch=scratch,
+        in_place=frozenset(target.kernels.in_place),
+        overlapping=target.kernels if overlap else None,
+    )

@@ -1,0 +1,79 @@
+"""Diagonal overlap of strips: how far the output of a strip may grow into what it reads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from deploy.backends.tflm.overlap import overlap_distance
+from deploy.backends.tflm.strips.network import Network
+from deploy.backends.tflm.strips.operators import same_paddings
+from deploy.backends.tflm.strips.rows import Sliding
+from deploy.backends.tflm.strips.schedule import Program, Run, Value
+from deploy.backends.tflm.strips.tiles import TileStep
+from deploy.graph import Operator, Options, Padding, Tensor
+from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, round_up
+from deploy.targets import Kernels
+
+
+class Diagonals:
+    """Distances between input and output for the strips of one network.
+
+    Strips of the same heights have the same distance, so it is worked out once for each kind.
+    """
+
+    def __init__(self, network: Network, kernels: Kernels) -> None:
+        self.network = network
+        self.kernels = kernels
+        self._known: dict[tuple[object, ...], int | None] = {}
+
+    def distance(self, program: Program, step: Run) -> int | None:
+        """The smallest safe ``input start - output start`` of a strip, in bytes, or None."""
+        operator = self.network.graph.operators[step.operator]
+        if operator.opcode not in self.kernels.overlap or step.inputs[0] < 0:
+            return None
+        source, made = program.values[step.inputs[0]], program.values[step.outputs[0]]
+        mode = None if step.tile is None else (step.tile.padding, step.tile.single)
+        heights = source.rows[1] - source.rows[0], made.rows[1] - made.rows[0]
+        key = (step.operator, heights, source.padding, mode)
+        if key not in self._known:
+            self._known[key] = self._distance(operator, step, source, made)
+        return self._known[key]
+
+    def _distance(self, operator: Operator, step: Run, source: Value, made: Value) -> int | None:
+        graph = self.network.graph
+        tensors = list(graph.tensors)
+        tensors[operator.inputs[0]] = self._strip(source, step.operator)
+        tensors[operator.outputs[0]] = self._strip(made, step.operator)
+        if step.tile is not None:
+            options = strip_options(self.network, step.tile, operator.options)
+            operator = replace(operator, options=options)
+        found = overlap_distance(operator, graph.replace(tensors=tuple(tensors)), self.kernels)
+        return None if found is None else round_up(found, HEIGHT_ALIGNMENT_BYTES)
+
+    def _strip(self, value: Value, operator: int) -> Tensor:
+        graph, axis = self.network.graph, self.network.axis.get(value.tensor)
+        tensor = graph.tensors[value.tensor]
+        if axis is None:
+            return tensor
+        shape = list(tensor.shape)
+        shape[axis] = value.rows[1] - value.rows[0]
+        if value.padding is not None:
+            paddings = same_paddings(graph, operator)
+            paddings[axis] = value.padding
+            shape = [n + sum(around) for n, around in zip(shape, paddings, strict=True)]
+        return replace(tensor, shape=tuple(shape), shape_signature=None)
+
+
+def strip_options(network: Network, tile: TileStep, options: Options | None) -> Options | None:
+    """The options of a convolution or pool with SAME padding in a strip, where they differ."""
+    info = network.row_operators[tile.operator]
+    if options is None or not isinstance(info.rule, Sliding) or not info.rule.same:
+        return options
+    if tile.out == (0, info.rule.out_rows):
+        return options
+    if tile.padding is not None:
+        return options.replace(padding=int(Padding.VALID))
+    if tile.single:
+        stride = {1: "stride_h", 2: "stride_w"}[info.axis]
+        return options.replace(**{stride: tile.window[1] - tile.window[0]})
+    return options

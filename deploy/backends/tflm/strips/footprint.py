@@ -1,0 +1,375 @@
+"""What a program needs of memory: which rows live when, and which tensors share their place.
+
+This is the search's own view of what ``deploy.memory`` works out from the emitted graph: rows
+instead of bytes, and one pass over the steps, so that thousands of programs can be judged.
+Windows are views of the strips they are made of, but for *copies*: slices that really move rows,
+because the rows would have to stand in two places, or because garbage rows of a later strip
+would overwrite them where they stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from deploy.backends.tflm.strips.blocks import Blocks, Growth, LiveRows, load_of
+from deploy.backends.tflm.strips.cuts import Cuts
+from deploy.backends.tflm.strips.network import Network
+from deploy.backends.tflm.strips.operators import same_paddings
+from deploy.backends.tflm.strips.rows import Rows
+from deploy.backends.tflm.strips.schedule import Concatenation, Program, Run, Slice
+
+
+class Footprint(NamedTuple):
+    """Blocks of rows that move together.
+
+    ``blocks[b]`` are the live rows of block b, whose first byte has offset 0,
+    ``owners[b]`` are the values that they are rows of, ``place`` tells for every value of the
+    program its block and the offset of its first byte there, ``in_place_of`` for an output the
+    values whose bytes it takes over, ``grown_into`` those into whose bytes it grows diagonally.
+    ``copies`` are the steps at which a slice is a real copy. ``apart_bound`` is what ``bound``
+    would be if nothing grew.
+    """
+
+    blocks: tuple[tuple[LiveRows, ...], ...]
+    owners: tuple[tuple[int, ...], ...]
+    place: dict[int, tuple[int, int]]
+    in_place_of: dict[int, tuple[int, ...]]
+    grown_into: dict[int, tuple[int, ...]]
+    copies: frozenset[int]
+    apart_bound: int = 0
+
+    def load(self, steps: int) -> list[int]:
+        """Bytes that are live in each step."""
+        return load_of((rows for block in self.blocks for rows in block), steps)
+
+    def bound(self, steps: int) -> int:
+        """No placement is smaller: the largest load, and the largest block."""
+        largest = max((max(r.stop for r in block) for block in self.blocks), default=0)
+        return max(largest, *self.load(steps)) if steps else largest
+
+
+class _Owned(NamedTuple):
+    """Rows [start, stop) of a view belong to the computed value ``value``."""
+
+    value: int
+    start: int
+    stop: int
+
+
+Distance = Callable[[Program, Run], int | None]
+
+
+def footprint(
+    network: Network,
+    cuts: Cuts,
+    program: Program,
+    in_place: Iterable[str],
+    distance: Distance | None = None,
+) -> Footprint | None:
+    """Returns what a program needs, or None if two values would have to share a place.
+
+    ``distance`` tells by how much an output has to start before its input if the two overlap
+    diagonally (``diagonal.Diagonals.distance``); without it they never do.
+    """
+    return _Analysis(network, cuts, program, frozenset(in_place), distance).run()
+
+
+class _Analysis:
+    def __init__(
+        self,
+        network: Network,
+        cuts: Cuts,
+        program: Program,
+        in_place: frozenset[str],
+        distance: Distance | None,
+    ) -> None:
+        self.network = network
+        self.program = program
+        self.in_place = in_place
+        self.distance = distance
+        self.copied_tensors = {t for o in cuts.copied for t in network.graph.operators[o].outputs}
+        self.apart = cuts.apart
+        # Value -> what it is made of; computed values are made of themselves.
+        self.owned: dict[int, tuple[_Owned, ...]] = {}
+        self.opaque: set[int] = set()
+        self.written: dict[int, int] = {}
+        self.death: dict[int, list[int]] = {}
+        self.joins: list[tuple[int, ...]] = []
+        self.candidates: list[tuple[int, int, tuple[int, ...]]] = []
+        self.copies: set[int] = set()
+        self.pad_operator: dict[int, int] = {}
+        # Output -> the values whose place it takes.
+        self.in_place_of: dict[int, tuple[int, ...]] = {}
+        # (output, what it is computed from, distance) of operators that may overlap diagonally.
+        self.growing: list[tuple[int, int, int]] = []
+
+    def run(self) -> Footprint | None:
+        program = self.program
+        self.used_in: dict[int, list[tuple[Concatenation, int]]] = {}
+        for step in program.steps:
+            if isinstance(step, Concatenation):
+                for place, value in enumerate(step.sources):
+                    self.used_in.setdefault(value, []).append((step, place))
+        # Values that operators, or windows before, have a part of.
+        self.seen: set[int] = set()
+        for value in program.inputs:
+            self._compute(value, 0)
+        for index, step in enumerate(program.steps):
+            if isinstance(step, Run):
+                self._run(index, step)
+            elif isinstance(step, Slice):
+                self._slice(index, step)
+            elif isinstance(step, Concatenation):
+                self._concatenation(step)
+            else:
+                self.pad_operator[step.output] = step.operator
+                self._read(step.source, index)
+                self._compute(step.output, index)
+        end = len(program.steps) - 1
+        for value in program.outputs:
+            if value >= 0:
+                self._read(value, end)
+        return self._blocks()
+
+    def _compute(self, value: int, step: int) -> None:
+        rows = self.program.values[value].rows
+        self.owned[value] = (_Owned(value, *rows),)
+        self.written[value] = step
+        self.death[value] = [step] * (rows[1] - rows[0])
+
+    def _read(self, value: int, step: int) -> None:
+        for owner, start, stop in self.owned[value]:
+            base = self.program.values[owner].rows[0]
+            self.seen.add(owner)
+            self.death[owner][start - base : stop - base] = [step] * (stop - start)
+
+    def _run(self, index: int, step: Run) -> None:
+        operator = self.network.graph.operators[step.operator]
+        if operator.opcode == "RESHAPE" and step.inputs[0] >= 0:
+            source, target = step.inputs[0], step.outputs[0]
+            self.owned[target] = self.owned[source]
+            if source in self.opaque or step.operator not in self.network.row_operators:
+                # Rows of the output are not rows of the input.
+                self.opaque.add(target)
+            return
+        for value in step.inputs:
+            if value >= 0:
+                self._read(value, index)
+        for value in step.outputs:
+            self._compute(value, index)
+        free = operator.opcode in self.in_place and step.operator not in self.apart
+        if step.operator not in self.apart and self.distance and len(step.outputs) == 1:
+            distance = self.distance(self.program, step)
+            if distance is not None:
+                self.growing.append((step.outputs[0], step.inputs[0], distance))
+        if free and len(step.outputs) == 1:
+            sources = tuple(dict.fromkeys(v for v in step.inputs if v >= 0))
+            self.candidates.append((index, step.outputs[0], sources))
+
+    def _slice(self, index: int, step: Slice) -> None:
+        rows = self.program.values[step.output].rows
+        if step.source in self.opaque:
+            self.owned[step.output] = self.owned[step.source]
+            self.opaque.add(step.output)
+            return
+        parts = tuple(
+            _Owned(owner, max(start, rows[0]), min(stop, rows[1]))
+            for owner, start, stop in self.owned[step.source]
+            if start < rows[1] and rows[0] < stop
+        )
+        if self._must_copy(step, parts):
+            self.owned[step.output] = parts
+            self._read(step.output, index)
+            self._compute(step.output, index)
+            self.copies.add(index)
+        else:
+            self.owned[step.output] = parts
+
+    def _must_copy(self, step: Slice, parts: tuple[_Owned, ...]) -> bool:
+        values = self.program.values
+        for window, place in self.used_in.get(step.output, ()):
+            owner = parts[0].value
+            # What is kept goes to where the newest strip stands.
+            if (
+                values[window.output].tensor in self.copied_tensors
+                and any(part.value in self.seen for part in parts)
+                and any(
+                    source not in self.owned
+                    or any(self.written[p.value] > self.written[owner] for p in self.owned[source])
+                    for source in window.sources
+                    if source != step.output
+                )
+            ):
+                return True
+            above, below = values[owner].rows
+            for number, other in enumerate(window.sources):
+                if number == place:
+                    continue
+                for part in self.owned.get(other, ()):
+                    # Garbage around the rows falls on rows that were there before.
+                    if (
+                        part.stop > above
+                        and part.start < below
+                        and self.written[part.value] < self.written[owner]
+                    ):
+                        return True
+        return False
+
+    def _concatenation(self, step: Concatenation) -> None:
+        parts = tuple(part for value in step.sources for part in self.owned[value])
+        self.owned[step.output] = parts
+        self.seen.update(part.value for part in parts)
+        self.joins.append(tuple(dict.fromkeys(part.value for part in parts)))
+
+    def _blocks(self) -> Footprint | None:
+        starts = {value: self._start(value) for value in self.written}
+        blocks = Blocks(starts, {value: self._live(value) for value in self.written})
+        for values in self.joins:
+            for value in values[1:]:
+                blocks.unite(values[0], value)
+        if any(len(members) > 1 and blocks.conflict(members) for members in blocks.each()):
+            return None
+        for _, output, sources in self.candidates:
+            # The oldest input first: maps in place of maps keep strips free to move.
+            by_age = sorted(
+                sources, key=lambda v: min(self.written[p.value] for p in self.owned[v])
+            )
+            if output not in blocks.taken:
+                any(self._share(blocks, output, source) for source in by_age)
+        in_place = dict(blocks.taken)
+        for output in in_place:
+            blocks.end_early(output, step=self.written[output])
+        steps = len(self.program.steps)
+        growths = self._growths(blocks)
+        apart_bound = blocks.bound(steps) if growths else 0
+        grown = blocks.grow(growths, self.written, steps)
+        grown_into = {output: blocks.taken[output] for output in grown}
+        return self._result(blocks, in_place, grown_into)._replace(apart_bound=apart_bound)
+
+    def _growths(self, blocks: Blocks) -> list[Growth]:
+        found = []
+        for output, source, distance in self.growing:
+            owners = tuple(dict.fromkeys(part.value for part in self.owned[source]))
+            in_one_block = len({blocks.root[owner] for owner in owners}) == 1
+            if in_one_block and source not in self.opaque and output not in blocks.taken:
+                found.append(Growth(output, owners, self._inside(source), distance))
+        return found
+
+    def _result(
+        self,
+        blocks: Blocks,
+        in_place: dict[int, tuple[int, ...]],
+        grown_into: dict[int, tuple[int, ...]],
+    ) -> Footprint:
+        pieces: list[tuple[LiveRows, ...]] = []
+        owners: list[tuple[int, ...]] = []
+        block_of: dict[int, tuple[int, int]] = {}
+        for root in sorted(value for value in self.written if blocks.root[value] == value):
+            rows = [
+                (r.moved(blocks.shift[member]), member)
+                for member in blocks.members[root]
+                for r in blocks.live[member]
+            ]
+            if not rows:
+                continue
+            low = min(r.start for r, _ in rows)
+            block_of[root] = len(pieces), low
+            pieces.append(tuple(r.moved(-low) for r, _ in rows))
+            owners.append(tuple(member for _, member in rows))
+        place = {}
+        for value, parts in self.owned.items():
+            owner = parts[0].value
+            block, low = block_of[blocks.root[owner]]
+            place[value] = block, blocks.position(owner) - low + self._inside(value)
+        return Footprint(
+            tuple(pieces), tuple(owners), place, in_place, grown_into, frozenset(self.copies)
+        )
+
+    def _inside(self, view: int) -> int:
+        """Bytes from the first that the first owner of a view has to the first of the view."""
+        owner, start, _ = self.owned[view][0]
+        tensor, rows, padding = self.program.values[owner]
+        return 0 if padding else (start - rows[0]) * self.network.row_bytes[tensor]
+
+    def _start(self, value: int) -> int:
+        tensor, rows, padding = self.program.values[value]
+        return 0 if padding is not None else rows[0] * self.network.row_bytes[tensor]
+
+    def _live(self, value: int) -> list[LiveRows]:
+        """Runs of rows that die together, in bytes from row 0 of the map."""
+        tensor, rows, padding = self.program.values[value]
+        first, death = self.written[value], self.death[value]
+        if padding is not None:
+            size = pad_size(self.network, self.pad_operator[value], tensor, rows, padding)
+            return [LiveRows(0, size, first, death[0] + 1)]
+        row_bytes = self.network.row_bytes[tensor]
+        runs: list[LiveRows] = []
+        begin = 0
+        for i in range(1, len(death) + 1):
+            if i == len(death) or death[i] != death[begin]:
+                start = (rows[0] + begin) * row_bytes
+                runs.append(LiveRows(start, (rows[0] + i) * row_bytes, first, death[begin] + 1))
+                begin = i
+        return runs
+
+    def _share(self, blocks: Blocks, output: int, source: int) -> bool:
+        """Lets an operator put its output where its input stands, if nobody else needs that."""
+        if not self._can_replace(output, source):
+            return False
+        owners = tuple({part.value for part in self.owned[source]})
+        root = blocks.root
+        if len({root[owner] for owner in owners}) != 1:
+            return False
+        blocks.taken[output] = owners
+        if root[output] == root[owners[0]]:
+            return True
+        # The other strips of both maps come along, so they must be able to share as well.
+        others = [
+            (o, s)
+            for _, o, sources in self.candidates
+            for s in sources
+            if o not in blocks.taken
+            and root[o] == root[output]
+            and {root[part.value] for part in self.owned[s]} == {root[owners[0]]}
+            and self._can_replace(o, s)
+        ]
+        for other_output, other_source in others:
+            blocks.taken[other_output] = tuple(part.value for part in self.owned[other_source])
+        if blocks.conflict([*blocks.members[root[output]], *blocks.members[root[owners[0]]]]):
+            for other_output, _ in [(output, source), *others]:
+                del blocks.taken[other_output]
+            return False
+        blocks.unite(output, owners[0])
+        return True
+
+    def _can_replace(self, output: int, source: int) -> bool:
+        values, network = self.program.values, self.network
+        if source in self.opaque or values[source].padding or values[output].padding:
+            return False
+        if values[source].rows != values[output].rows or (
+            network.row_bytes[values[source].tensor] != network.row_bytes[values[output].tensor]
+        ):
+            return False
+        step = self.written[output]
+        for owner, start, stop in self.owned[source]:
+            base = values[owner].rows[0]
+            if self.written[owner] == step or any(
+                death != step for death in self.death[owner][start - base : stop - base]
+            ):
+                return False
+        return True
+
+
+def pad_size(
+    network: Network, operator: int, tensor: int, rows: Rows, padding: tuple[int, int]
+) -> int:
+    """Bytes of ``rows`` of a tensor with the rows and columns of SAME padding around them."""
+    paddings = same_paddings(network.graph, operator)
+    shape = network.graph.tensors[tensor].shape
+    axis = network.axis[tensor]
+    size = network.row_bytes[tensor]
+    for dimension, (before, after) in enumerate(paddings):
+        if dimension != axis and shape[dimension]:
+            size = size // shape[dimension] * (shape[dimension] + before + after)
+    return size * (rows[1] - rows[0] + sum(padding))

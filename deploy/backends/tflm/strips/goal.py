@@ -1,0 +1,111 @@
+"""What a search is after, what a way of cutting is worth to it, and the best ways so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deploy.backends.tflm.strips.judge import Verdict
+
+TAIL_WHEN_HEAD_COUNTS = 0.001
+"""What a byte of the tail counts where the head alone is to be small: it breaks ties."""
+_KEPT = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What the search is after.
+
+    Attributes:
+        minimise: "arena" or "head".
+        max_macs: most multiply-accumulates, as a multiple of the graph's own.
+        arena_bytes: if set, the fewest MACs in an arena of this size.
+    """
+
+    minimise: str = "arena"
+    max_macs: float = 1.10
+    arena_bytes: int | None = None
+
+    @property
+    def tail_weight(self) -> float:
+        """What a byte of the tail counts, where there is no budget."""
+        return TAIL_WHEN_HEAD_COUNTS if self.minimise == "head" else 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """What a way of cutting is worth, in bytes; less is better.
+
+    Attributes:
+        total_macs: of the graph that is not cut.
+        head_bytes: its head, which multiply-accumulates are weighed with.
+    """
+
+    goal: Goal
+    total_macs: int
+    head_bytes: int
+
+    def value(self, head: int, tail: int, macs: int) -> float:
+        extra = macs / self.total_macs - 1
+        penalty = self._penalty(macs)
+        if self.goal.arena_bytes is not None:
+            over = max(0, head + tail - self.goal.arena_bytes)
+            # Within the budget a byte counts little; it breaks ties.
+            return over + extra * self.head_bytes * 0.2 + 0.001 * (head + tail) + penalty
+        return head + self.goal.tail_weight * tail + penalty
+
+    def room(self, limit: float, tail: int, macs: int) -> float:
+        """A head so large or larger makes a candidate worth more than ``limit``."""
+        if self.goal.arena_bytes is not None:
+            # A byte beyond the budget costs one, as does every other in the end.
+            return max(limit, 0.0) + max(self.goal.arena_bytes - tail, 0) + 1
+        return limit - self.goal.tail_weight * tail - self._penalty(macs) + 1
+
+    def _penalty(self, macs: int) -> float:
+        over = macs / self.total_macs - self.goal.max_macs
+        return max(0.0, over) * self.head_bytes * 1.2
+
+
+class Ranking:
+    """The best verdicts so far, distinct, best first.
+
+    Attributes:
+        best: (value, verdict).
+        hopeful: those that would be best if their heads could be packed down to their bounds.
+        frontier: verdicts that no other beats in arena and MACs both.
+    """
+
+    def __init__(self, worth: Worth) -> None:
+        self.worth = worth
+        self.best: list[tuple[float, Verdict]] = []
+        self.hopeful: list[tuple[float, Verdict]] = []
+        self.frontier: list[Verdict] = []
+
+    def remember(self, value: float, verdict: Verdict) -> None:
+        """Enters a verdict, unless it takes too many multiply-accumulates."""
+        if verdict.macs > self.worth.goal.max_macs * self.worth.total_macs:
+            return
+        self._extend_frontier(verdict)
+        hope = self.worth.value(verdict.bound_bytes, verdict.tail_bytes, verdict.macs)
+        _keep(self.best, value, verdict)
+        _keep(self.hopeful, hope, verdict)
+
+    def _extend_frontier(self, verdict: Verdict) -> None:
+        if any(
+            v.arena_bytes <= verdict.arena_bytes and v.macs <= verdict.macs for v in self.frontier
+        ):
+            return
+        self.frontier = [
+            v for v in self.frontier if v.arena_bytes < verdict.arena_bytes or v.macs < verdict.macs
+        ]
+        self.frontier.append(verdict)
+
+
+def _keep(entries: list[tuple[float, Verdict]], value: float, verdict: Verdict) -> None:
+    """Enters a verdict among the few with the least values."""
+    if len(entries) == _KEPT and value >= entries[-1][0]:
+        return
+    if any(v.candidate.key() == verdict.candidate.key() for _, v in entries):
+        return
+    entries.append((value, verdict))
+    entries.sort(key=lambda entry: (entry[0], entry[1].macs, entry[1].steps))
+    del entries[_KEPT:]

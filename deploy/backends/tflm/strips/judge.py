@@ -1,0 +1,261 @@
+"""What a way of cutting is worth: head, tail and MACs, estimated in a millisecond."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from deploy.backends.tflm.strips.clones import THINNED, Clone, with_clones
+from deploy.backends.tflm.strips.costs import Costs
+from deploy.backends.tflm.strips.cuts import Cuts, normalised
+from deploy.backends.tflm.strips.diagonal import Diagonals
+from deploy.backends.tflm.strips.footprint import Footprint, LiveRows, footprint
+from deploy.backends.tflm.strips.network import Network
+from deploy.backends.tflm.strips.never_whole import is_in_one_tensor, is_live_at_once, tensors_named
+from deploy.backends.tflm.strips.packing import quick_height
+from deploy.backends.tflm.strips.schedule import Concatenation, Program, Run, Slice, schedule
+from deploy.backends.tflm.strips.tiles import TileSolver
+from deploy.graph import Graph
+from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES
+
+_EACH = 20
+"""What judging takes however short the program is, in steps."""
+
+
+class Candidate(NamedTuple):
+    """Which operators are computed twice, and how the graph with them is cut."""
+
+    clones: frozenset[Clone] = frozenset()
+    cuts: Cuts = Cuts()
+
+    def key(self) -> tuple[object, ...]:
+        return (tuple(sorted(self.clones)), self.cuts.key())
+
+
+class Verdict(NamedTuple):
+    """Estimates for a candidate.
+
+    ``hot`` are operators at which the most bytes are live, ``peaks`` the largest load (bytes) at
+    each operator. ``crowded`` tells for operators with strips of their own which strip it is
+    during which the most bytes are live. ``candidate`` is without cuts that had no effect.
+    """
+
+    candidate: Candidate
+    head_bytes: int
+    bound_bytes: int
+    tail_bytes: int
+    macs: int
+    steps: int
+    hot: tuple[int, ...]
+    peaks: dict[int, int]
+    crowded: dict[int, int]
+
+    @property
+    def arena_bytes(self) -> int:
+        return self.head_bytes + self.tail_bytes
+
+
+class _Packed(NamedTuple):
+    """A quick placement of a program; ``load`` are the bytes that are live at each step."""
+
+    head_bytes: int
+    bound_bytes: int
+    load: list[int]
+
+
+class Judge:
+    """Judges candidates for one graph on one target.
+
+    Attributes:
+        work: how much that took, in steps of programs.
+        floor: no head is smaller, however the graph is cut.
+        never_whole: names of maps of which no candidate may hold all rows at once.
+    """
+
+    def __init__(
+        self, graph: Graph, costs: Costs, *, never_whole: frozenset[str] = frozenset()
+    ) -> None:
+        self.graph = graph
+        self.costs = costs
+        self.never_whole = never_whole
+        self.work = 0
+        self._contexts: dict[frozenset[Clone], tuple[Network, TileSolver]] = {}
+        self._in_strips: dict[frozenset[Clone], frozenset[int]] = {}
+        self._diagonals: dict[frozenset[Clone], Diagonals] = {}
+        network = self.network()
+        self.floor = max(
+            (
+                sum(graph.tensors[t].size_bytes for t in graph.operators[o].outputs)
+                for o in network.reasons
+            ),
+            default=0,
+        )
+
+    def network(self, clones: frozenset[Clone] = frozenset()) -> Network:
+        return self._context(clones)[0]
+
+    def in_strips(self, clones: frozenset[Clone] = frozenset()) -> frozenset[int]:
+        """The tensors that may exist in strips only."""
+        if clones not in self._in_strips:
+            self._in_strips[clones] = tensors_named(self.network(clones), self.never_whole)
+        return self._in_strips[clones]
+
+    def _context(self, clones: frozenset[Clone]) -> tuple[Network, TileSolver]:
+        if clones not in self._contexts:
+            network = Network(*with_clones(self.graph, clones))
+            self._contexts[clones] = network, TileSolver(network)
+        return self._contexts[clones]
+
+    def program(self, candidate: Candidate) -> tuple[Network, Cuts, Program]:
+        network, solver = self._context(candidate.clones)
+        cuts = normalised(network, candidate.cuts)
+        return network, cuts, schedule(network, cuts, solver)
+
+    def footprint(self, candidate: Candidate) -> tuple[Network, Program, Footprint | None]:
+        network, cuts, program = self.program(candidate)
+        return network, program, self._footprint(candidate, network, cuts, program)
+
+    def _footprint(
+        self, candidate: Candidate, network: Network, cuts: Cuts, program: Program
+    ) -> Footprint | None:
+        kernels = self.costs.overlapping
+        if kernels is None or cuts.still:
+            return footprint(network, cuts, program, self.costs.in_place)
+        if candidate.clones not in self._diagonals:
+            self._diagonals[candidate.clones] = Diagonals(network, kernels)
+        distance = self._diagonals[candidate.clones].distance
+        return footprint(network, cuts, program, self.costs.in_place, distance)
+
+    def verdict(
+        self,
+        candidate: Candidate,
+        *,
+        room: Callable[[int, int], float] | None = None,
+        maps_whole: bool = False,
+    ) -> Verdict | None:
+        """Returns the estimates; None if they are of no interest or do not exist.
+
+        They do not exist where tensors cannot share places as the cuts want it. Whether outputs
+        grow into inputs is decided here, and the verdict's candidate says so.
+
+        Args:
+            maps_whole: whether a candidate that holds one of ``never_whole`` is of interest.
+            room: what the head has to be smaller than, in bytes, to be of interest, given the
+                bytes of the tail and the MACs; those are known long before the head is.
+        """
+        network, cuts, program = self.program(candidate)
+        cuts = cuts.replace(still=False)
+        count = len(program.steps)
+        self.work += count + _EACH
+        tail = self.costs.tail_bytes(program, candidate.clones)
+        ceiling = math.inf if room is None else room(tail, program.macs)
+        if ceiling <= self.floor:
+            return None
+        in_strips = frozenset[int]() if maps_whole else self.in_strips(candidate.clones)
+        if in_strips and is_in_one_tensor(network, program, in_strips):
+            return None
+        packed, apart_bound = self._packed(candidate, cuts, program, ceiling, in_strips)
+        if packed is not None:
+            ceiling = packed.head_bytes
+        if apart_bound < ceiling:
+            # What grows into its input can stand in fewer places.
+            still = cuts.replace(still=True)
+            other, _ = self._packed(candidate, still, program, ceiling, in_strips)
+            if other is not None:
+                packed, cuts = other, still
+        if packed is None:
+            return None
+        load = packed.load
+        peaks: dict[int, int] = {}
+        strips: dict[int, int] = {}
+        for step, here in zip(program.steps, load, strict=True):
+            if isinstance(step, Slice | Concatenation):
+                continue
+            if here > peaks.get(step.operator, 0):
+                peaks[step.operator] = here
+            if isinstance(step, Run):
+                strips[step.operator] = strips.get(step.operator, 0) + 1
+        idle = [operator for operator in cuts.ends if strips.get(operator, 0) <= 1]
+        if idle:
+            ends = {o: e for o, e in cuts.ends.items() if strips.get(o, 0) > 1}
+            cuts = normalised(network, cuts.replace(ends=ends))
+            if in_strips:
+                # What runs whole may run at another time.
+                return self.verdict(Candidate(candidate.clones, cuts), room=room)
+        # A copy may need more than any operator of the graph, and has no place among the hot ones.
+        hottest = max(peaks.values())
+        return Verdict(
+            candidate=Candidate(candidate.clones, cuts),
+            head_bytes=packed.head_bytes,
+            bound_bytes=packed.bound_bytes,
+            tail_bytes=tail,
+            macs=program.macs,
+            steps=count,
+            hot=tuple(o for o, here in peaks.items() if here * 100 >= hottest * 97),
+            peaks=peaks,
+            crowded=_crowded(program, cuts, load.index(max(load))),
+        )
+
+    def _packed(
+        self,
+        candidate: Candidate,
+        cuts: Cuts,
+        program: Program,
+        ceiling: float,
+        in_strips: frozenset[int],
+    ) -> tuple[_Packed | None, float]:
+        """What a program needs if that is below ``ceiling``, and the bound if nothing grew.
+
+        That bound is infinite where nothing could grow, or what is found is of no interest.
+        """
+        count, network = len(program.steps), self.network(candidate.clones)
+        self.work += count
+        found = self._footprint(candidate, network, cuts, program)
+        if found is None:
+            return None, math.inf
+        if in_strips and is_live_at_once(network, program, found, in_strips):
+            return None, math.inf
+        load = found.load(count)
+        blocks = list(found.blocks)
+        if self.costs.scratch:
+            self._add_scratch(candidate, program, load, blocks)
+        apart_bound = found.apart_bound or math.inf
+        bound = max(found.bound(count), *load)
+        if bound >= ceiling:
+            return None, apart_bound
+        self.work += count
+        limit = sum(max(r.stop for r in b) for b in blocks) + len(blocks) * HEIGHT_ALIGNMENT_BYTES
+        limit = max(limit if ceiling >= limit else math.ceil(ceiling), bound)
+        head = quick_height(blocks, bound=bound, ceiling=limit)
+        return (None if head >= ceiling else _Packed(head, bound, load)), apart_bound
+
+    def _add_scratch(
+        self,
+        candidate: Candidate,
+        program: Program,
+        load: list[int],
+        blocks: list[tuple[LiveRows, ...]],
+    ) -> None:
+        count = len(self.graph.operators)
+        cloned = [-1 if reader == THINNED else o for o, reader in sorted(candidate.clones)]
+        largest = max(load)
+        for index, step in enumerate(program.steps):
+            if not isinstance(step, Run):
+                continue
+            operator = step.operator if step.operator < count else cloned[step.operator - count]
+            size = self.costs.scratch.get(operator, 0)
+            if size:
+                load[index] += size
+                # Elsewhere there is room for it in any case.
+                if load[index] * 10 > largest * 8:
+                    blocks.append((LiveRows(0, size, index, index + 1),))
+
+
+def _crowded(program: Program, cuts: Cuts, moment: int) -> dict[int, int]:
+    """Operator with strips of its own -> the strip that it is in, or before, at a step."""
+    strips = dict.fromkeys((o for o, ends in cuts.ends.items() if ends), 0)
+    for step in program.steps[:moment]:
+        if isinstance(step, Run) and step.operator in strips:
+            strips[step.operator] += 1
+    return strips

@@ -1,0 +1,196 @@
+"""The packing problem of a program, for the memory planner, and the plan it gives.
+
+``deploy.backends.tflm.layout.analyse`` finds views in any graph by itself. A program knows more:
+which slices had better be real copies, and that all strips of a map take over another map's
+place together. So it writes the layout down directly; the replay of ``deploy.proof.replay``, which
+knows nothing of strips, judges the plan that comes of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from deploy.backends.tflm.layout import Layout, memory_plan
+from deploy.backends.tflm.online import simulate
+from deploy.backends.tflm.overlap import overlap_distance
+from deploy.backends.tflm.scratch import scratch_requests
+from deploy.backends.tflm.sharing import Alias, tensor_lifetimes
+from deploy.backends.tflm.strips.emit import emit
+from deploy.backends.tflm.strips.footprint import Footprint
+from deploy.backends.tflm.strips.network import Network
+from deploy.backends.tflm.strips.schedule import Concatenation, Program, Run, Slice
+from deploy.graph import Graph
+from deploy.memory.plan import AliasReason, MemoryPlan
+from deploy.memory.planner import plan
+from deploy.memory.problem import Block, Piece, Problem, round_up
+from deploy.passes.dead import drop_dead_tensors
+from deploy.proof.replay import ScratchUse, verify_plan
+from deploy.targets import Kernels
+
+_ALIGNMENT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class CutGraph:
+    """A graph in strips with its packing problem.
+
+    ``overlaps`` are the operators whose outputs grow into their inputs, with the least distance
+    in bytes that their kernels allow.
+    """
+
+    graph: Graph
+    layout: Layout
+    overlaps: dict[int, int]
+
+
+def cut_graph(
+    network: Network, program: Program, found: Footprint, kernels: Kernels
+) -> CutGraph | None:
+    """Writes a program down as a graph; None if the kernels cannot read views so placed."""
+    whole, tensor_of = emit(network, program)
+    graph, moved = drop_dead_tensors(whole)
+    tensor = {value: moved[t] for value, t in tensor_of.items() if t in moved}
+    if any(
+        found.place[value][1] % kernels.view_alignment_bytes
+        for value in tensor
+        if value in found.place
+    ):
+        return None
+    requests = scratch_requests(graph, kernels)
+    scratch = [(r.operator_index, r.size_bytes) for r in requests if r.size_bytes]
+    overlaps = {
+        index: distance
+        for index, step in enumerate(program.steps)
+        if isinstance(step, Run)
+        and step.outputs[0] in found.grown_into
+        and (distance := overlap_distance(graph.operators[index], graph, kernels)) is not None
+    }
+    return CutGraph(graph, _layout(graph, program, found, tensor, scratch), overlaps)
+
+
+def placed(
+    cut: CutGraph,
+    kernels: Kernels,
+    *,
+    seconds: float,
+    rounds: int | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> MemoryPlan:
+    """Returns a plan of the graph's tensors, checked by replay.
+
+    ``seconds``, ``rounds`` and ``stop`` limit the planner, as they do in ``planner.plan``.
+
+    Raises:
+        VerificationError: the replay found the plan wrong (a defect, never the user's fault).
+    """
+    graph = cut.graph
+    placement = plan(cut.layout.problem, seconds=seconds, rounds=rounds, stop=stop)
+    found = memory_plan(cut.layout, placement)
+    requests = scratch_requests(graph, kernels)
+    online = simulate(graph, requests, offsets=found.offsets)
+    head = max(found.head_bytes, online.head_bytes)
+    verify_plan(
+        graph,
+        found.offsets,
+        head_bytes=head,
+        in_place=kernels.in_place,
+        overlaps=cut.overlaps,
+        scratch=[
+            ScratchUse(r.operator_index, offset, r.size_bytes)
+            for r, offset in zip(requests, online.scratch_offsets, strict=True)
+        ],
+    )
+    return replace(
+        found, head_bytes=head, proven_optimal=found.proven_optimal and head == found.head_bytes
+    )
+
+
+def _layout(
+    graph: Graph,
+    program: Program,
+    found: Footprint,
+    tensor: dict[int, int],
+    scratch: list[tuple[int, int]],
+) -> Layout:
+    block_of = [-1] * len(graph.tensors)
+    offset_in_block = [0] * len(graph.tensors)
+    for value, index in tensor.items():
+        block_of[index], offset_in_block[index] = found.place[value]
+    lifetimes = tensor_lifetimes(graph)
+    steps = sorted({step for step, _ in scratch})
+    ghosts: dict[int, list[tuple[Piece, int]]] = {}
+    for index, (first, last) in lifetimes.items():
+        size = round_up(graph.tensors[index].size_bytes, _ALIGNMENT)
+        for step in steps:
+            if first <= step <= last:
+                ghost = Piece(offset_in_block[index], size, step, step + 1, ghost=True)
+                ghosts.setdefault(block_of[index], []).append((ghost, index))
+    blocks, owners = [], []
+    for number, (rows, values) in enumerate(zip(found.blocks, found.owners, strict=True)):
+        pieces = [Piece(r.start, r.stop - r.start, r.first, r.until) for r in rows]
+        unseen = ghosts.get(number, [])
+        blocks.append(Block(f"block {number}", (*pieces, *(piece for piece, _ in unseen))))
+        owners.append((*(tensor[value] for value in values), *(index for _, index in unseen)))
+    for number, (step, size_bytes) in enumerate(scratch):
+        piece = Piece(0, round_up(size_bytes, _ALIGNMENT), step, step + 1)
+        name = f"scratch {number} of {graph.label(step)}"
+        blocks.append(Block(name, (piece,), scratch=True))
+        owners.append((-1,))
+    return Layout(
+        graph=graph,
+        problem=Problem(tuple(_named(graph, blocks, owners))),
+        block_of=tuple(block_of),
+        offset_in_block=tuple(offset_in_block),
+        aliases=_aliases(program, found, tensor),
+        owners=tuple(owners),
+    )
+
+
+def _named(graph: Graph, blocks: list[Block], owners: list[tuple[int, ...]]) -> list[Block]:
+    """Names a block after the first tensor in it, as long as names are not taken."""
+    taken: set[str] = set()
+    named = []
+    for block, tensors in zip(blocks, owners, strict=True):
+        name = block.name if block.scratch else graph.tensors[tensors[0]].name
+        number = 1
+        unique = name
+        while unique in taken:
+            number += 1
+            unique = f"{name} ({number})"
+        taken.add(unique)
+        named.append(replace(block, name=unique))
+    return named
+
+
+def _aliases(program: Program, found: Footprint, tensor: dict[int, int]) -> tuple[Alias, ...]:
+    aliases = []
+    for index, step in enumerate(program.steps):
+        if isinstance(step, Slice) and index not in found.copies:
+            pair = Alias(tensor[step.output], tensor[step.source], AliasReason.SLICE_VIEW)
+            aliases.append(pair)
+        elif isinstance(step, Concatenation):
+            aliases += [
+                Alias(tensor[source], tensor[step.output], AliasReason.CONCATENATION_VIEW)
+                for source in step.sources
+            ]
+        elif isinstance(step, Run):
+            output = step.outputs[0]
+            if output in found.in_place_of:
+                place = found.place[output]
+                source = next(v for v in step.inputs if v >= 0 and found.place[v] == place)
+                aliases.append(Alias(tensor[output], tensor[source], AliasReason.IN_PLACE))
+            elif output in found.grown_into:
+                source = step.inputs[0]
+                aliases.append(Alias(tensor[output], tensor[source], AliasReason.OVERLAP))
+            elif step.inputs and step.inputs[0] in found.place and _is_view(found, step):
+                aliases.append(
+                    Alias(tensor[output], tensor[step.inputs[0]], AliasReason.RESHAPE_VIEW)
+                )
+    return tuple(aliases)
+
+
+def _is_view(found: Footprint, step: Run) -> bool:
+    """Whether an operator computes nothing: its output owns no rows of any block."""
+    block, _ = found.place[step.outputs[0]]
+    return step.outputs[0] not in found.owners[block]

@@ -1,0 +1,339 @@
+"""Small changes to a candidate, drawn at random: the neighbourhood that the search walks in."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from deploy.backends.tflm.strips.clones import THINNED, Clone
+from deploy.backends.tflm.strips.cuts import FLAGS, Cuts, normalised, reads_several
+from deploy.backends.tflm.strips.judge import Candidate, Judge, Verdict
+from deploy.backends.tflm.strips.network import Network
+
+
+class Mover:
+    """Draws neighbours of candidates; the same generator state gives the same neighbour."""
+
+    def __init__(self, judge: Judge, clones: Sequence[Clone], generator: random.Random) -> None:
+        self.judge = judge
+        self.clones = tuple(clones)
+        self.random = generator
+        self._moves = (
+            (30, self._shift_end),
+            (6, self._drop_end),
+            (7, self._add_end),
+            (5, self._stretch_ends),
+            (18, self._change_halo),
+            (4, self._swap_inputs),
+            (6, self._change_course),
+            (5, self._uncut),
+            (10, self._cut_neighbour),
+            (6, self._change_driver),
+            (3, self._cut_anything),
+            (4, self._toggle_clone),
+            (3, self._part),
+        )
+        self._weights = [weight for weight, _ in self._moves]
+
+    def neighbour(self, verdict: Verdict) -> Candidate:
+        """One change, at times several.
+
+        Every fifth lays a new region over an operator at which memory is scarce, every fifth
+        makes a strip smaller during which it is.
+        """
+        candidate = verdict.candidate
+        draw = self.random.random()
+        if draw < 0.2:
+            candidate = self._region(candidate, verdict.hot)
+        elif draw < 0.4:
+            candidate = self._relieve(verdict)
+        else:
+            candidate = self._step(candidate)
+        while self.random.random() < 0.35:
+            candidate = self._step(candidate)
+        return candidate
+
+    def _step(self, candidate: Candidate) -> Candidate:
+        _, move = self.random.choices(self._moves, self._weights)[0]
+        return move(candidate)
+
+    def _network(self, candidate: Candidate) -> Network:
+        return self.judge.network(candidate.clones)
+
+    def _changed(self, candidate: Candidate, cuts: Cuts) -> Candidate:
+        return Candidate(candidate.clones, normalised(self._network(candidate), cuts))
+
+    def _with_ends(self, candidate: Candidate, operator: int, ends: Sequence[int]) -> Candidate:
+        rows = self._rows(candidate, operator)
+        inner = sorted({end for end in ends if 0 < end < rows})
+        changed = {k: v for k, v in candidate.cuts.ends.items() if k != operator}
+        if inner:
+            changed[operator] = (*inner, rows)
+        return self._changed(candidate, candidate.cuts.replace(ends=changed))
+
+    def _rows(self, candidate: Candidate, operator: int) -> int:
+        return self._network(candidate).row_operators[operator].rule.out_rows
+
+    def _driver(self, candidate: Candidate) -> int | None:
+        drivers = [operator for operator, ends in candidate.cuts.ends.items() if ends]
+        return self.random.choice(drivers) if drivers else None
+
+    def _shift_end(self, candidate: Candidate) -> Candidate:
+        operator = self._driver(candidate)
+        if operator is None:
+            return self._cut_anything(candidate)
+        ends = list(candidate.cuts.ends[operator][:-1])
+        # Steps grow with the map: a row of a large map changes little.
+        reach = max(1, self._rows(candidate, operator) // 32)
+        for _ in range(1 if self.random.random() < 0.7 else 2):
+            place = self.random.randrange(len(ends))
+            ends[place] += self.random.choice((-3, -2, -1, -1, 1, 1, 2, 3)) * (
+                reach if self.random.random() < 0.5 else 1
+            )
+        return self._with_ends(candidate, operator, ends)
+
+    def _relieve(self, verdict: Verdict) -> Candidate:
+        """Takes rows from the strip during which the most bytes are live."""
+        candidate = verdict.candidate
+        ends = candidate.cuts.ends
+        drivers = [
+            o for o, strip in verdict.crowded.items() if ends.get(o) and strip < len(ends[o])
+        ]
+        if not drivers:
+            return self._step(candidate)
+        operator = self.random.choice(drivers)
+        strip, rows = verdict.crowded[operator], list(ends[operator])
+        by = self.random.choice((1, 1, 2, 3)) * self.random.choice((1, max(1, rows[-1] // 32)))
+        if strip > 0 and (strip == len(rows) - 1 or self.random.random() < 0.5):
+            rows[strip - 1] += by
+        elif strip < len(rows) - 1:
+            rows[strip] -= by
+        return self._with_ends(candidate, operator, rows[:-1])
+
+    def _drop_end(self, candidate: Candidate) -> Candidate:
+        operator = self._driver(candidate)
+        if operator is None:
+            return candidate
+        ends = list(candidate.cuts.ends[operator][:-1])
+        ends.pop(self.random.randrange(len(ends)))
+        return self._with_ends(candidate, operator, ends)
+
+    def _add_end(self, candidate: Candidate) -> Candidate:
+        operator = self._driver(candidate)
+        if operator is None:
+            return candidate
+        row = self.random.randrange(1, self._rows(candidate, operator))
+        return self._with_ends(candidate, operator, (*candidate.cuts.ends[operator], row))
+
+    def _stretch_ends(self, candidate: Candidate) -> Candidate:
+        """Makes strips grow or shrink from the first to the last."""
+        operator = self._driver(candidate)
+        if operator is None:
+            return candidate
+        rows = self._rows(candidate, operator)
+        power = self.random.choice((0.8, 0.9, 1.1, 1.25))
+        ends = [round(rows * (end / rows) ** power) for end in candidate.cuts.ends[operator][:-1]]
+        return self._with_ends(candidate, operator, ends)
+
+    def _change_halo(self, candidate: Candidate) -> Candidate:
+        cuts = candidate.cuts
+        if not cuts.ends:
+            return candidate
+        operator = frozenset({self.random.choice(list(cuts.ends))})
+        kind = self.random.choice(
+            ("recomputed", "recomputed", "copied", "copied", "loose", "padded")
+        )
+        changes = {kind: getattr(cuts, kind) ^ operator}
+        if kind == "recomputed" and self.random.random() < 0.5:
+            changes["copied"] = cuts.copied ^ operator
+        return self._changed(candidate, cuts.replace(**changes))
+
+    def _swap_inputs(self, candidate: Candidate) -> Candidate:
+        """Which input of a join comes first, and whether the output takes the place of one."""
+        network = self._network(candidate)
+        joins = [operator for operator in candidate.cuts.ends if reads_several(network, operator)]
+        if not joins:
+            return candidate
+        kind = self.random.choice(("swapped", "swapped", "apart"))
+        changes = {kind: getattr(candidate.cuts, kind) ^ {self.random.choice(joins)}}
+        return self._changed(candidate, candidate.cuts.replace(**changes))
+
+    def _part(self, candidate: Candidate) -> Candidate:
+        """Lets an output grow into its input, or no longer, so that both can stand elsewhere."""
+        operator = frozenset({self.random.choice(self._network(candidate).order)})
+        return self._changed(
+            candidate, candidate.cuts.replace(apart=candidate.cuts.apart ^ operator)
+        )
+
+    def _change_course(self, candidate: Candidate) -> Candidate:
+        """Turns the direction of strips around, or lets them run before they are read."""
+        operator = self._driver(candidate)
+        if operator is None:
+            return candidate
+        kind = self.random.choice(("finished", "upwards", "eager"))
+        if kind == "eager":
+            operator = self.random.choice(list(candidate.cuts.ends))
+        changes = {kind: getattr(candidate.cuts, kind) ^ {operator}}
+        return self._changed(candidate, candidate.cuts.replace(**changes))
+
+    def _uncut(self, candidate: Candidate) -> Candidate:
+        ends = dict(candidate.cuts.ends)
+        if ends:
+            del ends[self.random.choice(list(ends))]
+        return self._changed(candidate, candidate.cuts.replace(ends=ends))
+
+    def _cut_neighbour(self, candidate: Candidate) -> Candidate:
+        """Cuts an operator beside one that is cut; it may take over the driving of the strips."""
+        network, cuts = self._network(candidate), candidate.cuts
+        order = network.order
+        beside = [
+            place
+            for place, operator in enumerate(order)
+            if operator in network.row_operators
+            and operator not in cuts.ends
+            and any(
+                0 <= other < len(order) and order[other] in cuts.ends
+                for other in (place - 1, place + 1)
+            )
+        ]
+        if not beside:
+            return candidate
+        place = self.random.choice(beside)
+        operator, before = order[place], order[place - 1] if place else -1
+        ends = dict(cuts.ends) | {operator: ()}
+        if ends.get(before) and self.random.random() < 0.7:
+            rows, rows_before = self._rows(candidate, operator), self._rows(candidate, before)
+            ends[operator] = tuple(
+                max(1, round(end * rows / rows_before)) for end in cuts.ends[before]
+            )
+            ends[before] = ()
+        draw = self.random.random()
+        recomputed = cuts.recomputed | ({operator} if draw < 0.5 else set())
+        copied = cuts.copied | ({operator} if 0.5 <= draw < 0.85 else set())
+        return self._changed(
+            candidate, cuts.replace(ends=ends, recomputed=recomputed, copied=copied)
+        )
+
+    def _change_driver(self, candidate: Candidate) -> Candidate:
+        """Gives a follower strips of its own, or takes them away."""
+        cuts = candidate.cuts
+        if not cuts.ends:
+            return candidate
+        operator = self.random.choice(list(cuts.ends))
+        rows = self._rows(candidate, operator)
+        strips: tuple[int, ...] = ()
+        if not cuts.ends[operator]:
+            count = min(self.random.randint(1, 3), rows - 1)
+            strips = (*sorted(self.random.sample(range(1, rows), count)), rows)
+        return self._changed(candidate, cuts.replace(ends={**cuts.ends, operator: strips}))
+
+    def _cut_anything(self, candidate: Candidate) -> Candidate:
+        operators = list(self._network(candidate).row_operators)
+        if not operators:
+            return candidate
+        operator = self.random.choice(operators)
+        if operator in candidate.cuts.ends:
+            return candidate
+        rows = self._rows(candidate, operator)
+        return self._with_ends(candidate, operator, (self.random.randrange(1, rows),))
+
+    def _toggle_clone(self, candidate: Candidate) -> Candidate:
+        if not self.clones:
+            return candidate
+        clone = self.random.choice(self.clones)
+        return toggled(self.judge, candidate, clone)
+
+    def _region(self, candidate: Candidate, hot: Sequence[int]) -> Candidate:
+        """Lays a region of random extent, strips and halos over a hot operator."""
+        network, cuts = self._network(candidate), candidate.cuts
+        place = {operator: i for i, operator in enumerate(network.order)}
+        first = last = place[self.random.choice(list(hot))]
+        while first > 0 and self.random.random() < 0.6:
+            first -= 1
+        while last < len(network.order) - 1 and self.random.random() < 0.6:
+            last += 1
+        inside = [o for o in network.order[first : last + 1] if o in network.row_operators]
+        if not inside:
+            return candidate
+        driver = inside[-1]
+        strips = uneven_ends(
+            self._rows(candidate, driver),
+            self.random.choice((2, 2, 3, 3, 4, 5, 6)),
+            self.random.choice((0.6, 0.8, 1.0, 1.0, 1.25, 1.6)),
+        )
+        keep_inner = self.random.random() < 0.4
+        ends = dict(cuts.ends)
+        for operator in inside:
+            if not (keep_inner and ends.get(operator)):
+                ends[operator] = ()
+        ends[driver] = strips
+        share_recomputed, share_copied = self.random.choice(
+            ((1.0, 0.0), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0), (0.5, 0.3))
+        )
+        sets = {
+            name: set(getattr(cuts, name)) - set(inside)
+            for name in ("recomputed", "copied", "loose", "padded", "eager")
+        }
+        for operator in inside[:-1]:
+            draw = self.random.random()
+            if draw < share_recomputed:
+                sets["recomputed"].add(operator)
+            elif draw < share_recomputed + share_copied:
+                sets["copied"].add(operator)
+        for name in ("loose", "padded"):
+            if self.random.random() < 0.3:
+                sets[name].update(inside)
+        if self.random.random() < 0.7:
+            # What is read after the region runs along with it.
+            sets["eager"].update(_leaving(network, inside) - {driver})
+        return self._changed(
+            candidate,
+            cuts.replace(ends=ends, **{name: frozenset(s) for name, s in sets.items()}),
+        )
+
+
+def _leaving(network: Network, inside: Sequence[int]) -> set[int]:
+    """Those of the operators that others read as well."""
+    readers = network.readers
+    return {
+        operator
+        for operator in inside
+        for tensor in network.graph.operators[operator].outputs
+        if any(reader not in inside for reader in readers.get(tensor, ()))
+    }
+
+
+def toggled(judge: Judge, candidate: Candidate, clone: Clone) -> Candidate:
+    """The candidate with or without a clone; cuts of the other clones keep their operators."""
+    count = len(judge.graph.operators)
+    old, new = sorted(candidate.clones), sorted(candidate.clones ^ {clone})
+    moved = {count + i: count + new.index(c) for i, c in enumerate(old) if c in new}
+    moved |= {operator: operator for operator in range(count)}
+
+    def rename(operators: frozenset[int]) -> frozenset[int]:
+        return frozenset(moved[o] for o in operators if o in moved)
+
+    cuts = candidate.cuts
+    ends = {moved[o]: strips for o, strips in cuts.ends.items() if o in moved}
+    flags = {name: rename(getattr(cuts, name)) for name in FLAGS}
+    if clone in new:
+        added = count + new.index(clone)
+        _, reader = clone
+        if reader == THINNED:
+            # Its strips follow those of the map.
+            ends[added] = ()
+            flags["eager"] |= {added}
+        elif reader in ends:
+            ends[added] = ()
+            flags["recomputed"] |= {added}
+    renamed = Cuts(ends).replace(**flags)
+    clones = frozenset(new)
+    return Candidate(clones, normalised(judge.network(clones), renamed))
+
+
+def uneven_ends(rows: int, strips: int, power: float) -> tuple[int, ...]:
+    """Ends of strips whose heights grow (power > 1), shrink (power < 1) or stay equal."""
+    ends = {
+        min(rows, max(1, round(rows * (strip / strips) ** power))) for strip in range(1, strips)
+    }
+    return (*sorted(ends - {rows}), rows)

@@ -1,0 +1,234 @@
+"""Stretches of a graph that can be cut independently of each other.
+
+Between two places of its order a graph hands over whole maps. So a *segment*, the operators
+between two places, can be judged as a graph of its own, in a fraction of the time; maps that pass
+it by only take room. The head of segments one after the other is the largest of theirs, their
+costs in the tail and in MACs add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from deploy.backends.tflm.strips.clones import THINNED, Clone, cloneable
+from deploy.backends.tflm.strips.costs import Costs
+from deploy.backends.tflm.strips.cuts import FLAGS, Cuts, normalised
+from deploy.backends.tflm.strips.judge import Candidate, Judge, Verdict
+from deploy.graph import Graph
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A segment cut in one way: its head, and what it adds to the tail and to the MACs.
+
+    ``candidate`` counts operators from the segment's first.
+    """
+
+    start: int
+    stop: int
+    head_bytes: int
+    tail_bytes: int
+    macs: int
+    candidate: Candidate
+
+
+class Segment:
+    """Operators [start, stop) of a graph as a graph of their own.
+
+    Attributes:
+        passing_bytes: maps that are live throughout and that no operator of the segment touches.
+        pieces: ways of cutting it of which none is better than another in everything.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        costs: Costs,
+        start: int,
+        stop: int,
+        max_macs: int,
+        *,
+        never_whole: frozenset[str] = frozenset(),
+    ) -> None:
+        self.start = start
+        self.stop = stop
+        part, self.passing_bytes = _part(graph, start, stop)
+
+        def inside(sizes: dict[int, int]) -> dict[int, int]:
+            return {o - start: size for o, size in sizes.items() if start <= o < stop}
+
+        own = costs.operators[start:stop]
+        self.judge = Judge(
+            part,
+            replace(
+                costs,
+                operators=own,
+                whole_bytes=sum(own),
+                scratch=inside(costs.scratch),
+                thinnings=inside(costs.thinnings),
+            ),
+            never_whole=never_whole,
+        )
+        network = self.judge.network()
+        self.macs = network.total_macs
+        self.clones: tuple[Clone, ...] = tuple(cloneable(part, max_macs, network.macs))
+        self.pieces: list[Piece] = []
+        self.whole_tail_bytes = sum(own)
+
+    def judged(self, candidate: Candidate, *, room: Callable[[int, int], float]) -> Verdict | None:
+        """Judges a candidate of the segment; ``room`` as ``Judge.verdict`` has it."""
+        verdict = self.judge.verdict(
+            candidate, room=lambda tail, macs: room(tail, macs) - self.passing_bytes
+        )
+        if verdict is None:
+            return None
+        return verdict._replace(
+            head_bytes=verdict.head_bytes + self.passing_bytes,
+            bound_bytes=verdict.bound_bytes + self.passing_bytes,
+        )
+
+    def piece(self, verdict: Verdict) -> Piece:
+        return Piece(
+            self.start,
+            self.stop,
+            verdict.head_bytes,
+            verdict.tail_bytes - self.whole_tail_bytes,
+            verdict.macs - self.macs,
+            verdict.candidate,
+        )
+
+    def offer(self, piece: Piece) -> bool:
+        """Keeps a piece unless one that is kept is as good in everything."""
+        for kept in self.pieces:
+            if (
+                kept.head_bytes <= piece.head_bytes
+                and kept.tail_bytes <= piece.tail_bytes
+                and kept.macs <= piece.macs
+            ):
+                return False
+        self.pieces = [
+            kept
+            for kept in self.pieces
+            if kept.head_bytes < piece.head_bytes
+            or kept.tail_bytes < piece.tail_bytes
+            or kept.macs < piece.macs
+        ]
+        self.pieces.append(piece)
+        return True
+
+
+def _part(graph: Graph, start: int, stop: int) -> tuple[Graph, int]:
+    """The operators [start, stop) as a graph, and the bytes of the maps that only pass."""
+    inside = graph.operators[start:stop]
+    written = {t for operator in inside for t in operator.outputs}
+    read = {
+        t
+        for operator in inside
+        for t in operator.present_inputs
+        if not graph.tensors[t].is_constant
+    }
+    later = set(graph.outputs)
+    for operator in graph.operators[stop:]:
+        later.update(operator.present_inputs)
+    earlier = set(graph.inputs)
+    for operator in graph.operators[:start]:
+        earlier.update(operator.outputs)
+    inputs = sorted(read - written)
+    outputs = sorted((written | set(inputs)) & later) or [inside[-1].outputs[0]]
+    passing = (earlier & later) - set(inputs)
+    part = graph.replace(
+        operators=inside, inputs=tuple(inputs), outputs=tuple(outputs), signatures=()
+    )
+    return part, sum(graph.tensors[t].size_bytes for t in passing)
+
+
+def crossing_bytes(graph: Graph) -> list[int]:
+    """Bytes of the maps that live from before each place in the order to after it."""
+    readers, producers = graph.consumers(), graph.producers()
+    crossing = [0] * (len(graph.operators) + 1)
+    for tensor in graph.activations():
+        born = producers[tensor] + 1 if tensor in producers else 0
+        dies = max(readers.get(tensor, ()), default=born)
+        if tensor in graph.outputs:
+            dies = len(graph.operators)
+        for place in range(born, dies + 1):
+            crossing[place] += graph.tensors[tensor].size_bytes
+    return crossing
+
+
+def joined(judge: Judge, pieces: Sequence[Piece]) -> Candidate:
+    """One candidate for the whole graph out of pieces that do not overlap."""
+    count = len(judge.graph.operators)
+    own = [
+        {
+            (operator, reader): (
+                operator + p.start,
+                THINNED if reader == THINNED else reader + p.start,
+            )
+            for operator, reader in p.candidate.clones
+        }
+        for p in pieces
+    ]
+    clones = frozenset(clone for moved in own for clone in moved.values())
+    numbers = {clone: count + i for i, clone in enumerate(sorted(clones))}
+    readers = judge.graph.consumers()
+    ends: dict[int, tuple[int, ...]] = {}
+    sets: dict[str, set[int]] = {name: set() for name in FLAGS}
+    for piece, moved in zip(pieces, own, strict=True):
+        size = piece.stop - piece.start
+        number = {size + i: numbers[moved[c]] for i, c in enumerate(sorted(moved))}
+        number |= {i: piece.start + i for i in range(size)}
+        cuts = piece.candidate.cuts
+        ends |= {number[o]: strips for o, strips in cuts.ends.items()}
+        for name, chosen in sets.items():
+            chosen.update(number[o] for o in getattr(cuts, name))
+        # What is read after the piece has to be whole by then.
+        sets["finished"].update(
+            number[o]
+            for o in cuts.ends
+            if number[o] < count
+            and any(
+                reader >= piece.stop
+                for tensor in judge.graph.operators[number[o]].outputs
+                for reader in readers.get(tensor, ())
+            )
+        )
+    cuts = Cuts(ends).replace(**{name: frozenset(chosen) for name, chosen in sets.items()})
+    return Candidate(clones, normalised(judge.network(clones), cuts))
+
+
+def cheapest(
+    pieces: Sequence[Piece], peaks: Sequence[int], *, head: int, macs: int, price: float
+) -> list[Piece] | None:
+    """The pieces that make a head of at most ``head`` bytes possible at the least cost.
+
+    A shortest path over the places of the order; cost = bytes of the tail + price * MACs.
+
+    Args:
+        peaks: bytes that are live at each operator if it is not cut.
+        macs: most MACs that may be added.
+        price: bytes of the tail that one MAC is worth.
+    """
+    by_start: dict[int, list[Piece]] = {}
+    for piece in pieces:
+        if piece.head_bytes <= head:
+            by_start.setdefault(piece.start, []).append(piece)
+    best: list[tuple[float, int, list[Piece]] | None] = [None] * (len(peaks) + 1)
+    best[0] = (0.0, 0, [])
+    for place, peak in enumerate(peaks):
+        here = best[place]
+        if here is None:
+            continue
+        cost, added, path = here
+        ways = [(place + 1, cost, added, path)] if peak <= head else []
+        ways += [
+            (p.stop, cost + p.tail_bytes + price * p.macs, added + p.macs, [*path, p])
+            for p in by_start.get(place, ())
+        ]
+        for there, new_cost, new_macs, new_path in ways:
+            known = best[there]
+            if new_macs <= macs and (known is None or new_cost < known[0]):
+                best[there] = (new_cost, new_macs, new_path)
+    end = best[-1]
+    return None if end is None else end[2]

@@ -1,0 +1,152 @@
+"""The usual ways of cutting a stretch of operators: strips of one kind from end to end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from deploy.backends.tflm.strips.clones import Clone
+from deploy.backends.tflm.strips.cuts import Cuts, normalised, reads_several
+from deploy.backends.tflm.strips.judge import Candidate, Judge
+from deploy.backends.tflm.strips.moves import uneven_ends
+from deploy.backends.tflm.strips.network import Network
+
+_POWERS = (1.0, 0.7, 1.4)
+_MOST_CLONES = 3
+_RUNS = 360
+"""Operator instances of a template at most."""
+_STRIPS = (2, 3, 4, 6, 8, 12, 16)
+_ROWS, _FEW_ROWS = 1200, 400
+"""Rows of all operators, for strips of single rows, and for trying more ways of having them."""
+
+
+def templates(judge: Judge, clones: Sequence[Clone], *, thin: bool = False) -> Iterator[Candidate]:
+    """Yields candidates that cut all operators of the judge's graph alike, each once.
+
+    Args:
+        clones: maps that may be computed twice; the first few are tried, one at a time.
+        thin: down to strips of one row, for which halos are kept and convolutions padded, rather
+            than few strips.
+    """
+    count = len(judge.graph.operators)
+    choices = [frozenset[Clone](), *(frozenset({clone}) for clone in clones[:_MOST_CLONES])]
+    for chosen in choices:
+        network = judge.network(chosen)
+        operators = [o for o in network.order if o in network.row_operators]
+        if not any(o < count for o in operators):
+            continue
+        seen = set()
+        for cuts in _cuts(network, operators, thin):
+            key = cuts.key()
+            if key not in seen:
+                seen.add(key)
+                yield Candidate(chosen, cuts)
+
+
+def rows(judge: Judge) -> Iterator[Candidate]:
+    """Yields candidates in which strips have a single row: for the smallest heads.
+
+    Each row wherever maps come together, or everywhere. A map with one reader moves along with
+    it; one with several may stay in its place, where a sum of it may replace it. The last map is
+    not to replace another one, whose place it might be tied to.
+    """
+    network = judge.network()
+    operators = [o for o in network.order if o in network.row_operators]
+    if not operators:
+        return
+    driver, every, none = operators[-1], frozenset(operators), frozenset[int]()
+    sums = frozenset(o for o in operators if reads_several(network, o))
+    ends = {o: tuple(range(1, network.row_operators[o].rule.out_rows + 1)) for o in operators}
+    at_sums = {o: ends[o] if o == driver or o in sums else () for o in operators}
+    instances = sum(len(rows) for rows in ends.values())
+    if instances > _ROWS:
+        return
+    readers = {
+        o: {r for t in network.graph.operators[o].outputs for r in network.readers.get(t, ())}
+        for o in operators
+    }
+    single = frozenset(o for o in operators if len(readers[o]) == 1)
+    dear = frozenset(o for o in operators if network.macs[o] * 10 > network.total_macs)
+    last = frozenset({driver})
+    # (strips end, copied, padded, upwards, apart)
+    ways = [
+        (ends, every, none, none, none),
+        (ends, every, dear, none, last),
+        (at_sums, every, every, none, last),
+    ]
+    if instances <= _FEW_ROWS:
+        ways += [
+            (at_sums, copied, every, upwards, apart)
+            for apart in (last, none)
+            for upwards in (sums | last, none)
+            for copied in (single, single - sums)
+        ]
+    seen = set()
+    for rows_of, copied, padded, upwards, apart in ways:
+        cuts = normalised(
+            network, Cuts(rows_of, copied=copied, padded=padded, upwards=upwards, apart=apart)
+        )
+        if cuts.key() not in seen:
+            seen.add(cuts.key())
+            yield Candidate(frozenset(), cuts)
+
+
+def in_strips(judge: Judge) -> Iterator[list[Candidate]]:
+    """Yields ways of cutting no more than what writes or reads the judge's ``never_whole``.
+
+    Operators that read such maps and write others have strips of their own, of equal height,
+    and the rest follows. Candidates that come together have the same number of strips, and any
+    of them will do. There are none where one of these operators cannot be cut.
+    """
+    network, tensors = judge.network(), judge.in_strips()
+    operators = network.graph.operators
+    touching = {o for t in tensors for o in network.readers.get(t, ())}
+    touching |= {network.producer[t] for t in tensors if t in network.producer}
+    if not touching <= set(network.row_operators):
+        return
+    every, none = frozenset(touching), frozenset[int]()
+    drivers = frozenset(o for o in touching if not tensors.issuperset(operators[o].outputs))
+    heights = {network.row_operators[o].rule.out_rows for o in drivers}
+    for number in (n for n in _STRIPS if n <= max(heights, default=0)):
+        ends: dict[int, tuple[int, ...]] = dict.fromkeys(every, ())
+        for operator in drivers:
+            rows = network.row_operators[operator].rule.out_rows
+            ends[operator] = uneven_ends(rows, min(number, rows), 1.0)
+        yield [
+            Candidate(
+                frozenset(),
+                normalised(
+                    network,
+                    Cuts(ends, every if again else none, copied, padded=padded, eager=eager),
+                ),
+            )
+            for eager in (none, drivers)
+            for padded in (none, every)
+            for again, copied in ((False, every), (False, none), (True, none))
+        ]
+
+
+def _cuts(network: Network, operators: list[int], thin: bool) -> Iterator[Cuts]:
+    driver = operators[-1]
+    rows = network.row_operators[driver].rule.out_rows
+    every = frozenset(operators)
+    none = frozenset[int]()
+    wide = frozenset(
+        o for o in operators if getattr(network.row_operators[o].rule, "kernel_extent", 1) > 1
+    )
+    dear = frozenset(o for o in operators if network.macs[o] * 10 > network.total_macs)
+    # (recomputed, copied, loose)
+    kept = [(none, every, none), (none, none, none), (every - wide, wide, none)]
+    if thin:
+        halos, paddings = kept, list(dict.fromkeys((dear, every, none)))
+        strips = [n for n in (rows, 32, 24, 16, 8, 4) if n <= rows and n * len(every) <= _RUNS]
+    else:
+        halos = [(every, none, every), (every, none, none), *kept]
+        paddings = [none, dear] if dear else [none]
+        strips = [n for n in (2, 3, 4, 6) if n <= rows]
+    for number in dict.fromkeys(strips):
+        for power in _POWERS[: 2 if thin else 3]:
+            ends: dict[int, tuple[int, ...]] = dict.fromkeys(operators, ())
+            ends[driver] = uneven_ends(rows, number, power)
+            for recomputed, copied, loose in halos:
+                for padded in paddings:
+                    yield normalised(network, Cuts(ends, recomputed, copied, loose, padded))

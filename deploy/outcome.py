@@ -1,0 +1,161 @@
+"""What planners found and tell to reports, proofs and the pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from deploy.codes.parts import CodeParts
+from deploy.graph import Graph
+from deploy.memory.plan import MemoryPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Operators of the original graph that run strip by strip.
+
+    Attributes:
+        operators: their labels in the original graph, in order.
+        strips: number of strips.
+        rows: rows of the last map that one strip makes.
+        halo: "recomputed" or "kept": what happens to the rows that neighbouring strips share.
+        macs_ratio: multiply-accumulates with strips by those without.
+    """
+
+    operators: tuple[str, ...]
+    strips: int
+    rows: int
+    halo: str
+    macs_ratio: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Something that was left as it is, and why."""
+
+    subject: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FrontierPoint:
+    """A plan that the search found: no other has both a smaller arena and fewer MACs."""
+
+    arena_bytes: int
+    head_bytes: int
+    macs_ratio: float
+    operators: int
+    chosen: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCode:
+    """A map that is stored as codes of less than eight bits, and what that costs.
+
+    Multiply-accumulates and operators are those of the plan, so rows that strips compute again
+    count again, and so do slices and concatenations of what is packed or unpacked.
+
+    Attributes:
+        name: of the map; ``packed`` that of its bytes.
+        bits: of a code.
+        unpacked_bytes: of the map in int8.
+        packed_bytes: positions x ceil(channels x bits / 8), rounded up to 16.
+        stored_bytes: the most of ``packed`` that the plan holds at once, rounded up to 16.
+        p_macs: of the operators that make the map.
+        r_macs: of those that read it; 0 where a table gives their products.
+        merged: a table gives the products of R.
+        table_bytes: of the look-up tables, in flash.
+        operators: those that pack and unpack, and ``tail_bytes`` what they take of the tail.
+    """
+
+    name: str
+    packed: str
+    bits: int
+    channels: int
+    unpacked_bytes: int
+    packed_bytes: int
+    stored_bytes: int
+    p_macs: int
+    pack_macs: int
+    unpack_macs: int
+    r_macs: int
+    merged: bool
+    table_bytes: int
+    operators: int
+    tail_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCodes:
+    """A map that is stored packed.
+
+    Attributes:
+        name: of the map.
+        packed: name of the tensor of bytes.
+        bits: of a code.
+        channels: k.
+        unpacked_bytes: of the map in int8.
+        packed_bytes: of what is stored, unrounded: positions · ⌈k · bits / 8⌉.
+        parts: the operators that this takes.
+    """
+
+    name: str
+    packed: str
+    bits: int
+    channels: int
+    unpacked_bytes: int
+    packed_bytes: int
+    parts: CodeParts
+
+
+@dataclass(frozen=True, slots=True)
+class ArenaPrediction:
+    """What a model needs on a target.
+
+    Attributes:
+        arena_bytes: the smallest multiple of 16 in which the model allocates.
+        head_bytes: the planned part, with scratch buffers where the runtime puts them.
+        tail_bytes: the persistent part; ``head_bytes + tail_bytes`` is what the runtime reports
+            as used.
+        scratch_bytes: sum of the kernels' scratch buffers, which lie within the head.
+        allocation_bytes: the arena that allocation needs even if the head were empty.
+        breakdown: (cause, bytes) of the tail.
+    """
+
+    arena_bytes: int
+    head_bytes: int
+    tail_bytes: int
+    scratch_bytes: int
+    allocation_bytes: int
+    breakdown: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A graph with its memory plan.
+
+    Attributes:
+        regions: operators that run strip by strip.
+        frontier: the plans that the search found, by arena.
+        decisions: what was left as it is, and why.
+        codes: maps that are stored packed.
+        holds_whole: maps that may exist in strips only are whole all the same.
+    """
+
+    graph: Graph
+    memory: MemoryPlan
+    regions: tuple[Region, ...] = ()
+    frontier: tuple[FrontierPoint, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    codes: tuple[StoredCodes, ...] = ()
+    holds_whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A graph with its plan and the memory it needs, on the target and in the wheel."""
+
+    graph: Graph
+    memory: MemoryPlan
+    content: bytes = field(repr=False)
+    arena: ArenaPrediction
+    wheel: ArenaPrediction
