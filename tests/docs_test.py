@@ -17,6 +17,9 @@ import blocks  # noqa: E402
 OPTIONAL = ("sklearn", "optuna", "mlflow", "wandb", "tensorboard")
 """Libraries that pages use and that not everyone has installed."""
 
+PLANS: dict[tuple[str, str], blocks.Planned] = {}
+"""Many pages begin with the same plan: it is made once."""
+
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -45,12 +48,13 @@ def has_models() -> bool:
     return len(list(cache.iterdir())) == len(MLPERF_TINY)
 
 
+@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("page", blocks.pages(), ids=lambda p: str(p.relative_to(ROOT)))
-def test_a_page_does_what_it_shows(page: Path, folder: Path) -> None:
+def test_a_page_does_what_it_shows(page: Path) -> None:
     if needs_models(page) and not has_models():
         pytest.skip("the MLPerf Tiny models are not here; set FMC_SHARED to the folder with them")
     try:
-        for ran in blocks.Session(folder).run(page):
+        for ran in blocks.Session(PLANS).run(page):
             if ran.shown is not None:
                 assert blocks.agrees(ran.shown, ran.printed), (
                     f"{page.relative_to(ROOT)}, {ran.title} prints:\n{ran.printed}\n"
@@ -117,12 +121,19 @@ def test_figures_may_move_and_words_may_not() -> None:
     assert blocks.like("a\n", "x\ny\n") == "x\ny\n"
 
 
-def test_a_session_keeps_status_and_names(folder: Path) -> None:
-    session = blocks.Session(folder)
+@pytest.mark.usefixtures("folder")
+def test_a_session_keeps_status_and_names() -> None:
+    session = blocks.Session({})
     assert "unknown command" in session.command("fmc nothing")
     assert session.command("echo $?") == "2\n"
     assert session.python(block("x = 2\n", "python"), Path("page.md")) == ""
     assert session.python(block("print(x)\n", "python"), Path("page.md")) == "2\n"
+    page = Path("page.md")
+    page.write_text("```python\nprint(x + 1)\n```\n```text\n4\n```\n\n```python\nx = 1\n```\n")
+    assert list(session.run(page)) == [
+        blocks.Ran("line 2: Python", "4\n", "3\n", 5),
+        blocks.Ran("line 8: Python", None, "", 0),
+    ]
     with pytest.raises(ValueError, match="no test runs 'make'"):
         session.command("make")
 
