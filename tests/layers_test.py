@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 DEPLOY = (
     {"graph", "targets", "progress", "quiet"},
-    {"macs", "flatbuffer", "supported", "memory"},
+    {"macs", "flatbuffer", "supported", "memory", "lifetimes"},
     {"passes", "codes", "int8_check"},
     {"settings", "outcome", "runtime"},
     {"proof"},

@@ -42,23 +42,31 @@ def sample_inputs(graph: Graph) -> list[list[np.ndarray]]:
     def fill(value: str) -> list[np.ndarray]:
         arrays = []
         for tensor in tensors:
-            limits = np.iinfo(tensor.dtype)
+            low, high = _limits(tensor.dtype)
             zero = tensor.quantization.zero_points[0] if tensor.quantization else 0
             size = tensor.elements
-            stripes = np.where(np.arange(size) % 2, limits.max, limits.min)
+            stripes = np.where(np.arange(size) % 2, high, low)
             values = {
-                "lowest": np.full(size, limits.min),
-                "highest": np.full(size, limits.max),
+                "lowest": np.full(size, low),
+                "highest": np.full(size, high),
                 "zero": np.full(size, zero),
                 "stripes": stripes,
                 "halves": np.sort(stripes),
-                "random": rng.integers(limits.min, limits.max, size, endpoint=True),
+                "random": rng.integers(low, high, size, endpoint=True),
             }[value]
             arrays.append(values.astype(tensor.dtype).reshape(tensor.shape))
         return arrays
 
     extremes = [fill(name) for name in ("lowest", "highest", "zero", "stripes", "halves")]
     return extremes + [fill("random") for _ in range(RANDOM_SAMPLES)]
+
+
+def _limits(dtype: str) -> tuple[int, int]:
+    """The smallest and the largest value of an integer type or of bool."""
+    if dtype == "bool":
+        return 0, 1
+    limits = np.iinfo(dtype)
+    return int(limits.min), int(limits.max)
 
 
 def collect(planned: bytes, source: bytes, *, graph: Graph, predicted_bytes: int) -> Evidence:

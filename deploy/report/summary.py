@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from deploy.backends.tflm.arena import predict_arena
 from deploy.backends.tflm.online import simulate
 from deploy.backends.tflm.scratch import scratch_requests
-from deploy.backends.tflm.sharing import tensor_lifetimes
 from deploy.graph import Graph
+from deploy.lifetimes import tensor_lifetimes
 from deploy.macs import graph_macs, operator_macs
 from deploy.memory.plan import AliasReason
 from deploy.proof.evidence import Evidence

@@ -18,6 +18,7 @@ from deploy.backends.tflm.strips.network import Network
 from deploy.backends.tflm.strips.operators import same_paddings
 from deploy.backends.tflm.strips.rows import Rows
 from deploy.backends.tflm.strips.schedule import Concatenation, Program, Run, Slice
+from deploy.lifetimes import user_step
 
 
 class Footprint(NamedTuple):
@@ -93,6 +94,8 @@ class _Analysis:
         # Value -> what it is made of; computed values are made of themselves.
         self.owned: dict[int, tuple[_Owned, ...]] = {}
         self.opaque: set[int] = set()
+        # Outputs of RESHAPE with rows of their own.
+        self.renamed: set[int] = set()
         self.written: dict[int, int] = {}
         self.death: dict[int, list[int]] = {}
         self.joins: list[tuple[int, ...]] = []
@@ -111,6 +114,8 @@ class _Analysis:
             if isinstance(step, Concatenation):
                 for place, value in enumerate(step.sources):
                     self.used_in.setdefault(value, []).append((step, place))
+        # Values that are read row by row.
+        self.sliced = {step.source for step in program.steps if isinstance(step, Slice)}
         # Values that operators, or windows before, have a part of.
         self.seen: set[int] = set()
         for value in program.inputs:
@@ -126,10 +131,9 @@ class _Analysis:
                 self.pad_operator[step.output] = step.operator
                 self._read(step.source, index)
                 self._compute(step.output, index)
-        end = len(program.steps) - 1
         for value in program.outputs:
             if value >= 0:
-                self._read(value, end)
+                self._read(value, user_step(len(program.steps)))
         return self._blocks()
 
     def _compute(self, value: int, step: int) -> None:
@@ -148,10 +152,18 @@ class _Analysis:
         operator = self.network.graph.operators[step.operator]
         if operator.opcode == "RESHAPE" and step.inputs[0] >= 0:
             source, target = step.inputs[0], step.outputs[0]
-            self.owned[target] = self.owned[source]
-            if source in self.opaque or step.operator not in self.network.row_operators:
-                # Rows of the output are not rows of the input.
-                self.opaque.add(target)
+            # Whether rows of the output are not rows of the input.
+            opaque = source in self.opaque or step.operator not in self.network.row_operators
+            if not (opaque and target in self.sliced):
+                self.owned[target] = self.owned[source]
+                if opaque:
+                    self.opaque.add(target)
+                return
+            # Strips of the output begin here: it is a map of its own, where its input stood.
+            self._read(source, index)
+            self._compute(target, index)
+            self.renamed.add(target)
+            self.candidates.append((index, target, (source,)))
             return
         for value in step.inputs:
             if value >= 0:
@@ -169,10 +181,6 @@ class _Analysis:
 
     def _slice(self, index: int, step: Slice) -> None:
         rows = self.program.values[step.output].rows
-        if step.source in self.opaque:
-            self.owned[step.output] = self.owned[step.source]
-            self.opaque.add(step.output)
-            return
         parts = tuple(
             _Owned(owner, max(start, rows[0]), min(stop, rows[1]))
             for owner, start, stop in self.owned[step.source]
@@ -262,6 +270,7 @@ class _Analysis:
         in_place: dict[int, tuple[int, ...]],
         grown_into: dict[int, tuple[int, ...]],
     ) -> Footprint:
+        steps = len(self.program.steps)
         pieces: list[tuple[LiveRows, ...]] = []
         owners: list[tuple[int, ...]] = []
         block_of: dict[int, tuple[int, int]] = {}
@@ -275,7 +284,7 @@ class _Analysis:
                 continue
             low = min(r.start for r, _ in rows)
             block_of[root] = len(pieces), low
-            pieces.append(tuple(r.moved(-low) for r, _ in rows))
+            pieces.append(tuple(r.moved(-low).within(steps) for r, _ in rows))
             owners.append(tuple(member for _, member in rows))
         place = {}
         for value, parts in self.owned.items():
@@ -343,12 +352,21 @@ class _Analysis:
         blocks.unite(output, owners[0])
         return True
 
+    def _is_whole(self, value: int) -> bool:
+        tensor, rows, _ = self.program.values[value]
+        return rows == (0, self.network.rows[tensor])
+
     def _can_replace(self, output: int, source: int) -> bool:
         values, network = self.program.values, self.network
-        if source in self.opaque or values[source].padding or values[output].padding:
+        if values[source].padding or values[output].padding:
             return False
-        if values[source].rows != values[output].rows or (
-            network.row_bytes[values[source].tensor] != network.row_bytes[values[output].tensor]
+        if output in self.renamed:
+            # All bytes of one map become all bytes of another.
+            if not (self._is_whole(source) and self._is_whole(output)):
+                return False
+        elif source in self.opaque or (
+            values[source].rows != values[output].rows
+            or network.row_bytes[values[source].tensor] != network.row_bytes[values[output].tensor]
         ):
             return False
         step = self.written[output]
