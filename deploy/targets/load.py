@@ -107,7 +107,7 @@ def read_kernels(data: Any, *, where: str) -> Kernels:
     for opcode, entry in fields.take("operators", dict).items():
         if not _OPCODE.fullmatch(opcode):
             raise BadInputError(f"{where}: not an opcode", received=repr(opcode))
-        rules[opcode] = _rule(entry, definitions, f"{where}: {opcode}")
+        rules[opcode] = _rule(entry, definitions, f"{where}: {opcode}", int16=not base)
     overlap = fields.take("overlap", dict)
     for opcode, rule in overlap.items():
         if rule not in OVERLAP_RULES:
@@ -129,7 +129,7 @@ def read_kernels(data: Any, *, where: str) -> Kernels:
     return result
 
 
-def _rule(data: Any, definitions: Mapping[str, str], where: str) -> KernelRule:
+def _rule(data: Any, definitions: Mapping[str, str], where: str, *, int16: bool) -> KernelRule:
     fields = Fields(data, where)
     sizes = fields.take("data", dict, default={})
     if not all(isinstance(size, int) and size > 0 for size in sizes.values()):
@@ -139,15 +139,17 @@ def _rule(data: Any, definitions: Mapping[str, str], where: str) -> KernelRule:
     steps = tuple(
         _step(text, definitions, where) for text in fields.take("prepare", list, default=[])
     )
-    fields.finish()
     temporaries = [step for step in steps if step.kind is StepKind.TEMPORARY]
     each = sum(step.index is None for step in temporaries)
-    return KernelRule(
+    rule = KernelRule(
         data_bytes=sizes,
         steps=steps,
         temporaries=len(temporaries) - each,
         temporary_inputs=each,
+        int16=fields.take("int16", bool, default=int16),
     )
+    fields.finish()
+    return rule
 
 
 def _step(text: Any, definitions: Mapping[str, str], where: str) -> Step:
@@ -160,6 +162,7 @@ def _step(text: Any, definitions: Mapping[str, str], where: str) -> Step:
         )
     if kind != StepKind.TEMPORARY.value:
         return Step(StepKind(kind), size_bytes=Expression(rest, definitions))
+    rest, _, condition = rest.partition(" if ")
     side, _, index = rest.partition(" ")
     if side not in ("input", "output") or not (index == "*" or index.isdecimal()):
         raise BadInputError(
@@ -167,7 +170,12 @@ def _step(text: Any, definitions: Mapping[str, str], where: str) -> Step:
             expected="temp input 0 or temp input *",
             received=repr(text),
         )
-    return Step(StepKind.TEMPORARY, side=side, index=None if index == "*" else int(index))
+    return Step(
+        StepKind.TEMPORARY,
+        side=side,
+        index=None if index == "*" else int(index),
+        condition=Expression(condition, definitions) if condition else None,
+    )
 
 
 def block(text: Any, where: str) -> Block:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from deploy.graph import ITEM_BYTES, Graph, Operator, Padding, Tensor
-from deploy.targets.records import Kernels, StepKind
+from deploy.targets.records import KernelRule, Kernels, StepKind
 from keras_fmc.errors import UnsupportedModelError
 
 _WEIGHTS = 1
@@ -31,9 +31,7 @@ def scratch_requests(graph: Graph, kernels: Kernels) -> tuple[ScratchRequest, ..
     """
     requests = []
     for index, operator in enumerate(graph.operators):
-        rule = kernels.rules.get(operator.opcode)
-        if rule is None:
-            raise unknown_operator(graph, index, kernels)
+        rule = known_rule(graph, index, kernels)
         numbers: Mapping[str, int] | None = None
         for step in rule.steps:
             if step.size_bytes is None or step.kind is StepKind.KEEP:
@@ -46,13 +44,30 @@ def scratch_requests(graph: Graph, kernels: Kernels) -> tuple[ScratchRequest, ..
     return tuple(requests)
 
 
-def unknown_operator(graph: Graph, index: int, kernels: Kernels) -> UnsupportedModelError:
-    """The error for an operator that the data of a kernel library does not cover."""
-    return UnsupportedModelError(
-        f"the memory of {graph.label(index)} is not known for the {kernels.name} kernels",
-        expected=f"one of {', '.join(sorted(kernels.rules))}",
-        remedy="Add the operator to a copy of the kernel data, or leave it out of the model",
-    )
+def known_rule(graph: Graph, index: int, kernels: Kernels) -> KernelRule:
+    """Returns what the kernel of an operator allocates.
+
+    Raises:
+        UnsupportedModelError: the data of the kernel library do not cover the operator, or not
+            for maps of int16.
+    """
+    operator = graph.operators[index]
+    rule = kernels.rules.get(operator.opcode)
+    if rule is None:
+        raise UnsupportedModelError(
+            f"the memory of {graph.label(index)} is not known for the {kernels.name} kernels",
+            expected=f"one of {', '.join(sorted(kernels.rules))}",
+            remedy="Add the operator to a copy of the kernel data, or leave it out of the model",
+        )
+    touched = (*operator.present_inputs, *operator.outputs)
+    if not rule.int16 and any(graph.tensors[t].dtype == "int16" for t in touched):
+        raise UnsupportedModelError(
+            f"the memory of {graph.label(index)} is not known for the {kernels.name} kernels "
+            "with maps of int16",
+            expected="maps of int8",
+            remedy="Convert with int8 activations, or plan for --kernels=reference",
+        )
+    return rule
 
 
 class OperatorNumbers(dict[str, int]):
