@@ -23,17 +23,13 @@ class LiveRows(NamedTuple):
             return self
         return LiveRows(self.start + shift, self.stop + shift, self.first, self.until)
 
-    def within(self, steps: int) -> LiveRows:
-        """The same, without what comes after the last step: the user's look at the outputs."""
-        return self if self.until <= steps else self._replace(until=steps)
-
 
 def load_of(spans: Iterable[LiveRows], steps: int) -> list[int]:
     """Bytes that are live in each step."""
     change = [0] * (steps + 1)
     for start, stop, first, until in spans:
         change[first] += stop - start
-        change[min(until, steps)] -= stop - start
+        change[until] -= stop - start
     return list(accumulate(change[:-1]))
 
 

@@ -9,7 +9,7 @@ would overwrite them where they stand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from deploy.backends.tflm.strips.blocks import Blocks, Growth, LiveRows, load_of
@@ -18,7 +18,6 @@ from deploy.backends.tflm.strips.network import Network
 from deploy.backends.tflm.strips.operators import same_paddings
 from deploy.backends.tflm.strips.rows import Rows
 from deploy.backends.tflm.strips.schedule import Concatenation, Program, Run, Slice
-from deploy.lifetimes import user_step
 
 
 class Footprint(NamedTuple):
@@ -91,6 +90,8 @@ class _Analysis:
         self.distance = distance
         self.copied_tensors = {t for o in cuts.copied for t in network.graph.operators[o].outputs}
         self.apart = cuts.apart
+        # Values that the user reads after the last step, see ``deploy.lifetimes``.
+        self.kept: set[int] = set()
         # Value -> what it is made of; computed values are made of themselves.
         self.owned: dict[int, tuple[_Owned, ...]] = {}
         self.opaque: set[int] = set()
@@ -131,9 +132,11 @@ class _Analysis:
                 self.pad_operator[step.output] = step.operator
                 self._read(step.source, index)
                 self._compute(step.output, index)
+        end = len(program.steps) - 1
         for value in program.outputs:
             if value >= 0:
-                self._read(value, user_step(len(program.steps)))
+                self._read(value, end)
+                self.kept.update(part.value for part in self.owned[value])
         return self._blocks()
 
     def _compute(self, value: int, step: int) -> None:
@@ -260,6 +263,8 @@ class _Analysis:
         for output, source, distance in self.growing:
             owners = tuple(dict.fromkeys(part.value for part in self.owned[source]))
             in_one_block = len({blocks.root[owner] for owner in owners}) == 1
+            if self._is_kept(output, owners):
+                continue
             if in_one_block and source not in self.opaque and output not in blocks.taken:
                 found.append(Growth(output, owners, self._inside(source), distance))
         return found
@@ -270,7 +275,6 @@ class _Analysis:
         in_place: dict[int, tuple[int, ...]],
         grown_into: dict[int, tuple[int, ...]],
     ) -> Footprint:
-        steps = len(self.program.steps)
         pieces: list[tuple[LiveRows, ...]] = []
         owners: list[tuple[int, ...]] = []
         block_of: dict[int, tuple[int, int]] = {}
@@ -284,7 +288,7 @@ class _Analysis:
                 continue
             low = min(r.start for r, _ in rows)
             block_of[root] = len(pieces), low
-            pieces.append(tuple(r.moved(-low).within(steps) for r, _ in rows))
+            pieces.append(tuple(r.moved(-low) for r, _ in rows))
             owners.append(tuple(member for _, member in rows))
         place = {}
         for value, parts in self.owned.items():
@@ -352,6 +356,11 @@ class _Analysis:
         blocks.unite(output, owners[0])
         return True
 
+    def _is_kept(self, output: int, owners: Sequence[int]) -> bool:
+        """Whether the last step makes the output and the user still reads one of the owners."""
+        is_last = self.written[output] == len(self.program.steps) - 1
+        return is_last and not self.kept.isdisjoint(owners)
+
     def _is_whole(self, value: int) -> bool:
         tensor, rows, _ = self.program.values[value]
         return rows == (0, self.network.rows[tensor])
@@ -370,6 +379,8 @@ class _Analysis:
         ):
             return False
         step = self.written[output]
+        if self._is_kept(output, [part.value for part in self.owned[source]]):
+            return False
         for owner, start, stop in self.owned[source]:
             base = values[owner].rows[0]
             if self.written[owner] == step or any(
