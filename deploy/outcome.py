@@ -116,7 +116,8 @@ class ArenaPrediction:
         head_bytes: the planned part, with scratch buffers where the runtime puts them.
         tail_bytes: the persistent part; ``head_bytes + tail_bytes`` is what the runtime reports
             as used.
-        scratch_bytes: sum of the kernels' scratch buffers, which lie within the head.
+        scratch_bytes: the largest sum of kernel buffers that one operator needs at once; they
+            lie within the head.
         allocation_bytes: the arena that allocation needs even if the head were empty.
         breakdown: (cause, bytes) of the tail.
     """

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from deploy.graph import ITEM_BYTES, Graph, Operator, Padding, Tensor
@@ -44,6 +45,17 @@ def scratch_requests(graph: Graph, kernels: Kernels) -> tuple[ScratchRequest, ..
             if size > 0 or step.kind is StepKind.REQUEST:
                 requests.append(ScratchRequest(index, size))
     return tuple(requests)
+
+
+def largest_scratch(requests: Iterable[ScratchRequest]) -> int:
+    """Returns the most bytes of scratch that one operator needs at once.
+
+    max over operators of the sum of their buffers, each as large as the kernel asks for.
+    """
+    needed: Counter[int] = Counter()
+    for request in requests:
+        needed[request.operator_index] += request.size_bytes
+    return max(needed.values(), default=0)
 
 
 def unknown_operator(graph: Graph, index: int, kernels: Kernels) -> UnsupportedModelError:
