@@ -110,6 +110,26 @@ def test_the_first_difference_is_shown(folder: Path) -> None:
         check_folder(folder)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"engine": "', '"engine": "not ', "the SHA-256 of its keys differs"),
+        ('"fits": true', '"fits":  true', "from byte [0-9]+, line [0-9]+; expected '\"fits"),
+        ('"format": 1', '"format": 2', "another format"),
+        ('"tensors": [', '"tensors": {', "is not JSON"),
+    ],
+)
+def test_a_changed_report_is_told_from_a_damaged_one(
+    old: str, new: str, message: str, folder: Path
+) -> None:
+    path = folder / "report.json"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(VerificationError, match=message):
+        check_folder(folder)
+
+
 def write(folder: Path, report: Report) -> None:
     """Writes the files of a report, right or wrong."""
     for name, text in report_files(report).items():

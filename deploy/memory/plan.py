@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 
@@ -72,3 +72,12 @@ class MemoryPlan:
     lower_bound_bytes: int
     proven_optimal: bool
     engine: str
+
+    def with_head(self, head_bytes: int) -> MemoryPlan:
+        """Returns the plan with the head that the runtime makes of it, its own buffers included."""
+        proven = self.proven_optimal and head_bytes == self.head_bytes
+        return replace(
+            self,
+            head_bytes=head_bytes,
+            proven_optimal=proven or head_bytes <= self.lower_bound_bytes,
+        )

@@ -28,7 +28,7 @@ class ReportTensor:
         alias_of: the tensor whose bytes it shares by declaration, or null.
         alias_reason: why that is right, or null.
         shape (elements): of each axis.
-        dtype: of an element.
+        dtype: type of an element.
     """
 
     name: str
@@ -88,8 +88,8 @@ class FeatureMapEntry:
         name: of the tensor.
         shape (elements): of each axis.
         size_bytes: elements times the bytes of one.
-        first (operator): the first that touches it.
-        last (operator): the last that touches it, inclusive.
+        first (operator): the first that touches it; 0 for an input of the model.
+        last (operator): the last that touches it, inclusive; the last of all for an output.
     """
 
     name: str
@@ -106,8 +106,8 @@ class Port:
     Attributes:
         name: of the tensor.
         shape (elements): of each axis.
-        dtype: of an element.
-        scale (real): of a step, or null where the tensor is not quantised.
+        dtype: type of an element.
+        scale (real): what one code more is worth, or null where the tensor is not quantised.
         zero_point (code): which stands for 0, or null.
     """
 
@@ -183,8 +183,8 @@ class Report:
 
     Attributes:
         model: the file that was planned, or the name of the Keras model.
-        board: what it was planned for, or null where a bare arena size was asked for.
-        core: processor of the board, or null.
+        board: by the name that ``fmc boards`` lists; ``host`` is the tflite_micro wheel.
+        core: processor of the board.
         runtime: version of TensorFlow Lite Micro.
         kernels: kernel library.
         arena_bytes: the N of ``uint8_t tensor_arena[N]`` for that runtime and those kernels: head

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from deploy.backends.tflm.layout import analyse, memory_plan
 from deploy.backends.tflm.online import simulate
 from deploy.backends.tflm.overlap import overlap_distance
@@ -72,6 +70,4 @@ def _place(graph: Graph, kernels: Kernels, seconds: float, overlaps: dict[int, i
             for r, offset in zip(requests, online.scratch_offsets, strict=True)
         ],
     )
-    return replace(
-        found, head_bytes=head, proven_optimal=found.proven_optimal and head == found.head_bytes
-    )
+    return found.with_head(head)

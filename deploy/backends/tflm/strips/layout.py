@@ -101,9 +101,7 @@ def placed(
             for r, offset in zip(requests, online.scratch_offsets, strict=True)
         ],
     )
-    return replace(
-        found, head_bytes=head, proven_optimal=found.proven_optimal and head == found.head_bytes
-    )
+    return found.with_head(head)
 
 
 def _layout(
