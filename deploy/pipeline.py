@@ -19,24 +19,11 @@ from deploy.report.report import Report
 from deploy.settings import PlanSettings
 from deploy.supported import check_supported
 from deploy.targets import Target, target
-from keras_fmc.errors import BadInputError, DoesNotFitError, VerificationError
+from keras_fmc.errors import BadInputError, DoesNotFitError
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
-
-MODEL_FILE = "model.tflite"
-REPORT_FILE = "report.json"
-_FIRMWARE_FILES = (
-    MODEL_FILE,
-    "model_data.h",
-    "model_data.cc",
-    "arena_plan.h",
-    "arena_plan.c",
-    "plan_check.h",
-    "plan_check.c",
-)
-_REPORT_FILES = ("report.txt", REPORT_FILE, "report.html")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,33 +97,20 @@ def convert_file(
 
 
 def verify(folder: str | Path, *, source: str | None = None) -> str:
-    """Runs an emitted model in TFLM at exactly the size its report claims; returns what was seen.
+    """Checks every file of a folder and runs its model in TFLM; returns what was seen.
 
     The outputs are compared with those of the source model: ``source``, or the model that the
     report names where that is a .tflite file still in its place, or else the emitted model
     without its plan.
 
     Raises:
-        BadInputError: the folder does not hold an emitted model.
-        VerificationError: it does not run in that size, or an output differs.
+        BadInputError: the folder cannot be read, or holds no planned model.
+        VerificationError: a file is missing or is not what report and model say, the model does
+            not run in the size that is claimed, or an output differs.
     """
-    report = read_report(Path(folder) / REPORT_FILE)
-    content = _read(Path(folder) / MODEL_FILE)
-    graph = flatbuffer.read(content, source=str(Path(folder) / MODEL_FILE))
-    if source is None and report.model.endswith(".tflite") and Path(report.model).exists():
-        source = report.model
-    original = flatbuffer.write(without_plan(graph)) if source is None else _read(source)
-    claimed = report.verified_arena_bytes or report.predicted_arena_bytes_wheel or 0
-    evidence = collect(content, original, graph=graph, predicted_bytes=claimed)
-    if evidence.arena_bytes is not None and evidence.arena_bytes != claimed:
-        raise VerificationError(
-            f"{folder} does not run in the arena its report claims",
-            expected=f"{claimed} bytes in the wheel",
-            received=f"{evidence.arena_bytes} bytes",
-            remedy="Plan the model again with fmc plan",
-        )
-    against = source or "the same model without its plan"
-    return f"{folder}: {evidence.reason}; compared with {against}"
+    from deploy.emit.check_folder import check_folder
+
+    return check_folder(folder, source=source)
 
 
 def read_report(path: str | Path) -> Report:
@@ -147,12 +121,13 @@ def read_report(path: str | Path) -> Report:
 def emit_project(folder: str | Path, *, kind: str, out: str | Path) -> tuple[str, ...]:
     """Writes a firmware project of the given kind around an emitted model."""
     from deploy.emit.files import write_all
+    from deploy.emit.folder import FIRMWARE_FILES, MODEL_FILE, REPORT_FILE
     from deploy.emit.skeleton import project_files
 
     files = project_files(
         kind,
         report=read_report(Path(folder) / REPORT_FILE),
-        sources={name: _read(Path(folder) / name) for name in _FIRMWARE_FILES},
+        sources={name: _read(Path(folder) / name) for name in FIRMWARE_FILES},
         graph=flatbuffer.read(_read(Path(folder) / MODEL_FILE)),
     )
     return tuple(str(p.relative_to(out)) for p in write_all(out, files))
@@ -192,7 +167,7 @@ def _plan_bytes(
         )
     if out is None:
         return Result(report, planned.content if report.fits else None)
-    files = _emit(report, planned, goal, out)
+    files = _emit(report, planned, out)
     return Result(report, planned.content if report.fits else None, files)
 
 
@@ -208,46 +183,27 @@ def _embed(prepared: Prepared, goal: Target) -> Planned:
     )
 
 
-def _emit(report: Report, planned: Planned, goal: Target, out: str | Path) -> tuple[str, ...]:
+def _emit(report: Report, planned: Planned, out: str | Path) -> tuple[str, ...]:
     from deploy.emit.files import write_all
-    from deploy.emit.model_data import model_data_files
-    from deploy.emit.plan_check import plan_check_files
-    from deploy.proof.arena_plan import ArenaSizes, arena_plan_files
-    from deploy.report.html import to_html
-    from deploy.report.text import to_text
+    from deploy.emit.folder import firmware_files, report_files
 
-    files: dict[str, bytes | str] = {
-        "report.txt": to_text(report) + "\n",
-        REPORT_FILE: report.to_json(),
-        "report.html": to_html(report),
-    }
+    files = report_files(report)
     if report.fits:
-        sizes = ArenaSizes(
-            arena_bytes=report.arena_bytes,
-            head_bytes=report.head_bytes,
-            tail_bytes=report.tail_bytes,
-            target=goal.describe(),
-            limit_bytes=report.limit_bytes,
-            limit_source=report.limit_source,
-        )
-        name = Path(report.model).stem
-        labels = [planned.graph.label(i) for i in range(len(planned.graph.operators))]
-        files |= {MODEL_FILE: planned.content}
-        files |= model_data_files(planned.content, model_name=name) | plan_check_files()
-        files |= arena_plan_files(planned.memory, sizes, model_name=name, operators=labels)
+        files |= firmware_files(report, planned.content, planned.graph)
     return tuple(sorted(path.name for path in write_all(out, files)))
 
 
 def _prepare(out: str | Path) -> None:
     """Makes sure the folder can be written and holds nothing of an earlier run."""
     from deploy.emit.files import discard, write_all
+    from deploy.emit.folder import FIRMWARE_FILES, REPORT_FILES
 
     write_all(out, {})
     if not os.access(out, os.W_OK | os.X_OK):
         raise BadInputError(
             f"cannot write {out}", remedy="Give a folder that can be written with --out"
         )
-    discard(out, (*_FIRMWARE_FILES, *_REPORT_FILES))
+    discard(out, (*FIRMWARE_FILES, *REPORT_FILES))
 
 
 def _read(path: str | Path) -> bytes:

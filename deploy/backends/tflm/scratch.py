@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from deploy.graph import ITEM_BYTES, Graph, Operator, Padding, Tensor
@@ -68,6 +69,17 @@ def known_rule(graph: Graph, index: int, kernels: Kernels) -> KernelRule:
             remedy="Convert with int8 activations, or plan for --kernels=reference",
         )
     return rule
+
+
+def largest_scratch(requests: Iterable[ScratchRequest]) -> int:
+    """Returns the most bytes of scratch that one operator needs at once.
+
+    max over operators of the sum of their buffers, each as large as the kernel asks for.
+    """
+    needed: Counter[int] = Counter()
+    for request in requests:
+        needed[request.operator_index] += request.size_bytes
+    return max(needed.values(), default=0)
 
 
 class OperatorNumbers(dict[str, int]):

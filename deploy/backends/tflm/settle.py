@@ -48,5 +48,6 @@ def settled(
         plan,
         head_bytes=online.head_bytes,
         lower_bound_bytes=min(plan.lower_bound_bytes, online.head_bytes),
-        proven_optimal=plan.proven_optimal and online.head_bytes <= plan.head_bytes,
+        proven_optimal=(plan.proven_optimal and online.head_bytes <= plan.head_bytes)
+        or online.head_bytes <= plan.lower_bound_bytes,
     )
