@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 DEPLOY = (
     {"graph", "targets", "progress", "quiet"},
-    {"macs", "flatbuffer", "supported", "memory", "lifetimes"},
+    {"macs", "flatbuffer", "supported", "operators", "memory", "lifetimes"},
     {"passes", "codes", "int8_check"},
     {"settings", "outcome", "runtime"},
     {"proof"},
@@ -25,7 +25,7 @@ DEPLOY = (
 """Rooms of deploy, lowest first; those of one set may import each other."""
 
 KERAS_FMC = (
-    {"errors", "lazy", "sizes", "reference"},
+    {"errors", "lazy", "printable", "sizes", "reference"},
     {"layers", "model", "maps"},
     {"choose", "fold", "start"},
     {"rewrite", "qat"},

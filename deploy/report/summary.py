@@ -196,7 +196,7 @@ def _feature_maps(graph: Graph) -> tuple[FeatureMapEntry, ...]:
 
 
 def _warnings(planned: Planned, goal: Target, evidence: Evidence) -> tuple[str, ...]:
-    found = []
+    found = list(evidence.warnings)
     measured, predicted = evidence.arena_bytes, planned.wheel.arena_bytes
     if measured is not None and measured != predicted:
         found.append(
