@@ -54,7 +54,7 @@ def _place(graph: Graph, kernels: Kernels, seconds: float, overlaps: dict[int, i
     layout = analyse(
         graph,
         in_place=kernels.in_place,
-        scratch=[(r.operator_index, r.size_bytes) for r in requests if r.size_bytes],
+        scratch=[(r.operator_index, r.room_bytes) for r in requests if r.room_bytes],
         view_alignment=kernels.view_alignment_bytes,
         overlaps=overlaps,
     )
@@ -64,11 +64,11 @@ def _place(graph: Graph, kernels: Kernels, seconds: float, overlaps: dict[int, i
     verify_plan(
         graph,
         found.offsets,
-        head_bytes=head,
+        head_bytes=max(head, online.reach_bytes),
         in_place=kernels.in_place,
         overlaps=overlaps,
         scratch=[
-            ScratchUse(r.operator_index, offset, r.size_bytes)
+            ScratchUse(r.operator_index, offset, r.room_bytes)
             for r, offset in zip(requests, online.scratch_offsets, strict=True)
         ],
     )
