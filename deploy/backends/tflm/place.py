@@ -51,7 +51,7 @@ def _place(graph: Graph, kernels: Kernels, seconds: float, overlaps: dict[int, i
     layout = analyse(
         graph,
         in_place=kernels.in_place,
-        scratch=[(r.operator_index, r.size_bytes) for r in requests if r.size_bytes],
+        scratch=[(r.operator_index, r.room_bytes) for r in requests if r.room_bytes],
         view_alignment=kernels.view_alignment_bytes,
         overlaps=overlaps,
     )
