@@ -30,7 +30,7 @@ class Candidate(NamedTuple):
     cuts: Cuts = Cuts()
 
     def key(self) -> tuple[object, ...]:
-        return (tuple(sorted(self.clones)), self.cuts.key())
+        return self.clones, self.cuts.key()
 
 
 class Verdict(NamedTuple):
