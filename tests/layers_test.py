@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = (
     {"graph", "targets", "progress", "quiet"},
     {"macs", "flatbuffer", "supported", "operators", "memory", "lifetimes"},
-    {"passes", "codes", "int8_check"},
+    {"passes", "codes", "int8_check", "ends"},
     {"settings", "outcome", "runtime"},
     {"proof"},
     {"backends"},
