@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from deploy.backends.tflm.strips import operators as strip_operators
 from deploy.emit.resolver import ADD_FUNCTIONS
 from deploy.emit.skeleton import KINDS
-from deploy.outcome import Decision, FrontierPoint, Region, StoredCode
-from deploy.report import report as reports
+from deploy.report.keys import to_markdown
 from deploy.targets import boards, kernels
 from deploy.targets.load import names_in
 from keras_fmc.sizes import format_size
@@ -25,7 +22,7 @@ def write_all(folder: Path) -> None:
         "kernels": kernels_table(),
         "boards": boards_table(),
         "kinds": ", ".join(f"`{kind}`" for kind in KINDS),
-        "report_keys": report_keys(),
+        "report": to_markdown(),
         "layers": layers_table(),
     }
     for name, text in made.items():
@@ -94,59 +91,6 @@ def boards_table() -> str:
         )
     head = ("name", "board", "core", "memories", "flash", "reserve", "kernels", "source, note")
     return table(head, rows)
-
-
-_RECORDS = (
-    reports.Report,
-    reports.Baseline,
-    reports.ReportTensor,
-    reports.ReportPiece,
-    reports.ReportOperator,
-    reports.FeatureMapEntry,
-    reports.Port,
-    reports.Memory,
-    Region,
-    StoredCode,
-    FrontierPoint,
-    Decision,
-)
-
-
-def report_keys() -> str:
-    """The keys of report.json, from the fields and docstrings of the report's records."""
-    parts = [f"`format_version` is {reports.FORMAT_VERSION}.\n"]
-    for record in _RECORDS:
-        meaning = attributes(record)
-        rows = [
-            (
-                f"`{field.metadata.get('json', field.name)}`",
-                f"`{field.type}`".replace("'", ""),
-                meaning.get(field.name, ""),
-            )
-            for field in dataclasses.fields(record)
-        ]
-        name = "report.json" if record is reports.Report else f"`{record.__name__}`"
-        first = (record.__doc__ or "").split("\n\n")[0].replace("\n    ", " ").replace("``", "`")
-        parts.append(f"## {name}\n\n{first}\n\n{table(('key', 'type', 'meaning'), rows)}")
-    return "\n".join(parts)
-
-
-def attributes(record: type) -> dict[str, str]:
-    """Returns what the section "Attributes" of a docstring says of each field."""
-    text = re.split(r"^\s*Attributes:\s*$", record.__doc__ or "", flags=re.MULTILINE)
-    found: dict[str, str] = {}
-    names: list[str] = []
-    for line in text[1].splitlines() if len(text) > 1 else ():
-        if match := re.match(r"^ {8}(\w+(?:, \w+)*)(?: \((\w+)\))?: (.*)$", line):
-            names = match[1].split(", ")
-            unit = f" ({match[2]})" if match[2] else ""
-            found |= dict.fromkeys(names, match[3].strip() + unit)
-        elif line.startswith(" " * 12):
-            for name in names:
-                found[name] += f" {line.strip()}"
-        elif line.strip():
-            break
-    return {name: meaning.replace("``", "`") for name, meaning in found.items()}
 
 
 def layers_table() -> str:

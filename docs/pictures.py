@@ -137,13 +137,8 @@ def _code() -> str:
         parts += [_rect("a", 20 + 62 * i, 36, 58, 30), _text(49 + 62 * i, 56, f"q{i}", "middle")]
     parts.append(_text(20, 104, "the same as codes of 4 bits, packed: 4 bytes"))
     for i in range(4):
-        x = 20 + 62 * i
-        parts += [_rect("c", x, 116, 29, 30), _rect("c", x + 29, 116, 29, 30)]
-        parts += [
-            _text(x + 14, 136, f"q{2 * i + 1}", "middle"),
-            _text(x + 43, 136, f"q{2 * i}", "middle"),
-        ]
-    parts.append(_arrow(400, 72, 300, 112))
+        x, pair = 20 + 62 * i, f"q{2 * i} q{2 * i + 1}"
+        parts += [_rect("c", x, 116, 58, 30), _text(x + 29, 136, pair, "middle")]
     return _svg(540, 166, parts, "Codes of four bits, two in a byte")
 
 
