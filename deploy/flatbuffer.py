@@ -58,6 +58,20 @@ def read_file(path: str | Path) -> Graph:
 
 def read(content: bytes, *, source: str = "model") -> Graph:
     """Reads the bytes of a .tflite file; ``source`` names it in messages."""
+    (graph,) = _read(content, source, several=False)
+    return graph
+
+
+def read_subgraphs(content: bytes, *, source: str = "model") -> tuple[Graph, ...]:
+    """Reads all subgraphs of a .tflite file, to be looked at and not to be planned.
+
+    Handles of resources count as int32, as in the runtime; types whose elements do not fill bytes
+    are constants' alone and come without data.
+    """
+    return _read(content, source, several=True)
+
+
+def _read(content: bytes, source: str, *, several: bool) -> tuple[Graph, ...]:
     if len(content) < 8 or content[4:8] != _IDENTIFIER:
         raise BadInputError(
             f"{source} is not a TFLite model",
@@ -69,22 +83,24 @@ def read(content: bytes, *, source: str = "model") -> Graph:
         )
     try:
         model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
-        if len(model.subgraphs or ()) != 1:
+        count = len(model.subgraphs or ())
+        if count != 1 and not (several and count):
             raise UnsupportedModelError(
-                f"{source} has {len(model.subgraphs or ())} subgraphs",
+                f"{source} has {count} subgraphs",
                 expected="one",
                 remedy="Control flow (IF, WHILE, CALL_ONCE) cannot be planned offline; "
                 "export the model without it",
             )
-        graph = _graph(model)
-        _check(graph, source)
+        graphs = tuple(_graph(model, number, lenient=several) for number in range(count))
+        for graph in graphs:
+            _check(graph, source)
     except _READ_ERRORS as error:
         raise BadInputError(
             f"{source} is truncated or corrupted",
             received=f"{type(error).__name__}: {error}",
             remedy="Convert the model again, or check that the download is complete",
         ) from error
-    return graph
+    return graphs
 
 
 def write(graph: Graph) -> bytes:
@@ -151,18 +167,22 @@ class _AlignedBuffer:
         return schema.BufferEnd(builder)
 
 
-def _graph(model: Any) -> Graph:
-    subgraph = model.subgraphs[0]
+def _graph(model: Any, number: int, *, lenient: bool) -> Graph:
+    subgraph = model.subgraphs[number]
     buffers = [_buffer_bytes(b) for b in model.buffers or ()]
     return Graph(
-        tensors=tuple(_tensor(t, buffers) for t in subgraph.tensors or ()),
+        tensors=tuple(_tensor(t, buffers, lenient=lenient) for t in subgraph.tensors or ()),
         operators=tuple(_operator(op, model.operatorCodes) for op in subgraph.operators or ()),
         inputs=_integers(subgraph.inputs),
         outputs=_integers(subgraph.outputs),
         name=_text(subgraph.name) or "main",
         description=_text(model.description),
         metadata=tuple((_text(m.name), buffers[m.buffer] or b"") for m in model.metadata or ()),
-        signatures=tuple(_signature(s) for s in model.signatureDefs or ()),
+        signatures=tuple(
+            _signature(s)
+            for s in model.signatureDefs or ()
+            if number == s.subgraphIndex or not lenient
+        ),
     )
 
 
@@ -177,9 +197,14 @@ def _buffer_bytes(buffer: Any) -> bytes | None:
     return np.asarray(buffer.data, np.uint8).tobytes()
 
 
-def _tensor(table: Any, buffers: list[bytes | None]) -> Tensor:
+def _tensor(table: Any, buffers: list[bytes | None], *, lenient: bool) -> Tensor:
     name = _text(table.name)
     dtype = _TYPES[table.type]
+    if dtype not in ITEM_BYTES and lenient:
+        is_handle = dtype in ("resource", "variant", "string")
+        packed = None if is_handle or buffers[table.buffer] is None else b""
+        shape = _integers(table.shape) if packed is None else (0,)
+        return Tensor(name, shape, "int32" if is_handle else "int8", data=packed)
     if dtype not in ITEM_BYTES:
         raise UnsupportedModelError(
             f"tensor {name} has type {dtype}",
