@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,10 +12,14 @@ from deploy import flatbuffer
 from deploy.backends.tflm.arena import predict_arena
 from deploy.backends.tflm.embed import embed, without_plan
 from deploy.backends.tflm.prepare import prepare
+from deploy.emit.earlier import refuse_overwriting, replacing
+from deploy.emit.files import discard
+from deploy.emit.written import ALL_FILES, FIRMWARE_FILES, MODEL_FILE, REPORT_FILE
 from deploy.outcome import Planned, Prepared
 from deploy.passes.reference_versions import with_reference_versions
 from deploy.progress import Progress
 from deploy.proof.evidence import collect
+from deploy.proof.source import run_source
 from deploy.report.report import Report
 from deploy.settings import PlanSettings
 from deploy.supported import check_supported
@@ -48,7 +53,8 @@ def plan(model: str | Path | bytes, *, out: str | Path | None = None, **settings
     """
     chosen = PlanSettings(**settings)  # type: ignore[arg-type]
     if isinstance(model, bytes):
-        return _plan_bytes(model, chosen, name="model", out=out)
+        with replacing(out, ALL_FILES, sources=[chosen.board_file]) as earlier:
+            return _plan_bytes(model, chosen, name="model", out=out, earlier=earlier)
     return plan_file(model, chosen, out=out)
 
 
@@ -70,15 +76,17 @@ def convert(
     from deploy.convert import to_int8_tflite
 
     chosen = PlanSettings(**settings)  # type: ignore[arg-type]
-    chosen.target()
-    content = to_int8_tflite(model, calibration=calibration)
-    return _plan_bytes(content, chosen, name=model.name, out=out)
+    with replacing(out, ALL_FILES, sources=[chosen.board_file]) as earlier:
+        chosen.target()
+        content = to_int8_tflite(model, calibration=calibration)
+        return _plan_bytes(content, chosen, name=model.name, out=out, earlier=earlier)
 
 
 def plan_file(path: str | Path, settings: PlanSettings, *, out: str | Path | None = None) -> Result:
     """Plans an int8 .tflite file."""
-    content = _read(path)
-    return _plan_bytes(content, settings, name=str(path), out=out)
+    with replacing(out, ALL_FILES, sources=[path, settings.board_file]) as earlier:
+        content = _read(path)
+        return _plan_bytes(content, settings, name=str(path), out=out, earlier=earlier)
 
 
 def convert_file(
@@ -91,9 +99,11 @@ def convert_file(
     """Converts and plans a Keras model file; ``calibration`` is a .npy file of samples."""
     from deploy.convert import convert_path
 
-    settings.target()
-    content = convert_path(path, calibration=calibration)
-    return _plan_bytes(content, settings, name=str(path), out=out)
+    sources = [path, calibration, settings.board_file]
+    with replacing(out, ALL_FILES, sources=sources) as earlier:
+        settings.target()
+        content = convert_path(path, calibration=calibration)
+        return _plan_bytes(content, settings, name=str(path), out=out, earlier=earlier)
 
 
 def verify(folder: str | Path, *, source: str | None = None) -> str:
@@ -121,20 +131,26 @@ def read_report(path: str | Path) -> Report:
 def emit_project(folder: str | Path, *, kind: str, out: str | Path) -> tuple[str, ...]:
     """Writes a firmware project of the given kind around an emitted model."""
     from deploy.emit.files import write_all
-    from deploy.emit.folder import FIRMWARE_FILES, MODEL_FILE, REPORT_FILE
     from deploy.emit.skeleton import project_files
 
+    read = [Path(folder) / name for name in (*FIRMWARE_FILES, REPORT_FILE)]
     files = project_files(
         kind,
         report=read_report(Path(folder) / REPORT_FILE),
         sources={name: _read(Path(folder) / name) for name in FIRMWARE_FILES},
         graph=flatbuffer.read(_read(Path(folder) / MODEL_FILE)),
     )
+    refuse_overwriting(out, tuple(files), sources=read)
     return tuple(str(p.relative_to(out)) for p in write_all(out, files))
 
 
 def _plan_bytes(
-    content: bytes, settings: PlanSettings, *, name: str, out: str | Path | None
+    content: bytes,
+    settings: PlanSettings,
+    *,
+    name: str,
+    out: str | Path | None,
+    earlier: Sequence[str],
 ) -> Result:
     from deploy.report.summary import make_report
 
@@ -143,15 +159,19 @@ def _plan_bytes(
         _prepare(out)
     source = flatbuffer.read(content, source=name)
     check_supported(source, source=name)
-    source = with_reference_versions(without_plan(source))
     with Progress(enabled=settings.progress) as progress:
+        progress.say("running the model as it is")
+        bare = without_plan(source)
+        own = None if bare == source else flatbuffer.write(bare)
+        ran = run_source(content, source, source=name, without_plan=own)
+        source = with_reference_versions(bare)
         prepared = prepare(source, goal, settings, progress)
         planned = _embed(prepared, goal)
         progress.say("running it in TFLM")
         baseline = flatbuffer.write(source)
         evidence = collect(
             planned.content,
-            baseline,
+            ran,
             graph=source,
             predicted_bytes=planned.wheel.arena_bytes,
         )
@@ -168,6 +188,7 @@ def _plan_bytes(
     if out is None:
         return Result(report, planned.content if report.fits else None)
     files = _emit(report, planned, out)
+    discard(out, (name for name in earlier if name not in files))
     return Result(report, planned.content if report.fits else None, files)
 
 
@@ -194,22 +215,15 @@ def _emit(report: Report, planned: Planned, out: str | Path) -> tuple[str, ...]:
 
 
 def _prepare(out: str | Path) -> None:
-    """Makes sure the folder can be written and holds nothing of an earlier run."""
-    from deploy.emit.files import discard, write_all
-    from deploy.emit.folder import FIRMWARE_FILES, REPORT_FILES
+    """Makes sure the folder can be written."""
+    from deploy.emit.files import write_all
 
     write_all(out, {})
     if not os.access(out, os.W_OK | os.X_OK):
         raise BadInputError(
             f"cannot write {out}", remedy="Give a folder that can be written with --out"
         )
-    discard(out, (*FIRMWARE_FILES, *REPORT_FILES))
 
 
 def _read(path: str | Path) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise BadInputError(
-            f"cannot read {path}", received=error.strerror, remedy="Check the path"
-        ) from error
+    return flatbuffer.read_content(path)

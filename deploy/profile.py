@@ -14,8 +14,8 @@ from typing import Any
 
 from deploy import flatbuffer
 from deploy.backends.tflm.layout import Layout, analyse
-from deploy.backends.tflm.sharing import tensor_lifetimes
 from deploy.graph import Graph
+from deploy.lifetimes import tensor_lifetimes
 from deploy.memory.plan import AliasReason
 from deploy.passes.short_names import short_names
 from deploy.report.occupancy import Box, live_bytes
@@ -108,7 +108,7 @@ def profile_file(
     """
     kind = model_format(path)
     if kind is ModelFormat.TFLITE:
-        graphs = flatbuffer.read_subgraphs(Path(path).read_bytes(), source=str(path))
+        graphs = flatbuffer.read_subgraphs(flatbuffer.read_content(path), source=str(path))
         if len(graphs) == 1:
             return profile_graph(graphs[0], name=str(path), library=library)
         names = [f"{path}, subgraph {i}, {graph.name}" for i, graph in enumerate(graphs)]

@@ -10,8 +10,10 @@ import pytest
 
 from deploy import flatbuffer
 from deploy.graph import Graph
-from deploy.proof import evidence
-from deploy.proof.evidence import RANDOM_SAMPLES, collect, sample_inputs
+from deploy.proof import samples as drawing
+from deploy.proof.evidence import collect
+from deploy.proof.samples import RANDOM_SAMPLES, sample_inputs
+from deploy.proof.source import SourceRun
 from deploy.runtime import litert, tflm
 from keras_fmc.errors import VerificationError
 from tests.int8_graphs import Int8GraphMaker
@@ -47,11 +49,12 @@ def test_a_byte_that_differs_in_any_sample_is_noticed(
     graph = two_outputs()
     output = sample % 2
     right, wrong = wrong_at(sample, output, -1)
-    answers = {b"source": right, b"planned": wrong}
+    source = SourceRun(sample_inputs(graph), right)
+    answers = [wrong, right]
 
     def run(content: bytes, samples: Sequence[object], **options: object) -> object:
-        assert len(samples) == SAMPLES
-        return answers[content]
+        assert (content, len(samples)) == (b"planned", SAMPLES)
+        return answers.pop(0)
 
     monkeypatch.setattr(tflm, "run", run)
     monkeypatch.setattr(litert, "run", run)
@@ -60,20 +63,20 @@ def test_a_byte_that_differs_in_any_sample_is_noticed(
     monkeypatch.setattr(tflm, "unavailable_reason", lambda: reason)
     name = graph.tensors[graph.outputs[output]].name
     with pytest.raises(VerificationError, match=rf"{name} .* on input {sample}; .* 1 of"):
-        collect(b"planned", b"source", graph=graph, predicted_bytes=1024)
-    answers[b"planned"] = right
-    found = collect(b"planned", b"source", graph=graph, predicted_bytes=1024)
+        collect(b"planned", source, graph=graph, predicted_bytes=1024)
+    found = collect(b"planned", source, graph=graph, predicted_bytes=1024)
     assert (found.samples, found.bit_exact, found.verified) == (SAMPLES, True, reason is None)
 
 
 def test_a_sample_that_is_missing_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = two_outputs()
     right, _ = wrong_at(0, 0, 0)
-    answers = {b"source": right, b"planned": right[:-1]}
-    monkeypatch.setattr(tflm, "run", lambda content, samples, **options: answers[content])
+    monkeypatch.setattr(tflm, "run", lambda content, samples, **options: right[:-1])
     monkeypatch.setattr(tflm, "smallest_arena", lambda content, guess: guess)
     monkeypatch.setattr(tflm, "unavailable_reason", lambda: None)
+    source = SourceRun(sample_inputs(graph), right)
     with pytest.raises(ValueError, match="zip"):
-        collect(b"planned", b"source", graph=two_outputs(), predicted_bytes=1024)
+        collect(b"planned", source, graph=graph, predicted_bytes=1024)
 
 
 def test_samples_are_extremes_and_random_ones_of_every_input() -> None:
@@ -115,7 +118,7 @@ def ceiling(make: Int8GraphMaker, x: int, value: int) -> int:
 def test_samples_are_not_drawn_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = two_outputs()
     before = sample_inputs(graph)
-    monkeypatch.setattr(evidence, "_SEED", 1)
+    monkeypatch.setattr(drawing, "_SEED", 1)
     assert not np.array_equal(before[-1][0], sample_inputs(graph)[-1][0])
 
 

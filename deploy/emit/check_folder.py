@@ -16,14 +16,8 @@ from typing import Any
 from deploy import flatbuffer
 from deploy.backends.tflm.arena import predict_arena
 from deploy.backends.tflm.embed import embedded_offsets, without_plan
-from deploy.emit.folder import (
-    FIRMWARE_FILES,
-    MODEL_FILE,
-    REPORT_FILE,
-    REPORT_FILES,
-    firmware_files,
-    report_files,
-)
+from deploy.emit.folder import firmware_files, report_files
+from deploy.emit.written import FIRMWARE_FILES, MODEL_FILE, REPORT_FILE, REPORT_FILES
 from deploy.graph import Graph
 from deploy.proof.evidence import collect
 from deploy.report.report import Report

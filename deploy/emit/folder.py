@@ -7,6 +7,7 @@ from pathlib import Path
 from deploy.backends.tflm.embed import embedded_offsets
 from deploy.emit.model_data import model_data_files
 from deploy.emit.plan_check import plan_check_files
+from deploy.emit.written import MODEL_FILE, REPORT_FILE
 from deploy.graph import Graph
 from deploy.memory.plan import AliasReason, MemoryPlan, PlannedPiece, PlannedTensor
 from deploy.proof.arena_plan import ArenaSizes, arena_plan_files
@@ -14,19 +15,6 @@ from deploy.report.html import to_html
 from deploy.report.report import Report
 from deploy.report.text import to_text
 from keras_fmc.errors import VerificationError
-
-MODEL_FILE = "model.tflite"
-REPORT_FILE = "report.json"
-FIRMWARE_FILES = (
-    MODEL_FILE,
-    "model_data.h",
-    "model_data.cc",
-    "arena_plan.h",
-    "arena_plan.c",
-    "plan_check.h",
-    "plan_check.c",
-)
-REPORT_FILES = ("report.txt", REPORT_FILE, "report.html")
 
 
 def report_files(report: Report) -> dict[str, bytes | str]:

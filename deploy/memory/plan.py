@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 
@@ -60,9 +60,10 @@ class MemoryPlan:
     Attributes:
         offsets: one entry for each tensor of the graph, bytes from the start of the arena;
             -1 for constants and for tensors that no operator uses.
-        head_bytes: the reused part of the arena that the plan needs, a multiple of 16.
+        head_bytes: the reused part of the arena that the plan needs, as the runtime counts it: no
+            multiple of 16 where the last tensor stands at none.
         lower_bound_bytes: no plan of this operator order has a smaller head.
-        proven_optimal: whether the search proved that no smaller head exists.
+        proven_optimal: whether the search proved that no smaller head exists, in steps of 16 bytes.
     """
 
     tensors: tuple[PlannedTensor, ...]
@@ -72,12 +73,3 @@ class MemoryPlan:
     lower_bound_bytes: int
     proven_optimal: bool
     engine: str
-
-    def with_head(self, head_bytes: int) -> MemoryPlan:
-        """Returns the plan with the head that the runtime makes of it, its own buffers included."""
-        proven = self.proven_optimal and head_bytes == self.head_bytes
-        return replace(
-            self,
-            head_bytes=head_bytes,
-            proven_optimal=proven or head_bytes <= self.lower_bound_bytes,
-        )

@@ -12,9 +12,14 @@ from deploy.report.arena_svg import ArenaPicture, arena_svg, family
 from deploy.report.charts import ArenaBar, arena_bars, frontier_svg, map_bars, map_bars_html
 from deploy.report.occupancy import boxes, peak
 from deploy.report.report import Baseline, Port, Report, ReportOperator
+from keras_fmc.printable import one_line
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _MAPS_SHOWN = 16
+
+
+def _model_name(report: Report) -> str:
+    return one_line(Path(report.model).name)
 
 
 def to_html(report: Report) -> str:
@@ -34,7 +39,7 @@ def to_html(report: Report) -> str:
     ]
     page = Template((_TEMPLATES / "page.html").read_text(encoding="utf-8"))
     return page.substitute(
-        title=html.escape(f"{Path(report.model).name}: {report.arena_bytes:,} bytes of arena"),
+        title=html.escape(f"{_model_name(report)}: {report.arena_bytes:,} bytes of arena"),
         style=(_TEMPLATES / "page.css").read_text(encoding="utf-8"),
         script=(_TEMPLATES / "page.js").read_text(encoding="utf-8"),
         header=_header(report),
@@ -59,7 +64,7 @@ def _header(report: Report) -> str:
     warnings = "".join(f'<p class="warning">{html.escape(w)}</p>' for w in report.warnings)
     return f"""\
 <p class="target">{html.escape(text.target_line(report))}</p>
-<h1>{html.escape(Path(report.model).name)}</h1>
+<h1>{html.escape(_model_name(report))}</h1>
 <div class="verdict {state}">
 <p class="word">{word}</p>
 <p class="says">{html.escape(sentence)}</p>

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from deploy.backends.tflm.arena import predict_arena
 from deploy.backends.tflm.online import simulate
 from deploy.backends.tflm.scratch import scratch_requests
-from deploy.backends.tflm.sharing import tensor_lifetimes
 from deploy.graph import Graph
+from deploy.lifetimes import tensor_lifetimes
 from deploy.macs import graph_macs, operator_macs
 from deploy.memory.plan import AliasReason
 from deploy.outcome import ArenaPrediction
@@ -196,7 +196,7 @@ def _feature_maps(graph: Graph) -> tuple[FeatureMapEntry, ...]:
 
 
 def _warnings(planned: Planned, goal: Target, evidence: Evidence) -> tuple[str, ...]:
-    found = []
+    found = list(evidence.warnings)
     measured, predicted = evidence.arena_bytes, planned.wheel.arena_bytes
     if measured is not None and measured != predicted:
         found.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deploy.report.report import Baseline, Report, ReportTensor
+from keras_fmc.printable import one_line
 from keras_fmc.sizes import format_size
 
 _NAME_WIDTH = 44
@@ -85,7 +86,7 @@ def shape_text(shape: Sequence[int]) -> str:
 def _head(report: Report) -> str:
     word, sentence = verdict(report)
     lines = [
-        f"{report.model}: {word}. {sentence}",
+        f"{one_line(report.model)}: {word}. {sentence}",
         f"  for {target_line(report)}",
         "",
         f"  uint8_t tensor_arena[{report.arena_bytes}];   // aligned to 16 bytes",

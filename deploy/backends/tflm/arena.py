@@ -18,7 +18,7 @@ def predict_arena(
     """Returns the arena that a graph needs.
 
     N = max(head + tail, tail while planning + planner, tail + temporaries while preparing),
-    rounded up to 16.
+    rounded up to 16; to the head counts what kernels write behind it, past their scratch.
 
     Args:
         graph: as it is written to the file, dead tensors dropped.
@@ -39,7 +39,7 @@ def predict_arena(
     )
     floor = max(tail.preparing_bytes, planning, tail.size_bytes)
     return ArenaPrediction(
-        arena_bytes=_up(max(plan.head_bytes + tail.size_bytes, floor), step),
+        arena_bytes=_up(max(plan.reach_bytes + tail.size_bytes, floor), step),
         head_bytes=plan.head_bytes,
         tail_bytes=tail.size_bytes,
         scratch_bytes=largest_scratch(tail.scratch),
