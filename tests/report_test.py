@@ -1,4 +1,4 @@
-"""Reports survive JSON and say the verdict first."""
+"""Reports survive JSON and say whether it fits first."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_what_is_no_report_is_refused(text: str, message: str) -> None:
         Report.from_json(text)
 
 
-def test_text_begins_with_the_verdict_and_the_number() -> None:
+def test_text_begins_with_whether_it_fits_and_the_number() -> None:
     lines = to_text(full_report()).splitlines()
     assert lines[0] == "dir/model.tflite: Fits. 1,000 B of 1,024 B (--arena), 24 B left."
     assert "  uint8_t tensor_arena[1000];   // aligned to 16 bytes" in lines
