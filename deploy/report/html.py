@@ -82,7 +82,7 @@ def _arena_section(report: Report) -> str:
         bars.append(_bar("TFLM's own plan of the unchanged model", base))
     figures = [
         ("lower bound of the head", f"{report.lower_bound_bytes:,} B"),
-        ("scratch of kernels", f"{report.scratch_bytes:,} B"),
+        ("scratch of one operator, at most", f"{report.scratch_bytes:,} B"),
         (f"MACs, {report.macs_ratio:.3f}× the model's", f"{report.macs:,}"),
         ("flash of the model", f"{report.flash_bytes:,} B"),
     ]
@@ -159,7 +159,7 @@ def _picture_section(report: Report) -> str:
         )
     if report.scratch_bytes:
         blocks.append(
-            f'<p class="small">Not drawn: up to {report.scratch_bytes:,} bytes of kernel scratch, '
+            f'<p class="small">Not drawn: scratch, up to {report.scratch_bytes:,} bytes an operator, '
             "which TFLM itself puts between the tensors.</p>"
         )
     return _section("Memory over time", "\n".join(blocks))
