@@ -48,7 +48,8 @@ def profile_graph(graph: Graph, *, name: str) -> FeatureMaps:
             kind=operator.opcode,
             inputs=tuple(names[i] for i in operator.present_inputs if i in arena),
             outputs=tuple(names[i] for i in operator.outputs),
-            effect=_effect(operator.opcode),
+            # A view of a constant is a map of its own.
+            effect=_effect(operator.opcode) if arena & set(operator.inputs) else Effect.COMPUTE,
         )
         for step, operator in enumerate(graph.operators)
     ]
