@@ -16,6 +16,7 @@ from deploy.emit.earlier import MODEL_FILE, REPORT_FILE, refuse_overwriting, rep
 from deploy.emit.files import discard
 from deploy.outcome import Planned, Prepared
 from deploy.passes.reference_versions import with_reference_versions
+from deploy.passes.short_names import shorten_names
 from deploy.progress import Progress
 from deploy.proof.evidence import collect
 from deploy.proof.source import run_source
@@ -200,7 +201,7 @@ def _plan_bytes(
         )
         report = make_report(
             name=name,
-            source=source,
+            source=shorten_names(source),
             baseline=baseline,
             planned=planned,
             prepared=prepared,

@@ -249,8 +249,15 @@ def _rows() -> Iterable[OperatorRow]:
         options="ConcatenationOptions",
         needs_options=True,
     )
-    yield _row("PACK", (1, _MANY), shapes.pack, types.all_alike, options="PackOptions")
-    many = {"outputs": (1, _MANY)}
+    yield _row(
+        "PACK",
+        (1, _MANY),
+        shapes.pack,
+        types.all_alike,
+        options="PackOptions",
+        needs_options=True,
+    )
+    many = {"outputs": (1, _MANY), "needs_options": True}
     yield _row("UNPACK", 1, shapes.unpack, first, options="UnpackOptions", **many)
     yield _row("SPLIT", 2, shapes.split, types.alike(1), options="SplitOptions", **many)
     yield _row("SPLIT_V", 3, shapes.split_v, first, options="SplitVOptions", **many)
