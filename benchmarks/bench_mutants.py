@@ -3,8 +3,8 @@
     python benchmarks/bench_mutants.py --first 0 --count 20000
 
 Each seed damages a small sound model (``tests/mutants.py``) and runs ``fmc profile`` and
-``fmc plan`` on it, one in a hundred with strips, whose search takes its time. Exit status 1 if any ends otherwise; seeds are
-printed.
+``fmc plan`` on it, one in a hundred with strips, whose search takes its time. Exit status 1 if any
+ends otherwise; seeds are printed.
 """
 
 from __future__ import annotations
