@@ -6,7 +6,6 @@ The names below are imported on first use, so that ``import keras_fmc`` costs no
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from keras_fmc.errors import (
@@ -17,7 +16,7 @@ from keras_fmc.errors import (
     VerificationError,
 )
 from keras_fmc.lazy import export_lazily
-from keras_fmc.model.registration import register_layers
+from keras_fmc.model.registration import register_with_keras
 
 __version__ = "0.1.0"
 
@@ -81,6 +80,4 @@ if TYPE_CHECKING:
 
 export_lazily(__name__, _EXPORTS)
 
-if "keras" in sys.modules:
-    # Whoever works with Keras may go on to keras.saving.load_model.
-    register_layers()
+register_with_keras()

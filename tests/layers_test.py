@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 DEPLOY = (
     {"graph", "targets", "progress", "quiet"},
-    {"macs", "flatbuffer", "supported", "operators", "memory"},
-    {"passes", "codes", "int8_check"},
+    {"macs", "flatbuffer", "supported", "operators", "memory", "lifetimes"},
+    {"passes", "codes", "int8_check", "ends"},
     {"settings", "outcome", "runtime"},
     {"proof"},
     {"backends"},

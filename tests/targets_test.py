@@ -12,7 +12,8 @@ import pytest
 
 from deploy import targets
 from deploy.targets.expression import Expression
-from deploy.targets.load import names_in, read_kernels, read_runtime
+from deploy.targets.load import names_in, read_runtime
+from deploy.targets.load_kernels import read_kernels
 from keras_fmc.errors import BadInputError
 
 

@@ -14,10 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from deploy.emit.files import discard
+from deploy.emit.written import MODEL_FILE, REPORT_FILE
 from keras_fmc.errors import BadInputError
 
-MODEL_FILE = "model.tflite"
-REPORT_FILE = "report.json"
 _KEYS_OF_A_REPORT = frozenset({"arena_bytes", "head_bytes", "tail_bytes", "fits", "flash_bytes"})
 
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from deploy.targets.load import Fields, kernels_from_file, names_in, read_json, runtime_from_file
+from deploy.targets.load import Fields, names_in, read_json, runtime_from_file
+from deploy.targets.load_kernels import kernels_from_file
 from deploy.targets.records import Board, Kernels, Memory, Runtime
 from keras_fmc.errors import BadInputError
 from keras_fmc.sizes import parse_size
