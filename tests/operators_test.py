@@ -13,6 +13,7 @@ from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from deploy import flatbuffer
 from deploy.graph import Graph, Quantization
+from deploy.macs import graph_macs
 from deploy.operators import OPERATORS, check_operators
 from deploy.supported import check_supported
 from keras_fmc.errors import UnsupportedModelError
@@ -89,6 +90,33 @@ def test_options_of_another_operator_are_refused(opcode: str) -> None:
     wrong = dataclasses.replace(operator, options=other)
     with pytest.raises(UnsupportedModelError, match="options of another operator"):
         check_operators(graph.replace(operators=(wrong,)))
+
+
+def counted(graph: Graph) -> int:
+    """Products of one operator, counted one by one over a map of ones."""
+    operator = graph.operators[0]
+    shapes = [graph.tensors[i].shape for i in operator.inputs]
+    out = graph.tensors[operator.outputs[0]].shape
+    if operator.opcode == "TRANSPOSE_CONV":
+        _, rows, columns, depth = shapes[2]
+        channels, height, width, _ = shapes[1]
+        return sum(1 for _ in np.ndindex(rows, columns, depth, channels, height, width))
+    if operator.opcode == "BATCH_MATMUL":
+        depth = shapes[0][-2] if operator.option("adj_x") else shapes[0][-1]
+        return sum(depth for _ in np.ndindex(*out))
+    if operator.opcode == "DEPTHWISE_CONV_2D":
+        _, height, width, _ = shapes[1]
+        return sum(height * width for _ in np.ndindex(*out))
+    window = shapes[1][1:]
+    return sum(int(np.prod(window)) for _ in np.ndindex(*out))
+
+
+@pytest.mark.parametrize("opcode", sorted(OPERATORS))
+def test_products_are_counted(opcode: str) -> None:
+    has_products = OPERATORS[opcode].weights is not None or opcode == "BATCH_MATMUL"
+    for seed in SEEDS:
+        graph = operator_draw(opcode, seed)
+        assert graph_macs(graph) == (counted(graph) if has_products else 0)
 
 
 def with_output(graph: Graph, **changes: object) -> Graph:

@@ -42,6 +42,7 @@ def _rows() -> Iterable[OperatorRow]:
         optional=(2,),
         weights=(1, 0),
         **sums,
+        products=convolutions.output_products,
     )
     yield _row(
         "DEPTHWISE_CONV_2D",
@@ -52,6 +53,7 @@ def _rows() -> Iterable[OperatorRow]:
         optional=(2,),
         weights=(1, 3),
         **sums,
+        products=convolutions.output_products,
     )
     yield _row(
         "TRANSPOSE_CONV",
@@ -62,6 +64,7 @@ def _rows() -> Iterable[OperatorRow]:
         optional=(3,),
         weights=(1, 0),
         **sums,
+        products=convolutions.input_products,
     )
     yield _row(
         "FULLY_CONNECTED",
@@ -72,6 +75,7 @@ def _rows() -> Iterable[OperatorRow]:
         optional=(2,),
         weights=(1, 0),
         has_scale=True,
+        products=convolutions.output_products,
     )
     yield _row(
         "BATCH_MATMUL",
@@ -80,6 +84,7 @@ def _rows() -> Iterable[OperatorRow]:
         types.all_alike,
         options="BatchMatMulOptions",
         has_scale=True,
+        products=convolutions.matrix_products,
     )
     for opcode in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
         yield _row(opcode, 1, convolutions.pool_2d, first, options="Pool2DOptions", **sums)
