@@ -38,8 +38,9 @@ def prepare(source: Graph, goal: Target, settings: PlanSettings, progress: Progr
     smaller arena (or head, as settings say) wins. Where there are strips, no plan unpacks a map
     whole: its int32 indices and the planes of its bits exist for a strip of rows at most.
     """
-    graph = run_passes(shorten_names(source))
-    plain = _planned(graph, goal, settings, progress, max_macs=settings.max_macs)
+    named = shorten_names(source)
+    graph = run_passes(named)
+    plain = _planned(graph, named, goal, settings, progress, max_macs=settings.max_macs)
     if not stored_code_maps(graph) or not stored_code_maps(tabled := use_tables(graph)):
         return plain
     progress.say("packing codes")
@@ -81,7 +82,15 @@ def _packed(
         )
     never_whole = momentary_maps(graph, lowered.stored) if settings.strips else frozenset()
     max_macs = settings.max_macs / ratio
-    packed = _planned(graph, goal, settings, progress, max_macs=max_macs, never_whole=never_whole)
+    packed = _planned(
+        graph,
+        lowered.graph,
+        goal,
+        settings,
+        progress,
+        max_macs=max_macs,
+        never_whole=never_whole,
+    )
     if packed.holds_whole:
         return Decision(
             ", ".join(item.name for item in lowered.stored),
@@ -151,6 +160,7 @@ def _left_unpacked(item: StoredCodes, plain: Prepared, packed: Prepared, goal: T
 
 def _planned(
     graph: Graph,
+    source: Graph,
     goal: Target,
     settings: PlanSettings,
     progress: Progress,
@@ -158,9 +168,12 @@ def _planned(
     max_macs: float,
     never_whole: frozenset[str] = frozenset(),
 ) -> Prepared:
-    """The best plan of one graph: whole, or cut into strips."""
+    """The best plan of one graph: whole, or cut into strips.
+
+    ``source`` is what the passes made it of.
+    """
     progress.say("planning")
-    whole = Prepared(graph, place(graph, goal.kernels, overlap=settings.overlap is True))
+    whole = _whole(graph, source, goal, settings)
     if not settings.strips:
         return whole
     striped = _striped(graph, goal, settings, progress, max_macs, never_whole)
@@ -169,6 +182,17 @@ def _planned(
         return striped
     best = min(candidates, key=lambda prepared: _size(prepared, goal, settings))
     return replace(best, frontier=striped.frontier, decisions=striped.decisions)
+
+
+def _whole(graph: Graph, source: Graph, goal: Target, settings: PlanSettings) -> Prepared:
+    """The best plan without strips: in the order that the passes chose, or as it was."""
+    orders = [graph]
+    as_given = run_passes(source, reorder=False)
+    if as_given.operators != graph.operators:
+        orders.append(as_given)
+    overlap = settings.overlap is True
+    plans = [Prepared(g, place(g, goal.kernels, overlap=overlap)) for g in orders]
+    return min(plans, key=lambda prepared: prepared.memory.head_bytes)
 
 
 def _size(prepared: Prepared, goal: Target, settings: PlanSettings) -> tuple[int, int]:
