@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy import flatbuffer
-from deploy.backends.tflm.arena import predict_arena
-from deploy.backends.tflm.embed import embed, without_plan
-from deploy.backends.tflm.prepare import prepare
-from deploy.outcome import Planned, Prepared
+from deploy.backends.tflm.embed import embed, embedded_offsets, without_plan
+from deploy.outcome import Planned
 from deploy.passes.reference_versions import with_reference_versions
 from deploy.progress import Progress
-from deploy.proof.evidence import collect
+from deploy.proof.evidence import Evidence, collect
 from deploy.report.report import Report
 from deploy.settings import PlanSettings
 from deploy.supported import check_supported
-from deploy.targets import Target, target
+from deploy.targets import Target
+from deploy.ways import best_plan
 from keras_fmc.errors import BadInputError, DoesNotFitError, VerificationError
 
 if TYPE_CHECKING:
@@ -168,44 +167,33 @@ def _plan_bytes(
         _prepare(out)
     source = flatbuffer.read(content, source=name)
     check_supported(source, source=name)
+    own = embedded_offsets(source)
     source = with_reference_versions(without_plan(source))
-    with Progress(enabled=settings.progress) as progress:
-        prepared = prepare(source, goal, settings, progress)
-        planned = _embed(prepared, goal)
-        progress.say("running it in TFLM")
-        baseline = flatbuffer.write(source)
-        evidence = collect(
-            planned.content,
-            baseline,
-            graph=source,
-            predicted_bytes=planned.wheel.arena_bytes,
+    baseline = flatbuffer.write(source if own is None else embed(source, own))
+
+    def run(planned: Planned) -> Evidence:
+        return collect(
+            planned.content, baseline, graph=source, predicted_bytes=planned.wheel.arena_bytes
         )
+
+    with Progress(enabled=settings.progress) as progress:
+        checked = best_plan(source, goal, settings, progress, own_offsets=own, run=run)
+        planned = checked.planned
         report = make_report(
             name=name,
             source=source,
             baseline=baseline,
+            own_offsets=own,
             planned=planned,
-            prepared=prepared,
+            prepared=checked.prepared,
             goal=goal,
             settings=settings,
-            evidence=evidence,
+            evidence=checked.evidence,
         )
     if out is None:
         return Result(report, planned.content if report.fits else None)
     files = _emit(report, planned, goal, out)
     return Result(report, planned.content if report.fits else None, files)
-
-
-def _embed(prepared: Prepared, goal: Target) -> Planned:
-    offsets = prepared.memory.offsets
-    embedded = embed(prepared.graph, offsets)
-    return Planned(
-        graph=embedded,
-        memory=prepared.memory,
-        content=flatbuffer.write(embedded),
-        arena=predict_arena(embedded, offsets=offsets, target=goal),
-        wheel=predict_arena(embedded, offsets=offsets, target=target(board="host")),
-    )
 
 
 def _emit(report: Report, planned: Planned, goal: Target, out: str | Path) -> tuple[str, ...]:

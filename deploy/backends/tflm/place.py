@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from deploy.backends.tflm.layout import analyse, memory_plan
-from deploy.backends.tflm.overlap import overlap_distance
+from deploy.backends.tflm.overlap import overlap_distances
 from deploy.backends.tflm.scratch import scratch_requests
 from deploy.backends.tflm.settle import settled
 from deploy.graph import Graph
@@ -41,19 +41,11 @@ def place(
         VerificationError: the replay found the plan wrong (a defect, never the user's fault).
     """
     apart = _place(graph, kernels, seconds, {})
-    distances = _overlaps(graph, kernels) if overlap else {}
+    distances = overlap_distances(graph, kernels) if overlap else {}
     if not distances:
         return apart
     overlapping = _place(graph, kernels, seconds, distances)
     return min(apart, overlapping, key=lambda plan: plan.head_bytes)
-
-
-def _overlaps(graph: Graph, kernels: Kernels) -> dict[int, int]:
-    distances = {
-        step: overlap_distance(operator, graph, kernels)
-        for step, operator in enumerate(graph.operators)
-    }
-    return {step: distance for step, distance in distances.items() if distance is not None}
 
 
 def _place(graph: Graph, kernels: Kernels, seconds: float, overlaps: dict[int, int]) -> MemoryPlan:

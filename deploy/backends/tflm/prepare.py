@@ -30,8 +30,20 @@ _NO_WAY = (
 )
 
 
-def prepare(source: Graph, goal: Target, settings: PlanSettings, progress: Progress) -> Prepared:
-    """Returns the best plan found: of the graph as it is, or with its codes packed.
+def has_codes(source: Graph) -> bool:
+    """Whether a graph has maps that could be stored packed."""
+    return bool(stored_code_maps(run_passes(source)))
+
+
+def prepare(
+    source: Graph,
+    goal: Target,
+    settings: PlanSettings,
+    progress: Progress,
+    *,
+    codes: bool = True,
+) -> Prepared:
+    """Returns the best plan found: of the graph as it is, or, with ``codes``, with those packed.
 
     Names are shortened first, as they stand in flash; then ``deploy.passes.PASSES`` run. A graph
     with maps of codes is planned both ways, each in strips where settings allow them, and the
@@ -41,7 +53,11 @@ def prepare(source: Graph, goal: Target, settings: PlanSettings, progress: Progr
     named = shorten_names(source)
     graph = run_passes(named)
     plain = _planned(graph, named, goal, settings, progress, max_macs=settings.max_macs)
-    if not stored_code_maps(graph) or not stored_code_maps(tabled := use_tables(graph)):
+    if (
+        not codes
+        or not stored_code_maps(graph)
+        or not stored_code_maps(tabled := use_tables(graph))
+    ):
         return plain
     progress.say("packing codes")
     maps = {tabled.tensors[m.tensor].name: m.bits for m in stored_code_maps(tabled)}
@@ -54,7 +70,7 @@ def prepare(source: Graph, goal: Target, settings: PlanSettings, progress: Progr
     packed = _packed(lowered, graph, goal, settings, progress)
     if isinstance(packed, Decision):
         return replace(plain, decisions=(*plain.decisions, packed))
-    if _rank(packed, goal, settings) < _rank(plain, goal, settings):
+    if rank(packed, goal, settings) < rank(plain, goal, settings):
         return replace(
             packed,
             frontier=_joined(packed.frontier, plain.frontier),
@@ -178,9 +194,7 @@ def _planned(
         return whole
     striped = _striped(graph, goal, settings, progress, max_macs, never_whole)
     candidates = [striped] if never_whole else [striped, whole]
-    if settings.arena_bytes is not None:
-        return striped
-    best = min(candidates, key=lambda prepared: _size(prepared, goal, settings))
+    best = min(candidates, key=lambda prepared: rank(prepared, goal, settings))
     return replace(best, frontier=striped.frontier, decisions=striped.decisions)
 
 
@@ -201,7 +215,7 @@ def _size(prepared: Prepared, goal: Target, settings: PlanSettings) -> tuple[int
     return (head, total) if settings.minimise == "head" else (total, head)
 
 
-def _rank(prepared: Prepared, goal: Target, settings: PlanSettings) -> tuple[int, ...]:
+def rank(prepared: Prepared, goal: Target, settings: PlanSettings) -> tuple[int, ...]:
     """Less is better; within an arena that is given, multiply-accumulates count first."""
     size = _size(prepared, goal, settings)
     if settings.arena_bytes is None:
