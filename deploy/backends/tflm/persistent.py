@@ -12,7 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from deploy.backends.tflm.scratch import OperatorNumbers, ScratchRequest, known_rule
+from deploy.backends.tflm.scratch import (
+    OperatorNumbers,
+    ScratchRequest,
+    known_rule,
+    operator_requests,
+)
 from deploy.graph import Graph, Operator, Tensor
 from deploy.targets.records import Block, KernelRule, Runtime, Step, StepKind
 from deploy.targets.target import Target
@@ -114,14 +119,12 @@ class _Replay:
         """Replays one operator without its temporaries, which are given back at its end."""
         numbers = OperatorNumbers(self.graph, operator)
         for step in rule.steps:
-            if step.size_bytes is None:
-                continue
-            size = step.size_bytes.evaluate(numbers)
-            if step.kind is StepKind.KEEP:
+            if step.kind is StepKind.KEEP and step.size_bytes is not None:
+                size = step.size_bytes.evaluate(numbers)
                 if size > 0:
                     self.keep(size, self.runtime.kernel_alignment_bytes)
-            elif size > 0 or step.kind is StepKind.REQUEST:
-                self.scratch.append(ScratchRequest(index, size))
+        if rule.has_scratch:
+            self.scratch += operator_requests(index, rule, numbers)
         self.start = self.request_bytes()
         self.need = max(self.need, self.start + self.tail)
 

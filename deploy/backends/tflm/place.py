@@ -51,7 +51,7 @@ def place(
 def _place(graph: Graph, kernels: Kernels, seconds: float, overlaps: dict[int, int]) -> MemoryPlan:
     """The best plan with views, and with some of them as real copies: an alias is a constraint."""
     scratch = [
-        (r.operator_index, r.size_bytes) for r in scratch_requests(graph, kernels) if r.size_bytes
+        (r.operator_index, r.room_bytes) for r in scratch_requests(graph, kernels) if r.room_bytes
     ]
     best: MemoryPlan | None = None
     bounds, proven, seen = [], True, set()

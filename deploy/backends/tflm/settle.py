@@ -36,11 +36,11 @@ def settled(
     verify_plan(
         graph,
         plan.offsets,
-        head_bytes=online.head_bytes,
+        head_bytes=online.reach_bytes,
         in_place=kernels.in_place,
         overlaps=overlaps,
         scratch=[
-            ScratchUse(r.operator_index, offset, r.size_bytes)
+            ScratchUse(r.operator_index, offset, r.room_bytes)
             for r, offset in zip(requests, online.scratch_offsets, strict=True)
         ],
     )
@@ -48,5 +48,6 @@ def settled(
         plan,
         head_bytes=online.head_bytes,
         lower_bound_bytes=min(plan.lower_bound_bytes, online.head_bytes),
-        proven_optimal=plan.proven_optimal and online.head_bytes <= plan.head_bytes,
+        proven_optimal=(plan.proven_optimal and online.head_bytes <= plan.head_bytes)
+        or online.head_bytes <= plan.lower_bound_bytes,
     )

@@ -20,6 +20,7 @@ from deploy.backends.tflm.strips.emit import emit
 from deploy.backends.tflm.strips.footprint import Footprint
 from deploy.backends.tflm.strips.network import Network
 from deploy.backends.tflm.strips.schedule import Concatenation, Program, Run, Slice
+from deploy.backends.tflm.strips.unsound import Unsound
 from deploy.graph import Graph
 from deploy.lifetimes import tensor_lifetimes
 from deploy.memory.plan import AliasReason, MemoryPlan
@@ -47,7 +48,12 @@ class CutGraph:
 def cut_graph(
     network: Network, program: Program, found: Footprint, kernels: Kernels
 ) -> CutGraph | None:
-    """Writes a program down as a graph; None if the kernels cannot read views so placed."""
+    """Writes a program down as a graph.
+
+    None if the kernels cannot read views so placed, or are known to compute a strip wrongly.
+    """
+    if Unsound(network, kernels).any_in(program):
+        return None
     whole, tensor_of = emit(network, program)
     graph, moved = drop_dead_tensors(whole)
     tensor = {value: moved[t] for value, t in tensor_of.items() if t in moved}
@@ -58,7 +64,7 @@ def cut_graph(
     ):
         return None
     requests = scratch_requests(graph, kernels)
-    scratch = [(r.operator_index, r.size_bytes) for r in requests if r.size_bytes]
+    scratch = [(r.operator_index, r.room_bytes) for r in requests if r.room_bytes]
     overlaps = {
         index: distance
         for index, step in enumerate(program.steps)
