@@ -6,18 +6,11 @@ from pathlib import Path
 
 from deploy import flatbuffer
 from deploy.graph import Graph
+from deploy.operators import OPERATORS
 from deploy.passes.short_names import short_names
 from keras_fmc.maps.feature_maps import Effect, FeatureMaps, MapOperator
 from keras_fmc.model.loading import ModelFormat, model_format, saved_model_to_tflite
 
-_VIEWS = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
-_ELEMENTWISE = frozenset(
-    {
-        *("ADD", "SUB", "MUL", "MAXIMUM"),
-        *("RELU", "RELU6", "RELU_N1_TO_1", "LEAKY_RELU", "PRELU"),
-        *("LOGISTIC", "TANH", "HARD_SWISH", "SOFTMAX"),
-    }
-)
 _INT8_KINDS = frozenset({"float16", "float32", "float64"})
 
 
@@ -63,9 +56,13 @@ def profile_graph(graph: Graph, *, name: str) -> FeatureMaps:
 
 
 def _effect(opcode: str) -> Effect:
-    if opcode in _VIEWS:
+    row = OPERATORS.get(opcode)
+    if row is None:
+        # Models that cannot be planned are profiled all the same.
+        return Effect.COMPUTE
+    if row.same_bytes:
         return Effect.VIEW
-    return Effect.ELEMENTWISE if opcode in _ELEMENTWISE else Effect.COMPUTE
+    return Effect.ELEMENTWISE if row.in_place else Effect.COMPUTE
 
 
 def _int8_bytes(graph: Graph, index: int) -> int:

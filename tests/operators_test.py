@@ -15,6 +15,7 @@ from deploy import flatbuffer
 from deploy.graph import Graph, Quantization
 from deploy.macs import graph_macs
 from deploy.operators import OPERATORS, check_operators
+from deploy.runtime import litert
 from deploy.supported import check_supported
 from keras_fmc.errors import UnsupportedModelError
 from tests.int8_graphs import Int8GraphMaker
@@ -23,7 +24,7 @@ from tests.random_graphs import random_graph
 from tests.single_operators import NAMES, single_operator
 
 SEEDS = range(8)
-KERNELS = Path(__file__).parent.parent / "deploy" / "targets" / "kernels" / "reference.json"
+KERNELS = Path(__file__).parent.parent / "deploy" / "targets" / "kernels"
 TAKES_THE_FILES_SHAPE = {"SLICE"}
 """LiteRT refuses these itself where the file says another shape."""
 NOT_IN_REFERENCE = {"ELU"}
@@ -119,6 +120,22 @@ def test_products_are_counted(opcode: str) -> None:
         assert graph_macs(graph) == (counted(graph) if has_products else 0)
 
 
+def test_what_a_kernel_library_does_in_place_a_row_allows() -> None:
+    allowed = {o for o, row in OPERATORS.items() if row.in_place or row.same_bytes}
+    known = [json.loads(path.read_text()).get("in_place", []) for path in KERNELS.glob("*.json")]
+    assert any(known)
+    assert set().union(*known) <= allowed
+
+
+@pytest.mark.parametrize("opcode", sorted(o for o, row in OPERATORS.items() if row.same_bytes))
+def test_the_same_bytes_are_those_of_the_input(opcode: str) -> None:
+    for seed in SEEDS:
+        graph = operator_draw(opcode, seed)
+        values = np.random.default_rng(seed).integers(-128, 128, graph.tensors[0].shape)
+        ((found,),) = litert.run(flatbuffer.write(graph), [[values.astype(np.int8)]])
+        assert found.tobytes() == values.astype(np.int8).tobytes()
+
+
 def with_output(graph: Graph, **changes: object) -> Graph:
     tensors = list(graph.tensors)
     tensors[graph.outputs[0]] = dataclasses.replace(tensors[graph.outputs[0]], **changes)
@@ -126,7 +143,7 @@ def with_output(graph: Graph, **changes: object) -> Graph:
 
 
 def test_every_operator_whose_memory_is_known_has_a_row() -> None:
-    assert set(json.loads(KERNELS.read_text())["operators"]) <= set(OPERATORS)
+    assert set(json.loads((KERNELS / "reference.json").read_text())["operators"]) <= set(OPERATORS)
     for name in NAMES:
         check_operators(single_operator(name))
 

@@ -168,6 +168,9 @@ class OperatorRow:
         weights: (position, dimension of its scales) of weights that may have one for each
             channel.
         products: multiply-accumulates.
+        same_bytes: the output holds the bytes of input 0 in their order.
+        in_place: the output may stand where an input of its size stood; whether a kernel allows
+            it, the data of its library say.
     """
 
     opcode: str
@@ -181,3 +184,5 @@ class OperatorRow:
     has_scale: bool = False
     weights: tuple[int, int] | None = None
     products: ProductRule = no_products
+    same_bytes: bool = False
+    in_place: bool = False

@@ -90,23 +90,31 @@ def _rows() -> Iterable[OperatorRow]:
         yield _row(opcode, 1, convolutions.pool_2d, first, options="Pool2DOptions", **sums)
 
     # Two operands that broadcast.
-    for opcode, options in (
-        ("ADD", "AddOptions"),
-        ("SUB", "SubOptions"),
-        ("MUL", "MulOptions"),
-        ("DIV", "DivOptions"),
-        ("SQUARED_DIFFERENCE", "SquaredDifferenceOptions"),
+    for opcode, options, in_place in (
+        ("ADD", "AddOptions", True),
+        ("SUB", "SubOptions", True),
+        ("MUL", "MulOptions", True),
+        ("DIV", "DivOptions", False),
+        ("SQUARED_DIFFERENCE", "SquaredDifferenceOptions", False),
     ):
         yield _row(
-            opcode, 2, elementwise.broadcast, types.all_alike, options=options, has_scale=True
+            opcode,
+            2,
+            elementwise.broadcast,
+            types.all_alike,
+            options=options,
+            has_scale=True,
+            in_place=in_place,
         )
-    for opcode, options in (
-        ("MAXIMUM", "MaximumMinimumOptions"),
-        ("MINIMUM", "MaximumMinimumOptions"),
-        ("FLOOR_DIV", "FloorDivOptions"),
-        ("FLOOR_MOD", "FloorModOptions"),
+    for opcode, options, in_place in (
+        ("MAXIMUM", "MaximumMinimumOptions", True),
+        ("MINIMUM", "MaximumMinimumOptions", True),
+        ("FLOOR_DIV", "FloorDivOptions", False),
+        ("FLOOR_MOD", "FloorModOptions", False),
     ):
-        yield _row(opcode, 2, elementwise.broadcast, types.all_alike, options=options)
+        yield _row(
+            opcode, 2, elementwise.broadcast, types.all_alike, options=options, in_place=in_place
+        )
     for opcode, options in (
         ("EQUAL", "EqualOptions"),
         ("NOT_EQUAL", "NotEqualOptions"),
@@ -123,7 +131,7 @@ def _rows() -> Iterable[OperatorRow]:
         ("LOGICAL_OR", "LogicalOrOptions"),
     ):
         yield _row(opcode, 2, elementwise.broadcast, types.logical, options=options)
-    yield _row("PRELU", 2, elementwise.prelu, types.all_alike, has_scale=True)
+    yield _row("PRELU", 2, elementwise.prelu, types.all_alike, has_scale=True, in_place=True)
     yield _row("SELECT_V2", 3, elementwise.broadcast, types.selected, options="SelectV2Options")
     yield _row(
         "ADD_N",
@@ -135,21 +143,23 @@ def _rows() -> Iterable[OperatorRow]:
     )
 
     # One operand, one value from each.
-    for opcode, options in (
-        ("RELU", ""),
-        ("RELU6", ""),
-        ("RELU_N1_TO_1", ""),
-        ("RELU_0_TO_1", ""),
-        ("ELU", ""),
-        ("LOGISTIC", ""),
-        ("TANH", ""),
-        ("HARD_SWISH", "HardSwishOptions"),
-        ("ABS", "AbsOptions"),
-        ("NEG", "NegOptions"),
-        ("RSQRT", ""),
-        ("EXP", "ExpOptions"),
+    for opcode, options, in_place in (
+        ("RELU", "", True),
+        ("RELU6", "", True),
+        ("RELU_N1_TO_1", "", True),
+        ("RELU_0_TO_1", "", True),
+        ("ELU", "", False),
+        ("LOGISTIC", "", True),
+        ("TANH", "", True),
+        ("HARD_SWISH", "HardSwishOptions", True),
+        ("ABS", "AbsOptions", False),
+        ("NEG", "NegOptions", False),
+        ("RSQRT", "", False),
+        ("EXP", "ExpOptions", False),
     ):
-        yield _row(opcode, 1, elementwise.same, first, options=options, has_scale=True)
+        yield _row(
+            opcode, 1, elementwise.same, first, options=options, has_scale=True, in_place=in_place
+        )
     yield _row(
         "LEAKY_RELU",
         1,
@@ -157,11 +167,18 @@ def _rows() -> Iterable[OperatorRow]:
         first,
         options="LeakyReluOptions",
         has_scale=True,
+        in_place=True,
     )
     yield _row("LOGICAL_NOT", 1, elementwise.same, types.logical, options="LogicalNotOptions")
     yield _row("ZEROS_LIKE", 1, elementwise.same, first, options="ZerosLikeOptions")
     yield _row(
-        "QUANTIZE", 1, elementwise.same, types.anything, options="QuantizeOptions", has_scale=True
+        "QUANTIZE",
+        1,
+        elementwise.same,
+        types.anything,
+        options="QuantizeOptions",
+        has_scale=True,
+        in_place=True,
     )
     yield _row(
         "DEQUANTIZE",
@@ -182,6 +199,7 @@ def _rows() -> Iterable[OperatorRow]:
         options="SoftmaxOptions",
         needs_options=True,
         has_scale=True,
+        in_place=True,
     )
     yield _row(
         "LOG_SOFTMAX",
@@ -243,9 +261,19 @@ def _rows() -> Iterable[OperatorRow]:
     )
 
     # Copies.
-    yield _row("RESHAPE", (1, 2), shapes.reshape, first, options="ReshapeOptions", optional=(1,))
-    yield _row("SQUEEZE", 1, shapes.squeeze, first, options="SqueezeOptions")
-    yield _row("EXPAND_DIMS", 2, shapes.expand_dims, first, options="ExpandDimsOptions")
+    yield _row(
+        "RESHAPE",
+        (1, 2),
+        shapes.reshape,
+        first,
+        options="ReshapeOptions",
+        optional=(1,),
+        same_bytes=True,
+    )
+    yield _row("SQUEEZE", 1, shapes.squeeze, first, options="SqueezeOptions", same_bytes=True)
+    yield _row(
+        "EXPAND_DIMS", 2, shapes.expand_dims, first, options="ExpandDimsOptions", same_bytes=True
+    )
     yield _row(
         "CONCATENATION",
         (1, _MANY),
