@@ -15,6 +15,7 @@ from deploy import flatbuffer
 from deploy.graph import Graph, Quantization
 from deploy.macs import graph_macs
 from deploy.operators import OPERATORS, check_operators
+from deploy.operators.intervals import whole
 from deploy.runtime import litert
 from deploy.supported import check_supported
 from keras_fmc.errors import UnsupportedModelError
@@ -134,6 +135,28 @@ def test_the_same_bytes_are_those_of_the_input(opcode: str) -> None:
         values = np.random.default_rng(seed).integers(-128, 128, graph.tensors[0].shape)
         ((found,),) = litert.run(flatbuffer.write(graph), [[values.astype(np.int8)]])
         assert found.tobytes() == values.astype(np.int8).tobytes()
+
+
+@pytest.mark.parametrize(
+    "opcode", sorted(o for o, row in OPERATORS.items() if row.interval is not whole)
+)
+def test_outputs_stay_within_their_interval(opcode: str) -> None:
+    for seed in SEEDS:
+        graph = operator_draw(opcode, seed)
+        rng = np.random.default_rng(seed)
+        tensors = [graph.tensors[i] for i in graph.inputs]
+        sample = [rng.integers(-20, 31, t.shape).astype(t.dtype) for t in tensors]
+        (found,) = litert.run(flatbuffer.write(graph), [sample])
+        operator = graph.operators[0]
+        sources = []
+        for tensor in (graph.tensors[i] for i in operator.inputs):
+            if tensor.dtype == "int8":
+                data = tensor.array() if tensor.is_constant else np.array([-20, 30])
+                sources.append((int(data.min()), int(data.max())))
+        for index, values in zip(graph.outputs, found, strict=True):
+            quantization = graph.tensors[index].quantization
+            low, high = OPERATORS[opcode].interval(operator, quantization, sources)
+            assert max(low, -128) <= values.min() <= values.max() <= min(high, 127), seed
 
 
 def with_output(graph: Graph, **changes: object) -> Graph:

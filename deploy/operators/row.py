@@ -9,6 +9,7 @@ from typing import NoReturn
 import numpy as np
 
 from deploy.graph import Graph, Operator, Tensor
+from deploy.operators.intervals import IntervalRule, whole
 from keras_fmc.errors import UnsupportedModelError
 
 Shape = tuple[int, ...]
@@ -171,6 +172,7 @@ class OperatorRow:
         same_bytes: the output holds the bytes of input 0 in their order.
         in_place: the output may stand where an input of its size stood; whether a kernel allows
             it, the data of its library say.
+        interval: which int8 codes it can write; any, unless the row says less.
     """
 
     opcode: str
@@ -186,3 +188,4 @@ class OperatorRow:
     products: ProductRule = no_products
     same_bytes: bool = False
     in_place: bool = False
+    interval: IntervalRule = whole
