@@ -222,6 +222,10 @@ def _show(result: object, values: flags.FlagValues) -> int:
 
 
 def _profile_flags(values: flags.FlagValues) -> None:
+    string = flags.DEFINE_string
+    string("board", "host", "the board whose kernels run a .tflite", flag_values=values)
+    string("board-file", None, "a JSON file with boards of your own", flag_values=values)
+    string("kernels", None, "the kernel library, if not the board's usual", flag_values=values)
     flags.DEFINE_bool("json", False, "print JSON instead of a table", flag_values=values)
 
 
@@ -229,12 +233,18 @@ def _profile(rest: Sequence[str], values: flags.FlagValues) -> int:
     import json
 
     from deploy.profile import profile_file
+    from deploy.targets import target
 
     if not rest[0].endswith(".tflite"):
         from deploy.quiet import import_tensorflow
 
         import_tensorflow()
-    maps = profile_file(rest[0])
+    goal = target(
+        board=_value(values, "board"),
+        board_file=_value(values, "board-file"),
+        kernels=_value(values, "kernels"),
+    )
+    maps = profile_file(rest[0], goal.kernels)
     _print(json.dumps(maps.to_dict(), indent=2) if _value(values, "json") else maps.to_text())
     return 0
 

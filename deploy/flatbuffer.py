@@ -30,6 +30,7 @@ _BUFFER_ALIGNMENT = 16
 _LARGEST_FILE_BYTES = 256 * 2**20
 """More than the flash of any microcontroller."""
 _MOST_TENSORS = 1 << 16
+_MOST_SUBGRAPHS = 256
 _OPCODES = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
 _TYPES = {v: k.lower() for k, v in vars(schema.TensorType).items() if isinstance(v, int)}
 _OPTION_KINDS = {v: k for k, v in vars(schema.BuiltinOptions).items() if isinstance(v, int)}
@@ -80,6 +81,20 @@ def read_content(path: str | Path) -> bytes:
 
 def read(content: bytes, *, source: str = "model") -> Graph:
     """Reads the bytes of a .tflite file; ``source`` names it in messages."""
+    (graph,) = _read(content, source, several=False)
+    return graph
+
+
+def read_subgraphs(content: bytes, *, source: str = "model") -> tuple[Graph, ...]:
+    """Reads all subgraphs of a .tflite file, to be looked at and not to be planned.
+
+    Handles of resources count as int32, as in the runtime; types whose elements do not fill bytes
+    are constants' alone and come without data.
+    """
+    return _read(content, source, several=True)
+
+
+def _read(content: bytes, source: str, *, several: bool) -> tuple[Graph, ...]:
     if len(content) < 8 or content[4:8] != _IDENTIFIER:
         raise BadInputError(
             f"{source} is not a TFLite model",
@@ -91,23 +106,26 @@ def read(content: bytes, *, source: str = "model") -> Graph:
         )
     try:
         table = schema.Model.GetRootAsModel(content, 0)
-        if table.SubgraphsLength() != 1:
+        count = table.SubgraphsLength()
+        if count != 1 and not (several and 0 < count <= _MOST_SUBGRAPHS):
             raise UnsupportedModelError(
-                f"{source} has {table.SubgraphsLength()} subgraphs",
+                f"{source} has {count} subgraphs",
                 expected="one",
                 remedy="Control flow (IF, WHILE, CALL_ONCE) cannot be planned offline; "
                 "export the model without it",
             )
         _check_volume(table, len(content))
-        graph = _graph(schema.ModelT.InitFromObj(table))
-        _check(graph, source)
+        model = schema.ModelT.InitFromObj(table)
+        graphs = tuple(_graph(model, number, lenient=several) for number in range(count))
+        for graph in graphs:
+            _check(graph, source)
     except _READ_ERRORS as error:
         raise BadInputError(
             f"{source} is truncated or corrupted",
             received=f"{type(error).__name__}: {error}",
             remedy="Convert the model again, or check that the download is complete",
         ) from error
-    return graph
+    return graphs
 
 
 def write(graph: Graph) -> bytes:
@@ -176,16 +194,24 @@ class _AlignedBuffer:
 
 def _check_volume(table: Any, size_bytes: int) -> None:
     """Refuses tables that refer to the same bytes so often that their sum would fill memory."""
-    subgraph = table.Subgraphs(0)
+    subgraphs = [table.Subgraphs(number) for number in range(table.SubgraphsLength())]
     counts = [
-        subgraph.TensorsLength(),
-        subgraph.OperatorsLength(),
+        sum(subgraph.TensorsLength() for subgraph in subgraphs),
+        sum(subgraph.OperatorsLength() for subgraph in subgraphs),
         *(table.BuffersLength(), table.OperatorCodesLength()),
         *(table.MetadataLength(), table.SignatureDefsLength()),
     ]
     if max(counts) > min(_MOST_TENSORS, size_bytes):
         raise ValueError(f"it says it holds {max(counts)} tables of one kind")
     volume = sum(table.Buffers(i).DataLength() for i in range(table.BuffersLength()))
+    volume += sum(_volume(subgraph) for subgraph in subgraphs)
+    if volume > 4 * size_bytes:
+        raise ValueError(f"its tables refer to {volume} bytes")
+
+
+def _volume(subgraph: Any) -> int:
+    """Bytes that the tables of a subgraph refer to, besides buffers."""
+    volume = 0
     for i in range(subgraph.TensorsLength()):
         tensor = subgraph.Tensors(i)
         volume += 4 * (tensor.ShapeLength() + tensor.ShapeSignatureLength())
@@ -198,22 +224,25 @@ def _check_volume(table: Any, size_bytes: int) -> None:
         operator = subgraph.Operators(i)
         volume += 4 * (operator.InputsLength() + operator.OutputsLength())
         volume += operator.CustomOptionsLength()
-    if volume > 4 * size_bytes:
-        raise ValueError(f"its tables refer to {volume} bytes")
+    return volume
 
 
-def _graph(model: Any) -> Graph:
-    subgraph = model.subgraphs[0]
+def _graph(model: Any, number: int, *, lenient: bool) -> Graph:
+    subgraph = model.subgraphs[number]
     buffers = [_buffer_bytes(b) for b in model.buffers or ()]
     return Graph(
-        tensors=tuple(_tensor(t, buffers) for t in subgraph.tensors or ()),
+        tensors=tuple(_tensor(t, buffers, lenient=lenient) for t in subgraph.tensors or ()),
         operators=tuple(_operator(op, model.operatorCodes) for op in subgraph.operators or ()),
         inputs=_integers(subgraph.inputs),
         outputs=_integers(subgraph.outputs),
         name=_text(subgraph.name) or "main",
         description=_text(model.description),
         metadata=tuple((_text(m.name), buffers[m.buffer] or b"") for m in model.metadata or ()),
-        signatures=tuple(_signature(s) for s in model.signatureDefs or ()),
+        signatures=tuple(
+            _signature(s)
+            for s in model.signatureDefs or ()
+            if number == s.subgraphIndex or not lenient
+        ),
     )
 
 
@@ -228,9 +257,14 @@ def _buffer_bytes(buffer: Any) -> bytes | None:
     return np.asarray(buffer.data, np.uint8).tobytes()
 
 
-def _tensor(table: Any, buffers: list[bytes | None]) -> Tensor:
+def _tensor(table: Any, buffers: list[bytes | None], *, lenient: bool) -> Tensor:
     name = _text(table.name)
     dtype = _TYPES[table.type]
+    if dtype not in ITEM_BYTES and lenient:
+        is_handle = dtype in ("resource", "variant", "string")
+        packed = None if is_handle or buffers[table.buffer] is None else b""
+        shape = _integers(table.shape) if packed is None else (0,)
+        return Tensor(name, shape, "int32" if is_handle else "int8", data=packed)
     if dtype not in ITEM_BYTES:
         raise UnsupportedModelError(
             f"tensor {name} has type {dtype}",

@@ -16,12 +16,11 @@ from deploy import cli, flatbuffer, pipeline
 from deploy.backends.tflm.embed import embed, embedded_offsets
 from deploy.emit import check_folder as checks
 from deploy.emit.check_folder import check_folder
-from deploy.emit.folder import FIRMWARE_FILES, REPORT_FILES, report_files
+from deploy.emit.folder import report_files
+from deploy.emit.written import ALL_FILES as FILES
 from deploy.report.report import Report
 from keras_fmc.errors import BadInputError, VerificationError
 from tests.int8_graphs import Int8GraphMaker
-
-FILES = (*FIRMWARE_FILES, *REPORT_FILES)
 
 
 @pytest.fixture(scope="module")
