@@ -292,7 +292,7 @@ def _quantization(table: Any) -> Quantization | None:
         return None
     scales = tuple(float(s) for s in table.scale)
     zeros = tuple(int(z) for z in table.zeroPoint) if table.zeroPoint is not None else ()
-    return Quantization(scales, zeros or (0,) * len(scales), int(table.quantizedDimension))
+    return Quantization(scales, zeros, int(table.quantizedDimension))
 
 
 def _operator(table: Any, codes: list[Any]) -> Operator:

@@ -17,6 +17,7 @@ from deploy.emit.files import discard
 from deploy.emit.written import ALL_FILES, FIRMWARE_FILES, MODEL_FILE, REPORT_FILE
 from deploy.outcome import Planned, Prepared
 from deploy.passes.reference_versions import with_reference_versions
+from deploy.passes.short_names import shorten_names
 from deploy.progress import Progress
 from deploy.proof.evidence import collect
 from deploy.proof.source import run_source
@@ -177,7 +178,7 @@ def _plan_bytes(
         )
         report = make_report(
             name=name,
-            source=source,
+            source=shorten_names(source),
             baseline=baseline,
             planned=planned,
             prepared=prepared,

@@ -38,13 +38,15 @@ def check_supported(graph: Graph, *, source: str = "model") -> None:
             expected="at least one of each",
             remedy="Convert the model again",
         )
-    for index in graph.activations():
-        tensor = graph.tensors[index]
-        if tensor.is_variable:
+    used = {i for op in graph.operators for i in (*op.present_inputs, *op.outputs)}
+    for index in sorted(used | set(graph.inputs) | set(graph.outputs)):
+        if graph.tensors[index].is_variable:
             raise UnsupportedModelError(
-                f"tensor {tensor.name} of {source} is a variable",
+                f"tensor {graph.tensors[index].name} of {source} is a variable",
                 remedy="Stateful models cannot be planned offline; export a stateless one",
             )
+    for index in graph.activations():
+        tensor = graph.tensors[index]
         if tensor.dtype in _FLOATS:
             raise UnsupportedModelError(
                 f"tensor {tensor.name} of {source} is {tensor.dtype}",

@@ -40,6 +40,7 @@ _EXPORTS = {
     "GF2Bottleneck": "keras_fmc.layers.gf2",
     "CodeQuantizer": "keras_fmc.layers.code_quantizer",
     "FakeQuant": "keras_fmc.layers.fake_quant",
+    "sample_model": "keras_fmc.samples",
     # What runs without Keras stands in the package deploy; here it is for a single import.
     "convert": "deploy.pipeline",
     "plan": "deploy.pipeline",
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
     from keras_fmc.qat import quantize
     from keras_fmc.qat.device_rounding import device_rounding
     from keras_fmc.rewrite import RewriteResult, freeze_base, insert_bottlenecks
+    from keras_fmc.samples import sample_model
 
 
 export_lazily(__name__, _EXPORTS)

@@ -26,6 +26,7 @@ DEPLOY = (
 
 KERAS_FMC = (
     {"errors", "lazy", "printable", "sizes", "reference"},
+    {"samples"},
     {"layers", "model", "maps"},
     {"choose", "fold", "start"},
     {"rewrite", "qat"},

@@ -136,7 +136,7 @@ def _check_size(tensor: Tensor, source: str) -> None:
 
 def _check_quantization(tensor: Tensor, source: str) -> None:
     quantization = tensor.quantization
-    if quantization is None or tensor.dtype not in (*_QUANTIZED, "int32"):
+    if quantization is None:
         return
 
     def fail(what: str, expected: str, received: object) -> None:
@@ -148,8 +148,12 @@ def _check_quantization(tensor: Tensor, source: str) -> None:
         )
 
     scales, zeros = quantization.scales, quantization.zero_points
-    if len(zeros) != len(scales):
+    is_bias = tensor.is_constant and tensor.dtype not in _QUANTIZED
+    # Runtimes read no zero points of biases.
+    if len(zeros) != len(scales) and (zeros or not is_bias):
         fail("scales and zero points that do not match", f"{len(scales)} zero points", len(zeros))
+    if tensor.dtype not in (*_QUANTIZED, "int32"):
+        return
     for scale in scales:
         if not math.isfinite(scale) or scale < 0 or (scale == 0 and tensor.dtype != "int32"):
             fail("a wrong scale", "finite and above 0", scale)

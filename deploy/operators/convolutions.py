@@ -1,4 +1,4 @@
-"""Convolutions, matrix products and pools: shapes."""
+"""Convolutions, matrix products and pools: shapes and products."""
 
 from __future__ import annotations
 
@@ -90,6 +90,23 @@ def pool_2d(site: Site) -> tuple[Shape | None, ...]:
     batch, _, _, channels = site.ranked(0, 4)
     size = site.positive("filter_height"), site.positive("filter_width")
     return ((batch, *_positions(site, *size), channels),)
+
+
+def output_products(site: Site) -> int:
+    """Each value of the output: kernel height · kernel width · input channels of its group."""
+    return site.output.elements // site.output.shape[-1] * site.tensor(1).elements
+
+
+def input_products(site: Site) -> int:
+    """TRANSPOSE_CONV: every input pixel meets every weight once."""
+    source = site.tensor(2)
+    return source.elements // source.shape[-1] * site.tensor(1).elements
+
+
+def matrix_products(site: Site) -> int:
+    """BATCH_MATMUL: m · k · n for each matrix of the batch."""
+    depth = site.shape(0)[-2 if site.operator.option("adj_x") else -1]
+    return site.output.elements * depth
 
 
 def _positions(site: Site, height: int, width: int) -> tuple[int, int]:

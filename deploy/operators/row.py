@@ -140,6 +140,15 @@ ShapeRule = Callable[[Site], tuple[Shape | None, ...]]
 """Shapes of the outputs from those of the inputs, options and constants. None: it depends on
 values that are computed. Refuses inputs and options that do not go together."""
 
+ProductRule = Callable[[Site], int]
+"""Products of a weight with an activation in one inference, those with padding included."""
+
+
+def no_products(site: Site) -> int:
+    """Operators without weights: pools, additions, activations, copies."""
+    return 0
+
+
 TypeRule = Callable[[Site], None]
 """Refuses types that do not go together."""
 
@@ -158,6 +167,7 @@ class OperatorRow:
         has_scale: 8- and 16-bit inputs and outputs are numbers: they need a scale.
         weights: (position, dimension of its scales) of weights that may have one for each
             channel.
+        products: multiply-accumulates.
     """
 
     opcode: str
@@ -170,3 +180,4 @@ class OperatorRow:
     needs_options: bool = False
     has_scale: bool = False
     weights: tuple[int, int] | None = None
+    products: ProductRule = no_products

@@ -42,6 +42,7 @@ def _rows() -> Iterable[OperatorRow]:
         optional=(2,),
         weights=(1, 0),
         **sums,
+        products=convolutions.output_products,
     )
     yield _row(
         "DEPTHWISE_CONV_2D",
@@ -52,6 +53,7 @@ def _rows() -> Iterable[OperatorRow]:
         optional=(2,),
         weights=(1, 3),
         **sums,
+        products=convolutions.output_products,
     )
     yield _row(
         "TRANSPOSE_CONV",
@@ -62,6 +64,7 @@ def _rows() -> Iterable[OperatorRow]:
         optional=(3,),
         weights=(1, 0),
         **sums,
+        products=convolutions.input_products,
     )
     yield _row(
         "FULLY_CONNECTED",
@@ -72,6 +75,7 @@ def _rows() -> Iterable[OperatorRow]:
         optional=(2,),
         weights=(1, 0),
         has_scale=True,
+        products=convolutions.output_products,
     )
     yield _row(
         "BATCH_MATMUL",
@@ -80,6 +84,7 @@ def _rows() -> Iterable[OperatorRow]:
         types.all_alike,
         options="BatchMatMulOptions",
         has_scale=True,
+        products=convolutions.matrix_products,
     )
     for opcode in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
         yield _row(opcode, 1, convolutions.pool_2d, first, options="Pool2DOptions", **sums)
@@ -249,8 +254,15 @@ def _rows() -> Iterable[OperatorRow]:
         options="ConcatenationOptions",
         needs_options=True,
     )
-    yield _row("PACK", (1, _MANY), shapes.pack, types.all_alike, options="PackOptions")
-    many = {"outputs": (1, _MANY)}
+    yield _row(
+        "PACK",
+        (1, _MANY),
+        shapes.pack,
+        types.all_alike,
+        options="PackOptions",
+        needs_options=True,
+    )
+    many = {"outputs": (1, _MANY), "needs_options": True}
     yield _row("UNPACK", 1, shapes.unpack, first, options="UnpackOptions", **many)
     yield _row("SPLIT", 2, shapes.split, types.alike(1), options="SplitOptions", **many)
     yield _row("SPLIT_V", 3, shapes.split_v, first, options="SplitVOptions", **many)

@@ -9,7 +9,7 @@ import numpy as np
 
 from deploy import flatbuffer
 from deploy.graph import Graph
-from deploy.proof.source import SourceRun, run_source
+from deploy.proof.source import SourceRun, check_repeats, run_source
 from deploy.runtime import litert, tflm
 from keras_fmc.errors import UnsupportedModelError, VerificationError
 
@@ -69,6 +69,10 @@ def collect(
     try:
         smallest = tflm.smallest_arena(planned, guess=predicted_bytes)
         actual = tflm.run(planned, source.samples, arena_bytes=smallest, isolated=True)
+        _compare(source.outputs, actual, graph)
+    except VerificationError:
+        check_repeats(source)
+        raise
     except UnsupportedModelError as error:
         # The source ran: what is refused now is our doing.
         raise VerificationError(
@@ -76,7 +80,6 @@ def collect(
             received=error.received,
             remedy=_DEFECT,
         ) from error
-    _compare(source.outputs, actual, graph)
     return Evidence(
         verified=True,
         reason=f"ran in the tflite_micro wheel {tflm.version()} in an arena of {smallest:,} bytes, "

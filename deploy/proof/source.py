@@ -15,6 +15,7 @@ from deploy.passes.reference_versions import with_reference_versions
 from deploy.proof.samples import sample_inputs
 from deploy.runtime import isolation, litert, tflm
 from keras_fmc.errors import FmcError, UnsupportedModelError, VerificationError
+from keras_fmc.printable import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,11 +31,13 @@ class SourceRun:
     """The outputs of a source model.
 
     Attributes:
+        content: the model that was run.
         samples: the inputs.
         outputs: for each sample one array for each output.
         warnings: what is odd about the model itself.
     """
 
+    content: bytes = field(repr=False)
     samples: list[list[np.ndarray]] = field(repr=False)
     outputs: Outputs = field(repr=False)
     warnings: tuple[str, ...] = ()
@@ -65,7 +68,8 @@ def run_source(
     samples = sample_inputs(graph)
     reference = _in_litert(content, graph)
     if tflm.unavailable_reason() is not None:
-        return SourceRun(samples, _blamed(lambda: reference(samples), source, "LiteRT"))
+        outputs = _blamed(lambda: reference(samples), source, "LiteRT")
+        return SourceRun(content, samples, outputs)
 
     def run(model: bytes, inputs: list[list[np.ndarray]]) -> Outputs:
         return tflm.run(model, inputs, arena_bytes=tflm.ROOMY_ARENA_BYTES, isolated=True)
@@ -80,18 +84,42 @@ def run_source(
                 "the memory plan that the model brings is wrong: without it TensorFlow Lite Micro "
                 "computes other outputs, which were taken as right"
             )
-            outputs = without
+            content, outputs = plain, without
     try:
         others = reference(samples[-_LITERT_SAMPLES:])
     except FmcError as error:
-        warnings.append(f"not compared with LiteRT, which cannot run the model: {error.received}")
+        reason = one_line(str(error.received or error.what))
+        warnings.append(f"not compared with LiteRT, which cannot run the model: {reason}")
     else:
         if not _equal(outputs[-_LITERT_SAMPLES:], others):
             warnings.append(
                 "TensorFlow Lite Micro and LiteRT compute different outputs of the model as it "
                 "is; the plan repeats those of TensorFlow Lite Micro"
             )
-    return SourceRun(samples, outputs, tuple(warnings))
+    return SourceRun(content, samples, outputs, tuple(warnings))
+
+
+def check_repeats(run: SourceRun) -> None:
+    """Runs the source again, its samples in another order, where a plan of it went wrong.
+
+    Raises:
+        UnsupportedModelError: its outputs are others now: it reads what nobody wrote.
+    """
+    if tflm.unavailable_reason() is not None:
+        return
+    again = _blamed(
+        lambda: tflm.run(
+            run.content, run.samples[::-1], arena_bytes=tflm.ROOMY_ARENA_BYTES, isolated=True
+        ),
+        "the model",
+        "TensorFlow Lite Micro",
+    )
+    if not _equal(run.outputs, again[::-1]):
+        raise UnsupportedModelError(
+            "the model computes other outputs of the same inputs each time it runs in TensorFlow "
+            "Lite Micro: an operator leaves values unwritten",
+            remedy="The model itself is at fault, not its plan: convert it again",
+        )
 
 
 def _in_litert(content: bytes, graph: Graph) -> Callable[[list[list[np.ndarray]]], Outputs]:

@@ -406,3 +406,8 @@ _RULES: dict[str, Callable[[_Site], RowOperator | Uncut]] = {
     "SPACE_TO_DEPTH": _space_to_depth,
     "DEPTH_TO_SPACE": _depth_to_space,
 }
+
+
+def cut_opcodes() -> frozenset[str]:
+    """Returns the opcodes that can run strip by strip, where their parameters allow it."""
+    return frozenset(_RULES)
