@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TF_ENV := TF_CPP_MIN_LOG_LEVEL=3
 
-.PHONY: env demo test lint package docs bench-mlperf bench-arena bench-allocation bench-qat bench-commands bench-codes \
+.PHONY: env demo test lint package bench-mlperf bench-arena bench-allocation bench-qat bench-commands bench-codes \
     mutants \
     accuracy-tables memory-tables clean
 
@@ -52,10 +52,6 @@ package: env
 	$(BIN)/twine check --strict _build/dist/*
 	$(BIN)/check-wheel-contents _build/dist/*.whl
 	$(BIN)/python tests/install_check.py _build/dist/*.whl
-
-# What is generated from the code: the table of the keys of report.json.
-docs: env
-	$(BIN)/python -m deploy.report.keys > docs/report.md
 
 bench-mlperf: env
 	$(BIN)/python benchmarks/bench_mlperf_tiny.py
