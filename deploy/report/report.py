@@ -123,6 +123,11 @@ class Report:
             says how, or why that was not tried.
         verified_arena_bytes: the smallest arena that ran in the wheel.
         peak_operator: the first operator at which most bytes are alive.
+        time_instructions: of one inference, estimated from products and bytes moved; None where
+            the kernel library has no figures.
+        time_ratio: that by the same estimate for the unchanged model.
+        time_source: how the figures of the estimate were measured.
+        notes: what the data say of the board and of its kernels.
     """
 
     model: str
@@ -164,6 +169,10 @@ class Report:
     operators: tuple[ReportOperator, ...] = ()
     tensors: tuple[ReportTensor, ...] = ()
     pieces: tuple[ReportPiece, ...] = ()
+    time_instructions: int | None = None
+    time_ratio: float | None = None
+    time_source: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def bytes_over(self) -> int:

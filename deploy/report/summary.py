@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from deploy.backends.tflm.arena import predict_arena
+from deploy.backends.tflm.defects import warnings_of
 from deploy.backends.tflm.online import simulate
 from deploy.backends.tflm.scratch import scratch_requests
 from deploy.backends.tflm.sharing import tensor_lifetimes
+from deploy.backends.tflm.time import graph_time
 from deploy.graph import Graph
 from deploy.macs import graph_macs, operator_macs
 from deploy.memory.plan import AliasReason
@@ -52,6 +54,7 @@ def make_report(
     pieces = report_pieces(planned.memory.pieces)
     top = peak(boxes(tensors, pieces), len(graph.operators))
     macs, source_macs = graph_macs(graph), graph_macs(source)
+    time, source_time = graph_time(graph, goal.kernels), graph_time(source, goal.kernels)
     return Report(
         model=name,
         board=goal.board.name,
@@ -95,6 +98,10 @@ def make_report(
         ),
         tensors=tensors,
         pieces=pieces,
+        time_instructions=time,
+        time_ratio=time / source_time if time and source_time else None,
+        time_source=goal.kernels.times_source,
+        notes=_notes(goal),
     )
 
 
@@ -176,6 +183,12 @@ def _feature_maps(graph: Graph) -> tuple[FeatureMapEntry, ...]:
     )
 
 
+def _notes(goal: Target) -> tuple[str, ...]:
+    """What the data say of the board and of its kernels."""
+    notes = ((goal.board.name, goal.board.note), (goal.kernels.name, goal.kernels.note))
+    return tuple(f"{name}: {note}" for name, note in notes if note)
+
+
 def _warnings(planned: Planned, goal: Target, evidence: Evidence) -> tuple[str, ...]:
     found = []
     measured, predicted = evidence.arena_bytes, planned.wheel.arena_bytes
@@ -191,4 +204,4 @@ def _warnings(planned: Planned, goal: Target, evidence: Evidence) -> tuple[str, 
             "kernels allow; other kernels may overwrite what they have yet to read, so plan with "
             "--board for a device, or with --overlap=false"
         )
-    return tuple(found)
+    return (*found, *warnings_of(planned.graph, goal.kernels))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from deploy.backends.tflm.strips.clones import THINNED, Clone, with_clones
-from deploy.backends.tflm.strips.costs import Costs
+from deploy.backends.tflm.strips.costs import Costs, StripScratch
 from deploy.backends.tflm.strips.cuts import Cuts, normalised
 from deploy.backends.tflm.strips.diagonal import Diagonals
 from deploy.backends.tflm.strips.footprint import Footprint, LiveRows, footprint
@@ -85,6 +85,7 @@ class Judge:
         self._in_strips: dict[frozenset[Clone], frozenset[int]] = {}
         self._diagonals: dict[frozenset[Clone], Diagonals] = {}
         self._unsound: dict[frozenset[Clone], Unsound] = {}
+        self._scratch: dict[frozenset[Clone], StripScratch] = {}
         network = self.network()
         self.floor = max(
             (
@@ -128,6 +129,12 @@ class Judge:
             self._diagonals[candidate.clones] = Diagonals(network, kernels)
         distance = self._diagonals[candidate.clones].distance
         return footprint(network, cuts, program, self.costs.in_place, distance)
+
+    def _strip_scratch(self, clones: frozenset[Clone]) -> StripScratch:
+        if clones not in self._scratch:
+            assert self.costs.kernels is not None
+            self._scratch[clones] = StripScratch(self.network(clones), self.costs.kernels)
+        return self._scratch[clones]
 
     def _is_unsound(self, clones: frozenset[Clone], network: Network, program: Program) -> bool:
         if self.costs.kernels is None:
@@ -254,6 +261,8 @@ class Judge:
                 continue
             operator = step.operator if step.operator < count else cloned[step.operator - count]
             size = self.costs.scratch.get(operator, 0)
+            if size and operator in self.costs.varying and step.tile is not None:
+                size = self._strip_scratch(candidate.clones).bytes_of(program, step)
             if size:
                 load[index] += size
                 # Elsewhere there is room for it in any case.
