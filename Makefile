@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 TF_ENV := TF_CPP_MIN_LOG_LEVEL=3
 
-.PHONY: env demo test lint package bench-mlperf bench-arena bench-allocation bench-qat bench-commands bench-codes \
+.PHONY: env demo test lint package docs bench-mlperf bench-arena bench-allocation bench-qat bench-commands bench-codes \
+    mutants \
     accuracy-tables memory-tables clean
 
 env: $(VENV)/.ready
@@ -52,6 +53,10 @@ package: env
 	$(BIN)/check-wheel-contents _build/dist/*.whl
 	$(BIN)/python tests/install_check.py _build/dist/*.whl
 
+# What is generated from the code: the table of the keys of report.json.
+docs: env
+	$(BIN)/python -m deploy.report.keys > docs/report.md
+
 bench-mlperf: env
 	$(BIN)/python benchmarks/bench_mlperf_tiny.py
 
@@ -67,6 +72,11 @@ bench-allocation: env
 
 bench-codes: env
 	$(TF_ENV) $(BIN)/python benchmarks/bench_codes.py
+
+# Damages small models in N ways; every one must end with exit status 0, 1 or 2.
+N ?= 20000
+mutants: env
+	$(BIN)/python benchmarks/bench_mutants.py --first 0 --count $(N)
 
 bench-qat: env .venv-tfmot/.ready
 	$(TF_ENV) $(BIN)/python benchmarks/bench_qat.py

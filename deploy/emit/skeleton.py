@@ -25,7 +25,6 @@ from keras_fmc.errors import BadInputError
 _TEMPLATES = Path(__file__).with_name("templates")
 _KCONFIG = "CONFIG_"
 """How switches of ESP-IDF's configuration begin; others are definitions of the compiler."""
-_EXTERNAL = ("PSRAM", "SPIRAM", "SDRAM", "HYPERRAM", "OCTOSPI", "FMC", "EXTERNAL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,7 +298,7 @@ def _kernel_build(name: str, build: tuple[str, ...]) -> str:
 
 
 def _is_external(memory: Memory | None) -> bool:
-    return memory is not None and any(word in memory.name.upper() for word in _EXTERNAL)
+    return memory is not None and memory.external
 
 
 def _squeezed(text: str) -> str:

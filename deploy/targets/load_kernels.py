@@ -49,7 +49,9 @@ def read_kernels(data: Any, *, where: str) -> Kernels:
 
     rules: dict[str, KernelRule] = dict(base.rules) if base else {}
     for opcode, entry in inherited("operators", dict, {}).items():
-        rules[_opcode(opcode, where)] = _rule(entry, definitions, f"{where}: {opcode}")
+        rules[_opcode(opcode, where)] = _rule(
+            entry, definitions, f"{where}: {opcode}", int16=base is None
+        )
     overlap = inherited("overlap", dict, base and base.overlap)
     for opcode, rule in overlap.items():
         if rule not in OVERLAP_RULES:
@@ -147,7 +149,7 @@ def _defect(data: Any, definitions: Mapping[str, str], where: str) -> Defect:
 def _time(data: Any, where: str) -> Time:
     fields = Fields(data, where)
     figures = {}
-    for key in ("product", "output_byte", "call"):
+    for key in ("product", "output_byte", "call", "asserted_byte"):
         value = fields.take(key, object, default=0)
         if not isinstance(value, (int, float)) or value < 0:
             raise BadInputError(
@@ -158,7 +160,7 @@ def _time(data: Any, where: str) -> Time:
     return Time(**figures)
 
 
-def _rule(data: Any, definitions: Mapping[str, str], where: str) -> KernelRule:
+def _rule(data: Any, definitions: Mapping[str, str], where: str, *, int16: bool) -> KernelRule:
     fields = Fields(data, where)
     sizes = fields.take("data", dict, default={})
     if not all(isinstance(size, int) and size > 0 for size in sizes.values()):
@@ -168,15 +170,17 @@ def _rule(data: Any, definitions: Mapping[str, str], where: str) -> KernelRule:
     steps = tuple(
         _step(text, definitions, where) for text in fields.take("prepare", list, default=[])
     )
-    fields.finish()
     temporaries = [step for step in steps if step.kind is StepKind.TEMPORARY]
     each = sum(step.index is None for step in temporaries)
-    return KernelRule(
+    rule = KernelRule(
         data_bytes=sizes,
         steps=steps,
         temporaries=len(temporaries) - each,
         temporary_inputs=each,
+        int16=fields.take("int16", bool, default=int16),
     )
+    fields.finish()
+    return rule
 
 
 def _step(text: Any, definitions: Mapping[str, str], where: str) -> Step:
@@ -189,6 +193,7 @@ def _step(text: Any, definitions: Mapping[str, str], where: str) -> Step:
         )
     if kind != StepKind.TEMPORARY.value:
         return Step(StepKind(kind), size_bytes=Expression(rest, definitions))
+    rest, _, condition = rest.partition(" if ")
     side, _, index = rest.partition(" ")
     if side not in ("input", "output") or not (index == "*" or index.isdecimal()):
         raise BadInputError(
@@ -196,4 +201,9 @@ def _step(text: Any, definitions: Mapping[str, str], where: str) -> Step:
             expected="temp input 0 or temp input *",
             received=repr(text),
         )
-    return Step(StepKind.TEMPORARY, side=side, index=None if index == "*" else int(index))
+    return Step(
+        StepKind.TEMPORARY,
+        side=side,
+        index=None if index == "*" else int(index),
+        condition=Expression(condition, definitions) if condition else None,
+    )

@@ -82,15 +82,17 @@ class Step:
     """One allocation of a kernel while it prepares.
 
     A temporary names a tensor of the operator by ``side`` ("input", "output") and ``index``
-    (None: each); the others have a size in bytes. What is kept and scratch buffers are asked
-    for where the size is above zero, a request is a scratch buffer that is asked for always.
-    Room is what the kernel really uses of the buffer asked for before, where that is more.
+    (None: each), and is taken where its ``condition`` holds; the others have a size in bytes.
+    What is kept and scratch buffers are asked for where the size is above zero, a request is a
+    scratch buffer that is asked for always. Room is what the kernel really uses of the buffer
+    asked for before, where that is more.
     """
 
     kind: StepKind
     size_bytes: Expression | None = None
     side: str = ""
     index: int | None = None
+    condition: Expression | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +104,15 @@ class KernelRule:
         steps: its allocations while it prepares, in order.
         temporaries: number of steps that are temporaries of one tensor.
         temporary_inputs: number of steps that are temporaries of each input.
+        int16: whether this holds for maps of int16, too. A library's own kernels for them are
+            others, so it does where its data say so.
     """
 
     data_bytes: Mapping[str, int]
     steps: tuple[Step, ...]
     temporaries: int = 0
     temporary_inputs: int = 0
+    int16: bool = True
 
     @property
     def has_scratch(self) -> bool:
@@ -154,11 +159,13 @@ class Time:
         product: for each multiply-accumulate.
         output_byte: for each byte that it writes.
         call: each time it runs.
+        asserted_byte: more for each byte where the runtime is built without NDEBUG.
     """
 
     product: float = 0.0
     output_byte: float = 0.0
     call: float = 0.0
+    asserted_byte: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

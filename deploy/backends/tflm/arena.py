@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from deploy.backends.tflm.online import simulate
 from deploy.backends.tflm.persistent import persistent
+from deploy.backends.tflm.scratch import largest_scratch
 from deploy.graph import Graph
 from deploy.outcome import ArenaPrediction
 from deploy.targets.target import Target
@@ -41,7 +42,7 @@ def predict_arena(
         arena_bytes=_up(max(plan.reach_bytes + tail.size_bytes, floor), step),
         head_bytes=plan.head_bytes,
         tail_bytes=tail.size_bytes,
-        scratch_bytes=sum(request.size_bytes for request in tail.scratch),
+        scratch_bytes=largest_scratch(tail.scratch),
         allocation_bytes=_up(floor, step),
         breakdown=tail.parts,
     )

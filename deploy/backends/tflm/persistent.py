@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from deploy.backends.tflm.scratch import (
     OperatorNumbers,
     ScratchRequest,
+    known_rule,
     operator_requests,
-    unknown_operator,
 )
 from deploy.graph import Graph, Operator, Tensor
 from deploy.targets.records import Block, KernelRule, Runtime, Step, StepKind
@@ -110,13 +110,10 @@ class _Replay:
         )
 
     def rules(self) -> list[KernelRule]:
-        rules = []
-        for index, operator in enumerate(self.graph.operators):
-            rule = self.kernels.rules.get(operator.opcode)
-            if rule is None:
-                raise unknown_operator(self.graph, index, self.kernels)
-            rules.append(rule)
-        return rules
+        return [
+            known_rule(self.graph, index, self.kernels)
+            for index in range(len(self.graph.operators))
+        ]
 
     def prepare(self, index: int, operator: Operator, rule: KernelRule) -> None:
         """Replays one operator without its temporaries, which are given back at its end."""
@@ -152,6 +149,8 @@ class _Replay:
             position = start
             for step in rule.steps:
                 if step.kind is StepKind.TEMPORARY:
+                    if step.condition is not None and not step.condition.evaluate(numbers):
+                        continue
                     for tensor in _tensors(operator, step):
                         for block in self.tensor_blocks(self.graph.tensors[tensor]):
                             position = _up(position, block.alignment_bytes) + block.size_bytes

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from deploy.backends.tflm.layout import analyse, memory_plan
-from deploy.backends.tflm.online import simulate
 from deploy.backends.tflm.overlap import overlap_distance
 from deploy.backends.tflm.scratch import scratch_requests
+from deploy.backends.tflm.settle import settled
 from deploy.graph import Graph
 from deploy.memory.plan import MemoryPlan
 from deploy.memory.planner import plan
-from deploy.proof.replay import ScratchUse, verify_plan
 from deploy.targets import Kernels
 
 DEFAULT_SECONDS = 30.0
@@ -58,20 +55,9 @@ def _place(graph: Graph, kernels: Kernels, seconds: float, overlaps: dict[int, i
         view_alignment=kernels.view_alignment_bytes,
         overlaps=overlaps,
     )
-    found = memory_plan(layout, plan(layout.problem, seconds=seconds))
-    online = simulate(graph, requests, offsets=found.offsets)
-    head = max(found.head_bytes, online.head_bytes)
-    verify_plan(
+    return settled(
         graph,
-        found.offsets,
-        head_bytes=max(head, online.reach_bytes),
-        in_place=kernels.in_place,
+        memory_plan(layout, plan(layout.problem, seconds=seconds)),
+        kernels,
         overlaps=overlaps,
-        scratch=[
-            ScratchUse(r.operator_index, offset, r.room_bytes)
-            for r, offset in zip(requests, online.scratch_offsets, strict=True)
-        ],
-    )
-    return replace(
-        found, head_bytes=head, proven_optimal=found.proven_optimal and head == found.head_bytes
     )

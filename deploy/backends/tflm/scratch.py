@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from deploy.graph import ITEM_BYTES, Graph, Operator, Padding, Tensor
@@ -40,9 +41,7 @@ def scratch_requests(graph: Graph, kernels: Kernels) -> tuple[ScratchRequest, ..
     """
     requests: list[ScratchRequest] = []
     for index, operator in enumerate(graph.operators):
-        rule = kernels.rules.get(operator.opcode)
-        if rule is None:
-            raise unknown_operator(graph, index, kernels)
+        rule = known_rule(graph, index, kernels)
         if rule.has_scratch:
             requests += operator_requests(index, rule, OperatorNumbers(graph, operator))
     return tuple(requests)
@@ -65,13 +64,41 @@ def operator_requests(
     return requests
 
 
-def unknown_operator(graph: Graph, index: int, kernels: Kernels) -> UnsupportedModelError:
-    """The error for an operator that the data of a kernel library does not cover."""
-    return UnsupportedModelError(
-        f"the memory of {graph.label(index)} is not known for the {kernels.name} kernels",
-        expected=f"one of {', '.join(sorted(kernels.rules))}",
-        remedy="Add the operator to a copy of the kernel data, or leave it out of the model",
-    )
+def known_rule(graph: Graph, index: int, kernels: Kernels) -> KernelRule:
+    """Returns what the kernel of an operator allocates.
+
+    Raises:
+        UnsupportedModelError: the data of the kernel library do not cover the operator, or not
+            for maps of int16.
+    """
+    operator = graph.operators[index]
+    rule = kernels.rules.get(operator.opcode)
+    if rule is None:
+        raise UnsupportedModelError(
+            f"the memory of {graph.label(index)} is not known for the {kernels.name} kernels",
+            expected=f"one of {', '.join(sorted(kernels.rules))}",
+            remedy="Add the operator to a copy of the kernel data, or leave it out of the model",
+        )
+    touched = (*operator.present_inputs, *operator.outputs)
+    if not rule.int16 and any(graph.tensors[t].dtype == "int16" for t in touched):
+        raise UnsupportedModelError(
+            f"the memory of {graph.label(index)} is not known for the {kernels.name} kernels "
+            "with maps of int16",
+            expected="maps of int8",
+            remedy="Convert with int8 activations, or plan for --kernels=reference",
+        )
+    return rule
+
+
+def largest_scratch(requests: Iterable[ScratchRequest]) -> int:
+    """Returns the most bytes of scratch that one operator needs at once.
+
+    max over operators of the sum of their buffers, each as large as the kernel asks for.
+    """
+    needed: Counter[int] = Counter()
+    for request in requests:
+        needed[request.operator_index] += request.size_bytes
+    return max(needed.values(), default=0)
 
 
 class OperatorNumbers(dict[str, int]):
