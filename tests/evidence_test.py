@@ -61,8 +61,9 @@ def test_a_byte_that_differs_in_any_sample_is_noticed(
     answers = [wrong, right]
 
     def run(content: bytes, samples: Sequence[object], **options: object) -> object:
-        assert (content, len(samples)) == (b"planned", SAMPLES)
-        return answers.pop(0)
+        assert len(samples) == SAMPLES
+        # A source that repeats itself is not what differs.
+        return answers.pop(0) if content == b"planned" else right
 
     monkeypatch.setattr(tflm, "run", run)
     monkeypatch.setattr(litert, "run", run)
