@@ -35,7 +35,9 @@ class View:
 def views(graph: Graph) -> Iterator[View]:
     """Yields the possible views in execution order."""
     for step, operator in enumerate(graph.operators):
-        if OPERATORS[operator.opcode].same_bytes:
+        row = OPERATORS.get(operator.opcode)
+        # A profile lists operators that no plan can hold; they hand on nothing.
+        if row is not None and row.same_bytes:
             source, target = operator.inputs[0], operator.outputs[0]
             if not graph.tensors[source].is_constant:
                 size = graph.tensors[source].size_bytes
