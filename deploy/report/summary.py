@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from deploy.backends.tflm.arena import predict_arena
+from deploy.backends.tflm.defects import warnings_of
 from deploy.backends.tflm.online import simulate
 from deploy.backends.tflm.scratch import scratch_requests
+from deploy.backends.tflm.time import graph_time, time_ratio
 from deploy.graph import Graph
 from deploy.lifetimes import tensor_lifetimes
 from deploy.macs import graph_macs, operator_macs
@@ -85,6 +87,11 @@ def make_report(
         tensors=tensors,
         pieces=pieces,
         target=goal.describe(),
+        time_instructions=graph_time(graph, goal.kernels),
+        time_ratio=time_ratio(graph, source, goal.kernels),
+        time_ratio_assertions=time_ratio(graph, source, goal.kernels, assertions=True),
+        time_source=goal.kernels.times_source,
+        notes=_notes(goal),
         **model_keys(graph, planned.content, arena, planned.wheel),
     )
 
@@ -204,6 +211,12 @@ def _feature_maps(graph: Graph) -> tuple[FeatureMapEntry, ...]:
     )
 
 
+def _notes(goal: Target) -> tuple[str, ...]:
+    """What the data say of the board and of its kernels."""
+    notes = ((goal.board.name, goal.board.note), (goal.kernels.name, goal.kernels.note))
+    return tuple(f"{name}: {note}" for name, note in notes if note)
+
+
 def _warnings(planned: Planned, goal: Target, evidence: Evidence) -> tuple[str, ...]:
     found = list(evidence.warnings)
     growing = sum(t.alias_reason is AliasReason.OVERLAP for t in planned.memory.tensors)
@@ -213,4 +226,4 @@ def _warnings(planned: Planned, goal: Target, evidence: Evidence) -> tuple[str, 
             "kernels allow; other kernels may overwrite what they have yet to read, so plan with "
             "--board for a device, or with --overlap=false"
         )
-    return tuple(found)
+    return (*found, *warnings_of(planned.graph, goal.kernels))

@@ -256,6 +256,7 @@ def _striped(
         graph,
         target=goal,
         max_macs=max_macs,
+        max_time=settings.max_time,
         minimise=settings.minimise,
         arena_bytes=settings.arena_bytes,
         overlap=settings.overlap is not False,
