@@ -23,6 +23,7 @@ from deploy.outcome import ArenaPrediction, Decision, FrontierPoint, Region
 from deploy.passes.dead import drop_dead
 from deploy.passes.order import order_for_memory
 from deploy.targets import Target
+from keras_fmc.errors import VerificationError
 from keras_fmc.errors import BadInputError
 
 SMALL_GRAPH_OPERATORS = 40
@@ -165,6 +166,13 @@ def choose_strips(
     if holds_whole:
         search.ranking.best = [(0.0, search.whole)]
     best = _best(search, target, plan_seconds)
+    if best is None:
+        # The kernels can read none of them as they would stand.
+        holds_whole = bool(search.judge.in_strips())
+        search.ranking.best = [(0.0, search.whole)]
+        best = _best(search, target, plan_seconds)
+        if best is None:
+            raise VerificationError("the graph cannot be laid out, neither in strips nor whole")
     network, cuts, program = search.judge.program(best.verdict.candidate)
     return StripChoice(
         graph=best.cut.graph,
@@ -201,7 +209,7 @@ def usual_work(graph: Graph, *, for_head: bool = False) -> int:
     return int(work * max(share, _LEAST_WORK))
 
 
-def _best(search: Search, target: Target, seconds: float) -> _Measured:
+def _best(search: Search, target: Target, seconds: float) -> _Measured | None:
     """Plans the best candidates in earnest and takes the one that is best then."""
     share = 1 if search.ranking.best[0][1].steps <= _LONG_PROGRAM else 3
     verdicts = [verdict for _, verdict in search.ranking.best[: _MEASURED // share]]
@@ -227,7 +235,7 @@ def _best(search: Search, target: Target, seconds: float) -> _Measured:
         chosen += hopeful[: _PLANNED_LONGER // share - len(chosen)]
         longer = [_measure(search, verdict, target, seconds) for verdict in chosen]
         measured += [m for m in longer if m is not None]
-    return min(measured, key=lambda m: _rank(search.goal, m))
+    return min(measured, key=lambda m: _rank(search.goal, m), default=None)
 
 
 def _measure(search: Search, verdict: Verdict, target: Target, seconds: float) -> _Measured | None:
