@@ -23,8 +23,7 @@ from deploy.outcome import ArenaPrediction, Decision, FrontierPoint, Region
 from deploy.passes.dead import drop_dead
 from deploy.passes.order import order_for_memory
 from deploy.targets import Target
-from keras_fmc.errors import VerificationError
-from keras_fmc.errors import BadInputError
+from keras_fmc.errors import BadInputError, VerificationError
 
 SMALL_GRAPH_OPERATORS = 40
 _SMALL_WORK, _LARGE_WORK = 1_400_000, 4_000_000
