@@ -14,15 +14,14 @@ from typing import Any
 
 from deploy import flatbuffer
 from deploy.backends.tflm.layout import Layout, analyse
+from deploy.backends.tflm.views import VIEWS
 from deploy.graph import Graph
-<<<<<<< HEAD
-from deploy.operators import OPERATORS
-=======
 from deploy.lifetimes import tensor_lifetimes
 from deploy.memory.plan import AliasReason
->>>>>>> main
+from deploy.operators import check_shapes
 from deploy.passes.short_names import short_names
 from deploy.report.occupancy import Box, live_bytes
+from deploy.supported import check_writes
 from deploy.targets import Kernels, kernels
 from keras_fmc.errors import BadInputError
 from keras_fmc.maps.feature_maps import (
@@ -35,13 +34,9 @@ from keras_fmc.maps.feature_maps import (
 )
 from keras_fmc.model.loading import ModelFormat, model_format, saved_model_to_tflite
 
-<<<<<<< HEAD
-_INT8_KINDS = frozenset({"float16", "float32", "float64"})
-=======
 _FLOATS = frozenset({"float16", "float32", "float64"})
 REFERENCE = "reference"
 """The kernels of the wheel, which are assumed where none are named."""
->>>>>>> main
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +141,8 @@ def profile_graph(graph: Graph, *, name: str, library: Kernels | None = None) ->
     state = tuple((graph.tensors[i].name, graph.tensors[i].size_bytes) for i in variables)
     # What stays for good takes no part in the plan, as constants do not.
     stateless = _with(graph, variables, data=b"", is_variable=False)
+    check_writes(stateless, name)
+    check_shapes(stateless, source=name, opcodes=VIEWS)
     floats = [i for i in graph.activations() if graph.tensors[i].dtype in _FLOATS]
     return GraphProfile(
         maps=_maps(stateless, name, library),
@@ -154,22 +151,11 @@ def profile_graph(graph: Graph, *, name: str, library: Kernels | None = None) ->
     )
 
 
-<<<<<<< HEAD
-def _effect(opcode: str) -> Effect:
-    row = OPERATORS.get(opcode)
-    if row is None:
-        # Models that cannot be planned are profiled all the same.
-        return Effect.COMPUTE
-    if row.same_bytes:
-        return Effect.VIEW
-    return Effect.ELEMENTWISE if row.in_place else Effect.COMPUTE
-=======
 def _with(graph: Graph, tensors: Iterable[int], **changes: object) -> Graph:
     changed = list(graph.tensors)
     for index in tensors:
         changed[index] = replace(changed[index], **changes)  # type: ignore[arg-type]
     return graph.replace(tensors=tuple(changed))
->>>>>>> main
 
 
 def _maps(graph: Graph, model: str, library: Kernels) -> FeatureMaps:

@@ -14,6 +14,14 @@ from deploy.graph import Graph, Operator
 from deploy.memory.plan import AliasReason
 from deploy.operators import OPERATORS
 
+VIEWS = frozenset(
+    {
+        *(opcode for opcode, row in OPERATORS.items() if row.same_bytes),
+        *("SLICE", "STRIDED_SLICE", "CONCATENATION"),
+    }
+)
+"""Operators that may be views."""
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -35,7 +43,9 @@ class View:
 def views(graph: Graph) -> Iterator[View]:
     """Yields the possible views in execution order."""
     for step, operator in enumerate(graph.operators):
-        if OPERATORS[operator.opcode].same_bytes:
+        row = OPERATORS.get(operator.opcode)
+        # Graphs that are only profiled hold operators that nothing is known of.
+        if row is not None and row.same_bytes:
             source, target = operator.inputs[0], operator.outputs[0]
             if not graph.tensors[source].is_constant:
                 size = graph.tensors[source].size_bytes
