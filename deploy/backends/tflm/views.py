@@ -44,7 +44,7 @@ def views(graph: Graph) -> Iterator[View]:
     """Yields the possible views in execution order."""
     for step, operator in enumerate(graph.operators):
         row = OPERATORS.get(operator.opcode)
-        # Graphs that are only profiled hold operators that nothing is known of.
+        # A profile lists operators that no plan can hold; they hand on nothing.
         if row is not None and row.same_bytes:
             source, target = operator.inputs[0], operator.outputs[0]
             if not graph.tensors[source].is_constant:
