@@ -1,5 +1,6 @@
 """Sphinx builds the site: Markdown by MyST, the furo theme, reference from docstrings."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -41,3 +42,16 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_custom_sections = [("Attributes", "params_style")]
 python_maximum_signature_line_length = 88
+
+
+def _plain_marks(app, what, name, obj, options, lines) -> None:
+    """Bars and single stars of docstrings are those of mathematics, outside code."""
+    for i, line in enumerate(lines):
+        parts = re.split(r"(`+[^`]*`+)", line)
+        parts[::2] = [re.sub(r"(\||(?<!\*)\*(?!\*))", r"\\\1", part) for part in parts[::2]]
+        lines[i] = "".join(parts)
+
+
+def setup(app) -> None:
+    """Called by Sphinx; before napoleon, which adds marks of its own."""
+    app.connect("autodoc-process-docstring", _plain_marks, priority=100)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from deploy.backends.tflm.strips import operators as strip_operators
+from deploy.cli import COMMANDS, main
 from deploy.emit.resolver import ADD_FUNCTIONS
 from deploy.emit.skeleton import KINDS
-from deploy.report.keys import to_markdown
 from deploy.targets import boards, kernels
 from deploy.targets.load import names_in
 from keras_fmc.sizes import format_size
@@ -21,8 +23,8 @@ def write_all(folder: Path) -> None:
         "operators": operators_table(),
         "kernels": kernels_table(),
         "boards": boards_table(),
+        "commands": commands_text(),
         "kinds": ", ".join(f"`{kind}`" for kind in KINDS),
-        "report": to_markdown(),
         "layers": layers_table(),
     }
     for name, text in made.items():
@@ -91,6 +93,20 @@ def boards_table() -> str:
         )
     head = ("name", "board", "core", "memories", "flash", "reserve", "kernels", "source, note")
     return table(head, rows)
+
+
+def commands_text() -> str:
+    """What ``fmc --help`` and ``fmc COMMAND --help`` print."""
+    parts = [f"```text\n{_help('--help')}\n```"]
+    parts += [f"## fmc {name}\n\n```text\n{_help(name, '--help')}\n```" for name in COMMANDS]
+    return "\n\n".join(parts) + "\n"
+
+
+def _help(*arguments: str) -> str:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        main(arguments)
+    return out.getvalue().strip()
 
 
 def layers_table() -> str:

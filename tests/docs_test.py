@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from support import MLPERF_TINY
+
+from keras_fmc.samples import CACHE_VARIABLE
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
@@ -22,36 +22,18 @@ PLANS: dict[tuple[str, str], blocks.Planned] = {}
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def has_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
     """An empty folder to work in, and the shared models where loaded samples would lie."""
-    shared = Path(os.environ.get("FMC_SHARED", ROOT.parent / "shared")) / "models/mlperf_tiny"
-    cache = tmp_path / "cache"
-    cache.mkdir()
-    for name in MLPERF_TINY:
-        if (shared / f"{name}.tflite").exists():
-            (cache / f"{name}.tflite").symlink_to(shared / f"{name}.tflite")
-    monkeypatch.setenv("KERAS_FMC_CACHE", str(cache))
-    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv(CACHE_VARIABLE, "")
     monkeypatch.setenv("WANDB_SILENT", "true")
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    return tmp_path / "work"
+    return blocks.offer_models(tmp_path / "cache")
 
 
-def needs_models(page: Path) -> bool:
-    """Whether a page loads a sample that does not ship with the package."""
-    return any(f"{name}.tflite" in page.read_text() for name in MLPERF_TINY)
-
-
-def has_models() -> bool:
-    cache = Path(os.environ["KERAS_FMC_CACHE"])
-    return len(list(cache.iterdir())) == len(MLPERF_TINY)
-
-
-@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("page", blocks.pages(), ids=lambda p: str(p.relative_to(ROOT)))
-def test_a_page_does_what_it_shows(page: Path) -> None:
-    if needs_models(page) and not has_models():
+def test_a_page_does_what_it_shows(page: Path, has_models: bool) -> None:
+    if blocks.needs_models(page) and not has_models:
         pytest.skip("the MLPerf Tiny models are not here; set FMC_SHARED to the folder with them")
     try:
         for ran in blocks.Session(PLANS).run(page):
@@ -121,7 +103,7 @@ def test_figures_may_move_and_words_may_not() -> None:
     assert blocks.like("a\n", "x\ny\n") == "x\ny\n"
 
 
-@pytest.mark.usefixtures("folder")
+@pytest.mark.usefixtures("has_models")
 def test_a_session_keeps_status_and_names() -> None:
     session = blocks.Session({})
     assert "unknown command" in session.command("fmc nothing")

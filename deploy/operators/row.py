@@ -9,6 +9,7 @@ from typing import NoReturn
 import numpy as np
 
 from deploy.graph import Graph, Operator, Tensor
+from deploy.operators.intervals import IntervalRule, whole
 from keras_fmc.errors import UnsupportedModelError
 
 Shape = tuple[int, ...]
@@ -168,6 +169,10 @@ class OperatorRow:
         weights: (position, dimension of its scales) of weights that may have one for each
             channel.
         products: multiply-accumulates.
+        same_bytes: the output holds the bytes of input 0 in their order.
+        in_place: the output may stand where an input of its size stood; whether a kernel allows
+            it, the data of its library say.
+        interval: which int8 codes it can write; any, unless the row says less.
     """
 
     opcode: str
@@ -181,3 +186,6 @@ class OperatorRow:
     has_scale: bool = False
     weights: tuple[int, int] | None = None
     products: ProductRule = no_products
+    same_bytes: bool = False
+    in_place: bool = False
+    interval: IntervalRule = whole
