@@ -4,8 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 TF_ENV := TF_CPP_MIN_LOG_LEVEL=3
 
-.PHONY: env demo test lint package docs docs-outputs docs-pictures bench-mlperf bench-arena bench-allocation bench-qat \
-    bench-commands bench-codes mutants \
+.PHONY: env demo test lint package docs docs-outputs docs-pictures mutants random-plans \
+    bench-mlperf bench-arena bench-allocation bench-qat bench-commands bench-codes \
     accuracy-tables memory-tables clean
 
 env: $(VENV)/.ready
@@ -84,6 +84,11 @@ bench-commands: env
 
 bench-allocation: env
 	$(BIN)/python benchmarks/bench_allocation.py
+
+# Random graphs through all of fmc plan for a board of every kernel library; N of each kind.
+N ?= 100
+random-plans: env
+	$(BIN)/python -m tests.random_plans --count $(N)
 
 bench-codes: env
 	$(TF_ENV) $(BIN)/python benchmarks/bench_codes.py

@@ -135,6 +135,9 @@ def _plan_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_float(
         "max-macs", 1.10, "most MACs, as a multiple of the model's", 1.0, flag_values=values
     )
+    flags.DEFINE_float(
+        "max-time", None, "most estimated time, as the model's multiple", 1.0, flag_values=values
+    )
     flags.DEFINE_enum(
         "minimise", "arena", ["arena", "head"], "what strips make small", flag_values=values
     )
@@ -172,6 +175,7 @@ def _settings(values: flags.FlagValues) -> PlanSettings:
         reserve_bytes=0 if reserve in ("0", "0B") else size("reserve"),
         arena_bytes=size("arena"),
         max_macs=_value(values, "max-macs"),
+        max_time=_value(values, "max-time"),
         minimise=_value(values, "minimise"),
         strips=_value(values, "strips"),
         overlap=_value(values, "overlap"),

@@ -47,8 +47,8 @@ class FrontierPoint:
     """A plan that the search found: no other has both a smaller arena and fewer MACs.
 
     Attributes:
-        arena_bytes: as in the report.
-        head_bytes: as in the report.
+        arena_bytes: of the chosen plan as in the report, of the others what the search estimates.
+        head_bytes: of the chosen plan as in the report, of the others what the search estimates.
         macs_ratio: its multiply-accumulates by those of the model as it was.
         operators (count): of the plan.
         chosen: whether it is the plan of the report.

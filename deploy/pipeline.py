@@ -9,22 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy import flatbuffer
-from deploy.backends.tflm.arena import predict_arena
-from deploy.backends.tflm.embed import embed, without_plan
-from deploy.backends.tflm.prepare import prepare
+from deploy.backends.tflm.embed import embed, embedded_offsets, without_plan
 from deploy.emit.earlier import refuse_overwriting, replacing
 from deploy.emit.files import discard
 from deploy.emit.written import ALL_FILES, FIRMWARE_FILES, MODEL_FILE, REPORT_FILE
-from deploy.outcome import Planned, Prepared
+from deploy.outcome import Planned
 from deploy.passes.reference_versions import with_reference_versions
 from deploy.passes.short_names import shorten_names
 from deploy.progress import Progress
-from deploy.proof.evidence import collect
+from deploy.proof.evidence import Evidence, collect
 from deploy.proof.source import run_source
 from deploy.report.report import Report
 from deploy.settings import PlanSettings
 from deploy.supported import check_supported
-from deploy.targets import Target, target
+from deploy.ways import best_plan
 from keras_fmc.errors import BadInputError, DoesNotFitError
 
 if TYPE_CHECKING:
@@ -163,46 +161,41 @@ def _plan_bytes(
     with Progress(enabled=settings.progress) as progress:
         progress.say("running the model as it is")
         bare = without_plan(source)
-        own = None if bare == source else flatbuffer.write(bare)
-        ran = run_source(content, source, source=name, without_plan=own)
-        source = with_reference_versions(bare)
-        prepared = prepare(source, goal, settings, progress)
-        planned = _embed(prepared, goal)
-        progress.say("running it in TFLM")
-        baseline = flatbuffer.write(source)
-        evidence = collect(
-            planned.content,
-            ran,
-            graph=source,
-            predicted_bytes=planned.wheel.arena_bytes,
+        own = embedded_offsets(source)
+        ran = run_source(
+            content,
+            source,
+            source=name,
+            without_plan=None if own is None else flatbuffer.write(bare),
         )
+        if ran.content != content:
+            # The plan that the model brings is wrong; a warning says so.
+            own = None
+        source = with_reference_versions(bare)
+        baseline = flatbuffer.write(source if own is None else embed(source, own))
+
+        def run(planned: Planned) -> Evidence:
+            predicted = planned.wheel.arena_bytes
+            return collect(planned.content, ran, graph=source, predicted_bytes=predicted)
+
+        checked = best_plan(source, goal, settings, progress, own_offsets=own, run=run)
+        planned = checked.planned
         report = make_report(
             name=name,
             source=shorten_names(source),
             baseline=baseline,
+            own_offsets=own,
             planned=planned,
-            prepared=prepared,
+            prepared=checked.prepared,
             goal=goal,
             settings=settings,
-            evidence=evidence,
+            evidence=checked.evidence,
         )
     if out is None:
         return Result(report, planned.content if report.fits else None)
     files = _emit(report, planned, out)
     discard(out, (name for name in earlier if name not in files))
     return Result(report, planned.content if report.fits else None, files)
-
-
-def _embed(prepared: Prepared, goal: Target) -> Planned:
-    offsets = prepared.memory.offsets
-    embedded = embed(prepared.graph, offsets)
-    return Planned(
-        graph=embedded,
-        memory=prepared.memory,
-        content=flatbuffer.write(embedded),
-        arena=predict_arena(embedded, offsets=offsets, target=goal),
-        wheel=predict_arena(embedded, offsets=offsets, target=target(board="host")),
-    )
 
 
 def _emit(report: Report, planned: Planned, out: str | Path) -> tuple[str, ...]:

@@ -21,8 +21,8 @@ _OUTSIDE = (
     "Random", "Mel", "STFT", "Text", "String", "Integer", "Hashing", "Hashed", "Discretization",
     "Category", "Aug", "Mix", "AutoContrast", "CutMix", "Equalization", "Histogram", "Limited",
     "Posterization", "Solarization", "BoundingBoxes", "Pipeline", "Cell", "Wrapper", "Flax", "Jax",
-    "TFSM", "RNN", "Embedding", "Masking", "Invert", "Grayscale", "3D", "LSTM1D", "LSTM2D",
-    "Spectral",
+    "TFSM", "RNN", "Embedding", "Masking", "Invert", "Grayscale", "3D", "LSTM1D",
+    "LSTM2D", "Spectral",
 )  # fmt: skip
 """Parts of the names of layers that are no subject of the table: data, text, wrappers, 3-D maps."""
 

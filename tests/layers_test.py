@@ -19,6 +19,7 @@ DEPLOY = (
     {"backends"},
     {"report"},
     {"emit", "convert", "profile"},
+    {"ways"},
     {"pipeline"},
     {"cli"},
 )

@@ -15,6 +15,8 @@ from deploy import flatbuffer
 from deploy.graph import Graph, Quantization
 from deploy.macs import graph_macs
 from deploy.operators import OPERATORS, check_operators
+from deploy.operators.intervals import whole
+from deploy.runtime import litert
 from deploy.supported import check_supported
 from keras_fmc.errors import UnsupportedModelError
 from tests.int8_graphs import Int8GraphMaker
@@ -23,7 +25,7 @@ from tests.random_graphs import random_graph
 from tests.single_operators import NAMES, single_operator
 
 SEEDS = range(8)
-KERNELS = Path(__file__).parent.parent / "deploy" / "targets" / "kernels" / "reference.json"
+KERNELS = Path(__file__).parent.parent / "deploy" / "targets" / "kernels"
 TAKES_THE_FILES_SHAPE = {"SLICE"}
 """LiteRT refuses these itself where the file says another shape."""
 NOT_IN_REFERENCE = {"ELU"}
@@ -119,6 +121,44 @@ def test_products_are_counted(opcode: str) -> None:
         assert graph_macs(graph) == (counted(graph) if has_products else 0)
 
 
+def test_what_a_kernel_library_does_in_place_a_row_allows() -> None:
+    allowed = {o for o, row in OPERATORS.items() if row.in_place or row.same_bytes}
+    known = [json.loads(path.read_text()).get("in_place", []) for path in KERNELS.glob("*.json")]
+    assert any(known)
+    assert set().union(*known) <= allowed
+
+
+@pytest.mark.parametrize("opcode", sorted(o for o, row in OPERATORS.items() if row.same_bytes))
+def test_the_same_bytes_are_those_of_the_input(opcode: str) -> None:
+    for seed in SEEDS:
+        graph = operator_draw(opcode, seed)
+        values = np.random.default_rng(seed).integers(-128, 128, graph.tensors[0].shape)
+        ((found,),) = litert.run(flatbuffer.write(graph), [[values.astype(np.int8)]])
+        assert found.tobytes() == values.astype(np.int8).tobytes()
+
+
+@pytest.mark.parametrize(
+    "opcode", sorted(o for o, row in OPERATORS.items() if row.interval is not whole)
+)
+def test_outputs_stay_within_their_interval(opcode: str) -> None:
+    for seed in SEEDS:
+        graph = operator_draw(opcode, seed)
+        rng = np.random.default_rng(seed)
+        tensors = [graph.tensors[i] for i in graph.inputs]
+        sample = [rng.integers(-20, 31, t.shape).astype(t.dtype) for t in tensors]
+        (found,) = litert.run(flatbuffer.write(graph), [sample])
+        operator = graph.operators[0]
+        sources = []
+        for tensor in (graph.tensors[i] for i in operator.inputs):
+            if tensor.dtype == "int8":
+                data = tensor.array() if tensor.is_constant else np.array([-20, 30])
+                sources.append((int(data.min()), int(data.max())))
+        for index, values in zip(graph.outputs, found, strict=True):
+            quantization = graph.tensors[index].quantization
+            low, high = OPERATORS[opcode].interval(operator, quantization, sources)
+            assert max(low, -128) <= values.min() <= values.max() <= min(high, 127), seed
+
+
 def with_output(graph: Graph, **changes: object) -> Graph:
     tensors = list(graph.tensors)
     tensors[graph.outputs[0]] = dataclasses.replace(tensors[graph.outputs[0]], **changes)
@@ -126,7 +166,7 @@ def with_output(graph: Graph, **changes: object) -> Graph:
 
 
 def test_every_operator_whose_memory_is_known_has_a_row() -> None:
-    assert set(json.loads(KERNELS.read_text())["operators"]) <= set(OPERATORS)
+    assert set(json.loads((KERNELS / "reference.json").read_text())["operators"]) <= set(OPERATORS)
     for name in NAMES:
         check_operators(single_operator(name))
 

@@ -9,6 +9,7 @@ from typing import NoReturn
 import numpy as np
 
 from deploy.graph import Graph, Operator, Tensor
+from deploy.operators.intervals import IntervalRule, whole
 from keras_fmc.errors import UnsupportedModelError
 
 Shape = tuple[int, ...]
@@ -66,8 +67,11 @@ class Site:
             self.fail_at(position, "int32 or int64", tensor.dtype)
         if count is not None and tensor.elements != count:
             self.fail_at(position, f"{count} values", f"{tensor.elements}")
-        if not tensor.is_constant:
+        if tensor.data is None:
             return None
+        if len(tensor.data) != tensor.size_bytes:
+            # A graph that is only profiled gives its variables no values.
+            self.fail_at(position, "constant values", "a variable")
         return tuple(int(v) for v in tensor.array().ravel())
 
     def axis(self, value: int, rank: int) -> int:
@@ -168,6 +172,10 @@ class OperatorRow:
         weights: (position, dimension of its scales) of weights that may have one for each
             channel.
         products: multiply-accumulates.
+        same_bytes: the output holds the bytes of input 0 in their order.
+        in_place: the output may stand where an input of its size stood; whether a kernel allows
+            it, the data of its library say.
+        interval: which int8 codes it can write; any, unless the row says less.
     """
 
     opcode: str
@@ -181,3 +189,6 @@ class OperatorRow:
     has_scale: bool = False
     weights: tuple[int, int] | None = None
     products: ProductRule = no_products
+    same_bytes: bool = False
+    in_place: bool = False
+    interval: IntervalRule = whole

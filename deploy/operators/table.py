@@ -9,7 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from deploy.operators import convolutions, elementwise, reductions, resizes, shapes, types
+from deploy.graph import Activation
+from deploy.operators import (
+    convolutions,
+    elementwise,
+    intervals,
+    reductions,
+    resizes,
+    shapes,
+    types,
+)
 from deploy.operators.row import OperatorRow, ShapeRule, TypeRule
 
 _MANY = 1 << 16
@@ -43,6 +52,7 @@ def _rows() -> Iterable[OperatorRow]:
         weights=(1, 0),
         **sums,
         products=convolutions.output_products,
+        interval=intervals.fused,
     )
     yield _row(
         "DEPTHWISE_CONV_2D",
@@ -54,6 +64,7 @@ def _rows() -> Iterable[OperatorRow]:
         weights=(1, 3),
         **sums,
         products=convolutions.output_products,
+        interval=intervals.fused,
     )
     yield _row(
         "TRANSPOSE_CONV",
@@ -76,6 +87,7 @@ def _rows() -> Iterable[OperatorRow]:
         weights=(1, 0),
         has_scale=True,
         products=convolutions.output_products,
+        interval=intervals.fused,
     )
     yield _row(
         "BATCH_MATMUL",
@@ -87,25 +99,45 @@ def _rows() -> Iterable[OperatorRow]:
         products=convolutions.matrix_products,
     )
     for opcode in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
-        yield _row(opcode, 1, convolutions.pool_2d, first, options="Pool2DOptions", **sums)
+        yield _row(
+            opcode,
+            1,
+            convolutions.pool_2d,
+            first,
+            options="Pool2DOptions",
+            interval=intervals.pool,
+            **sums,
+        )
 
     # Two operands that broadcast.
-    for opcode, options in (
-        ("ADD", "AddOptions"),
-        ("SUB", "SubOptions"),
-        ("MUL", "MulOptions"),
-        ("DIV", "DivOptions"),
-        ("SQUARED_DIFFERENCE", "SquaredDifferenceOptions"),
+    for opcode, options, in_place, interval in (
+        ("ADD", "AddOptions", True, intervals.fused),
+        ("SUB", "SubOptions", True, intervals.fused),
+        ("MUL", "MulOptions", True, intervals.fused),
+        ("DIV", "DivOptions", False, intervals.whole),
+        ("SQUARED_DIFFERENCE", "SquaredDifferenceOptions", False, intervals.whole),
     ):
         yield _row(
-            opcode, 2, elementwise.broadcast, types.all_alike, options=options, has_scale=True
+            opcode,
+            2,
+            elementwise.broadcast,
+            types.all_alike,
+            options=options,
+            has_scale=True,
+            in_place=in_place,
+            interval=interval,
         )
-    for opcode, options in (
-        ("MAXIMUM", "MaximumMinimumOptions"),
-        ("MINIMUM", "MaximumMinimumOptions"),
-        ("FLOOR_DIV", "FloorDivOptions"),
-        ("FLOOR_MOD", "FloorModOptions"),
-    ):
+    for opcode, interval in (("MAXIMUM", intervals.maximum), ("MINIMUM", intervals.minimum)):
+        yield _row(
+            opcode,
+            2,
+            elementwise.broadcast,
+            types.all_alike,
+            options="MaximumMinimumOptions",
+            in_place=True,
+            interval=interval,
+        )
+    for opcode, options in (("FLOOR_DIV", "FloorDivOptions"), ("FLOOR_MOD", "FloorModOptions")):
         yield _row(opcode, 2, elementwise.broadcast, types.all_alike, options=options)
     for opcode, options in (
         ("EQUAL", "EqualOptions"),
@@ -123,7 +155,7 @@ def _rows() -> Iterable[OperatorRow]:
         ("LOGICAL_OR", "LogicalOrOptions"),
     ):
         yield _row(opcode, 2, elementwise.broadcast, types.logical, options=options)
-    yield _row("PRELU", 2, elementwise.prelu, types.all_alike, has_scale=True)
+    yield _row("PRELU", 2, elementwise.prelu, types.all_alike, has_scale=True, in_place=True)
     yield _row("SELECT_V2", 3, elementwise.broadcast, types.selected, options="SelectV2Options")
     yield _row(
         "ADD_N",
@@ -135,21 +167,34 @@ def _rows() -> Iterable[OperatorRow]:
     )
 
     # One operand, one value from each.
-    for opcode, options in (
-        ("RELU", ""),
-        ("RELU6", ""),
-        ("RELU_N1_TO_1", ""),
-        ("RELU_0_TO_1", ""),
-        ("ELU", ""),
-        ("LOGISTIC", ""),
-        ("TANH", ""),
-        ("HARD_SWISH", "HardSwishOptions"),
-        ("ABS", "AbsOptions"),
-        ("NEG", "NegOptions"),
-        ("RSQRT", ""),
-        ("EXP", "ExpOptions"),
+    for opcode, activation in (
+        ("RELU", Activation.RELU),
+        ("RELU6", Activation.RELU6),
+        ("RELU_N1_TO_1", Activation.RELU_N1_TO_1),
     ):
-        yield _row(opcode, 1, elementwise.same, first, options=options, has_scale=True)
+        yield _row(
+            opcode,
+            1,
+            elementwise.same,
+            first,
+            has_scale=True,
+            in_place=True,
+            interval=intervals.own_activation(activation),
+        )
+    for opcode, options, in_place in (
+        ("RELU_0_TO_1", "", True),
+        ("ELU", "", False),
+        ("LOGISTIC", "", True),
+        ("TANH", "", True),
+        ("HARD_SWISH", "HardSwishOptions", True),
+        ("ABS", "AbsOptions", False),
+        ("NEG", "NegOptions", False),
+        ("RSQRT", "", False),
+        ("EXP", "ExpOptions", False),
+    ):
+        yield _row(
+            opcode, 1, elementwise.same, first, options=options, has_scale=True, in_place=in_place
+        )
     yield _row(
         "LEAKY_RELU",
         1,
@@ -157,11 +202,18 @@ def _rows() -> Iterable[OperatorRow]:
         first,
         options="LeakyReluOptions",
         has_scale=True,
+        in_place=True,
     )
     yield _row("LOGICAL_NOT", 1, elementwise.same, types.logical, options="LogicalNotOptions")
     yield _row("ZEROS_LIKE", 1, elementwise.same, first, options="ZerosLikeOptions")
     yield _row(
-        "QUANTIZE", 1, elementwise.same, types.anything, options="QuantizeOptions", has_scale=True
+        "QUANTIZE",
+        1,
+        elementwise.same,
+        types.anything,
+        options="QuantizeOptions",
+        has_scale=True,
+        in_place=True,
     )
     yield _row(
         "DEQUANTIZE",
@@ -182,6 +234,7 @@ def _rows() -> Iterable[OperatorRow]:
         options="SoftmaxOptions",
         needs_options=True,
         has_scale=True,
+        in_place=True,
     )
     yield _row(
         "LOG_SOFTMAX",
@@ -218,6 +271,7 @@ def _rows() -> Iterable[OperatorRow]:
         resizes.resize,
         first,
         options="ResizeNearestNeighborOptions",
+        interval=intervals.hull,
     )
     yield _row(
         "SPACE_TO_DEPTH",
@@ -226,6 +280,7 @@ def _rows() -> Iterable[OperatorRow]:
         first,
         options="SpaceToDepthOptions",
         needs_options=True,
+        interval=intervals.hull,
     )
     yield _row(
         "DEPTH_TO_SPACE",
@@ -234,6 +289,7 @@ def _rows() -> Iterable[OperatorRow]:
         first,
         options="DepthToSpaceOptions",
         needs_options=True,
+        interval=intervals.hull,
     )
     yield _row(
         "SPACE_TO_BATCH_ND", 3, resizes.space_to_batch_nd, first, options="SpaceToBatchNDOptions"
@@ -243,9 +299,34 @@ def _rows() -> Iterable[OperatorRow]:
     )
 
     # Copies.
-    yield _row("RESHAPE", (1, 2), shapes.reshape, first, options="ReshapeOptions", optional=(1,))
-    yield _row("SQUEEZE", 1, shapes.squeeze, first, options="SqueezeOptions")
-    yield _row("EXPAND_DIMS", 2, shapes.expand_dims, first, options="ExpandDimsOptions")
+    yield _row(
+        "RESHAPE",
+        (1, 2),
+        shapes.reshape,
+        first,
+        options="ReshapeOptions",
+        optional=(1,),
+        same_bytes=True,
+        interval=intervals.hull,
+    )
+    yield _row(
+        "SQUEEZE",
+        1,
+        shapes.squeeze,
+        first,
+        options="SqueezeOptions",
+        same_bytes=True,
+        interval=intervals.hull,
+    )
+    yield _row(
+        "EXPAND_DIMS",
+        2,
+        shapes.expand_dims,
+        first,
+        options="ExpandDimsOptions",
+        same_bytes=True,
+        interval=intervals.hull,
+    )
     yield _row(
         "CONCATENATION",
         (1, _MANY),
@@ -253,6 +334,7 @@ def _rows() -> Iterable[OperatorRow]:
         types.all_alike,
         options="ConcatenationOptions",
         needs_options=True,
+        interval=intervals.hull,
     )
     yield _row(
         "PACK",
@@ -261,18 +343,40 @@ def _rows() -> Iterable[OperatorRow]:
         types.all_alike,
         options="PackOptions",
         needs_options=True,
+        interval=intervals.hull,
     )
     many = {"outputs": (1, _MANY), "needs_options": True}
-    yield _row("UNPACK", 1, shapes.unpack, first, options="UnpackOptions", **many)
-    yield _row("SPLIT", 2, shapes.split, types.alike(1), options="SplitOptions", **many)
+    yield _row(
+        "UNPACK", 1, shapes.unpack, first, options="UnpackOptions", **many, interval=intervals.hull
+    )
+    yield _row(
+        "SPLIT",
+        2,
+        shapes.split,
+        types.alike(1),
+        options="SplitOptions",
+        **many,
+        interval=intervals.hull,
+    )
     yield _row("SPLIT_V", 3, shapes.split_v, first, options="SplitVOptions", **many)
-    yield _row("SLICE", 3, shapes.slice_, first, options="SliceOptions")
-    yield _row("STRIDED_SLICE", 4, shapes.strided_slice, first, options="StridedSliceOptions")
-    yield _row("PAD", 2, shapes.pad, first, options="PadOptions")
-    yield _row("PADV2", 3, shapes.pad, types.alike(0, 2), options="PadV2Options")
+    yield _row("SLICE", 3, shapes.slice_, first, options="SliceOptions", interval=intervals.hull)
+    yield _row(
+        "STRIDED_SLICE",
+        4,
+        shapes.strided_slice,
+        first,
+        options="StridedSliceOptions",
+        interval=intervals.hull,
+    )
+    yield _row("PAD", 2, shapes.pad, first, options="PadOptions", interval=intervals.pad)
+    yield _row(
+        "PADV2", 3, shapes.pad, types.alike(0, 2), options="PadV2Options", interval=intervals.pad
+    )
     yield _row("MIRROR_PAD", 2, shapes.mirror_pad, first, options="MirrorPadOptions")
-    yield _row("TRANSPOSE", 2, shapes.transpose, first, options="TransposeOptions")
-    yield _row("GATHER", 2, shapes.gather, first, options="GatherOptions")
+    yield _row(
+        "TRANSPOSE", 2, shapes.transpose, first, options="TransposeOptions", interval=intervals.hull
+    )
+    yield _row("GATHER", 2, shapes.gather, first, options="GatherOptions", interval=intervals.hull)
     yield _row("GATHER_ND", 2, shapes.gather_nd, first, options="GatherNdOptions")
     yield _row("EMBEDDING_LOOKUP", 2, shapes.embedding_lookup, types.alike(1))
     yield _row("BROADCAST_TO", 2, shapes.broadcast_to, first, options="BroadcastToOptions")

@@ -11,6 +11,7 @@ import numpy as np
 
 from deploy import flatbuffer
 from deploy.graph import Graph
+from deploy.macs import graph_macs
 from deploy.passes.reference_versions import with_reference_versions
 from deploy.proof.samples import sample_inputs
 from deploy.runtime import isolation, litert, tflm
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 
 Outputs = Sequence[Sequence[np.ndarray]]
 
-_LITERT_SAMPLES = 2
-"""The reference kernels take seconds for a large model; what differs, differs soon."""
+_FEWEST_COMPARED = 2
+_PRODUCTS_COMPARED = 200_000_000
+"""Multiply-accumulates, of all samples, that LiteRT's reference kernels are given: a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +87,14 @@ def run_source(
                 "computes other outputs, which were taken as right"
             )
             content, outputs = plain, without
+    count = max(_FEWEST_COMPARED, _PRODUCTS_COMPARED // max(graph_macs(graph), 1))
     try:
-        others = reference(samples[-_LITERT_SAMPLES:])
+        others = reference(samples[-count:])
     except FmcError as error:
         reason = one_line(str(error.received or error.what))
         warnings.append(f"not compared with LiteRT, which cannot run the model: {reason}")
     else:
-        if not _equal(outputs[-_LITERT_SAMPLES:], others):
+        if not _equal(outputs[-count:], others):
             warnings.append(
                 "TensorFlow Lite Micro and LiteRT compute different outputs of the model as it "
                 "is; the plan repeats those of TensorFlow Lite Micro"

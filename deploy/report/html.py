@@ -159,7 +159,7 @@ def _picture_section(report: Report) -> str:
         )
     if report.scratch_bytes:
         blocks.append(
-            f'<p class="small">Not drawn: scratch, up to {report.scratch_bytes:,} bytes an '
+            f'<p class="small">Not drawn: scratch, at most {report.scratch_bytes:,} bytes for one '
             "operator, which TFLM itself puts between the tensors.</p>"
         )
     return _section("Memory over time", "\n".join(blocks))

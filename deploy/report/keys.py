@@ -1,6 +1,6 @@
 """The table of the keys of ``report.json``, made from the docstrings that define them.
 
-python -m deploy.report.keys > docs/report.md
+``python -m deploy.report.keys`` prints it.
 """
 
 from __future__ import annotations
@@ -78,8 +78,8 @@ def to_markdown() -> str:
         "# report.json",
         "",
         "What `fmc plan` and `fmc convert` write beside the model. Operators are counted from 0 in",
-        "the order of execution; a MAC is a multiply-accumulate. Made by `make docs` from the",
-        "docstrings of `deploy/report/report.py` and `deploy/outcome.py`.",
+        "the order of execution; a MAC is a multiply-accumulate. The definitions stand in",
+        "`deploy/report/report.py` and `deploy/outcome.py`; this page is made from them.",
     ]
     for kind in objects():
         title = "The report" if kind is Report else _title(kind)

@@ -228,6 +228,12 @@ class Report:
         pieces: which bytes hold a value when, by time and address.
         target: what the figures hold for, on one line.
         model_sha256: SHA-256 of ``model.tflite``, in hexadecimal.
+        time_instructions (instructions): of one inference, estimated from products and bytes that
+            are moved, built with NDEBUG; null where there are no figures for the kernels.
+        time_ratio (times): that by the same estimate for the model as it was.
+        time_ratio_assertions (times): the same where TFLM is built without NDEBUG.
+        time_source: how the figures of the estimate were measured.
+        notes: what is known of the board and of its kernels.
     """
 
     model: str
@@ -271,6 +277,11 @@ class Report:
     pieces: tuple[ReportPiece, ...] = ()
     target: str = ""
     model_sha256: str = ""
+    time_instructions: int | None = None
+    time_ratio: float | None = None
+    time_ratio_assertions: float | None = None
+    time_source: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def bytes_over(self) -> int:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from deploy.backends.tflm.arena import predict_arena
+from deploy.backends.tflm.defects import warnings_of
 from deploy.backends.tflm.online import simulate
 from deploy.backends.tflm.scratch import scratch_requests
+from deploy.backends.tflm.time import graph_time, time_ratio
 from deploy.graph import Graph
 from deploy.lifetimes import tensor_lifetimes
 from deploy.macs import graph_macs, operator_macs
@@ -41,6 +43,7 @@ def make_report(
     name: str,
     source: Graph,
     baseline: bytes,
+    own_offsets: Sequence[int] | None = None,
     planned: Planned,
     prepared: Prepared,
     goal: Target,
@@ -73,7 +76,7 @@ def make_report(
         verified_arena_bytes=evidence.arena_bytes,
         peak_operator=top.operator,
         peak_tensors=top.tensors,
-        baseline=_baseline(source, baseline, goal, settings),
+        baseline=_baseline(source, baseline, own_offsets, goal, settings),
         memories=_memories(goal, arena.arena_bytes),
         regions=prepared.regions,
         codes=stored_codes(graph, prepared.codes, boxes(tensors, pieces), goal),
@@ -84,6 +87,11 @@ def make_report(
         tensors=tensors,
         pieces=pieces,
         target=goal.describe(),
+        time_instructions=graph_time(graph, goal.kernels),
+        time_ratio=time_ratio(graph, source, goal.kernels),
+        time_ratio_assertions=time_ratio(graph, source, goal.kernels, assertions=True),
+        time_source=goal.kernels.times_source,
+        notes=_notes(goal),
         **model_keys(graph, planned.content, arena, planned.wheel),
     )
 
@@ -133,10 +141,16 @@ def _limit(goal: Target, settings: PlanSettings, arena_bytes: int) -> tuple[int 
     return goal.limit_bytes(arena_bytes), goal.limit_source(arena_bytes)
 
 
-def _baseline(source: Graph, content: bytes, goal: Target, settings: PlanSettings) -> Baseline:
-    """TFLM's own plan of the unchanged model, on the target and in the wheel."""
-    arena = predict_arena(source, offsets=None, target=goal)
-    wheel = predict_arena(source, offsets=None, target=target(board="host"))
+def _baseline(
+    source: Graph,
+    content: bytes,
+    offsets: Sequence[int] | None,
+    goal: Target,
+    settings: PlanSettings,
+) -> Baseline:
+    """The unchanged model with its own plan or TFLM's, on the target and in the wheel."""
+    arena = predict_arena(source, offsets=offsets, target=goal)
+    wheel = predict_arena(source, offsets=offsets, target=target(board="host"))
     limit, _ = _limit(goal, settings, arena.arena_bytes)
     measured = None
     if tflm.unavailable_reason() is None:
@@ -152,12 +166,14 @@ def _baseline(source: Graph, content: bytes, goal: Target, settings: PlanSetting
         predicted_arena_bytes_wheel=wheel.arena_bytes,
         fits=limit is None or arena.arena_bytes <= limit,
         operators=len(source.operators),
-        tensors=_online_tensors(source, goal),
+        tensors=_online_tensors(source, offsets, goal),
     )
 
 
-def _online_tensors(source: Graph, goal: Target) -> tuple[ReportTensor, ...]:
-    online = simulate(source, scratch_requests(source, goal.kernels), offsets=None)
+def _online_tensors(
+    source: Graph, offsets: Sequence[int] | None, goal: Target
+) -> tuple[ReportTensor, ...]:
+    online = simulate(source, scratch_requests(source, goal.kernels), offsets=offsets)
     return tuple(ReportTensor(**keys) for keys in tensor_keys(source, online.offsets))
 
 
@@ -195,14 +211,14 @@ def _feature_maps(graph: Graph) -> tuple[FeatureMapEntry, ...]:
     )
 
 
+def _notes(goal: Target) -> tuple[str, ...]:
+    """What the data say of the board and of its kernels."""
+    notes = ((goal.board.name, goal.board.note), (goal.kernels.name, goal.kernels.note))
+    return tuple(f"{name}: {note}" for name, note in notes if note)
+
+
 def _warnings(planned: Planned, goal: Target, evidence: Evidence) -> tuple[str, ...]:
     found = list(evidence.warnings)
-    measured, predicted = evidence.arena_bytes, planned.wheel.arena_bytes
-    if measured is not None and measured != predicted:
-        found.append(
-            f"the arena predicted for the wheel is {predicted:,} bytes, the smallest that runs "
-            f"{measured:,}; the prediction for the board may be as far off"
-        )
     growing = sum(t.alias_reason is AliasReason.OVERLAP for t in planned.memory.tensors)
     if goal.board.name == "host" and growing:
         found.append(
@@ -210,4 +226,4 @@ def _warnings(planned: Planned, goal: Target, evidence: Evidence) -> tuple[str, 
             "kernels allow; other kernels may overwrite what they have yet to read, so plan with "
             "--board for a device, or with --overlap=false"
         )
-    return tuple(found)
+    return (*found, *warnings_of(planned.graph, goal.kernels))

@@ -96,6 +96,7 @@ def _head(report: Report) -> str:
         f"  {evidence(report)}",
     ]
     lines += [f"  warning: {warning}" for warning in report.warnings]
+    lines += [f"  note: {note}" for note in report.notes]
     return "\n".join(lines)
 
 
@@ -131,6 +132,10 @@ def _sizes(report: Report) -> str:
     both("flash of the model", report.flash_bytes, of("flash_bytes"))
     add("multiply-accumulates", f"{report.macs:,}", f"{base.macs:,}" if base else None)
     add("  relative to the model", f"{report.macs_ratio:.3f}x", "1.000x")
+    if report.time_ratio is not None:
+        add("time, estimated", f"{report.time_ratio:.2f}x", "1.00x")
+    if report.time_ratio_assertions is not None:
+        add("  without NDEBUG", f"{report.time_ratio_assertions:.2f}x", "1.00x")
     if base and base.operators:
         add("operators", str(len(report.operators)), str(base.operators))
     return "\n".join(_table(rows, right=(1, 2)))

@@ -149,7 +149,7 @@ def _defect(data: Any, definitions: Mapping[str, str], where: str) -> Defect:
 def _time(data: Any, where: str) -> Time:
     fields = Fields(data, where)
     figures = {}
-    for key in ("product", "output_byte", "call"):
+    for key in ("product", "output_byte", "call", "asserted_byte"):
         value = fields.take(key, object, default=0)
         if not isinstance(value, (int, float)) or value < 0:
             raise BadInputError(

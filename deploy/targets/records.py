@@ -159,11 +159,13 @@ class Time:
         product: for each multiply-accumulate.
         output_byte: for each byte that it writes.
         call: each time it runs.
+        asserted_byte: more for each byte where the runtime is built without NDEBUG.
     """
 
     product: float = 0.0
     output_byte: float = 0.0
     call: float = 0.0
+    asserted_byte: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from deploy.backends.tflm.sharing import ALIGNMENT, Alias, Sharing
 from deploy.graph import Graph
 from deploy.lifetimes import tensor_lifetimes
-from deploy.memory.plan import MemoryPlan, PlannedPiece, PlannedTensor
+from deploy.memory.plan import AliasReason, MemoryPlan, PlannedPiece, PlannedTensor
 from deploy.memory.problem import Block, Piece, Placement, Problem, round_up
 
 
@@ -41,6 +41,8 @@ def analyse(
     scratch: Sequence[tuple[int, int]] = (),
     view_alignment: int = 1,
     overlaps: Mapping[int, int] | None = None,
+    reasons: Iterable[AliasReason] = AliasReason,
+    given: Sequence[int] | None = None,
 ) -> Layout:
     """Returns the packing problem of a graph.
 
@@ -50,8 +52,17 @@ def analyse(
         view_alignment: bytes that the offset of a view within its block must be a multiple of.
         overlaps: operator -> smallest safe (input start - output start) in bytes, for those whose
             output may grow into their first input while they run.
+        reasons: why tensors may share bytes; an alias is a constraint, so fewer may need less.
+        given: where tensors stand already, one offset for each; only what stands so is an alias.
     """
-    sharing = Sharing(graph, frozenset(in_place), view_alignment, overlaps or {})
+    sharing = Sharing(
+        graph,
+        frozenset(in_place),
+        view_alignment,
+        overlaps or {},
+        reasons=frozenset(reasons),
+        given=given,
+    )
     sharing.merge()
     return _layout(sharing, scratch)
 

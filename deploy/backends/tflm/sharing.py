@@ -18,8 +18,9 @@ from deploy.backends.tflm.views import View, slice_window, views, window_bytes
 from deploy.graph import Graph, Operator
 from deploy.lifetimes import reading_steps, tensor_lifetimes, user_step
 from deploy.memory.plan import AliasReason
+from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES
 
-ALIGNMENT = 16
+ALIGNMENT = HEIGHT_ALIGNMENT_BYTES
 """Bytes that the offset of a block, and of an output over its input, is a multiple of."""
 
 
@@ -70,7 +71,12 @@ class Sharing:
         in_place: frozenset[str],
         view_alignment: int,
         overlaps: Mapping[int, int],
+        *,
+        reasons: frozenset[AliasReason] = frozenset(AliasReason),
+        given: Sequence[int] | None = None,
     ) -> None:
+        self.reasons = reasons
+        self.given = given
         self.graph = graph
         self.in_place = in_place
         self.overlaps = overlaps
@@ -91,7 +97,8 @@ class Sharing:
     def merge(self) -> None:
         by_step: dict[int, list[View]] = defaultdict(list)
         for view in views(self.graph):
-            by_step[view.step].append(view)
+            if view.reason in self.reasons:
+                by_step[view.step].append(view)
         for _, together in sorted(by_step.items()):
             # All inputs of a concatenation at once; where that fails, as many as will go.
             if not self._try_views(together) and len(together) > 1:
@@ -160,6 +167,9 @@ class Sharing:
         if source not in self.spans:
             return
         distance = -(-self.overlaps[step] // ALIGNMENT) * ALIGNMENT
+        if self.given is not None:
+            # Farther apart is right, too.
+            distance = max(distance, self.given[source] - self.given[target])
         if not -self.size[source] < distance < self.size[target]:
             return
         join = self._union(source, target, -distance)
@@ -202,6 +212,8 @@ class Sharing:
 
     def _union(self, source: int, target: int, delta: int) -> _Join | None:
         """Puts ``target`` at ``source`` + delta; None if it already stands elsewhere."""
+        if self.given is not None and self.given[target] - self.given[source] != delta:
+            return None
         keep, drop = self.root[source], self.root[target]
         shift = self.distance[source] + delta - self.distance[target]
         if keep == drop:

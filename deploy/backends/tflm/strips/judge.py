@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from deploy.backends.tflm.strips.clones import THINNED, Clone, with_clones
-from deploy.backends.tflm.strips.costs import Costs
+from deploy.backends.tflm.strips.costs import Costs, StripScratch
 from deploy.backends.tflm.strips.cuts import Cuts, normalised
 from deploy.backends.tflm.strips.diagonal import Diagonals
 from deploy.backends.tflm.strips.footprint import Analysis, Footprint, LiveRows
@@ -85,6 +85,7 @@ class Judge:
         self._in_strips: dict[frozenset[Clone], frozenset[int]] = {}
         self._diagonals: dict[frozenset[Clone], Diagonals] = {}
         self._unsound: dict[frozenset[Clone], Unsound] = {}
+        self._strip_scratches: dict[frozenset[Clone], StripScratch] = {}
         network = self.network()
         self.floor = max(
             (
@@ -129,6 +130,12 @@ class Judge:
                 self._diagonals[candidate.clones] = Diagonals(network, kernels)
             distance = self._diagonals[candidate.clones].distance
         return Analysis(network, cuts, program, self.costs.in_place, distance).scan()
+
+    def _strip_scratch(self, clones: frozenset[Clone]) -> StripScratch:
+        if clones not in self._strip_scratches:
+            assert self.costs.kernels is not None
+            self._strip_scratches[clones] = StripScratch(self.network(clones), self.costs.kernels)
+        return self._strip_scratches[clones]
 
     def _is_unsound(self, clones: frozenset[Clone], network: Network, program: Program) -> bool:
         if self.costs.kernels is None:
@@ -259,7 +266,13 @@ class Judge:
             return [0] * len(program.steps)
         # A pooling that thins needs none of its own that counts.
         sizes += [0 if reader == THINNED else sizes[o] for o, reader in sorted(candidate.clones)]
-        return [sizes[s.operator] if isinstance(s, Run) else 0 for s in program.steps]
+        found = [sizes[s.operator] if isinstance(s, Run) else 0 for s in program.steps]
+        if self.costs.varying:
+            known = self._strip_scratch(candidate.clones)
+            for index, step in enumerate(program.steps):
+                if found[index] and isinstance(step, Run) and step.tile is not None:
+                    found[index] = known.bytes_of(program, step)
+        return found
 
 
 def _crowded(program: Program, cuts: Cuts, moment: int) -> dict[int, int]:

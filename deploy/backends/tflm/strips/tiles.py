@@ -22,6 +22,7 @@ from deploy.backends.tflm.strips.rows import (
     Sliding,
     same_padding,
 )
+from keras_fmc.errors import VerificationError
 
 
 class TileStep(NamedTuple):
@@ -203,7 +204,7 @@ def _find_window(
                 best = (out == tensor_rows, window, out)
         if best is not None:
             return best[1], best[2], None, False
-    raise AssertionError(f"operator {info.index} is not exact even on the whole map")
+    raise VerificationError(f"strips of operator {info.index} are not exact even on the whole map")
 
 
 def _own_padding(rule: RowRule, rows: Rows) -> tuple[int, int] | None:
