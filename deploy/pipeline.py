@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from deploy import flatbuffer
 from deploy.backends.tflm.arena import predict_arena
 from deploy.backends.tflm.embed import embed, without_plan
 from deploy.backends.tflm.prepare import prepare
+from deploy.effort import Guard, effort_named
 from deploy.outcome import Planned, Prepared
 from deploy.passes.reference_versions import with_reference_versions
 from deploy.progress import Progress
@@ -164,13 +165,19 @@ def _plan_bytes(
     from deploy.report.summary import make_report
 
     goal = settings.target()
+    effort_named(settings.effort)
     if out is not None:
         _prepare(out)
     source = flatbuffer.read(content, source=name)
     check_supported(source, source=name)
     source = with_reference_versions(without_plan(source))
     with Progress(enabled=settings.progress) as progress:
-        prepared = prepare(source, goal, settings, progress)
+        with Guard(settings.time_limit) as guard:
+            prepared = prepare(source, goal, settings, progress, guard)
+        if guard.reason is not None:
+            # What was proven on the way holds, but not that the way was the one to go.
+            memory = replace(prepared.memory, proven_optimal=False)
+            prepared = replace(prepared, memory=memory)
         planned = _embed(prepared, goal)
         progress.say("running it in TFLM")
         baseline = flatbuffer.write(source)
@@ -189,6 +196,7 @@ def _plan_bytes(
             goal=goal,
             settings=settings,
             evidence=evidence,
+            interrupted=guard.reason,
         )
     if out is None:
         return Result(report, planned.content if report.fits else None)

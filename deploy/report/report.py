@@ -122,6 +122,10 @@ class Report:
         verified: the emitted model ran in the arena that was predicted; ``verified_reason``
             says how, or why that was not tried.
         verified_arena_bytes: the smallest arena that ran in the wheel.
+        interrupted: what ended the search before its work was done: Ctrl-C, or a time limit; None
+            where nothing did. Only then may another run find another plan.
+        search_bound_bytes: no way of cutting the model in this operator order has a smaller
+            head; None where strips were not looked for.
         peak_operator: the first operator at which most bytes are alive.
     """
 
@@ -143,6 +147,8 @@ class Report:
     limit_bytes: int | None = None
     limit_source: str = ""
     engine: str = ""
+    interrupted: str | None = None
+    search_bound_bytes: int | None = None
     bit_exact: bool | None = None
     verified: bool = False
     verified_reason: str = "not run"

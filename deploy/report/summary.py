@@ -44,6 +44,7 @@ def make_report(
     goal: Target,
     settings: PlanSettings,
     evidence: Evidence,
+    interrupted: str | None = None,
 ) -> Report:
     """Returns the report of a run; every figure in it was computed or measured by that run."""
     graph, arena = planned.graph, planned.arena
@@ -63,7 +64,7 @@ def make_report(
         tail_bytes=arena.tail_bytes,
         scratch_bytes=arena.scratch_bytes,
         lower_bound_bytes=planned.memory.lower_bound_bytes,
-        proven_optimal=planned.memory.proven_optimal,
+        proven_optimal=planned.memory.proven_optimal and interrupted is None,
         fits=limit is None or arena.arena_bytes <= limit,
         macs=macs,
         macs_ratio=macs / source_macs if source_macs else 1.0,
@@ -71,6 +72,8 @@ def make_report(
         limit_bytes=limit,
         limit_source=limit_source,
         engine=planned.memory.engine,
+        interrupted=interrupted,
+        search_bound_bytes=prepared.floor_bytes,
         bit_exact=evidence.bit_exact,
         verified=evidence.verified,
         verified_reason=evidence.reason,
@@ -86,7 +89,7 @@ def make_report(
         codes=stored_codes(graph, prepared.codes, boxes(tensors, pieces), goal),
         frontier=prepared.frontier,
         decisions=prepared.decisions,
-        warnings=_warnings(planned, goal, evidence),
+        warnings=_warnings(planned, prepared, goal, settings, evidence),
         feature_maps_before=_feature_maps(source),
         feature_maps_after=_feature_maps(graph),
         operators=tuple(
@@ -176,8 +179,16 @@ def _feature_maps(graph: Graph) -> tuple[FeatureMapEntry, ...]:
     )
 
 
-def _warnings(planned: Planned, goal: Target, evidence: Evidence) -> tuple[str, ...]:
+def _warnings(
+    planned: Planned, prepared: Prepared, goal: Target, settings: PlanSettings, evidence: Evidence
+) -> tuple[str, ...]:
     found = []
+    usual, arena = prepared.usual_arena_bytes, planned.arena.arena_bytes
+    if settings.minimise == "head" and usual is not None and usual < arena:
+        found.append(
+            f"the smallest head has an arena of {arena:,} bytes, {arena - usual:,} more than the "
+            f"{usual:,} bytes of another plan; --minimise=arena finds that or a smaller one"
+        )
     measured, predicted = evidence.arena_bytes, planned.wheel.arena_bytes
     if measured is not None and measured != predicted:
         found.append(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,8 @@ from deploy.backends.tflm.codes.lower import LoweredCodes, lower_codes, stored_c
 from deploy.backends.tflm.codes.momentary import index_bytes, momentary_maps
 from deploy.backends.tflm.codes.tables import use_tables
 from deploy.backends.tflm.codes.trial import best_lowering
-from deploy.backends.tflm.place import place
+from deploy.backends.tflm.place import ROUNDS_OF_EFFORT, place
+from deploy.effort import effort_named
 from deploy.graph import Graph
 from deploy.macs import graph_macs
 from deploy.outcome import Decision, FrontierPoint, Prepared, StoredCodes
@@ -30,18 +31,29 @@ _NO_WAY = (
 )
 
 
-def prepare(source: Graph, goal: Target, settings: PlanSettings, progress: Progress) -> Prepared:
+def prepare(
+    source: Graph,
+    goal: Target,
+    settings: PlanSettings,
+    progress: Progress,
+    stop: Callable[[], bool] = lambda: False,
+) -> Prepared:
     """Returns the best plan found: of the graph as it is, or with its codes packed.
 
     Names are shortened first, as they stand in flash; then ``deploy.passes.PASSES`` run. A graph
     with maps of codes is planned both ways, each in strips where settings allow them, and the
     smaller arena (or head, as settings say) wins. Where there are strips, no plan unpacks a map
     whole: its int32 indices and the planes of its bits exist for a strip of rows at most.
+    ``stop`` is asked often; True ends all searches with the best so far.
     """
     graph = run_passes(shorten_names(source))
-    plain = _planned(graph, goal, settings, progress, max_macs=settings.max_macs)
+    plain = _planned(graph, goal, settings, progress, stop, max_macs=settings.max_macs)
     if not stored_code_maps(graph) or not stored_code_maps(tabled := use_tables(graph)):
         return plain
+    if stop():
+        names = ", ".join(tabled.tensors[m.tensor].name for m in stored_code_maps(tabled))
+        reason = "stored in int8: the search was interrupted before packing was tried"
+        return replace(plain, decisions=(*plain.decisions, Decision(names, reason)))
     progress.say("packing codes")
     maps = {tabled.tensors[m.tensor].name: m.bits for m in stored_code_maps(tabled)}
     left = _left_whole(tabled, maps, goal, settings) if settings.strips else ()
@@ -49,8 +61,8 @@ def prepare(source: Graph, goal: Target, settings: PlanSettings, progress: Progr
     maps = {name: bits for name, bits in maps.items() if name not in {d.subject for d in left}}
     if not maps:
         return plain
-    lowered = best_lowering(tabled, maps, goal, settings)
-    packed = _packed(lowered, graph, goal, settings, progress)
+    lowered = best_lowering(tabled, maps, goal, settings, stop)
+    packed = _packed(lowered, graph, goal, settings, progress, stop)
     if isinstance(packed, Decision):
         return replace(plain, decisions=(*plain.decisions, packed))
     if _rank(packed, goal, settings) < _rank(plain, goal, settings):
@@ -68,7 +80,12 @@ def prepare(source: Graph, goal: Target, settings: PlanSettings, progress: Progr
 
 
 def _packed(
-    lowered: LoweredCodes, source: Graph, goal: Target, settings: PlanSettings, progress: Progress
+    lowered: LoweredCodes,
+    source: Graph,
+    goal: Target,
+    settings: PlanSettings,
+    progress: Progress,
+    stop: Callable[[], bool],
 ) -> Prepared | Decision:
     """The plan of the packed graph, or why there is none."""
     graph = run_passes(lowered.graph)
@@ -81,7 +98,9 @@ def _packed(
         )
     never_whole = momentary_maps(graph, lowered.stored) if settings.strips else frozenset()
     max_macs = settings.max_macs / ratio
-    packed = _planned(graph, goal, settings, progress, max_macs=max_macs, never_whole=never_whole)
+    packed = _planned(
+        graph, goal, settings, progress, stop, max_macs=max_macs, never_whole=never_whole
+    )
     if packed.holds_whole:
         return Decision(
             ", ".join(item.name for item in lowered.stored),
@@ -129,7 +148,7 @@ def _why_whole(
             max_macs=settings.max_macs,
             never_whole=never_whole,
             work=1,
-            plan_seconds=0.0,
+            plan_rounds=0,
         )
         if not first_try.holds_whole:
             return None
@@ -154,21 +173,38 @@ def _planned(
     goal: Target,
     settings: PlanSettings,
     progress: Progress,
+    stop: Callable[[], bool],
     *,
     max_macs: float,
     never_whole: frozenset[str] = frozenset(),
 ) -> Prepared:
     """The best plan of one graph: whole, or cut into strips."""
     progress.say("planning")
-    whole = Prepared(graph, place(graph, goal.kernels, overlap=settings.overlap is True))
+    rounds = ROUNDS_OF_EFFORT[effort_named(settings.effort)]
+    whole = Prepared(
+        graph,
+        place(
+            graph, goal.kernels, rounds=rounds, overlap=settings.overlap is True, stop=stop
+        ),
+    )
     if not settings.strips:
         return whole
-    striped = _striped(graph, goal, settings, progress, max_macs, never_whole)
+    striped = _striped(graph, goal, settings, progress, stop, max_macs, never_whole)
     candidates = [striped] if never_whole else [striped, whole]
     if settings.arena_bytes is not None:
         return striped
     best = min(candidates, key=lambda prepared: _size(prepared, goal, settings))
-    return replace(best, frontier=striped.frontier, decisions=striped.decisions)
+    usual = striped.usual_arena_bytes
+    if usual is not None and not never_whole:
+        arena = predict_arena(whole.graph, offsets=whole.memory.offsets, target=goal).arena_bytes
+        usual = min(usual, arena)
+    return replace(
+        best,
+        frontier=striped.frontier,
+        decisions=striped.decisions,
+        floor_bytes=striped.floor_bytes,
+        usual_arena_bytes=usual,
+    )
 
 
 def _size(prepared: Prepared, goal: Target, settings: PlanSettings) -> tuple[int, int]:
@@ -209,6 +245,7 @@ def _striped(
     goal: Target,
     settings: PlanSettings,
     progress: Progress,
+    stop: Callable[[], bool],
     max_macs: float,
     never_whole: frozenset[str],
 ) -> Prepared:
@@ -222,6 +259,8 @@ def _striped(
         arena_bytes=settings.arena_bytes,
         overlap=settings.overlap is not False,
         never_whole=never_whole,
+        effort=effort_named(settings.effort),
+        stop=stop,
         progress=lambda fraction: progress.say("looking for strips", fraction),
     )
     return Prepared(
@@ -231,4 +270,6 @@ def _striped(
         choice.frontier,
         choice.reasons,
         holds_whole=choice.holds_whole,
+        floor_bytes=choice.floor_bytes,
+        usual_arena_bytes=choice.smallest_arena_bytes,
     )

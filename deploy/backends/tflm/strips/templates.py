@@ -136,6 +136,9 @@ def _cuts(network: Network, operators: list[int], thin: bool) -> Iterator[Cuts]:
     dear = frozenset(o for o in operators if network.macs[o] * 10 > network.total_macs)
     # (recomputed, copied, loose)
     kept = [(none, every, none), (none, none, none), (every - wide, wide, none)]
+    if wide and every - wide:
+        # A window runs along with what reads it; the halo is kept of what the window reads.
+        kept.append((wide, every - wide, none))
     if thin:
         halos, paddings = kept, list(dict.fromkeys((dear, every, none)))
         strips = [n for n in (rows, 32, 24, 16, 8, 4) if n <= rows and n * len(every) <= _RUNS]
