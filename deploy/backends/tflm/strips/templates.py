@@ -147,7 +147,7 @@ def _cuts(network: Network, operators: list[int], thin: bool) -> Iterator[Cuts]:
         paddings = [none, dear] if dear else [none]
         strips = [n for n in (2, 3, 4, 6) if n <= rows]
     for number in dict.fromkeys(strips):
-        for power in _POWERS[: 2 if thin else 3]:
+        for power in _POWERS[: 2 if thin else 1]:
             ends: dict[int, tuple[int, ...]] = dict.fromkeys(operators, ())
             ends[driver] = uneven_ends(rows, number, power)
             for recomputed, copied, loose in halos:
