@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 DEPLOY = (
-    {"graph", "targets", "progress", "quiet"},
+    {"graph", "targets", "progress", "quiet", "effort"},
     {"macs", "flatbuffer", "supported", "memory"},
     {"passes", "codes", "int8_check"},
     {"settings", "outcome", "runtime"},

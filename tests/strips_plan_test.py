@@ -56,7 +56,7 @@ def test_plans_of_random_strips_pass_the_replay(board, overlap):
     for seed in _SEEDS:
         cut = _cut(drop_dead(banded_graph(seed)), seed, board, overlap=overlap)
         if cut is not None:
-            memory = placed(cut, target(board=board).kernels, seconds=0.0)
+            memory = placed(cut, target(board=board).kernels, rounds=0)
             assert memory.head_bytes >= memory.lower_bound_bytes
             planned += 1
             overlapping += len(cut.overlaps)
@@ -80,7 +80,7 @@ def test_a_strip_that_grows_too_far_into_its_input_is_stopped(monkeypatch):
         cut = _cut(drop_dead(banded_graph(seed)), seed, "host", overlap=True)
         if cut is not None and cut.overlaps:
             try:
-                placed(cut, _WHEEL.kernels, seconds=0.0)
+                placed(cut, _WHEEL.kernels, rounds=0)
                 messages.append("")
             except VerificationError as error:
                 messages.append(str(error))
@@ -99,7 +99,7 @@ def test_tflm_computes_the_same_at_exactly_the_planned_arena(seed, overlap):
     if cut is None:
         # These cuts are for another layout; the graph itself is no evidence.
         pytest.skip("two values would need one place")
-    memory = placed(cut, _WHEEL.kernels, seconds=0.0)
+    memory = placed(cut, _WHEEL.kernels, rounds=0)
     arena = predict_arena(cut.graph, offsets=memory.offsets, target=_WHEEL).arena_bytes
     generator = np.random.default_rng(seed)
     samples = [

@@ -183,9 +183,7 @@ def _planned(
     rounds = ROUNDS_OF_EFFORT[effort_named(settings.effort)]
     whole = Prepared(
         graph,
-        place(
-            graph, goal.kernels, rounds=rounds, overlap=settings.overlap is True, stop=stop
-        ),
+        place(graph, goal.kernels, rounds=rounds, overlap=settings.overlap is True, stop=stop),
     )
     if not settings.strips:
         return whole

@@ -207,9 +207,7 @@ def _rank(goal: Goal, point: Point) -> tuple[int, ...]:
     return arena, macs
 
 
-def _frontier(
-    found: Sequence[Found], best: Measured, total_macs: int
-) -> tuple[FrontierPoint, ...]:
+def _frontier(found: Sequence[Found], best: Measured, total_macs: int) -> tuple[FrontierPoint, ...]:
     chosen = best.verdict.candidate.key()
     verdicts: list[Verdict] = []
     for verdict in (v for walk in found for v in walk.frontier):

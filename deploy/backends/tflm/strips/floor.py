@@ -25,9 +25,7 @@ def floor_bytes(network: Network, costs: Costs) -> int:
     graph = network.graph
 
     def size(tensors: set[int]) -> int:
-        return sum(
-            graph.tensors[t].size_bytes for t in tensors if not graph.tensors[t].is_constant
-        )
+        return sum(graph.tensors[t].size_bytes for t in tensors if not graph.tensors[t].is_constant)
 
     floor = max(size(set(graph.inputs)), size(set(graph.outputs)))
     kernels = costs.overlapping

@@ -221,9 +221,7 @@ class Judge:
         footing = analysis.blocks(growing=growing)
         if footing is None:
             return None, math.inf
-        if in_strips and is_live_at_once(
-            network, program, analysis.footprint(footing), in_strips
-        ):
+        if in_strips and is_live_at_once(network, program, analysis.footprint(footing), in_strips):
             return None, math.inf
         apart_bound = footing.apart_bound or math.inf
         load = footing.blocks.load(count)

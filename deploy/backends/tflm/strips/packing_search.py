@@ -144,9 +144,7 @@ def _neighbours(pieces, count):
 
 @compiled
 def _meet(one, other):
-    return (
-        one[BLOCK] != other[BLOCK] and one[FIRST] < other[UNTIL] and other[FIRST] < one[UNTIL]
-    )
+    return one[BLOCK] != other[BLOCK] and one[FIRST] < other[UNTIL] and other[FIRST] < one[UNTIL]
 
 
 @compiled

@@ -127,14 +127,10 @@ class _Board:
                 for found, own in zip(self.found, self._done, strict=True)
             ]
             work = [max(walk.work, 1) for walk in self.walks]
-            self._progress(
-                sum(d * w for d, w in zip(done, work, strict=True)) / sum(work)
-            )
+            self._progress(sum(d * w for d, w in zip(done, work, strict=True)) / sum(work))
 
 
-def _help(
-    board: _Board, number: int, job: tuple[Graph, Costs, Target, frozenset[str]]
-) -> None:
+def _help(board: _Board, number: int, job: tuple[Graph, Costs, Target, frozenset[str]]) -> None:
     """A thread that hands walks to a worker, one after the other."""
     graph, costs, target, never_whole = job
     worker = _lend(number)
