@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 TF_ENV := TF_CPP_MIN_LOG_LEVEL=3
 
-.PHONY: env demo test lint bench-mlperf bench-arena bench-allocation bench-qat bench-commands bench-codes \
-    bench-determinism accuracy-tables memory-tables clean
+.PHONY: env demo test lint package docs bench-mlperf bench-arena bench-allocation bench-qat bench-commands bench-codes \
+    bench-determinism mutants \
+    accuracy-tables memory-tables clean
 
 env: $(VENV)/.ready
 
@@ -44,6 +45,18 @@ lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# What a package index would get: built, checked, and installed into an empty environment.
+package: env
+	rm -rf _build/dist
+	$(BIN)/python -m build --outdir _build/dist .
+	$(BIN)/twine check --strict _build/dist/*
+	$(BIN)/check-wheel-contents _build/dist/*.whl
+	$(BIN)/python tests/install_check.py _build/dist/*.whl
+
+# What is generated from the code: the table of the keys of report.json.
+docs: env
+	$(BIN)/python -m deploy.report.keys > docs/report.md
+
 bench-mlperf: env
 	$(BIN)/python benchmarks/bench_mlperf_tiny.py
 
@@ -62,6 +75,11 @@ bench-allocation: env
 
 bench-codes: env
 	$(TF_ENV) $(BIN)/python benchmarks/bench_codes.py
+
+# Damages small models in N ways; every one must end with exit status 0, 1 or 2.
+N ?= 20000
+mutants: env
+	$(BIN)/python benchmarks/bench_mutants.py --first 0 --count $(N)
 
 bench-qat: env .venv-tfmot/.ready
 	$(TF_ENV) $(BIN)/python benchmarks/bench_qat.py

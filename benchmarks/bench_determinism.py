@@ -1,4 +1,4 @@
-"""Whether `fmc plan` gives the same bytes on an idle and on a busy machine; `make bench-determinism`.
+"""Whether `fmc plan` writes the same bytes idle and busy; `make bench-determinism`.
 
 The command runs N times with the machine to itself and N times beside processes that keep all
 cores busy. Every file of every run is compared with the first run's; the times are printed.

@@ -8,13 +8,13 @@ import time
 
 import pytest
 
-from deploy.effort import Effort, Guard, effort_named
+from deploy.effort import Guard, effort_named
 from keras_fmc.errors import BadInputError
 
 
 def test_efforts_have_names_and_grades():
     assert [effort_named(name).grade for name in ("quick", "normal", "thorough")] == [0, 1, 2]
-    with pytest.raises(BadInputError, match="quick, normal, thorough.*'fast'"):
+    with pytest.raises(BadInputError, match=r"quick, normal, thorough.*'fast'"):
         effort_named("fast")
 
 

@@ -19,13 +19,15 @@ LIBRARIES = {"SCALAR": "cmsis-nn-scalar", "DSP": "cmsis-nn-dsp", "MVE": "cmsis-n
 
 def graph_of(case: oracle.Case) -> Graph:
     make = Int8GraphMaker(0)
-    x = make.input((1, *case["extent"], case["depth"]))
+    x = make.input((case.get("batch", 1), *case["extent"], case["depth"]))
     kernel, stride = tuple(case["kernel"]), tuple(case["stride"])
     padding = Padding.SAME if case["same"] else Padding.VALID
     window = {"kernel": kernel, "stride": stride, "padding": padding}
     dilation = tuple(case["dilation"])
     if case["op"] == "CONV_2D":
-        y = make.conv(x, channels=case["channels"], dilation=dilation, **window)
+        y = make.conv(
+            x, channels=case["channels"], dilation=dilation, groups=case.get("groups", 1), **window
+        )
     elif case["op"] == "DEPTHWISE_CONV_2D":
         y = make.depthwise(x, multiplier=case["multiplier"], dilation=dilation, **window)
     elif case["op"] == "TRANSPOSE_CONV":
@@ -58,6 +60,14 @@ def test_formulas_agree_with_recorded_answers_of_cmsis_nn() -> None:
 @pytest.mark.parametrize("backend", oracle.BACKENDS)
 def test_formulas_agree_with_cmsis_nn_over_the_whole_grid(backend: str) -> None:
     for case in oracle.grid():
+        expected = expected_requests(case, oracle.ask(case, backend))
+        assert sizes(graph_of(case), LIBRARIES[backend]) == expected, case
+
+
+@pytest.mark.skipif(oracle.binding() is None, reason="executorch is not installed")
+@pytest.mark.parametrize("backend", oracle.BACKENDS)
+def test_formulas_agree_with_cmsis_nn_for_groups_batches_and_uneven_windows(backend: str) -> None:
+    for case in oracle.drawn(1500, seed=1):
         expected = expected_requests(case, oracle.ask(case, backend))
         assert sizes(graph_of(case), LIBRARIES[backend]) == expected, case
 

@@ -212,7 +212,7 @@ def test_the_arena_stands_aligned_in_its_section(kind: str, tmp_path: Path) -> N
 def test_external_ram_of_an_esp_gets_its_attribute(tmp_path: Path) -> None:
     memories = (
         Memory("SRAM", 200_000, 0x3FFB0000, 0),
-        Memory("PSRAM", 4 << 20, 0x3F800000, 0, holds_arena=True),
+        Memory("octal", 4 << 20, 0x3F800000, 0, holds_arena=True, external=True),
     )
     paths = emit("esp-idf", tmp_path, memories=memories, board="esp32")
     assert arena_section(paths)[0] == ".ext_ram.bss"

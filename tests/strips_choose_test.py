@@ -10,8 +10,8 @@ import pytest
 from deploy.backends.tflm.embed import embed
 from deploy.backends.tflm.strips import StripChoice, choose_strips
 from deploy.backends.tflm.strips.network import Network
-from deploy.backends.tflm.strips.walks import usual_work
 from deploy.backends.tflm.strips.operators import Uncut
+from deploy.backends.tflm.strips.walks import usual_work
 from deploy.flatbuffer import read_file, write
 from deploy.graph import Graph
 from deploy.macs import graph_macs

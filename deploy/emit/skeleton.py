@@ -21,7 +21,6 @@ from deploy.report.report import Memory, Report
 from keras_fmc.errors import BadInputError
 
 _TEMPLATES = Path(__file__).with_name("templates")
-_EXTERNAL = ("PSRAM", "SPIRAM", "SDRAM", "HYPERRAM", "OCTOSPI", "FMC", "EXTERNAL")
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +270,7 @@ def _builder_values(report: Report, memory: Memory | None) -> dict[str, object]:
 
 
 def _is_external(memory: Memory | None) -> bool:
-    return memory is not None and any(word in memory.name.upper() for word in _EXTERNAL)
+    return memory is not None and memory.external
 
 
 def _squeezed(text: str) -> str:

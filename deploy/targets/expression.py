@@ -39,6 +39,7 @@ NAMES = frozenset(
         "multiplier",
         "operand_elements",
         "per_channel",
+        "fixed_weights",
         "item_bytes",
     }
 )

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from deploy.backends.tflm.sharing import ALIGNMENT, Alias, Sharing, tensor_lifetimes
+from deploy.backends.tflm.sharing import ALIGNMENT, Alias, Sharing
 from deploy.graph import Graph
+from deploy.lifetimes import tensor_lifetimes
 from deploy.memory.plan import MemoryPlan, PlannedPiece, PlannedTensor
 from deploy.memory.problem import Block, Piece, Placement, Problem, round_up
 
@@ -56,7 +57,10 @@ def analyse(
 
 
 def memory_plan(layout: Layout, placement: Placement) -> MemoryPlan:
-    """Returns the plan that a placement of the layout's blocks means for the graph's tensors."""
+    """Returns the plan that a placement of the layout's blocks means for the graph's tensors.
+
+    Its head is the placement's height; ``settle.settled`` says what the runtime makes of that.
+    """
     graph = layout.graph
     offsets = tuple(
         -1 if block < 0 else placement.offsets[block] + inside
@@ -95,15 +99,11 @@ def memory_plan(layout: Layout, placement: Placement) -> MemoryPlan:
         for piece, owner in zip(block.pieces, owners, strict=True)
         if not piece.ghost and not block.scratch
     )
-    head = max(
-        (t.offset + round_up(t.size_bytes, ALIGNMENT) for t in tensors),
-        default=0,
-    )
     return MemoryPlan(
         tensors=tuple(tensors),
         pieces=pieces,
         offsets=offsets,
-        head_bytes=round_up(head, ALIGNMENT),
+        head_bytes=placement.height_bytes,
         lower_bound_bytes=placement.lower_bound_bytes,
         proven_optimal=placement.proven_optimal,
         engine=placement.engine,

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from deploy.backends.tflm.layout import analyse, memory_plan
-from deploy.backends.tflm.online import simulate
 from deploy.backends.tflm.overlap import overlap_distance
 from deploy.backends.tflm.scratch import scratch_requests
+from deploy.backends.tflm.settle import settled
 from deploy.effort import Effort
 from deploy.graph import Graph
 from deploy.memory.plan import MemoryPlan
 from deploy.memory.planner import plan
-from deploy.proof.replay import ScratchUse, verify_plan
 from deploy.targets import Kernels
 
 ROUNDS_OF_EFFORT = {Effort.QUICK: 3, Effort.NORMAL: 6, Effort.THOROUGH: 9}
@@ -65,24 +63,13 @@ def _place(
     layout = analyse(
         graph,
         in_place=kernels.in_place,
-        scratch=[(r.operator_index, r.size_bytes) for r in requests if r.size_bytes],
+        scratch=[(r.operator_index, r.room_bytes) for r in requests if r.room_bytes],
         view_alignment=kernels.view_alignment_bytes,
         overlaps=overlaps,
     )
-    found = memory_plan(layout, plan(layout.problem, rounds=rounds, stop=stop))
-    online = simulate(graph, requests, offsets=found.offsets)
-    head = max(found.head_bytes, online.head_bytes)
-    verify_plan(
+    return settled(
         graph,
-        found.offsets,
-        head_bytes=head,
-        in_place=kernels.in_place,
+        memory_plan(layout, plan(layout.problem, rounds=rounds, stop=stop)),
+        kernels,
         overlaps=overlaps,
-        scratch=[
-            ScratchUse(r.operator_index, offset, r.size_bytes)
-            for r, offset in zip(requests, online.scratch_offsets, strict=True)
-        ],
-    )
-    return replace(
-        found, head_bytes=head, proven_optimal=found.proven_optimal and head == found.head_bytes
     )

@@ -33,6 +33,7 @@ class Costs:
         scratch: operator -> bytes of its kernel's buffers in the head.
         in_place: opcodes whose output may take the place of an input.
         overlapping: kernels whose outputs may grow into their inputs; None where none shall.
+        kernels: those that the strips run in, of which some shapes may be known to be wrong.
     """
 
     whole_bytes: int
@@ -45,6 +46,7 @@ class Costs:
     scratch: dict[int, int]
     in_place: frozenset[str]
     overlapping: Kernels | None = None
+    kernels: Kernels | None = None
 
     def tail_bytes(self, program: Program, clones: frozenset[Clone]) -> int:
         """The tail of a program, to within a few bytes of alignment."""
@@ -77,7 +79,7 @@ def costs_of(graph: Graph, target: Target, *, overlap: bool = False) -> Costs:
     scratch: dict[int, int] = {}
     for request in tail.scratch:
         scratch[request.operator_index] = (
-            scratch.get(request.operator_index, 0) + request.size_bytes
+            scratch.get(request.operator_index, 0) + request.room_bytes
         )
 
     def more(operators: list[Operator], builder: GraphBuilder) -> int:
@@ -123,4 +125,5 @@ def costs_of(graph: Graph, target: Target, *, overlap: bool = False) -> Costs:
         scratch=scratch,
         in_place=frozenset(target.kernels.in_place),
         overlapping=target.kernels if overlap else None,
+        kernels=target.kernels,
     )

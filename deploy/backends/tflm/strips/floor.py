@@ -6,10 +6,11 @@ from deploy.backends.tflm.strips.costs import Costs
 from deploy.backends.tflm.strips.network import Network
 from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, round_up
 
-
 _COMPUTES = frozenset(
-    ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
-    + ("AVERAGE_POOL_2D", "MAX_POOL_2D", "MEAN", "SOFTMAX")
+    (
+        *("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"),
+        *("AVERAGE_POOL_2D", "MAX_POOL_2D", "MEAN", "SOFTMAX"),
+    )
 )
 """Operators of which no output can be a view of an input."""
 

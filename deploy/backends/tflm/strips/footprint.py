@@ -121,9 +121,13 @@ class Analysis:
         self.distance = distance
         self.copied_tensors = {t for o in cuts.copied for t in network.graph.operators[o].outputs}
         self.apart = cuts.apart
+        # Values that the user reads after the last step, see ``deploy.lifetimes``.
+        self.kept: set[int] = set()
         # Value -> what it is made of; computed values are made of themselves.
         self.owned: dict[int, tuple[_Owned, ...]] = {}
         self.opaque: set[int] = set()
+        # Outputs of RESHAPE with rows of their own.
+        self.renamed: set[int] = set()
         self.written: dict[int, int] = {}
         # Value -> the last step that reads it: one for all its rows, or one for each of them.
         self.death: dict[int, int | list[int]] = {}
@@ -144,6 +148,8 @@ class Analysis:
             if isinstance(step, Concatenation):
                 for place, value in enumerate(step.sources):
                     self.used_in.setdefault(value, []).append((step, place))
+        # Values that are read row by row.
+        self.sliced = {step.source for step in program.steps if isinstance(step, Slice)}
         # Values that operators, or windows before, have a part of.
         self.seen: set[int] = set()
         for value in program.inputs:
@@ -163,6 +169,7 @@ class Analysis:
         for value in program.outputs:
             if value >= 0:
                 self._read(value, end)
+                self.kept.update(part.value for part in self.owned[value])
         self.live = {value: self._live(value) for value in self.written}
         return self
 
@@ -218,10 +225,18 @@ class Analysis:
         operator = self.network.graph.operators[step.operator]
         if operator.opcode == "RESHAPE" and step.inputs[0] >= 0:
             source, target = step.inputs[0], step.outputs[0]
-            self.owned[target] = self.owned[source]
-            if source in self.opaque or step.operator not in self.network.row_operators:
-                # Rows of the output are not rows of the input.
-                self.opaque.add(target)
+            # Whether rows of the output are not rows of the input.
+            opaque = source in self.opaque or step.operator not in self.network.row_operators
+            if not (opaque and target in self.sliced):
+                self.owned[target] = self.owned[source]
+                if opaque:
+                    self.opaque.add(target)
+                return
+            # Strips of the output begin here: it is a map of its own, where its input stood.
+            self._read(source, index)
+            self._compute(target, index)
+            self.renamed.add(target)
+            self.candidates.append((index, target, (source,)))
             return
         for value in step.inputs:
             if value >= 0:
@@ -239,10 +254,6 @@ class Analysis:
 
     def _slice(self, index: int, step: Slice) -> None:
         rows = self.program.values[step.output].rows
-        if step.source in self.opaque:
-            self.owned[step.output] = self.owned[step.source]
-            self.opaque.add(step.output)
-            return
         parts = tuple(
             _Owned(owner, max(start, rows[0]), min(stop, rows[1]))
             for owner, start, stop in self.owned[step.source]
@@ -327,6 +338,8 @@ class Analysis:
         for output, source, distance in self.growing:
             owners = tuple(dict.fromkeys(part.value for part in self.owned[source]))
             in_one_block = len({blocks.root[owner] for owner in owners}) == 1
+            if self._is_kept(output, owners):
+                continue
             if in_one_block and source not in self.opaque and output not in blocks.taken:
                 found.append(Growth(output, owners, self._inside(source), distance))
         return found
@@ -428,15 +441,31 @@ class Analysis:
         blocks.unite(output, owners[0])
         return True
 
+    def _is_kept(self, output: int, owners: Sequence[int]) -> bool:
+        """Whether the last step makes the output and the user still reads one of the owners."""
+        is_last = self.written[output] == len(self.program.steps) - 1
+        return is_last and not self.kept.isdisjoint(owners)
+
+    def _is_whole(self, value: int) -> bool:
+        tensor, rows, _ = self.program.values[value]
+        return rows == (0, self.network.rows[tensor])
+
     def _can_replace(self, output: int, source: int) -> bool:
         values, network = self.program.values, self.network
-        if source in self.opaque or values[source].padding or values[output].padding:
+        if values[source].padding or values[output].padding:
             return False
-        if values[source].rows != values[output].rows or (
-            network.row_bytes[values[source].tensor] != network.row_bytes[values[output].tensor]
+        if output in self.renamed:
+            # All bytes of one map become all bytes of another.
+            if not (self._is_whole(source) and self._is_whole(output)):
+                return False
+        elif source in self.opaque or (
+            values[source].rows != values[output].rows
+            or network.row_bytes[values[source].tensor] != network.row_bytes[values[output].tensor]
         ):
             return False
         step = self.written[output]
+        if self._is_kept(output, [part.value for part in self.owned[source]]):
+            return False
         for owner, start, stop in self.owned[source]:
             if self.written[owner] == step:
                 return False

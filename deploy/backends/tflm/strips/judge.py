@@ -16,6 +16,7 @@ from deploy.backends.tflm.strips.never_whole import is_in_one_tensor, is_live_at
 from deploy.backends.tflm.strips.packing import quick_height
 from deploy.backends.tflm.strips.schedule import Concatenation, Program, Run, Slice, schedule
 from deploy.backends.tflm.strips.tiles import TileSolver
+from deploy.backends.tflm.strips.unsound import Unsound
 from deploy.graph import Graph
 from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES
 
@@ -83,6 +84,7 @@ class Judge:
         self._contexts: dict[frozenset[Clone], tuple[Network, TileSolver]] = {}
         self._in_strips: dict[frozenset[Clone], frozenset[int]] = {}
         self._diagonals: dict[frozenset[Clone], Diagonals] = {}
+        self._unsound: dict[frozenset[Clone], Unsound] = {}
         network = self.network()
         self.floor = max(
             (
@@ -128,6 +130,13 @@ class Judge:
             distance = self._diagonals[candidate.clones].distance
         return Analysis(network, cuts, program, self.costs.in_place, distance).scan()
 
+    def _is_unsound(self, clones: frozenset[Clone], network: Network, program: Program) -> bool:
+        if self.costs.kernels is None:
+            return False
+        if clones not in self._unsound:
+            self._unsound[clones] = Unsound(network, self.costs.kernels)
+        return self._unsound[clones].any_in(program)
+
     def verdict(
         self,
         candidate: Candidate,
@@ -151,7 +160,7 @@ class Judge:
         self.work += count + _EACH
         tail = self.costs.tail_bytes(program, candidate.clones)
         ceiling = math.inf if room is None else room(tail, program.macs)
-        if ceiling <= self.floor:
+        if ceiling <= self.floor or self._is_unsound(candidate.clones, network, program):
             return None
         in_strips = frozenset[int]() if maps_whole else self.in_strips(candidate.clones)
         if in_strips and is_in_one_tensor(network, program, in_strips):

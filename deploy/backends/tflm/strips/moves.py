@@ -10,7 +10,6 @@ from deploy.backends.tflm.strips.cuts import FLAGS, Cuts, normalised, reads_seve
 from deploy.backends.tflm.strips.judge import Candidate, Judge, Verdict
 from deploy.backends.tflm.strips.network import Network
 
-
 _Parts = tuple[float, float]
 _HALOS: tuple[tuple[_Parts, _Parts], ...] = (
     *(((1.0, 0.0),) * 2,) * 2,
@@ -321,7 +320,7 @@ def single_changes(judge: Judge, candidate: Candidate) -> Iterator[Candidate]:
             reach = max(1, rows // 32)
             for by in dict.fromkeys((-1, 1, -reach, reach, -2, 2)):
                 moved = tuple(sorted({*ends[:place], ends[place] + by, *ends[place + 1 :]}))
-                if 0 < moved[0] and moved[-1] == rows:
+                if moved[0] > 0 and moved[-1] == rows:
                     yield from fresh(cuts.replace(ends={**cuts.ends, operator: moved}))
             fewer = ends[:place] + ends[place + 1 :]
             yield from fresh(cuts.replace(ends={**cuts.ends, operator: fewer}))

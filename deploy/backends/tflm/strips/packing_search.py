@@ -87,9 +87,9 @@ def _dying_upwards(pieces, count):
             if pieces[p, BLOCK] != block:
                 continue
             if lowest < 0 or _key(pieces[p]) < _key(pieces[lowest]):
-                lowest = p
+                lowest = np.int64(p)
             if highest < 0 or _key(pieces[p]) > _key(pieces[highest]):
-                highest = p
+                highest = np.int64(p)
         first, last = pieces[lowest], pieces[highest]
         found[block] = last[UNTIL] - first[UNTIL] > last[FIRST] - first[FIRST]
     return found
@@ -203,7 +203,7 @@ def _fits(largest, table, ends, tops, high, alignment, capacity, rounds, offsets
                             at = -(-(other + table[n, 2]) // alignment) * alignment
                         moved = True
             if last < 0 or at < 0 or at > last:
-                stuck = place
+                stuck = np.int64(place)
                 break
             offsets[block] = at
         if stuck < 0:

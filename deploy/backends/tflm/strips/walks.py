@@ -119,6 +119,7 @@ def walks_of(goal: Goal, effort: Effort, network: Network) -> tuple[Walk, ...]:
     if not network.row_operators:
         return (Walk(goal, 0, 0),)
     for_head = goal.minimise == "head" and goal.arena_bytes is None
+    tables: list[tuple[str, int | None, dict[float, tuple[int, int, int]]]]
     tables = [("arena", None, _WALKS)]
     if goal.minimise == "head" or goal.arena_bytes is not None:
         tables.append((goal.minimise, goal.arena_bytes, _WALKS_FOR_THE_HEAD))
