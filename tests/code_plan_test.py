@@ -270,7 +270,7 @@ def test_indices_and_planes_exist_for_a_strip_only(bits, halo):
         )
     striped = cut(packed.graph, chosen)
     kernels = target(board="host").kernels
-    plan = place(striped, kernels, seconds=1)
+    plan = place(striped, kernels, rounds=2)
     for tensor in (striped.tensors[i] for i in striped.activations()):
         whole = packed.graph.tensors
         family = next((t for t in whole if t.name == strip_family(tensor.name)), None)

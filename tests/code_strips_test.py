@@ -189,7 +189,7 @@ def test_nor_is_it_where_the_head_alone_counts():
     graph = lower_codes(skip_graph(bits=4, size=12, channels=8, wide=16))
     names = momentary_maps(graph.graph, graph.stored)
     choice = choose_strips(
-        graph.graph, target=_WHEEL, minimise="head", never_whole=names, work=9_000, plan_seconds=0.0
+        graph.graph, target=_WHEEL, minimise="head", never_whole=names, work=9_000, plan_rounds=0
     )
     assert not choice.holds_whole
     for family, (tallest, live) in most_rows(choice.graph, set(names)).items():
@@ -199,10 +199,10 @@ def test_nor_is_it_where_the_head_alone_counts():
 def test_a_graph_that_cannot_obey_comes_back_whole():
     graph, name = gate_graph(bits=1)
     assert obstacles(graph, frozenset({name})) == {}
-    choice = choose_strips(graph, target=_WHEEL, never_whole=frozenset({name}), plan_seconds=0.0)
+    choice = choose_strips(graph, target=_WHEEL, never_whole=frozenset({name}), plan_rounds=0)
     assert choice.holds_whole
     assert len(choice.graph.operators) == len(graph.operators)
-    assert not choose_strips(graph, target=_WHEEL, work=900, plan_seconds=0.0).holds_whole
+    assert not choose_strips(graph, target=_WHEEL, work=900, plan_rounds=0).holds_whole
 
 
 def test_what_keeps_a_map_whole_is_named():
