@@ -15,7 +15,7 @@ from deploy.backends.tflm import prepare
 from deploy.backends.tflm.codes import trial
 from deploy.backends.tflm.codes.lower import lower_codes
 from deploy.backends.tflm.codes.momentary import momentary_maps
-from deploy.backends.tflm.strips import choose, choose_strips, obstacles
+from deploy.backends.tflm.strips import choose_strips, obstacles, walks
 from deploy.codes.parts import strip_family
 from deploy.graph import Activation, Graph, Options
 from deploy.lifetimes import tensor_lifetimes
@@ -28,8 +28,8 @@ _WHEEL = target(board="host")
 
 @pytest.fixture(autouse=True)
 def little_effort(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "_SMALL_WORK", 12_000)
-    monkeypatch.setattr(choose, "_SMALL_WORK_FOR_THE_HEAD", 12_000)
+    monkeypatch.setattr(walks, "_SMALL_WORK", 12_000)
+    monkeypatch.setattr(walks, "_SMALL_WORK_FOR_THE_HEAD", 12_000)
     monkeypatch.setattr(trial, "_SMALL_WORK", 4_000)
 
 

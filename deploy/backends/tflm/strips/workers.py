@@ -62,7 +62,7 @@ def run_walks(
         def report(fraction: float) -> None:
             board.report(number, fraction)
 
-        board.found[number] = run_walk(
+        found = board.found[number] = run_walk(
             graph,
             costs,
             target,
@@ -71,7 +71,10 @@ def run_walks(
             progress=report,
             stop=board.ended,
         )
-        board.report(number, 1.0)
+        if found.ended_early:
+            board.stopped.set()
+        else:
+            board.report(number, 1.0)
 
     while (number := board.take()) is not None:
         run_here(number)
