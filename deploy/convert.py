@@ -101,7 +101,7 @@ def _scales(model: keras.Model) -> tuple[dict[str, Scale], bool]:
     """
     from keras_fmc.layers.fake_quant import FakeQuant
     from keras_fmc.model.layer_graph import trace
-    from keras_fmc.qat.placement import FIXED_RANGES, activation_name
+    from keras_fmc.model.operations import fixed_range
 
     scales: dict[str, Scale] = {}
     complete = True
@@ -117,8 +117,8 @@ def _scales(model: keras.Model) -> tuple[dict[str, Scale], bool]:
                 scales[layer.name] = (layer.scale, layer.zero_point)
             else:
                 complete = False
-        elif activation_name(layer) in FIXED_RANGES:
-            low, high = FIXED_RANGES[activation_name(layer)]
+        elif (fixed := fixed_range(layer)) is not None:
+            low, high = fixed
             scale = (high - low) / 255
             scales[node.name] = (scale, round(-128 - low / scale))
     return scales, complete

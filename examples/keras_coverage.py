@@ -75,7 +75,7 @@ def row(build: Callable[[], keras.Model], *, scale: float = 1.0) -> dict[str, st
     found: dict[str, str] = {}
     step = "check"
     try:
-        getattr(fmc, "check", lambda model: None)(model)
+        fmc.check(model)
         step = "profile"
         maps = fmc.profile(model)
         x = random_inputs(model, scale)
@@ -204,7 +204,8 @@ def _codes(x: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
 
 
 def _outputs(model: keras.Model, x: list[np.ndarray]) -> list[np.ndarray]:
-    given = keras.tree.pack_sequence_as(model.input, x)
+    functional = model._functional if isinstance(model, keras.Sequential) else model
+    given = keras.tree.pack_sequence_as(functional._inputs_struct, x)
     return [np.asarray(out) for out in keras.tree.flatten(model(given, training=False))]
 
 
@@ -220,7 +221,7 @@ def _ends(graph: Graph) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def _ends_of(model: keras.Model) -> list[tuple[str, tuple[int, ...]]]:
-    names = [tensor.name for tensor in model.inputs] + _names(model)
+    names = [tensor._keras_history.operation.name for tensor in model.inputs] + _names(model)
     tensors = [*model.inputs, *model.outputs]
     return [(name, tuple(t.shape[1:])) for name, t in zip(names, tensors, strict=True)]
 

@@ -45,7 +45,7 @@ from keras_fmc.choose.plan import (
 )
 from keras_fmc.errors import BadInputError, DoesNotFitError
 from keras_fmc.maps.feature_maps import Effect, FeatureMap, FeatureMaps, MapOperator, profile_graph
-from keras_fmc.model.float_model import trace_float
+from keras_fmc.qat.float_model import trace_float
 from keras_fmc.model.layer_graph import LayerGraph, producers
 from keras_fmc.model.nonnegative import negative_values
 from keras_fmc.sizes import parse_size
