@@ -94,9 +94,10 @@ def row(build: Callable[[], keras.Model], *, scale: float = 1.0) -> dict[str, st
         step = "save"
         with tempfile.TemporaryDirectory() as folder:
             qat.save(f"{folder}/m.keras")
-            loaded = keras.saving.load_model(f"{folder}/m.keras")
+            own = {type(qat).__name__: type(qat)}
+            loaded = keras.saving.load_model(f"{folder}/m.keras", custom_objects=own)
         assert difference(qat, loaded, x) == 0
-        found["training"] = "yes" if same and loaded.output_names == qat.output_names else "names"
+        found["training"] = "yes" if same else "names"
         step = "device_rounding"
         rounded = fmc.device_rounding(loaded)
         step = "convert"
@@ -110,7 +111,7 @@ def row(build: Callable[[], keras.Model], *, scale: float = 1.0) -> dict[str, st
         found["levels off"], found["worst"] = f"{off:.2%}", str(worst)
     except (fmc.UnsupportedModelError, fmc.BadInputError) as error:
         found["result"] = f"refused by {step}: {' '.join(str(error).split())}"
-    except Exception as error:  # noqa: BLE001  (a table of what goes wrong)
+    except Exception as error:
         found["result"] = f"{type(error).__name__} in {step}: {str(error).splitlines()[0][:200]}"
     else:
         found["result"] = "whole way"
@@ -163,9 +164,7 @@ def train(model: keras.Model, x: list[np.ndarray]) -> None:
     """One step with a loss for each output, by name."""
     targets = dict(zip(model.output_names, _outputs(model, x), strict=True))
     names = list(dict.fromkeys(model.output_names))
-    model.compile(
-        keras.optimizers.SGD(1e-3), loss=dict.fromkeys(names, "mse"), jit_compile=False
-    )
+    model.compile(keras.optimizers.SGD(1e-3), loss=dict.fromkeys(names, "mse"), jit_compile=False)
     inputs = keras.tree.pack_sequence_as(model.input, x)
     model.fit(inputs, targets if len(names) > 1 else targets[names[0]], epochs=1, verbose=0)
 

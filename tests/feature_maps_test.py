@@ -7,7 +7,6 @@ import random
 import sys
 
 import keras
-import numpy as np
 import pytest
 import zoo
 from keras import layers

@@ -139,9 +139,7 @@ class Editor:
             self.values[output] = ValueSpec(name, shape, self.values[output].dtype)
         references = [ValueRef(value) for value in inputs]
         args = (references[0],) if len(references) == 1 else (references,)
-        self.nodes.append(
-            LayerNode(name, layer_name, layer, tuple(inputs), (output,), args, {})
-        )
+        self.nodes.append(LayerNode(name, layer_name, layer, tuple(inputs), (output,), args, {}))
         return output
 
     def part(self, node: LayerNode, part: str, make: Any, inputs: Sequence[int]) -> int:

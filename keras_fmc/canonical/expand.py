@@ -80,7 +80,7 @@ def _followed(editor: Editor, node: LayerNode) -> LayerGraph:
     def fill(leaf: Any) -> Any:
         return inputs[leaf.id] if isinstance(leaf, ValueRef) else leaf
 
-    inside = [layer for layer in _layers_in(operation)]
+    inside = _layers_in(operation)
     counts = [(layer, len(layer._inbound_nodes), len(layer._outbound_nodes)) for layer in inside]
     args, kwargs = keras.tree.map_structure(fill, (node.args, node.kwargs))
     try:

@@ -53,7 +53,7 @@ class _Lifting:
         twin = _TWINS.get(type(operation))
         shape = self.editor.graph.values[node.inputs[0]].shape if node.inputs else ()
         if twin is not None and getattr(operation, "data_format", None) != "channels_first":
-            self._replace(node, [make for make in twin(operation, shape)])
+            self._replace(node, twin(operation, shape))
             return
         is_sequence = bool(node.inputs) and all(
             len(self.editor.graph.values[value].shape) == 3 for value in node.inputs

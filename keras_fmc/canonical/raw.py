@@ -162,7 +162,9 @@ def _clip(editor: Editor, node: LayerNode) -> bool:
     if low is None or high is None or low.size != 1 or float(low) != 0 or float(high) <= 0:
         return False
     ceiling = float(high)
-    editor.last(node, lambda name: layers.ReLU(max_value=ceiling, name=name), _sources(editor, node))
+    editor.last(
+        node, lambda name: layers.ReLU(max_value=ceiling, name=name), _sources(editor, node)
+    )
     return True
 
 
@@ -179,9 +181,7 @@ def _activation(function: str) -> Twin:
 
 def _relu(editor: Editor, node: LayerNode) -> bool:
     operation = node.operation
-    options = {
-        key: getattr(operation, key) for key in ("max_value", "negative_slope", "threshold")
-    }
+    options = {key: getattr(operation, key) for key in ("max_value", "negative_slope", "threshold")}
     editor.last(node, lambda name: layers.ReLU(**options, name=name), _sources(editor, node))
     return True
 

@@ -42,7 +42,9 @@ def slicing(key: Any, shape: Sequence[int | None]) -> Slicing | None:
         keys += rest
     if not isinstance(keys[0], slice) or keys[0] != slice(None):
         return None
-    starts, stops, strides = [], [], []
+    starts: list[int] = []
+    stops: list[int] = []
+    strides: list[int] = []
     result: list[int] = []
     axis = 1
     reshaped = False
@@ -69,6 +71,4 @@ def slicing(key: Any, shape: Sequence[int | None]) -> Slicing | None:
         for values, value in zip((starts, stops, strides), picked, strict=True):
             values.append(value)
         axis += 1
-    return Slicing(
-        tuple(starts), tuple(stops), tuple(strides), tuple(result) if reshaped else None
-    )
+    return Slicing(tuple(starts), tuple(stops), tuple(strides), tuple(result) if reshaped else None)

@@ -60,7 +60,11 @@ def obstacle(graph: WorkGraph, node: LayerNode) -> KeepReason:
     weighted = graph.weighted.get(node.layer_name)
     if isinstance(layer, _MAX_POOLING):
         return KeepReason.MAX_POOLING
-    if isinstance(layer, layers.PReLU) or is_activation(layer) or (weighted is not None and not weighted.is_linear):
+    if (
+        isinstance(layer, layers.PReLU)
+        or is_activation(layer)
+        or (weighted is not None and not weighted.is_linear)
+    ):
         return KeepReason.NONLINEARITY
     if isinstance(layer, layers.Concatenate):
         return KeepReason.CONCATENATION

@@ -52,9 +52,9 @@ def fold(model: keras.Model) -> FoldResult:
 
     Inference of the result equals that of `model` up to rounding of the weights; the source model
     is left alone. Layers keep their names. The model is brought into canonical form first
-    (`keras_fmc.canonical`): nested models are flattened, 1-D layers become 2-D ones. Separable convolutions
-    become a depthwise and a 1×1 convolution, and `Rescaling` and `Normalization` are treated as a
-    BN (one at the input stays as a depthwise convolution that is not trained, unless its scales
+    (`keras_fmc.canonical`): nested models are flattened, 1-D layers become 2-D ones. Separable
+    convolutions become a depthwise and a 1×1 convolution, and `Rescaling` and `Normalization` are
+    treated as a BN (one at the input stays as a depthwise convolution that is not trained, unless its scales
     are near 1).
 
     Args:

@@ -31,15 +31,14 @@ class Slice(keras.layers.Layer):
 
     def call(self, inputs: Any) -> Any:
         key = tuple(
-            slice(start, start + size)
-            for start, size in zip(self.starts, self.sizes, strict=True)
+            slice(start, start + size) for start, size in zip(self.starts, self.sizes, strict=True)
         )
         return inputs[(slice(None), *key)]
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
         given = tuple(input_shape)[1:]
         inside = len(given) == len(self.starts) == len(self.sizes) and all(
-            0 <= start and size >= 1 and (length is None or start + size <= length)
+            start >= 0 and size >= 1 and (length is None or start + size <= length)
             for start, size, length in zip(self.starts, self.sizes, given, strict=True)
         )
         if not inside:

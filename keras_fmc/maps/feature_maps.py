@@ -147,9 +147,7 @@ class FeatureMaps:
         """
         from keras_fmc.maps.live_sets import analyse
 
-        return analyse(
-            model, list(values), operators, inputs, outputs, unmodelled, vanished or {}
-        )
+        return analyse(model, list(values), operators, inputs, outputs, unmodelled, vanished or {})
 
     def operator(self, name: str) -> MapOperator:
         """Returns the operator of that name."""

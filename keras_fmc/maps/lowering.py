@@ -48,7 +48,7 @@ def lower(graph: LayerGraph) -> Lowered:
     if any(isinstance(node.operation, FAKE_QUANT_LAYERS) for node in graph.nodes):
         return _Lowering(graph, graph, {}).run()
     folded = fold_graph(graph)
-    return _Lowering(graph, device_form(folded.graph, codes=False), folded.gone).run()
+    return _Lowering(graph, device_form(folded.graph, split_codes=False), folded.gone).run()
 
 
 class _Lowering:

@@ -10,6 +10,7 @@ from keras_fmc.layers.code_quantizer import CodeForm, CodeQuantizer
 from keras_fmc.model.layer_graph import LayerGraph
 from keras_fmc.model.operations import own_sign
 
+
 def can_be_negative(tensor: Any) -> bool:
     """Returns False where `tensor` is known to be at least 0, or nothing is known of it.
 

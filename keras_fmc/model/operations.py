@@ -164,7 +164,7 @@ def row_of(operation: keras.Operation) -> Row | None:
     if is_activation(operation):
         return _activation_row(activation_name(operation))
     if isinstance(operation, (layers.UpSampling2D, layers.Resizing)):
-        row = TABLE[type(operation)] if type(operation) in TABLE else None
+        row = TABLE.get(type(operation))
         smooth = operation.interpolation == "bilinear"
         if row is None or operation.interpolation not in ("nearest", "bilinear"):
             return None
@@ -177,9 +177,7 @@ def row_of(operation: keras.Operation) -> Row | None:
 
 def is_activation(operation: keras.Operation) -> bool:
     """Whether a layer is nothing but an activation."""
-    return isinstance(
-        operation, (layers.Activation, layers.ReLU, layers.LeakyReLU, layers.Softmax)
-    )
+    return isinstance(operation, (layers.Activation, layers.ReLU, layers.LeakyReLU, layers.Softmax))
 
 
 def activation_name(operation: keras.Operation) -> str:

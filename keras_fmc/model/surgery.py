@@ -165,7 +165,7 @@ def copy_weights(source: keras.Layer, target: keras.Layer) -> None:
         UnsupportedModelError: a weight has no counterpart of its name and shape, or a layer cannot
             load what it saved.
     """
-    if type(source) is type(target):
+    if type(source) is type(target) and len(source.weights) == len(target.weights):
         _load_saved(source, target)
         return
     by_name = {weight.name: weight for weight in target.weights}

@@ -49,7 +49,7 @@ def checked_graph(model: keras.Model) -> LayerGraph:
     refusals = list(form.refusals) + _channels_first(form.graph)
     known = {item.layer for item in refusals}
     folded = fold_graph(form.graph).graph
-    graph = device_form(folded, codes=False)
+    graph = device_form(folded, split_codes=False)
     for node in graph.nodes:
         operation = node.operation
         if node.name in known or isinstance(operation, (GF2Bottleneck, ProjectionBottleneck)):

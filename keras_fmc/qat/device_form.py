@@ -28,6 +28,7 @@ from keras_fmc.model.operations import ACTIVATIONS, COMPOSED, activation_name
 from keras_fmc.model.surgery import copy_weights
 from keras_fmc.qat.weight_layers import QUANTIZED
 
+
 def ends_in_activation(node: LayerNode) -> bool:
     """Whether `device_form` takes an activation out of this layer."""
     name = activation_name(node.operation)
@@ -36,10 +37,16 @@ def ends_in_activation(node: LayerNode) -> bool:
     return isinstance(node.operation, tuple(QUANTIZED)) and not fused
 
 
-def device_form(graph: LayerGraph, *, codes: bool = True) -> LayerGraph:
-    """Returns the graph with those calls replaced; `codes=False` leaves GF(2) bottlenecks, which
-    may have no range yet, and averages of codes alone. Layers that ended in an activation are still
-    the same objects: whoever builds the graph leaves the activation out (`ends_in_activation`)."""
+def device_form(graph: LayerGraph, *, split_codes: bool = True) -> LayerGraph:
+    """Returns the graph with those calls replaced.
+
+    Layers that ended in an activation are still the same objects: whoever builds the graph leaves
+    the activation out (`ends_in_activation`).
+
+    Args:
+        split_codes: False leaves GF(2) bottlenecks, which may have no range yet, and averages of
+            codes alone.
+    """
     values = list(graph.values)
     nodes: list[LayerNode] = []
     taken = {value.name for value in values}
@@ -90,7 +97,11 @@ def device_form(graph: LayerGraph, *, codes: bool = True) -> LayerGraph:
             )
             taken.discard(node.name)
             add(node.name, resizing, node.inputs, node.outputs[0])
-        elif codes and isinstance(node.operation, GF2Bottleneck) and node.operation.quantizes_input:
+        elif (
+            split_codes
+            and isinstance(node.operation, GF2Bottleneck)
+            and node.operation.quantizes_input
+        ):
             codes = add(f"{node.name}_code", _quantizer(node), node.inputs, None)
             core = cores.setdefault(id(node.operation), _core(node, values[codes].shape))
             nodes.append(
@@ -98,7 +109,11 @@ def device_form(graph: LayerGraph, *, codes: bool = True) -> LayerGraph:
                     node, operation=core, inputs=(codes,), args=(ValueRef(codes),), kwargs={}
                 )
             )
-        elif codes and isinstance(node.operation, layers.AveragePooling2D) and _averages_codes(nodes, node):
+        elif (
+            split_codes
+            and isinstance(node.operation, layers.AveragePooling2D)
+            and _averages_codes(nodes, node)
+        ):
             averaging = averages.setdefault(id(node.operation), _average(node, values))
             nodes.append(dataclasses.replace(node, operation=averaging))
         else:

@@ -144,7 +144,7 @@ class _Grouping:
             if node is None:
                 sources.append(value)
             elif self.roles[node.name] is Role.FIXED:
-                fixed[node.name] = fixed_range(node.operation)
+                fixed[node.name] = fixed_range(node.operation) or (0.0, 0.0)
                 sources.append(value)
             elif self.roles[node.name] is Role.CODED:
                 fixed[node.name] = node.operation.restored_range
