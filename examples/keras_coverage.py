@@ -186,6 +186,11 @@ def levels_off(
     grids = [(e.quantization.scales[0], e.quantization.zero_points[0]) for e in ends]
     count = len(graph.inputs)
     codes = [_codes(a, *grid) for a, grid in zip(x, grids[:count], strict=True)]
+    # What a code stands for is rounded to that code, wherever it is rounded.
+    x = [
+        (scale * (code.astype(np.float64) - zero_point)).astype(np.float32)
+        for code, (scale, zero_point) in zip(codes, grids, strict=False)
+    ]
     samples = [[array[i][None] for array in codes] for i in range(len(x[0]))]
     results = tflm.run(content, samples, arena_bytes=8 << 20, isolated=True)
     off, values, worst = 0, 0, 0

@@ -415,10 +415,10 @@ def test_bad_calibration_files(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"numpy.save"):
         convert("text.npy")
     np.savez(tmp_path / "two.npz", a=samples(), b=samples())
-    with pytest.raises(BadInputError, match=r"2 in an .npz file"):
+    with pytest.raises(BadInputError, match=r"of other inputs.*received keys \['a', 'b'\]"):
         convert("two.npz")
-    np.save(tmp_path / "bytes.npy", np.zeros((4, 8, 8, 4), np.uint8))
-    with pytest.raises(BadInputError, match="received dtype uint8"):
+    np.save(tmp_path / "bytes.npy", np.zeros((4, 8, 8, 4), np.int16))
+    with pytest.raises(BadInputError, match="received dtype int16"):
         convert("bytes.npy")
 
 

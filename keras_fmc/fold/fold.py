@@ -54,8 +54,8 @@ def fold(model: keras.Model) -> FoldResult:
     is left alone. Layers keep their names. The model is brought into canonical form first
     (`keras_fmc.canonical`): nested models are flattened, 1-D layers become 2-D ones. Separable
     convolutions become a depthwise and a 1×1 convolution, and `Rescaling` and `Normalization` are
-    treated as a BN (one at the input stays as a depthwise convolution that is not trained, unless its scales
-    are near 1).
+    treated as a BN (one at the input stays as a depthwise convolution that is not trained, unless
+    its scales are near 1).
 
     Args:
         model: Sequential, functional or nested, built; channels last.

@@ -91,19 +91,23 @@ class _RoundsKernel:
         output_scale = self.output_scale if output_scale is None else output_scale
         outputs = self._linear(inputs, self._rounded_kernel())
         if self.use_bias:
-            outputs = ops.add(outputs, self._device_bias(input_scale, output_scale))
+            nudge = 0.0 if self.device_rounding else _NUDGE
+            bias = self._device_bias(input_scale, output_scale, nudge=nudge)
+            outputs = ops.add(outputs, bias)
         if self.device_rounding:
             exact = self._device_sums(inputs, input_scale, output_scale)
             outputs = outputs + ops.stop_gradient(exact - outputs)
         return outputs if self.activation is None else self.activation(outputs)
 
-    def _device_bias(self: Any, input_scale: float | None, output_scale: float | None) -> Any:
+    def _device_bias(
+        self: Any, input_scale: float | None, output_scale: float | None, *, nudge: Any
+    ) -> Any:
         """The bias, rounded to input scale times weight scale; the gradient passes unchanged."""
         bias = ops.convert_to_tensor(self.bias)
         if input_scale is None:
             return bias
         step = self._weight_scale() * input_scale
-        nudge = _NUDGE if self.rectified and not self.device_rounding else 0.0
+        nudge = nudge if self.rectified else 0.0
         if nudge and output_scale is not None:
             # With M of ½ and more there is one rounding.
             nudge = ops.where(step < output_scale / 2, nudge, 0.0)
@@ -128,9 +132,11 @@ class _RoundsKernel:
         acc = ops.cast(ops.round(self._linear(codes, weights)), "int64")
         step = ops.cast(weight_scale, "float64") * float(np.float32(input_scale))
         added = 1 - sign_thresholds(acc.shape[-1]) if self.signs else 0.0
-        constant = ops.convert_to_tensor(self.bias) if self.use_bias else ops.zeros_like(step)
-        constant = ops.cast(constant, "float64") + added
-        acc = acc + ops.cast(ops.round(constant / step), "int64")
+        # The int32 bias is made from the float32 one of the model that is converted.
+        constant = ops.zeros_like(weight_scale) + added
+        if self.use_bias:
+            constant = self._device_bias(input_scale, output_scale, nudge=_NUDGE) + added
+        acc = acc + ops.cast(ops.round(ops.cast(constant, "float64") / step), "int64")
         return ops.cast(levels(acc, step, output_scale), "float32") * output_scale - added
 
     def _weight_scale(self: Any) -> Any:
