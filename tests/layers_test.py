@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = (
     {"graph", "targets", "progress", "quiet"},
     {"macs", "flatbuffer", "supported", "memory"},
-    {"passes", "codes", "int8_check"},
+    {"passes", "codes", "int8_check", "ends"},
     {"settings", "outcome", "runtime"},
     {"proof"},
     {"backends"},
@@ -26,9 +26,13 @@ DEPLOY = (
 
 KERAS_FMC = (
     {"errors", "lazy", "sizes", "reference"},
-    {"layers", "model", "maps"},
-    {"choose", "fold", "start"},
-    {"rewrite", "qat"},
+    {"layers", "model"},
+    {"canonical"},
+    {"fold"},
+    {"qat"},
+    {"maps"},
+    {"choose", "start"},
+    {"rewrite"},
 )
 
 MAY_LOOK_UP = {

@@ -15,6 +15,7 @@ import keras
 
 from keras_fmc.errors import BadInputError
 from keras_fmc.fold.fold import fold_graph
+from keras_fmc.layers.code_quantizer import CodeQuantizer
 from keras_fmc.layers.gf2 import GF2Bottleneck
 from keras_fmc.maps.feature_maps import Effect, MapOperator
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers
@@ -131,7 +132,22 @@ class _Lowering:
                 received=f"shape {spec.shape}",
                 remedy="Build the model with a fixed input shape, e.g. keras.Input((96, 96, 3))",
             )
-        self.values[name] = (name, shape, math.prod(shape) * _width_bytes(spec.dtype))
+        bits = self._bits(value)
+        if bits is None:
+            size = math.prod(shape) * _width_bytes(spec.dtype)
+        else:
+            size = math.prod(shape[:-1]) * -(-shape[-1] * bits // 8)
+        self.values[name] = (name, shape, size)
+
+    def _bits(self, value: int) -> int | None:
+        """Bits of the codes of a projection, in bytes that are filled; None for other maps."""
+        name = self.names[value]
+        readers = [node for node in self.device.nodes if value in node.inputs]
+        if len(readers) == 1 and isinstance(readers[0].operation, CodeQuantizer):
+            name = self.names[readers[0].outputs[0]]
+        call = name.removesuffix(":code")
+        made = [node for node in self.source.nodes if node.name == call != name]
+        return (made[0].operation.bits or 8) if made else None
 
     def _add(self, node: LayerNode) -> None:
         operation = node.operation
@@ -139,6 +155,8 @@ class _Lowering:
         outputs = tuple(self.names[value] for value in node.outputs)
         for value in node.outputs:
             self._value(value)
+        if inputs == outputs:
+            return
         user_calls = set(self.calls)
         name = node.name if node.name in user_calls else self._part(node.name, _OPERATORS)
         if isinstance(operation, GF2Bottleneck):

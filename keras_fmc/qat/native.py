@@ -63,7 +63,9 @@ def group_ranges(
             found = [group.fixed]
         if index in records:
             found.append(best_range(records[index]))
-        ranges.append((min(low for low, _ in found), max(high for _, high in found)))
+        # As the rounding layers hold them, and so the file its scales.
+        low, high = min(low for low, _ in found), max(high for _, high in found)
+        ranges.append((float(np.float32(low)), float(np.float32(high))))
     return ranges
 
 
