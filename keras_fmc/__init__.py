@@ -41,6 +41,15 @@ _EXPORTS = {
     "GF2Bottleneck": "keras_fmc.layers.gf2",
     "CodeQuantizer": "keras_fmc.layers.code_quantizer",
     "FakeQuant": "keras_fmc.layers.fake_quant",
+    "sample_model": "keras_fmc.samples",
+    # What runs without Keras stands in the package deploy; here it is for a single import.
+    "convert": "deploy.pipeline",
+    "plan": "deploy.pipeline",
+    "verify": "deploy.pipeline",
+    "Result": "deploy.pipeline",
+    "PlanSettings": "deploy.settings",
+    "Report": "deploy.report.report",
+    "Graph": "deploy.graph",
 }
 
 __all__ = [
@@ -53,6 +62,10 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from deploy.graph import Graph
+    from deploy.pipeline import Result, convert, plan, verify
+    from deploy.report.report import Report
+    from deploy.settings import PlanSettings
     from keras_fmc.choose.ceiling import CompressionPlan, choose_bottlenecks
     from keras_fmc.choose.plan import BottleneckKind, BottleneckSpec
     from keras_fmc.fold.fold import FoldResult, fold
@@ -66,6 +79,7 @@ if TYPE_CHECKING:
     from keras_fmc.qat.checks import check
     from keras_fmc.qat.device_rounding import device_rounding
     from keras_fmc.rewrite import RewriteResult, freeze_base, insert_bottlenecks
+    from keras_fmc.samples import sample_model
 
 
 export_lazily(__name__, _EXPORTS)

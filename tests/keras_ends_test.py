@@ -148,7 +148,9 @@ def test_state_that_weights_do_not_carry_comes_along(tmp_path: Path) -> None:
     np.testing.assert_allclose(small.predict(data, verbose=0), model.predict(data, verbose=0), 1e-4)
     small.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras")
-    np.testing.assert_allclose(loaded.predict(data, verbose=0), model.predict(data, verbose=0), 1e-4)
+    np.testing.assert_allclose(
+        loaded.predict(data, verbose=0), model.predict(data, verbose=0), 1e-4
+    )
 
 
 def test_an_input_that_does_nothing_is_refused() -> None:
@@ -184,7 +186,9 @@ def test_keras_alone_names_the_import(tmp_path: Path) -> None:
     model = keras.Model(inputs, layers.Conv2D(2, 3, name="c")(inputs))
     fmc.quantize(model, calibration=np.ones((2, 6, 6, 2), "float32")).save(tmp_path / "m.keras")
     script = f"import keras\nkeras.saving.load_model(r'{tmp_path / 'm.keras'}')"
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
     assert run.returncode != 0
     assert "import keras_fmc" in run.stderr
 

@@ -12,8 +12,15 @@ from dataclasses import dataclass
 
 from deploy.graph import Graph, Operator
 from deploy.memory.plan import AliasReason
+from deploy.operators import OPERATORS
 
-_SAME_BYTES = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
+VIEWS = frozenset(
+    {
+        *(opcode for opcode, row in OPERATORS.items() if row.same_bytes),
+        *("SLICE", "STRIDED_SLICE", "CONCATENATION"),
+    }
+)
+"""Operators that may be views."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +43,9 @@ class View:
 def views(graph: Graph) -> Iterator[View]:
     """Yields the possible views in execution order."""
     for step, operator in enumerate(graph.operators):
-        if operator.opcode in _SAME_BYTES:
+        row = OPERATORS.get(operator.opcode)
+        # A profile lists operators that no plan can hold; they hand on nothing.
+        if row is not None and row.same_bytes:
             source, target = operator.inputs[0], operator.outputs[0]
             if not graph.tensors[source].is_constant:
                 size = graph.tensors[source].size_bytes
