@@ -30,6 +30,7 @@ from deploy.graph import Graph
 from deploy.profile import profile_graph
 from deploy.runtime import tflm
 from keras_fmc.choose.plan import BottleneckSpec, CompressionPlan
+from keras_fmc.maps.feature_maps import Storage
 
 COLUMNS = ("model", "result", "k = C", "profile", "names", "training", "levels off", "worst")
 SAMPLES = 24
@@ -170,10 +171,13 @@ def train(model: keras.Model, x: list[np.ndarray]) -> None:
 
 
 def peaks(maps: Any, graph: Graph) -> tuple[list[int], list[int]]:
-    """Live bytes before and after conversion: the peak, then all kept maps, ascending."""
-    theirs = profile_graph(graph, name="converted")
+    """Bytes before and after conversion: the peak, then all maps with memory of their own."""
+    theirs = profile_graph(graph, name="converted").maps
     return tuple(
-        [found.peak_bytes, *sorted(item.size_bytes for item in found.kept)]
+        [
+            found.peak_bytes,
+            *sorted(item.size_bytes for item in found.maps if item.storage is Storage.STORED),
+        ]
         for found in (maps, theirs)
     )  # type: ignore[return-value]
 

@@ -288,12 +288,18 @@ def test_dynamic_and_non_float_inputs() -> None:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda x: layers.Lambda(lambda y: y * 2, name="twice")(x), "layer 'twice': Lambda has no"),
+        (
+            lambda x: layers.Lambda(lambda y: keras.ops.exp(y), name="twice")(x),
+            "layer 'twice': Exp has no int8 form",
+        ),
         (
             lambda x: layers.Activation("gelu", name="act")(x),
             "layer 'act': activation 'gelu' has no",
         ),
-        (lambda x: layers.ReLU(max_value=4, name="r")(x), "'r': activation 'relu with maximum 4"),
+        (
+            lambda x: layers.ReLU(threshold=0.5, name="r")(x),
+            "'r': activation 'relu with threshold 0.5'",
+        ),
         (lambda x: keras.ops.exp(x), "'exp': Exp has no int8 form"),
         (
             lambda x: layers.Concatenate()(

@@ -39,7 +39,7 @@ def raw(editor: Editor) -> LayerGraph:
             how = "with these arguments " if twin is not None else ""
             editor.refuse(
                 node,
-                f"operation {kind} {how}has no int8 form here",
+                f"{kind} {how}has no int8 form here",
                 REMEDIES.get(kind, "Write it with stock layers that the table of supported layers "
                 "names"),
             )  # fmt: skip

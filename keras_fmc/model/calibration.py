@@ -171,7 +171,7 @@ def _inputs_of(batch: Any, names: Sequence[str], shapes: Sequence[Shape]) -> lis
 def _fits(shape: Shape, part: Any) -> bool:
     """Whether an array has the shape of one sample or of a batch."""
     try:
-        given = tuple(np.shape(part))  # type: ignore[arg-type]
+        given = tuple(np.shape(part))
     except ValueError:
         return False
     return any(

@@ -188,6 +188,10 @@ def activation_name(operation: keras.Operation) -> str:
         return "leaky_relu"
     if isinstance(operation, layers.Softmax):
         return "softmax"
+    if not isinstance(operation, keras.Layer):
+        # A raw operation, in a model that is not in canonical form yet.
+        name = type(operation).__name__.lower()
+        return name if name in ACTIVATIONS or name in _NONNEGATIVE else "linear"
     activation = getattr(operation, "activation", None)
     return "linear" if activation is None else getattr(activation, "__name__", "unknown")
 

@@ -73,7 +73,7 @@ def refusal(node: LayerNode) -> Refusal:
     if isinstance(operation, layers.BatchNormalization):
         return Refusal(
             node.name,
-            "BatchNormalization that has no fixed scale per channel has no int8 form here",
+            "BatchNormalization has no int8 form here without a fixed scale per channel",
             "Call it without training=True, on the last axis",
         )
     return Refusal(node.name, f"{kind} has no int8 form here", _REMEDIES.get(kind, _STOCK))
