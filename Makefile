@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TF_ENV := TF_CPP_MIN_LOG_LEVEL=3
 
-.PHONY: env demo test lint package docs docs-outputs docs-pictures mutants random-plans \
+.PHONY: env demo keras-coverage test lint package docs docs-outputs docs-pictures mutants random-plans \
     bench-mlperf bench-arena bench-allocation bench-qat bench-commands bench-codes \
     accuracy-tables memory-tables clean
 
@@ -107,6 +107,10 @@ accuracy-tables: env
 
 memory-tables: env
 	$(TF_ENV) $(BIN)/python examples/memory_tables.py
+
+MODEL_DEFINITIONS ?= ../shared/cases/keras/models.py
+keras-coverage: env
+	$(TF_ENV) $(BIN)/python examples/keras_coverage.py --models $(MODEL_DEFINITIONS)
 
 clean:
 	rm -rf $(VENV) .venv-edge .venv-tfmot _build *.egg-info

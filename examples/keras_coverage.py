@@ -40,7 +40,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--only", default="")
-    parser.add_argument("--results", type=Path, default=Path("keras_coverage.json"))
+    parser.add_argument("--results", type=Path, default=Path("out/keras_coverage.json"))
     parser.add_argument("--again", action="store_true", help="run what is in the results, too")
     options = parser.parse_args()
     module = _load(options.models)
@@ -54,6 +54,7 @@ def main() -> int:
         results[name] = row(module.MODELS[name], scale=scales.get(name, 1.0))
         print(f"{name}: {results[name]['result']} ({time.process_time() - started:.0f} s)",
               file=sys.stderr)  # fmt: skip
+        options.results.parent.mkdir(parents=True, exist_ok=True)
         options.results.write_text(json.dumps(results, indent=1) + "\n")
     print(table({name: results[name] for name in names}))
     return 0
