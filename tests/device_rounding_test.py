@@ -177,7 +177,7 @@ def test_on_and_off_keep_weights_names_and_structure(with_codes):
     assert weighted
     assert all(layer.device_rounding for layer in weighted)
     # Without padding, the mean of codes is a depthwise convolution.
-    behind = {"padded", "product", "global"} | (set() if with_codes else {"mean", "sum"})
+    behind = {"padded", "product", "global", "sum"} | (set() if with_codes else {"mean"})
     added = {layer.name for layer in on.layers if layer.name not in names}
     assert added == {f"{name}_device" for name in behind}
     np.testing.assert_array_equal(off(x), qat(x))
