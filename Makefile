@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TF_ENV := TF_CPP_MIN_LOG_LEVEL=3
 
-.PHONY: env demo test lint bench-mlperf bench-arena bench-allocation bench-qat bench-commands bench-codes \
+.PHONY: env demo test lint package bench-mlperf bench-arena bench-allocation bench-qat bench-commands bench-codes \
     accuracy-tables memory-tables clean
 
 env: $(VENV)/.ready
@@ -43,6 +43,14 @@ lint: env
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# What a package index would get: built, checked, and installed into an empty environment.
+package: env
+	rm -rf _build/dist
+	$(BIN)/python -m build --outdir _build/dist .
+	$(BIN)/twine check --strict _build/dist/*
+	$(BIN)/check-wheel-contents _build/dist/*.whl
+	$(BIN)/python tests/install_check.py _build/dist/*.whl
 
 bench-mlperf: env
 	$(BIN)/python benchmarks/bench_mlperf_tiny.py

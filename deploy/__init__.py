@@ -11,6 +11,8 @@ _EXPORTS = {
     "plan": "deploy.pipeline",
     "verify": "deploy.pipeline",
     "Result": "deploy.pipeline",
+    "PlanSettings": "deploy.settings",
+    "Report": "deploy.report.report",
     "Graph": "deploy.graph",
 }
 
@@ -19,6 +21,8 @@ __all__ = list(_EXPORTS)
 if TYPE_CHECKING:
     from deploy.graph import Graph
     from deploy.pipeline import Result, convert, plan, verify
+    from deploy.report.report import Report
+    from deploy.settings import PlanSettings
 
 
 export_lazily(__name__, _EXPORTS)

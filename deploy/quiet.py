@@ -8,6 +8,8 @@ import sys
 import tempfile
 from collections.abc import Iterator
 
+from keras_fmc.errors import BadInputError
+
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
@@ -29,7 +31,17 @@ def quiet() -> Iterator[None]:
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow without its start-up lines, which no log level suppresses."""
+    """Imports TensorFlow without its start-up lines, which no log level suppresses.
+
+    Raises:
+        BadInputError: it is not installed.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with quiet():
-        import tensorflow  # noqa: F401
+    try:
+        with quiet():
+            import tensorflow  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise BadInputError(
+            f"Keras models need {error.name}, which is not installed",
+            remedy="pip install 'keras-fmc[keras]'; a .tflite model can be planned without it",
+        ) from error

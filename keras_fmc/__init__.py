@@ -41,6 +41,14 @@ _EXPORTS = {
     "GF2Bottleneck": "keras_fmc.layers.gf2",
     "CodeQuantizer": "keras_fmc.layers.code_quantizer",
     "FakeQuant": "keras_fmc.layers.fake_quant",
+    # What runs without Keras stands in the package deploy; here it is for a single import.
+    "convert": "deploy.pipeline",
+    "plan": "deploy.pipeline",
+    "verify": "deploy.pipeline",
+    "Result": "deploy.pipeline",
+    "PlanSettings": "deploy.settings",
+    "Report": "deploy.report.report",
+    "Graph": "deploy.graph",
 }
 
 __all__ = [
@@ -53,6 +61,10 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from deploy.graph import Graph
+    from deploy.pipeline import Result, convert, plan, verify
+    from deploy.report.report import Report
+    from deploy.settings import PlanSettings
     from keras_fmc.choose.ceiling import CompressionPlan, choose_bottlenecks
     from keras_fmc.choose.plan import BottleneckKind, BottleneckSpec
     from keras_fmc.fold.fold import FoldResult, fold

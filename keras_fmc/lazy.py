@@ -5,7 +5,12 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from types import ModuleType
+
+_ROOT = Path(__file__).resolve().parent.parent
+_EXTRA = {"keras", "tensorflow"}
+"""What the base installation goes without."""
 
 
 def export_lazily(package: str, exports: Mapping[str, str]) -> None:
@@ -20,7 +25,7 @@ def export_lazily(package: str, exports: Mapping[str, str]) -> None:
         def __getattr__(self, name: str) -> object:
             if name not in exports:
                 raise AttributeError(f"module {package!r} has no attribute {name!r}")
-            value = getattr(importlib.import_module(exports[name]), name)
+            value = getattr(_load(exports[name], wanted=f"{package}.{name}"), name)
             self.__dict__[name] = value
             return value
 
@@ -33,3 +38,29 @@ def export_lazily(package: str, exports: Mapping[str, str]) -> None:
             return sorted({*exports, *self.__dict__})
 
     sys.modules[package].__class__ = LazyPackage
+
+
+def _load(module: str, *, wanted: str) -> ModuleType:
+    """Imports a module of this installation for the name ``wanted``.
+
+    Raises:
+        ImportError: another package of that name stands in the way.
+        ModuleNotFoundError: Keras or TensorFlow is not installed.
+    """
+    top = importlib.import_module(module.partition(".")[0])
+    places = [Path(place).resolve() for place in top.__path__]
+    if _ROOT / top.__name__ not in places:
+        raise ImportError(
+            f"{wanted} needs the package {top.__name__!r} of keras_fmc, and another one stands in "
+            f"the way: {', '.join(map(str, places))}. Rename it, or move it behind "
+            f"{_ROOT} in sys.path."
+        )
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in _EXTRA:
+            raise
+        raise ModuleNotFoundError(
+            f"{wanted} needs {error.name}, which is not installed: pip install 'keras-fmc[keras]'.",
+            name=error.name,
+        ) from error

@@ -13,13 +13,13 @@ from int8_graphs import Int8GraphMaker
 import deploy
 from deploy import flatbuffer
 from deploy.backends.tflm.arena import predict_arena
+from deploy.backends.tflm.codes import trial
 from deploy.backends.tflm.codes.lower import lower_codes, stored_code_maps
 from deploy.backends.tflm.embed import embed
 from deploy.backends.tflm.place import place
 from deploy.backends.tflm.strips import choose
 from deploy.backends.tflm.strips.choose import cut
 from deploy.backends.tflm.strips.cuts import Cuts, Halo, region_of
-from deploy.codes import trial
 from deploy.codes.parts import strip_family
 from deploy.graph import Activation, Graph, Options
 from deploy.passes import run_passes

@@ -10,12 +10,13 @@ from code_graphs import code_map, gate_graph, skip_graph
 from int8_graphs import Int8GraphMaker
 
 import deploy
-from deploy import flatbuffer, prepare
+from deploy import flatbuffer
+from deploy.backends.tflm import prepare
+from deploy.backends.tflm.codes import trial
 from deploy.backends.tflm.codes.lower import lower_codes
 from deploy.backends.tflm.codes.momentary import momentary_maps
 from deploy.backends.tflm.layout import tensor_lifetimes
 from deploy.backends.tflm.strips import choose, choose_strips, obstacles
-from deploy.codes import trial
 from deploy.codes.parts import strip_family
 from deploy.graph import Activation, Graph, Options
 from deploy.report.report import Report

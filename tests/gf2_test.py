@@ -297,14 +297,15 @@ def test_save_and_load(tmp_path):
 
 
 _STRATEGY = """
-import os
+import os, sys
+sys.path.insert(0, "tests")
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 import numpy as np
 import tensorflow as tf
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
 import keras
-from tests.gf2_test import _classifier, _stripes
+from gf2_test import _classifier, _stripes
 keras.utils.set_random_seed(1)
 with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
     model = _classifier()
