@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
+    from deploy.graph import Graph
+
 MODEL_FILE = "model.tflite"
 REPORT_FILE = "report.json"
 _FIRMWARE_FILES = (
@@ -169,6 +171,8 @@ def _plan_bytes(
     source = flatbuffer.read(content, source=name)
     check_supported(source, source=name)
     source = with_reference_versions(without_plan(source))
+    if settings.generates_c:
+        return _plan_c(source, settings, goal, name=name, out=out)
     with Progress(enabled=settings.progress) as progress:
         prepared = prepare(source, goal, settings, progress)
         planned = _embed(prepared, goal)
@@ -194,6 +198,31 @@ def _plan_bytes(
         return Result(report, planned.content if report.fits else None)
     files = _emit(report, planned, goal, out)
     return Result(report, planned.content if report.fits else None, files)
+
+
+def _plan_c(
+    source: Graph, settings: PlanSettings, goal: Target, *, name: str, out: str | Path | None
+) -> Result:
+    """Runtime c: a row program instead of strips, C files instead of a .tflite."""
+    from deploy.emit.files import discard, write_all
+    from deploy.emit.generated_c import c_report, plan_c
+    from deploy.report.html import to_html
+    from deploy.report.text import to_text
+
+    with Progress(enabled=settings.progress) as progress:
+        made = plan_c(source, name=Path(name).stem, fed=settings.input == "rows", progress=progress)
+        report = c_report(made, source=source, name=name, goal=goal, settings=settings)
+    if out is None:
+        return Result(report, None)
+    files: dict[str, bytes | str] = {
+        "report.txt": to_text(report) + "\n",
+        REPORT_FILE: report.to_json(),
+        "report.html": to_html(report),
+    }
+    discard(out, made.all_files)
+    if report.fits:
+        files |= made.model.files
+    return Result(report, None, tuple(sorted(path.name for path in write_all(out, files))))
 
 
 def _embed(prepared: Prepared, goal: Target) -> Planned:

@@ -9,6 +9,7 @@ from keras_fmc.sizes import format_size
 
 _NAME_WIDTH = 44
 _ROWS_SHOWN = 60
+_GENERATED_C = "c"
 
 
 def to_text(report: Report) -> str:
@@ -48,6 +49,9 @@ def target_line(report: Report) -> str:
 def certificate(report: Report) -> str:
     """Returns how good the plan is known to be."""
     bound = format_size(report.lower_bound_bytes)
+    if report.runtime == _GENERATED_C:
+        over = format_size(report.arena_bytes - report.lower_bound_bytes)
+        return f"at most {over} above the least of programs that make every row once: {bound}"
     if report.proven_optimal:
         return f"proven optimal: no plan of these operators and aliases needs less than {bound}"
     gap = report.head_bytes - report.lower_bound_bytes
@@ -88,13 +92,19 @@ def _head(report: Report) -> str:
         f"{report.model}: {word}. {sentence}",
         f"  for {target_line(report)}",
         "",
-        f"  uint8_t tensor_arena[{report.arena_bytes}];   // aligned to 16 bytes",
+        f"  {_memory_line(report)}",
         "",
         f"  {certificate(report)}",
         f"  {evidence(report)}",
     ]
     lines += [f"  warning: {warning}" for warning in report.warnings]
     return "\n".join(lines)
+
+
+def _memory_line(report: Report) -> str:
+    if report.runtime == _GENERATED_C:
+        return f"static memory: {report.arena_bytes:,} bytes, all of it"
+    return f"uint8_t tensor_arena[{report.arena_bytes}];   // aligned to 16 bytes"
 
 
 def _sizes(report: Report) -> str:
@@ -150,10 +160,14 @@ def _peak(report: Report) -> str:
 def _regions(report: Report) -> str:
     if not report.regions:
         return ""
-    lines = ["Runs strip by strip:"]
+    generated = report.runtime == _GENERATED_C
+    lines = ["Made row by row:" if generated else "Runs strip by strip:"]
     for region in report.regions:
         first, last = region.operators[0], region.operators[-1]
         span = short(first) if first == last else f"{short(first)} to {short(last)}"
+        if generated:
+            lines.append(f"  {span}: {len(region.operators)} operators")
+            continue
         lines.append(
             f"  {span}: {len(region.operators)} operators in {region.strips} strips of "
             f"{region.rows} rows, halo {region.halo}, {region.macs_ratio:.3f}x MACs"

@@ -65,9 +65,9 @@ def run(
             [program], input=given, capture_output=True, timeout=_TIMEOUT_SECONDS, check=False
         )
     if result.returncode != 0 or result.stderr:
+        said = result.stderr.decode("utf-8", "replace")[:500]
         raise VerificationError(
-            "the generated C stops with an error",
-            received=f"status {result.returncode}: {result.stderr.decode('utf-8', 'replace')[:500]}",
+            "the generated C stops with an error", received=f"status {result.returncode}: {said}"
         )
     return _outputs(result.stdout, len(samples), graph)
 
@@ -108,9 +108,7 @@ def main_source(name: str, graph: Graph, fed_rows: int | None) -> str:
     out_names = [f"output{k if many_out else ''}" for k in range(len(outputs))]
     buffers = [
         f"static {graph.tensors[t].dtype}_t {buffer}[{graph.tensors[t].elements}];"
-        for t, buffer in zip(
-            (*graph.inputs, *graph.outputs), in_names + out_names, strict=True
-        )
+        for t, buffer in zip((*graph.inputs, *graph.outputs), in_names + out_names, strict=True)
     ]
     reads = " && ".join(
         f"fread({n}, 1, {s}, stdin) == {s}" for n, s in zip(in_names, inputs, strict=True)

@@ -40,6 +40,20 @@ class GeneratedModel:
     static_bytes: int
     constant_bytes: int
 
+    @property
+    def fed_rows(self) -> int | None:
+        """Rows of the image, where the application feeds it row by row."""
+        fed = self.layout.fed
+        return None if fed is None else self.layout.program.maps[fed].rows
+
+
+def file_names(model_name: str) -> tuple[str, ...]:
+    """Returns the names of all files that a model of this name may come with."""
+    name = Names.of(model_name).function
+    own = (f"{name}.h", f"{name}.c", f"{name}_constants.h", f"{name}_constants.c")
+    kernels = sorted(path.name for path in _KERNELS.iterdir() if path.suffix in (".c", ".h"))
+    return (*own, "arena_plan.h", "arena_plan.c", *kernels)
+
 
 def generate(graph: Graph, *, model_name: str, fed: bool = False) -> GeneratedModel:
     """Returns the C of a graph; with ``fed`` the application hands over the image row by row.

@@ -166,8 +166,7 @@ class _RegionWriter:
         self.counters = counters(writer.layout, region)
         self.fed = self.schedule.fed
         self.producers = {
-            self.program.steps[s].output: s
-            for s in range(self.schedule.first, self.schedule.stop)
+            self.program.steps[s].output: s for s in range(self.schedule.first, self.schedule.stop)
         }
 
     def write(self) -> str:

@@ -19,7 +19,9 @@ _RUN = """\
  * runs the model. Inputs may be filled in place, at ${name}_input(), and handed over from there:
  * nothing is copied then. They are overwritten by the run."""
 _FEED = """\
- *   ${name}_begin(), ${name}_feed_row(row) for each row of the image from the top, ${name}_finish(${arguments})
+ *   ${name}_begin()
+ *   ${name}_feed_row(row), for each row of the image from the top
+ *   ${name}_finish(${arguments})
  *
  * runs the model while the rows come: the image never exists as a whole. A row is copied before
  * ${name}_feed_row returns. ${name}_begin starts again at any time."""
@@ -53,9 +55,7 @@ def _functions(graph: Graph, layout: Layout, names: Names) -> list[str]:
     name, kind = names.function, f"{names.function}_status"
     outputs = [
         f"{graph.tensors[t].dtype}_t *{argument}"
-        for t, argument in zip(
-            graph.outputs, _arguments("output", len(graph.outputs)), strict=True
-        )
+        for t, argument in zip(graph.outputs, _arguments("output", len(graph.outputs)), strict=True)
     ]
     inputs = _arguments("input", len(graph.inputs))
     lines = []

@@ -132,9 +132,7 @@ def _forbidden(program: Program, schedule: Schedule, size: Mapping[int, int]) ->
     return found
 
 
-def _grows(
-    program: Program, schedule: Schedule, source: int, sink: int
-) -> tuple[int, int] | None:
+def _grows(program: Program, schedule: Schedule, source: int, sink: int) -> tuple[int, int] | None:
     """Forbidden distances of the sink's address less the source's."""
     in_row, out_row = program.maps[source].row_bytes, program.maps[sink].row_bytes
     in_size = program.maps[source].size_bytes

@@ -28,9 +28,7 @@ def above_text(read: Read, row: str, out_rows: int) -> str:
     return f"{_factor(first)} - {_factor(_linear(read, row, read.rows.begin))}"
 
 
-def _clipped(
-    read: Read, row: str, values: list[int], shift: int, side: int, out_rows: int
-) -> str:
+def _clipped(read: Read, row: str, values: list[int], shift: int, side: int, out_rows: int) -> str:
     limit = read.view_rows
     if out_rows == 1 or len(set(values)) == 1:
         return str(min(max(values[0], 0), limit))
@@ -58,5 +56,5 @@ def _linear(read: Read, row: str, shift: int) -> str:
 
 
 def _factor(text: str) -> str:
-    simple = text.replace("_", "").isalnum() or text.endswith("]") or text.endswith(")")
+    simple = text.replace("_", "").isalnum() or text.endswith(("]", ")"))
     return text if simple and " " not in text.split("[")[0] else f"({text})"

@@ -93,9 +93,7 @@ def play(cuts: Cuts, first: int, stop: int, *, fed: int | None, backwards: bool)
 
 
 class _Player:
-    def __init__(
-        self, cuts: Cuts, first: int, stop: int, fed: int | None, backwards: bool
-    ) -> None:
+    def __init__(self, cuts: Cuts, first: int, stop: int, fed: int | None, backwards: bool) -> None:
         self.cuts, self.first, self.stop, self.fed, self.backwards = (
             cuts,
             first,

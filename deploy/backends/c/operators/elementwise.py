@@ -137,9 +137,7 @@ def _operands(lowering: Lowering, step: int) -> tuple[int, int, int]:
     return a, b, y
 
 
-def _sum(
-    lowering: Lowering, step: int, function: str, factors: tuple[float, float, float]
-) -> None:
+def _sum(lowering: Lowering, step: int, function: str, factors: tuple[float, float, float]) -> None:
     operator = lowering.graph.operators[step]
     pairs = [quantize_multiplier(f) for f in factors]
     _binary(

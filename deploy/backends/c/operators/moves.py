@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from deploy.backends.c.fixed_point import zero_point
 from deploy.backends.c.lowering import Lowering, constant_integers
-from deploy.backends.c.program import SAME_ROW, Rows, pixels
+from deploy.backends.c.program import SAME_ROW, Read, Rows, pixels
 from deploy.graph import ITEM_BYTES
 
 _COPY_BYTES = 16 * 4
@@ -206,7 +206,8 @@ def _join(lowering: Lowering, step: int, axis: int, shape: tuple[int, ...]) -> N
     outer = 1 if by_rows or rows > 1 else math.prod(shape[:axis])
     if rows > 1 and row_axis is not None and not by_rows:
         outer = math.prod(shape[row_axis + 1 : axis])
-    reads, calls, begin = [], [], 0
+    reads: list[Read] = []
+    calls, begin = [], 0
     for x in operator.inputs:
         size = lowering.tensor(x).size_bytes
         if by_rows:
@@ -298,7 +299,8 @@ def _grid(lowering: Lowering, step: int, grid: list[tuple[int, int]], item: int)
         run *= dims.pop()[0]
     if len(dims) > _DIMENSIONS:
         lowering.refuse(step, f"{len(dims)} dimensions that move", f"at most {_DIMENSIONS}")
-    out_strides, size = [], run
+    out_strides: list[int] = []
+    size = run
     for extent, _ in reversed(dims):
         out_strides.insert(0, size)
         size *= extent

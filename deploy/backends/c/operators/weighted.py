@@ -140,9 +140,7 @@ def same_padding(rows: int, out_rows: int, kernel: int, stride: int, dilation: i
     return max(reach - rows, 0) // 2
 
 
-def _weights(
-    lowering: Lowering, step: int, x: int, *, bias: int = 2, dense: bool = False
-) -> str:
+def _weights(lowering: Lowering, step: int, x: int, *, bias: int = 2, dense: bool = False) -> str:
     """The descriptor of an operator's weights, biases, multipliers and shifts."""
     operator = lowering.graph.operators[step]
     weights, out = lowering.tensor(operator.inputs[1]), lowering.tensor(operator.outputs[0])
