@@ -71,6 +71,11 @@ def generate(graph: Graph, *, model_name: str, fed: bool = False) -> GeneratedMo
                 remedy="--runtime=tflm runs it",
             )
     program = lower(graph)
+    if not program.steps:
+        raise UnsupportedModelError(
+            "the model computes nothing: its outputs are views of its inputs",
+            remedy="--runtime=tflm runs it",
+        )
     layout = lay_out(program, fed=_fed_map(graph, program) if fed else None)
     return GeneratedModel(
         graph=graph,

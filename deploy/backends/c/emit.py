@@ -318,7 +318,7 @@ class _RegionWriter:
         kind = state(self.writer.layout).counter_type
         return [
             f"if (row - {kept} == {held}) {{",
-            f"  const int32_t needed = {least};",
+            f"  const int32_t needed = fmc_at_most({least}, row);",
             f"  const int32_t gone = needed - {kept};",
             f"  memmove({place}, {place} + gone * {row_bytes}, "
             f"(uint32_t)(({held} - gone) * {row_bytes}));",

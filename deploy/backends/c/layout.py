@@ -81,15 +81,15 @@ def live_floor(program: Program, schedule: Schedule, size: Mapping[int, int]) ->
     base = sum(size[m] for m in schedule.passengers)
     rows = {m: program.maps[m] for m in (*schedule.sources, *schedule.sinks)}
     most = base + sum(size[m] for m in schedule.sources)
-    changes: dict[int, int] = {}
+    filled = dict.fromkeys(schedule.lines, 0)
+    fills: dict[int, list[int]] = {}
     for m in schedule.lines:
-        changes[schedule.born[m]] = changes.get(schedule.born[m], 0) + size[m]
-        after = schedule.died[m] + 1
-        changes[after] = changes.get(after, 0) - size[m]
-    lines = 0
+        for event in schedule.born[m]:
+            fills.setdefault(event, []).append(m)
     for event in range(len(schedule.events)):
-        lines += changes.get(event, 0)
-        total = base + lines
+        for m in fills.get(event, ()):
+            filled[m] += program.maps[m].row_bytes
+        total = base + sum(n for m, n in filled.items() if schedule.busy[m] >> event & 1)
         for m in schedule.sources:
             left = (rows[m].rows - schedule.needed[m][event]) * rows[m].row_bytes
             total += min(left, size[m])
@@ -108,11 +108,10 @@ def _forbidden(program: Program, schedule: Schedule, size: Mapping[int, int]) ->
         interval: tuple[int, int] | None = (-size[b], size[a])
         for x, y, flip in ((a, b, False), (b, a, True)):
             if x in sources and y in sinks:
-                interval = _grows(program, schedule, x, y)
+                events = [e for e, m in enumerate(schedule.events) if m == y]
+                interval = _grows(program, schedule, x, y, events)
             elif x in sources and y in schedule.lines:
-                needed = schedule.needed[x][schedule.born[y]]
-                left = needed * program.maps[x].row_bytes
-                interval = (left - size[y], size[x]) if left < size[x] else None
+                interval = _grows(program, schedule, x, y, schedule.born[y])
             elif x in sinks and y in schedule.lines:
                 done = schedule.made[x][schedule.died[y]] * program.maps[x].row_bytes
                 interval = (-size[y], min(done, size[x])) if done else None
@@ -123,31 +122,29 @@ def _forbidden(program: Program, schedule: Schedule, size: Mapping[int, int]) ->
             break
         else:
             if a in schedule.lines and b in schedule.lines:
-                together = (
-                    schedule.born[a] <= schedule.died[b] and schedule.born[b] <= schedule.died[a]
-                )
-                interval = interval if together else None
+                interval = interval if schedule.busy[a] & schedule.busy[b] else None
         if interval is not None:
             found[a, b] = interval
     return found
 
 
-def _grows(program: Program, schedule: Schedule, source: int, sink: int) -> tuple[int, int] | None:
-    """Forbidden distances of the sink's address less the source's."""
-    in_row, out_row = program.maps[source].row_bytes, program.maps[sink].row_bytes
+def _grows(
+    program: Program, schedule: Schedule, source: int, target: int, born: Sequence[int]
+) -> tuple[int, int] | None:
+    """Forbidden distances of the target's address less the source's.
+
+    Row r of the target is filled by event ``born[r]`` and stays.
+    """
+    in_row, out_row = program.maps[source].row_bytes, program.maps[target].row_bytes
     in_size = program.maps[source].size_bytes
     highest = lowest = None
-    row = 0
-    for event, target in enumerate(schedule.events):
-        if target != sink:
-            continue
+    for row, event in enumerate(born):
         needed = schedule.needed[source][event] * in_row
         if needed < in_size:
             # The row may end where the source is still needed, or begin behind the source.
             low, high = needed - (row + 1) * out_row, in_size - row * out_row
             lowest = low if lowest is None else min(lowest, low)
             highest = high if highest is None else max(highest, high)
-        row += 1
     return None if lowest is None or highest is None else (lowest, highest)
 
 
@@ -155,7 +152,7 @@ def _orders(
     schedule: Schedule, size: Mapping[int, int], effort: int
 ) -> itertools.chain[tuple[int, ...]]:
     lines = sorted(schedule.lines, key=lambda m: (-size[m], m))
-    born = sorted(schedule.lines, key=lambda m: (schedule.born[m], m))
+    born = sorted(schedule.lines, key=lambda m: (schedule.born[m][0], m))
     whole = [*schedule.passengers, *schedule.sinks, *schedule.sources]
     turned = [*schedule.passengers, *schedule.sources, *schedule.sinks]
     first = [

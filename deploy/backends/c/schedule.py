@@ -61,7 +61,9 @@ class Schedule:
         sources: whole maps that die here; ``sinks``: whole maps that are made here;
             ``passengers``: whole maps that were there before and stay.
         lines: line buffers: map -> rows held at most.
-        born, died: line buffer -> number of the event that makes its first row, or reads its last.
+        born: line buffer -> for each row that it has room for, the event that first fills it.
+        died: line buffer -> the event that reads its last row.
+        busy: line buffer -> a bit for each event during which it holds a row that is still read.
         events: the maps whose row is made, in order.
         needed: source -> for each event the first of its rows that is still read then or later.
         made: sink -> for each event how many of its rows are there after it.
@@ -75,8 +77,9 @@ class Schedule:
     sinks: tuple[int, ...]
     passengers: tuple[int, ...]
     lines: Mapping[int, int]
-    born: Mapping[int, int]
+    born: Mapping[int, list[int]]
     died: Mapping[int, int]
+    busy: Mapping[int, int] = field(repr=False)
     events: tuple[int, ...] = field(repr=False)
     needed: Mapping[int, list[int]] = field(repr=False)
     made: Mapping[int, list[int]] = field(repr=False)
@@ -119,8 +122,10 @@ class _Player:
                 same = read.in_place and maps[source].row_bytes == maps[step.output].row_bytes
                 self.readers.setdefault(source, []).append((firsts, step.output, same))
         self.lines: dict[int, int] = {}
-        self.born: dict[int, int] = {}
+        self.born: dict[int, list[int]] = {}
         self.died: dict[int, int] = {}
+        self.busy: dict[int, int] = {}
+        self.busy_since: dict[int, int] = {}
         self.events: list[int] = []
         self.needed: dict[int, list[int]] = {m: [] for m in self.sources}
         self.sink_rows: dict[int, list[int]] = {m: [] for m in self.sinks}
@@ -132,6 +137,9 @@ class _Player:
             for sink in self.sinks:
                 while self.made[sink] < turn_rows(turn, self.rows[sink], rounds):
                     self._make(sink)
+        for m, since in self.busy_since.items():
+            # Rows that would be read by rows that nobody asks for.
+            self.busy[m] = self.busy.get(m, 0) | ((2 << self.died[m]) - (1 << since))
         return Schedule(
             first=self.first,
             stop=self.stop,
@@ -141,8 +149,9 @@ class _Player:
             sinks=self.sinks,
             passengers=self.passengers,
             lines=self.lines,
-            born=self.born,
+            born={m: events[: self.lines[m]] for m, events in self.born.items()},
             died=self.died,
+            busy=self.busy,
             events=tuple(self.events),
             needed=self.needed,
             made=self.sink_rows,
@@ -162,17 +171,22 @@ class _Player:
             if source not in self.whole:
                 self.died[source] = event
         if target not in self.whole:
-            self.born.setdefault(target, event)
+            self.born.setdefault(target, []).append(event)
             self.died.setdefault(target, event)
             held = 1
             if not self.cuts.program.maps[target].sums:
                 held = row + 1 - min(self._still_needed(target), row)
             self.lines[target] = max(self.lines.get(target, 0), held)
+            self.busy_since.setdefault(target, event)
         for source in self.sources:
             self.needed[source].append(self._still_needed(source, writing=target))
         self.made[target] = row + 1
         for sink in self.sinks:
             self.sink_rows[sink].append(self.made[sink])
+        for m in (target, *(source for source, _, _ in windows)):
+            if m in self.busy_since and self._still_needed(m) >= self.made[m]:
+                since = self.busy_since.pop(m)
+                self.busy[m] = self.busy.get(m, 0) | ((2 << event) - (1 << since))
 
     def _still_needed(self, source: int, *, writing: int = -1) -> int:
         """The first row that something reads, now or later.

@@ -69,7 +69,7 @@ def _window(lowering: Lowering, step: int, kernel: tuple[int, ...], function: st
         step,
         lowering.output(y, out.view),
         [lowering.read(x, rows, source.view)],
-        f"{function}({window}, {_weights(lowering, step, x)}, "
+        f"{function}({window}, {_weights(lowering, step, x, aside=aside)}, "
         "{in0}, {rows0}, {above0}, {out}, {out_rows});",
         f"{function}.c",
         many_rows=True,
@@ -104,7 +104,7 @@ def transpose_conv(lowering: Lowering, step: int) -> None:
         step,
         lowering.output(y, out.view),
         [lowering.read(x, rows, source.view)],
-        f"fmc_transpose_conv({window}, {_weights(lowering, step, x, bias=3)}, "
+        f"fmc_transpose_conv({window}, {_weights(lowering, step, x, bias=3, aside=aside)}, "
         f"{{in0}}, {{rows0}}, {{first0}}, {{out}}, {{row}} + {pads[0]});",
         "fmc_transpose_conv.c",
     )
@@ -140,8 +140,19 @@ def same_padding(rows: int, out_rows: int, kernel: int, stride: int, dilation: i
     return max(reach - rows, 0) // 2
 
 
-def _weights(lowering: Lowering, step: int, x: int, *, bias: int = 2, dense: bool = False) -> str:
-    """The descriptor of an operator's weights, biases, multipliers and shifts."""
+def _weights(
+    lowering: Lowering,
+    step: int,
+    x: int,
+    *,
+    bias: int = 2,
+    dense: bool = False,
+    aside: bool = False,
+) -> str:
+    """The descriptor of an operator's weights, biases, multipliers and shifts.
+
+    ``aside``: rows and columns of the kernels change places.
+    """
     operator = lowering.graph.operators[step]
     weights, out = lowering.tensor(operator.inputs[1]), lowering.tensor(operator.outputs[0])
     if not weights.is_constant:
@@ -156,14 +167,14 @@ def _weights(lowering: Lowering, step: int, x: int, *, bias: int = 2, dense: boo
         pairs = channel_multipliers(source, weights, out)
         if len(pairs) == 1:
             pairs *= out.shape[-1]
-    name = "0"
+    name, values = "0", weights.array()
     if len(operator.inputs) > bias and operator.inputs[bias] >= 0:
         entry = lowering.tensor(operator.inputs[bias])
         if not entry.is_constant or entry.dtype != "int32":
             lowering.refuse(step, f"a bias of {entry.dtype}", "constant int32")
         name = lowering.array(entry.array(), "int32")
     fields = (
-        lowering.array(weights.array(), "int8"),
+        lowering.array(np.swapaxes(values, 1, 2) if aside else values, "int8"),
         name,
         lowering.array(np.array([m for m, _ in pairs]), "int32"),
         lowering.array(np.array([s for _, s in pairs]), "int8"),
