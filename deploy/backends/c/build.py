@@ -13,6 +13,8 @@ from deploy.backends.c.lowering import lower
 from deploy.backends.c.names import Names, static_bytes
 from deploy.backends.c.plan_header import plan_header
 from deploy.backends.c.program import Program
+from deploy.backends.c.proof import plan_source
+from deploy.backends.c.replay import replay
 from deploy.backends.c.search import search
 from deploy.graph import Graph
 from deploy.proof.names import c_comment
@@ -132,6 +134,7 @@ def _files(graph: Graph, layout: Layout, model_name: str) -> dict[str, str]:
         f"{name}_constants.h": _constants_header(layout, name, model_name),
         f"{name}_constants.c": _constants_source(layout, name, model_name),
         "arena_plan.h": plan_header(layout, model_name=model_name),
+        "arena_plan.c": plan_source(layout, replay(layout), model_name=model_name),
         **{file: (_KERNELS / file).read_text() for file in (*_HEADERS, *kernels)},
     }
 
