@@ -45,6 +45,7 @@ def run(
     graph: Graph,
     fed_rows: int | None = None,
     flags: Sequence[str] = ("-O1",),
+    libraries: Sequence[str] = (),
 ) -> list[list[np.ndarray]]:
     """Compiles a generated model and returns its outputs for each sample.
 
@@ -54,12 +55,21 @@ def run(
         graph: the model's graph, for the shapes of its outputs.
         fed_rows: the rows of the image, where it is fed row by row.
         flags: of the compiler.
+        libraries: what is linked besides the files.
 
     Raises:
         VerificationError: it does not compile, or stops with an error.
     """
     with tempfile.TemporaryDirectory(prefix="fmc-c-") as folder:
-        program = build(files, Path(folder), name=name, graph=graph, fed_rows=fed_rows, flags=flags)
+        program = build(
+            files,
+            Path(folder),
+            name=name,
+            graph=graph,
+            fed_rows=fed_rows,
+            flags=flags,
+            libraries=libraries,
+        )
         given = b"".join(array.tobytes() for sample in samples for array in sample)
         result = subprocess.run(
             [program], input=given, capture_output=True, timeout=_TIMEOUT_SECONDS, check=False
@@ -80,13 +90,23 @@ def build(
     graph: Graph,
     fed_rows: int | None = None,
     flags: Sequence[str] = ("-O1",),
+    libraries: Sequence[str] = (),
 ) -> Path:
     """Compiles a generated model with a program that runs it; returns the program."""
     for file, text in files.items():
         (folder / file).write_text(text)
     (folder / "main.c").write_text(main_source(name, graph, fed_rows))
     sources = sorted(file for file in files if file.endswith(".c"))
-    command = [compiler() or "cc", "-std=c99", *flags, *sources, "main.c", "-o", "program"]
+    command = [
+        compiler() or "cc",
+        "-std=c99",
+        *flags,
+        *sources,
+        "main.c",
+        *libraries,
+        "-o",
+        "program",
+    ]
     result = subprocess.run(
         command, cwd=folder, capture_output=True, timeout=_TIMEOUT_SECONDS, check=False
     )

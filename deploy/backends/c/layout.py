@@ -17,6 +17,7 @@ from deploy.backends.c.schedule import Schedule
 
 ALIGNMENT = 4
 _RANDOM_ORDERS = 60
+_PAIRS_TRIED = 6000
 _ALL_ORDERS_OF = 5
 
 Forbidden = dict[tuple[int, int], tuple[int, int]]
@@ -165,7 +166,9 @@ def _orders(
     ]
     if len(size) <= _ALL_ORDERS_OF:
         return itertools.chain(first, itertools.permutations(sorted(size)))
-    return itertools.chain(first, _shuffled(list(first[0]), effort))
+    # Many maps at once are mostly maps that wait: a few orders do.
+    tried = min(effort, _PAIRS_TRIED // len(size) ** 2 + 1)
+    return itertools.chain(first, _shuffled(list(first[0]), tried))
 
 
 def _shuffled(order: list[int], count: int) -> list[tuple[int, ...]]:

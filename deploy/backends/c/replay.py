@@ -126,8 +126,8 @@ class _Replay:
         for read in reads:
             place, labels = self._read(read, row)
             self._expect(place, labels, f"{step.label if step else ''}, row {row}")
-            kept_apart = place + len(labels) <= target or target + entry.row_bytes <= place
-            if not kept_apart and not (read.in_place and target <= place):
+            apart = place + len(labels) <= target or target + entry.row_bytes <= place
+            if len(labels) and not apart and not (read.in_place and target <= place):
                 raise _wrong(f"row {row} of {entry.name} overwrites what it is made from")
             first, stop = self._rows(read, row)
             seen.append(ReadEvent(read.map, first, stop, read.in_place))
