@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 TF_ENV := TF_CPP_MIN_LOG_LEVEL=3
 
-.PHONY: env demo test lint package bench-mlperf bench-arena bench-allocation bench-qat bench-commands bench-codes \
+.PHONY: env demo test lint package docs docs-outputs docs-pictures mutants random-plans \
+    bench-mlperf bench-arena bench-allocation bench-qat bench-commands bench-codes \
     accuracy-tables memory-tables clean
 
 env: $(VENV)/.ready
@@ -33,10 +34,15 @@ $(VENV)/.oracle: $(VENV)/.ready
 	    || echo "no executorch for this machine: its tests are skipped"
 	@touch $@
 
+# Sphinx, the kernel of notebooks, and the libraries of the recipes.
+$(VENV)/.docs: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet -e .[docs]
+	@touch $@
+
 demo: env
 	$(TF_ENV) $(BIN)/python examples/demo.py
 
-test: env $(VENV)/.oracle .venv-edge/.ready .venv-tfmot/.ready
+test: env $(VENV)/.docs $(VENV)/.oracle .venv-edge/.ready .venv-tfmot/.ready
 	$(TF_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: env
@@ -52,6 +58,20 @@ package: env
 	$(BIN)/check-wheel-contents _build/dist/*.whl
 	$(BIN)/python tests/install_check.py _build/dist/*.whl
 
+# The site: pages generated from the code, every warning an error; then the notebooks run.
+docs: $(VENV)/.docs
+	$(BIN)/python -m deploy.report.keys > docs/report.md
+	$(TF_ENV) $(BIN)/sphinx-build -q -W --keep-going -d _build/doctrees docs _build/docs
+	rm -rf _build/notebooks && cp -r docs/notebooks _build/notebooks
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(TF_ENV) $(BIN)/python -m pytest -q --nbmake --nbmake-timeout=600 _build/notebooks
+
+# What the commands in README and docs print, and the pictures, written anew.
+docs-outputs: $(VENV)/.docs
+	$(TF_ENV) $(BIN)/python docs/blocks.py
+
+docs-pictures: $(VENV)/.docs
+	$(BIN)/python docs/pictures.py
+
 bench-mlperf: env
 	$(BIN)/python benchmarks/bench_mlperf_tiny.py
 
@@ -65,8 +85,18 @@ bench-commands: env
 bench-allocation: env
 	$(BIN)/python benchmarks/bench_allocation.py
 
+# Random graphs through all of fmc plan for a board of every kernel library; N of each kind.
+N ?= 100
+random-plans: env
+	$(BIN)/python -m tests.random_plans --count $(N)
+
 bench-codes: env
 	$(TF_ENV) $(BIN)/python benchmarks/bench_codes.py
+
+# Damages small models in N ways; every one must end with exit status 0, 1 or 2.
+N ?= 20000
+mutants: env
+	$(BIN)/python benchmarks/bench_mutants.py --first 0 --count $(N)
 
 bench-qat: env .venv-tfmot/.ready
 	$(TF_ENV) $(BIN)/python benchmarks/bench_qat.py

@@ -46,7 +46,7 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["keras_fmc", "keras_fmc.*", "deploy", "deploy.*"]),
     package_data={
-        "keras_fmc": ["py.typed"],
+        "keras_fmc": ["py.typed", "samples/*.tflite"],
         "deploy": [
             "py.typed",
             "targets/**/*.json",
@@ -84,6 +84,19 @@ setup(
             "twine>=6.1",
         ],
         "demo": ["keras-fmc[keras]", "scikit-learn>=1.4"],
+        # The site, its notebooks, and the libraries that its recipes use.
+        "docs": [
+            "keras-fmc[demo]",
+            "furo>=2024.8",
+            "ipykernel>=6",
+            "mlflow-skinny>=3",
+            "myst-parser>=4",
+            "nbmake>=1.5",
+            "optuna>=4",
+            "sphinx>=8",
+            "tensorboard>=2.18",
+            "wandb>=0.19",
+        ],
         # For boards that run Linux: TensorFlow is not needed to run an emitted model there.
         "edge": ["tflite-runtime>=2.14", "numpy<2"],
     },

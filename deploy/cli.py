@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from keras_fmc.errors import BadInputError, FmcError
+from keras_fmc.printable import printable_lines
 
 if TYPE_CHECKING:
     from deploy.settings import PlanSettings
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except Exception:
-        traceback.print_exc()
+        print(printable_lines(traceback.format_exc()), file=sys.stderr, end="")
         return _INTERNAL_ERROR
 
 
@@ -139,6 +140,9 @@ def _plan_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_float(
         "max-macs", 1.10, "most MACs, as a multiple of the model's", 1.0, flag_values=values
     )
+    flags.DEFINE_float(
+        "max-time", None, "most estimated time, as the model's multiple", 1.0, flag_values=values
+    )
     flags.DEFINE_enum(
         "minimise", "arena", ["arena", "head"], "what strips make small", flag_values=values
     )
@@ -187,11 +191,17 @@ def _settings(values: flags.FlagValues) -> PlanSettings:
         reserve_bytes=0 if reserve in ("0", "0B") else size("reserve"),
         arena_bytes=size("arena"),
         max_macs=_value(values, "max-macs"),
+        max_time=_value(values, "max-time"),
         minimise=_value(values, "minimise"),
         strips=_value(values, "strips"),
         overlap=_value(values, "overlap"),
         progress=_wants_progress(_value(values, "progress")),
     )
+
+
+def _print(text: str) -> None:
+    """Prints lines; what would steer the terminal, in a name of a file or tensor, is escaped."""
+    print(printable_lines(text))
 
 
 def _wants_progress(flag: bool | None) -> bool:
@@ -223,15 +233,19 @@ def _show(result: object, values: flags.FlagValues) -> int:
     from deploy.report.text import frontier_text, to_text
 
     assert isinstance(result, Result)
-    print(to_text(result.report))
+    _print(to_text(result.report))
     if _value(values, "explain"):
-        print(frontier_text(result.report))
+        _print(frontier_text(result.report))
     if _value(values, "out") is not None:
-        print(f"Files in {values['out'].value}: {', '.join(result.files)}")
+        _print(f"Files in {values['out'].value}: {', '.join(result.files)}")
     return result.exit_code
 
 
 def _profile_flags(values: flags.FlagValues) -> None:
+    string = flags.DEFINE_string
+    string("board", "host", "the board whose kernels run a .tflite", flag_values=values)
+    string("board-file", None, "a JSON file with boards of your own", flag_values=values)
+    string("kernels", None, "the kernel library, if not the board's usual", flag_values=values)
     flags.DEFINE_bool("json", False, "print JSON instead of a table", flag_values=values)
 
 
@@ -239,13 +253,19 @@ def _profile(rest: Sequence[str], values: flags.FlagValues) -> int:
     import json
 
     from deploy.profile import profile_file
+    from deploy.targets import target
 
     if not rest[0].endswith(".tflite"):
         from deploy.quiet import import_tensorflow
 
         import_tensorflow()
-    maps = profile_file(rest[0])
-    print(json.dumps(maps.to_dict(), indent=2) if _value(values, "json") else maps.to_text())
+    goal = target(
+        board=_value(values, "board"),
+        board_file=_value(values, "board-file"),
+        kernels=_value(values, "kernels"),
+    )
+    maps = profile_file(rest[0], goal.kernels)
+    _print(json.dumps(maps.to_dict(), indent=2) if _value(values, "json") else maps.to_text())
     return 0
 
 
@@ -258,7 +278,7 @@ def _verify_flags(values: flags.FlagValues) -> None:
 def _verify(rest: Sequence[str], values: flags.FlagValues) -> int:
     from deploy.pipeline import verify
 
-    print(verify(rest[0], source=_value(values, "source")))
+    _print(verify(rest[0], source=_value(values, "source")))
     return 0
 
 
@@ -270,7 +290,7 @@ def _boards(rest: Sequence[str], values: flags.FlagValues) -> int:
     del rest
     from deploy import targets
 
-    print(targets.boards_text(board_file=_value(values, "board-file")))
+    _print(targets.boards_text(board_file=_value(values, "board-file")))
     return 0
 
 
@@ -285,7 +305,7 @@ def _emit(rest: Sequence[str], values: flags.FlagValues) -> int:
 
     folder = _value(values, "out") or str(Path(rest[0]) / _value(values, "as"))
     files = emit_project(rest[0], kind=_value(values, "as"), out=folder)
-    print(f"Files in {folder}: {', '.join(files)}")
+    _print(f"Files in {folder}: {', '.join(files)}")
     return 0
 
 
@@ -298,7 +318,7 @@ def _diff(rest: Sequence[str], values: flags.FlagValues) -> int:
     from deploy.report.diff import diff
 
     difference = diff(read_report(rest[0]), read_report(rest[1]))
-    print(
+    _print(
         difference.to_markdown() if _value(values, "format") == "markdown" else difference.to_text()
     )
     return 0

@@ -11,6 +11,8 @@ import numpy as np
 
 from deploy import flatbuffer
 from deploy.codes.expected import check_codes, expected_codes
+from deploy.ends import input_keys, output_keys, output_names, with_ends
+from deploy.graph import Graph
 from deploy.int8_check import Scale, check_int8
 from deploy.quiet import quiet
 from keras_fmc.errors import BadInputError, UnsupportedModelError
@@ -38,9 +40,9 @@ def to_int8_tflite(model: keras.Model, *, calibration: np.ndarray | None = None)
         UnsupportedModelError: no pure int8 model comes out; names operator and tensor.
     """
     if _is_tf_keras(model):
-        content = _convert(model, _export_tf_keras)
-        check_int8(flatbuffer.read(content))
-        return content
+        graph = flatbuffer.read(_convert(model, _export_tf_keras))
+        check_int8(graph)
+        return _in_order(graph, model)
     from keras_fmc.qat.checks import check_deployable
     from keras_fmc.qat.device_rounding import device_rounding, rounds_as_device
 
@@ -59,11 +61,10 @@ def to_int8_tflite(model: keras.Model, *, calibration: np.ndarray | None = None)
     elif rounds_as_device(model):
         model = device_rounding(model, on=False)
     scales, complete = _scales(model)
-    content = _convert(model, _export_keras)
-    graph = flatbuffer.read(content)
+    graph = flatbuffer.read(_convert(model, _export_keras))
     check_int8(graph, scales=scales, complete=complete)
     check_codes(graph, expected_codes(model))
-    return content
+    return _in_order(graph, model)
 
 
 def convert_path(path: str | Path, *, calibration: str | Path | None = None) -> bytes:
@@ -151,23 +152,42 @@ def _convert(model: Any, export: Callable[[Any, str], None]) -> bytes:
 def _export_keras(model: keras.Model, folder: str) -> None:
     import keras
 
-    def spec(tensor: Any) -> keras.InputSpec:
-        return keras.InputSpec(shape=(1, *tensor.shape[1:]), dtype="float32", name=tensor.name)
+    def call(*inputs: Any) -> dict[str, Any]:
+        given = keras.tree.pack_sequence_as(model.input, list(inputs))
+        outputs = keras.tree.flatten(model(given, training=False))
+        return dict(zip(output_keys(len(outputs)), outputs, strict=True))
 
-    signature = [keras.tree.map_structure(spec, model.input)]
-    model.export(folder, format="tf_saved_model", verbose=False, input_signature=signature)
+    specs = [
+        keras.InputSpec(shape=(1, *tensor.shape[1:]), dtype="float32", name=name)
+        for tensor, name in zip(model.inputs, input_keys(len(model.inputs)), strict=True)
+    ]
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serve", call, input_signature=specs)
+    archive.write_out(folder, verbose=False)
 
 
 def _export_tf_keras(model: Any, folder: str) -> None:
     import tensorflow as tf
 
-    specs = [tf.TensorSpec((1, *tensor.shape[1:]), tf.float32) for tensor in model.inputs]
+    specs = [
+        tf.TensorSpec((1, *tensor.shape[1:]), tf.float32, name=name)
+        for tensor, name in zip(model.inputs, input_keys(len(model.inputs)), strict=True)
+    ]
 
     @tf.function(autograph=False)
     def call(*inputs: Any) -> Any:
-        return model(list(inputs) if len(inputs) > 1 else inputs[0], training=False)
+        given = tf.nest.pack_sequence_as(model.input, list(inputs))
+        outputs = tf.nest.flatten(model(given, training=False))
+        return dict(zip(output_keys(len(outputs)), outputs, strict=True))
 
     tf.saved_model.save(model, folder, signatures=call.get_concrete_function(*specs))
+
+
+def _in_order(graph: Graph, model: Any) -> bytes:
+    """Returns the file with inputs and outputs in the order and with the names of the model."""
+    names = [tensor.name.split(":")[0] for tensor in model.inputs]
+    return flatbuffer.write(with_ends(graph, names, output_names(model)))
 
 
 def _load_samples(path: Path) -> np.ndarray:

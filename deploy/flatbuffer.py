@@ -21,11 +21,16 @@ from deploy.graph import (
     Tensor,
 )
 from keras_fmc.errors import BadInputError, UnsupportedModelError
+from keras_fmc.printable import printable
 
 _IDENTIFIER = b"TFL3"
 _KERAS_FILES = (b"PK\x03\x04", b"\x89HDF")
 """How .keras (a zip archive) and .h5 files begin."""
 _BUFFER_ALIGNMENT = 16
+_LARGEST_FILE_BYTES = 256 * 2**20
+"""More than the flash of any microcontroller."""
+_MOST_TENSORS = 1 << 16
+_MOST_SUBGRAPHS = 256
 _OPCODES = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
 _TYPES = {v: k.lower() for k, v in vars(schema.TensorType).items() if isinstance(v, int)}
 _OPTION_KINDS = {v: k for k, v in vars(schema.BuiltinOptions).items() if isinstance(v, int)}
@@ -49,15 +54,47 @@ def read_file(path: str | Path) -> Graph:
         BadInputError: no such file, or not a whole TFLite flatbuffer.
         UnsupportedModelError: several subgraphs, or elements that do not fill bytes.
     """
+    return read(read_content(path), source=str(path))
+
+
+def read_content(path: str | Path) -> bytes:
+    """Reads a file, and no more of it than a microcontroller could hold.
+
+    Raises:
+        BadInputError: no such file, or too large a one.
+    """
     try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise BadInputError(f"cannot read {path}", received=error.strerror) from error
-    return read(content, source=str(path))
+        with open(path, "rb") as file:
+            content = file.read(_LARGEST_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BadInputError(
+            f"cannot read {path}", received=reason, remedy="Check the path"
+        ) from error
+    if len(content) > _LARGEST_FILE_BYTES:
+        raise BadInputError(
+            f"{path} is too large for any microcontroller",
+            expected=f"{_LARGEST_FILE_BYTES} bytes at most",
+        )
+    return content
 
 
 def read(content: bytes, *, source: str = "model") -> Graph:
     """Reads the bytes of a .tflite file; ``source`` names it in messages."""
+    (graph,) = _read(content, source, several=False)
+    return graph
+
+
+def read_subgraphs(content: bytes, *, source: str = "model") -> tuple[Graph, ...]:
+    """Reads all subgraphs of a .tflite file, to be looked at and not to be planned.
+
+    Handles of resources count as int32, as in the runtime; types whose elements do not fill bytes
+    are constants' alone and come without data.
+    """
+    return _read(content, source, several=True)
+
+
+def _read(content: bytes, source: str, *, several: bool) -> tuple[Graph, ...]:
     if len(content) < 8 or content[4:8] != _IDENTIFIER:
         raise BadInputError(
             f"{source} is not a TFLite model",
@@ -68,23 +105,27 @@ def read(content: bytes, *, source: str = "model") -> Graph:
             else "Convert the model again, or check that the download is complete",
         )
     try:
-        model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
-        if len(model.subgraphs or ()) != 1:
+        table = schema.Model.GetRootAsModel(content, 0)
+        count = table.SubgraphsLength()
+        if count != 1 and not (several and 0 < count <= _MOST_SUBGRAPHS):
             raise UnsupportedModelError(
-                f"{source} has {len(model.subgraphs or ())} subgraphs",
+                f"{source} has {count} subgraphs",
                 expected="one",
                 remedy="Control flow (IF, WHILE, CALL_ONCE) cannot be planned offline; "
                 "export the model without it",
             )
-        graph = _graph(model)
-        _check(graph, source)
+        _check_volume(table, len(content))
+        model = schema.ModelT.InitFromObj(table)
+        graphs = tuple(_graph(model, number, lenient=several) for number in range(count))
+        for graph in graphs:
+            _check(graph, source)
     except _READ_ERRORS as error:
         raise BadInputError(
             f"{source} is truncated or corrupted",
             received=f"{type(error).__name__}: {error}",
             remedy="Convert the model again, or check that the download is complete",
         ) from error
-    return graph
+    return graphs
 
 
 def write(graph: Graph) -> bytes:
@@ -151,18 +192,57 @@ class _AlignedBuffer:
         return schema.BufferEnd(builder)
 
 
-def _graph(model: Any) -> Graph:
-    subgraph = model.subgraphs[0]
+def _check_volume(table: Any, size_bytes: int) -> None:
+    """Refuses tables that refer to the same bytes so often that their sum would fill memory."""
+    subgraphs = [table.Subgraphs(number) for number in range(table.SubgraphsLength())]
+    counts = [
+        sum(subgraph.TensorsLength() for subgraph in subgraphs),
+        sum(subgraph.OperatorsLength() for subgraph in subgraphs),
+        *(table.BuffersLength(), table.OperatorCodesLength()),
+        *(table.MetadataLength(), table.SignatureDefsLength()),
+    ]
+    if max(counts) > min(_MOST_TENSORS, size_bytes):
+        raise ValueError(f"it says it holds {max(counts)} tables of one kind")
+    volume = sum(table.Buffers(i).DataLength() for i in range(table.BuffersLength()))
+    volume += sum(_volume(subgraph) for subgraph in subgraphs)
+    if volume > 4 * size_bytes:
+        raise ValueError(f"its tables refer to {volume} bytes")
+
+
+def _volume(subgraph: Any) -> int:
+    """Bytes that the tables of a subgraph refer to, besides buffers."""
+    volume = 0
+    for i in range(subgraph.TensorsLength()):
+        tensor = subgraph.Tensors(i)
+        volume += 4 * (tensor.ShapeLength() + tensor.ShapeSignatureLength())
+        volume += len(tensor.Name() or b"")
+        quantization = tensor.Quantization()
+        if quantization is not None:
+            volume += 4 * quantization.ScaleLength() + 8 * quantization.ZeroPointLength()
+            volume += 4 * (quantization.MinLength() + quantization.MaxLength())
+    for i in range(subgraph.OperatorsLength()):
+        operator = subgraph.Operators(i)
+        volume += 4 * (operator.InputsLength() + operator.OutputsLength())
+        volume += operator.CustomOptionsLength()
+    return volume
+
+
+def _graph(model: Any, number: int, *, lenient: bool) -> Graph:
+    subgraph = model.subgraphs[number]
     buffers = [_buffer_bytes(b) for b in model.buffers or ()]
     return Graph(
-        tensors=tuple(_tensor(t, buffers) for t in subgraph.tensors or ()),
+        tensors=tuple(_tensor(t, buffers, lenient=lenient) for t in subgraph.tensors or ()),
         operators=tuple(_operator(op, model.operatorCodes) for op in subgraph.operators or ()),
         inputs=_integers(subgraph.inputs),
         outputs=_integers(subgraph.outputs),
         name=_text(subgraph.name) or "main",
         description=_text(model.description),
         metadata=tuple((_text(m.name), buffers[m.buffer] or b"") for m in model.metadata or ()),
-        signatures=tuple(_signature(s) for s in model.signatureDefs or ()),
+        signatures=tuple(
+            _signature(s)
+            for s in model.signatureDefs or ()
+            if number == s.subgraphIndex or not lenient
+        ),
     )
 
 
@@ -177,9 +257,14 @@ def _buffer_bytes(buffer: Any) -> bytes | None:
     return np.asarray(buffer.data, np.uint8).tobytes()
 
 
-def _tensor(table: Any, buffers: list[bytes | None]) -> Tensor:
+def _tensor(table: Any, buffers: list[bytes | None], *, lenient: bool) -> Tensor:
     name = _text(table.name)
     dtype = _TYPES[table.type]
+    if dtype not in ITEM_BYTES and lenient:
+        is_handle = dtype in ("resource", "variant", "string")
+        packed = None if is_handle or buffers[table.buffer] is None else b""
+        shape = _integers(table.shape) if packed is None else (0,)
+        return Tensor(name, shape, "int32" if is_handle else "int8", data=packed)
     if dtype not in ITEM_BYTES:
         raise UnsupportedModelError(
             f"tensor {name} has type {dtype}",
@@ -207,7 +292,7 @@ def _quantization(table: Any) -> Quantization | None:
         return None
     scales = tuple(float(s) for s in table.scale)
     zeros = tuple(int(z) for z in table.zeroPoint) if table.zeroPoint is not None else ()
-    return Quantization(scales, zeros or (0,) * len(scales), int(table.quantizedDimension))
+    return Quantization(scales, zeros, int(table.quantizedDimension))
 
 
 def _operator(table: Any, codes: list[Any]) -> Operator:
@@ -319,11 +404,19 @@ def _signature_table(signature: Signature) -> Any:
 def _check(graph: Graph, source: str) -> None:
     """Refuses indices and constants that do not agree with each other."""
     count = len(graph.tensors)
+    for step, operator in enumerate(graph.operators):
+        for index in operator.inputs:
+            if not -1 <= index < count:
+                raise ValueError(f"{operator.opcode} #{step} reads tensor {index} of {count}")
+        for index in operator.outputs:
+            if not 0 <= index < count:
+                raise ValueError(f"{operator.opcode} #{step} writes tensor {index} of {count}")
     ends = [*graph.inputs, *graph.outputs]
-    for operator in graph.operators:
-        ends += [*operator.present_inputs, *operator.outputs]
-    if any(not 0 <= index < count for index in ends):
-        raise ValueError("a tensor index is out of range")
+    for signature in graph.signatures:
+        ends += [index for _, index in (*signature.inputs, *signature.outputs)]
+    for index in ends:
+        if not 0 <= index < count:
+            raise ValueError(f"an input, output or signature is tensor {index} of {count}")
     for tensor in graph.tensors:
         if any(d < 0 for d in tensor.shape):
             raise UnsupportedModelError(
@@ -346,7 +439,8 @@ def _integers(values: Any) -> tuple[int, ...]:
 def _text(value: Any) -> str:
     if value is None:
         return ""
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return printable(text)
 
 
 def _snake(name: str) -> str:

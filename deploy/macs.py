@@ -8,24 +8,12 @@ outputs x kernel height x kernel width x input channels of the group. Operators 
 from __future__ import annotations
 
 from deploy.graph import Graph
+from deploy.operators import OPERATORS, Site
 
 
 def operator_macs(graph: Graph, index: int) -> int:
-    """Returns the multiply-accumulates of one operator of the graph."""
-    operator = graph.operators[index]
-    if operator.opcode == "TRANSPOSE_CONV":
-        # Every input pixel meets every weight once.
-        weights, source = graph.tensors[operator.inputs[1]], graph.tensors[operator.inputs[2]]
-        return source.elements // source.shape[-1] * weights.elements
-    if operator.opcode in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
-        weights, output = graph.tensors[operator.inputs[1]], graph.tensors[operator.outputs[0]]
-        outputs_per_position = output.shape[-1]
-        return output.elements // outputs_per_position * weights.elements
-    if operator.opcode == "BATCH_MATMUL":
-        left, output = graph.tensors[operator.inputs[0]], graph.tensors[operator.outputs[0]]
-        depth = left.shape[-2] if operator.option("adj_x") else left.shape[-1]
-        return output.elements * depth
-    return 0
+    """Returns the multiply-accumulates of one operator of the graph, as its row says."""
+    return OPERATORS[graph.operators[index].opcode].products(Site(graph, index))
 
 
 def graph_macs(graph: Graph) -> int:

@@ -15,10 +15,11 @@ class Region:
 
     Attributes:
         operators: their labels in the original graph, in order.
-        strips: number of strips.
-        rows: rows of the last map that one strip makes.
-        halo: "recomputed" or "kept": what happens to the rows that neighbouring strips share.
-        macs_ratio: multiply-accumulates with strips by those without.
+        strips (count): of the last map.
+        rows (count): of the last map that one strip makes.
+        halo: what happens to the rows that neighbouring strips share: "recomputed", "kept", or
+            "kept and recomputed" where maps differ.
+        macs_ratio: multiply-accumulates of these operators with strips by those without.
     """
 
     operators: tuple[str, ...]
@@ -30,7 +31,12 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Something that was left as it is, and why."""
+    """Something that was left as it is, and why.
+
+    Attributes:
+        subject: the map, operator or part of the plan.
+        reason: why it was left.
+    """
 
     subject: str
     reason: str
@@ -38,7 +44,15 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class FrontierPoint:
-    """A plan that the search found: no other has both a smaller arena and fewer MACs."""
+    """A plan that the search found: no other has both a smaller arena and fewer MACs.
+
+    Attributes:
+        arena_bytes: of the chosen plan as in the report, of the others what the search estimates.
+        head_bytes: of the chosen plan as in the report, of the others what the search estimates.
+        macs_ratio: its multiply-accumulates by those of the model as it was.
+        operators (count): of the plan.
+        chosen: whether it is the plan of the report.
+    """
 
     arena_bytes: int
     head_bytes: int
@@ -55,16 +69,21 @@ class StoredCode:
     count again, and so do slices and concatenations of what is packed or unpacked.
 
     Attributes:
-        name: of the map; ``packed`` that of its bytes.
-        bits: of a code.
+        name: of the map.
+        packed: of the tensor that holds its bytes.
+        bits (bits): of a code.
+        channels (count): of the map.
         unpacked_bytes: of the map in int8.
         packed_bytes: positions x ceil(channels x bits / 8), rounded up to 16.
         stored_bytes: the most of ``packed`` that the plan holds at once, rounded up to 16.
         p_macs: of the operators that make the map.
+        pack_macs: of the operators that pack it.
+        unpack_macs: of the operators that unpack it.
         r_macs: of those that read it; 0 where a table gives their products.
-        merged: a table gives the products of R.
+        merged: whether a table gives the products of R.
         table_bytes: of the look-up tables, in flash.
-        operators: those that pack and unpack, and ``tail_bytes`` what they take of the tail.
+        operators (count): of those that pack and unpack.
+        tail_bytes: what these take of the tail.
     """
 
     name: str
@@ -116,7 +135,8 @@ class ArenaPrediction:
         head_bytes: the planned part, with scratch buffers where the runtime puts them.
         tail_bytes: the persistent part; ``head_bytes + tail_bytes`` is what the runtime reports
             as used.
-        scratch_bytes: sum of the kernels' scratch buffers, which lie within the head.
+        scratch_bytes: the largest sum of kernel buffers that one operator needs at once; they
+            lie within the head.
         allocation_bytes: the arena that allocation needs even if the head were empty.
         breakdown: (cause, bytes) of the tail.
     """

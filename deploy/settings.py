@@ -30,6 +30,8 @@ class PlanSettings:
         reserve_bytes: what the firmware itself needs, instead of the board's usual reserve.
         arena_bytes: what the arena may use, instead of what the board leaves.
         max_macs: most multiply-accumulates, as a multiple of the source model's.
+        max_time: most time as it is estimated for the kernels, as a multiple of the source
+            model's; None: not bounded.
         minimise: "arena" or "head": what the strips are to make small.
         strips: whether big maps may be run strip by strip.
         overlap: whether outputs may grow into their inputs where the kernel library allows it;
@@ -45,6 +47,7 @@ class PlanSettings:
     reserve_bytes: int | None = None
     arena_bytes: int | None = None
     max_macs: float = 1.10
+    max_time: float | None = None
     minimise: str = "arena"
     strips: bool = True
     overlap: bool | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deploy.graph import Graph
+from deploy.operators import check_operators
 from keras_fmc.errors import UnsupportedModelError
 
 _FLOATS = frozenset({"float16", "float32", "float64", "complex64"})
@@ -13,7 +14,7 @@ def check_supported(graph: Graph, *, source: str = "model") -> None:
     """Raises UnsupportedModelError, naming operator and tensor, unless the graph can be planned.
 
     A graph can be planned when it is a single subgraph of builtin operators with static shapes,
-    fully integer, without variables.
+    fully integer, without variables, whose operators agree with the operator table.
     """
     if not graph.operators:
         raise UnsupportedModelError(
@@ -37,13 +38,15 @@ def check_supported(graph: Graph, *, source: str = "model") -> None:
             expected="at least one of each",
             remedy="Convert the model again",
         )
-    for index in graph.activations():
-        tensor = graph.tensors[index]
-        if tensor.is_variable:
+    used = {i for op in graph.operators for i in (*op.present_inputs, *op.outputs)}
+    for index in sorted(used | set(graph.inputs) | set(graph.outputs)):
+        if graph.tensors[index].is_variable:
             raise UnsupportedModelError(
-                f"tensor {tensor.name} of {source} is a variable",
+                f"tensor {graph.tensors[index].name} of {source} is a variable",
                 remedy="Stateful models cannot be planned offline; export a stateless one",
             )
+    for index in graph.activations():
+        tensor = graph.tensors[index]
         if tensor.dtype in _FLOATS:
             raise UnsupportedModelError(
                 f"tensor {tensor.name} of {source} is {tensor.dtype}",
@@ -51,10 +54,18 @@ def check_supported(graph: Graph, *, source: str = "model") -> None:
                 remedy="Convert with full int8 quantisation: fmc convert MODEL --calibration X.npy",
             )
     _check_dataflow(graph, source)
+    check_operators(graph, source=source)
 
 
 def _check_dataflow(graph: Graph, source: str) -> None:
     written = {*graph.inputs}
+    for index in graph.inputs:
+        if graph.tensors[index].is_constant or graph.inputs.count(index) > 1:
+            raise UnsupportedModelError(
+                f"input {graph.tensors[index].name} of {source} is a constant, or stands there "
+                "twice",
+                remedy="The file is damaged; convert the model again",
+            )
     for step, operator in enumerate(graph.operators):
         for tensor in operator.present_inputs:
             if tensor not in written and not graph.tensors[tensor].is_constant:
@@ -70,3 +81,12 @@ def _check_dataflow(graph: Graph, source: str) -> None:
                     remedy="The file is damaged; convert the model again",
                 )
             written.add(tensor)
+    made = {tensor for operator in graph.operators for tensor in operator.outputs}
+    for index in graph.outputs:
+        if index not in made:
+            kind = "an input" if index in graph.inputs else "a constant"
+            raise UnsupportedModelError(
+                f"output {graph.tensors[index].name} of {source} is {kind}: no operator writes it",
+                expected="outputs that operators write",
+                remedy="Export the model without that output; its values are known beforehand",
+            )

@@ -6,7 +6,6 @@ The names below are imported on first use, so that ``import keras_fmc`` costs no
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 from keras_fmc.errors import (
@@ -17,7 +16,7 @@ from keras_fmc.errors import (
     VerificationError,
 )
 from keras_fmc.lazy import export_lazily
-from keras_fmc.model.registration import register_layers
+from keras_fmc.model.registration import register_with_keras
 
 __version__ = "0.1.0"
 
@@ -41,6 +40,7 @@ _EXPORTS = {
     "GF2Bottleneck": "keras_fmc.layers.gf2",
     "CodeQuantizer": "keras_fmc.layers.code_quantizer",
     "FakeQuant": "keras_fmc.layers.fake_quant",
+    "sample_model": "keras_fmc.samples",
     # What runs without Keras stands in the package deploy; here it is for a single import.
     "convert": "deploy.pipeline",
     "plan": "deploy.pipeline",
@@ -77,10 +77,9 @@ if TYPE_CHECKING:
     from keras_fmc.qat import quantize
     from keras_fmc.qat.device_rounding import device_rounding
     from keras_fmc.rewrite import RewriteResult, freeze_base, insert_bottlenecks
+    from keras_fmc.samples import sample_model
 
 
 export_lazily(__name__, _EXPORTS)
 
-if "keras" in sys.modules:
-    # Whoever works with Keras may go on to keras.saving.load_model.
-    register_layers()
+register_with_keras()

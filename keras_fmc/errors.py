@@ -6,6 +6,10 @@ one or two lines. The command line maps each class to its exit status.
 
 from __future__ import annotations
 
+from keras_fmc.printable import one_line
+
+_LONGEST_LINE = 1000
+
 
 class FmcError(Exception):
     """Base of all errors raised on purpose.
@@ -33,16 +37,24 @@ class FmcError(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
+        """One line, or two with a remedy; names in it are printable and short."""
         first = self.what
         if self.expected is not None:
             first += f"; expected {self.expected}"
         if self.received is not None:
             first += f"; received {self.received}"
-        first = first.rstrip(".") + "."
-        return first if self.remedy is None else f"{first}\n{self.remedy.rstrip('.')}."
+        first = _sentence(first)
+        return first if self.remedy is None else f"{first}\n{_sentence(self.remedy)}"
 
     def __reduce__(self) -> tuple[object, ...]:
         return (type(self), (self.what, self.expected, self.received, self.remedy))
+
+
+def _sentence(text: str) -> str:
+    line = one_line(text)
+    if len(line) > _LONGEST_LINE:
+        return line[: _LONGEST_LINE - 3].rstrip(".") + "..."
+    return line.rstrip(".") + "."
 
 
 class BadInputError(FmcError):

@@ -356,7 +356,7 @@ def test_overlap_without_pieces_is_refused_by_the_tensors_alone() -> None:
     plan = dataclasses.replace(two_maps(), pieces=())
     assert len(prove(plan).apart) == 1
     first, second = plan.tensors
-    with pytest.raises(VerificationError, match="ranges apart, or a declared alias"):
+    with pytest.raises(VerificationError, match="ranges that do not overlap, or a declared alias"):
         prove(moved(plan, second.name, first.offset))
 
 

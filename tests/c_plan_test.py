@@ -16,6 +16,7 @@ from deploy import cli, flatbuffer
 from deploy.backends.c import evidence
 from deploy.backends.c.build import generate
 from deploy.passes import run_passes
+from deploy.proof.source import run_source
 from deploy.runtime import compiled
 from keras_fmc.errors import BadInputError, UnsupportedModelError, VerificationError
 
@@ -57,6 +58,31 @@ def test_a_folder_with_c_and_a_report(model: Path, tmp_path: Path) -> None:
         assert "17 inputs" in report["verified_reason"]
 
 
+@pytest.mark.parametrize("fed", [False, True])
+def test_verify_runs_the_folder_again(
+    model: Path, tmp_path: Path, fed: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert plan(model, "--out", str(out), f"--input={'rows' if fed else 'whole'}") == 0
+    assert cli.main(["verify", str(out)]) == 0
+    assert "outputs equal byte for byte" in capsys.readouterr().out
+    changed = out / "tiny_constants.c"
+    changed.write_text(changed.read_text().replace("1", "2", 1))
+    assert cli.main(["verify", str(out)]) == 3
+    assert "tiny_constants.c is not what" in capsys.readouterr().err
+    model.unlink()
+    assert cli.main(["verify", str(out)]) == 2
+
+
+def test_projects_around_generated_c_are_refused(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert plan(model, "--out", str(out)) == 0
+    assert cli.main(["emit", str(out), "--as", "cmake"]) == 2
+    assert "holds generated C" in capsys.readouterr().err
+
+
 def test_rows_take_less_than_the_image(model: Path) -> None:
     whole = deploy.plan(model, runtime="c", board="nano33ble").report
     fed = deploy.plan(model, runtime="c", input="rows", board="nano33ble").report
@@ -87,7 +113,7 @@ def test_an_output_that_differs_is_exit_3(model: Path, tmp_path: Path) -> None:
     x = make.input((1, 16, 16, 3))
     other = make.build(outputs=[make.fully_connected(make.mean(x), units=5)])
     with pytest.raises(VerificationError, match="differs from the model's on input 0"):
-        evidence.collect(generated, flatbuffer.write(other))
+        evidence.collect(generated, run_source(flatbuffer.write(other), other))
 
 
 @pytest.mark.parametrize(

@@ -270,7 +270,7 @@ def test_verify_notices_a_changed_model(tmp_path: Path, capsys: pytest.CaptureFi
     moved = [o + 256 if o >= 0 else o for o in offsets]
     (out / "model.tflite").write_bytes(flatbuffer.write(embed(graph, moved)))
     assert run("verify", str(out)) == 3
-    assert "does not run in the arena its report claims" in capsys.readouterr().err
+    assert "model.tflite is not what report and model say, from byte" in capsys.readouterr().err
 
 
 def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ import importlib.machinery
 import importlib.util
 import itertools
 import json
+import random
 import sys
 from collections.abc import Iterator
 from importlib import metadata
@@ -70,6 +71,45 @@ def grid() -> Iterator[Case]:
             yield {"op": "AVERAGE_POOL_2D", **base}
 
 
+def drawn(count: int, seed: int) -> Iterator[Case]:
+    """Yields random shapes of what the grid leaves out.
+
+    Groups, batches, odd channels, strides and dilations that differ from axis to axis, multipliers
+    that do not fit the channels, transposed convolutions of every stride.
+    """
+    generator = random.Random(seed)
+    made = 0
+    while made < count:
+        kernel = generator.choice((1, 1, 2, 3, 4, 5)), generator.choice((1, 2, 3, 4, 5))
+        kernel = generator.choice((kernel, (1, 1), (3, 3)))
+        case: Case = {
+            "op": generator.choice(("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV")),
+            "kernel": kernel,
+            "stride": (generator.randint(1, 3), generator.randint(1, 4)),
+            "extent": (generator.choice((1, 1, 2, 3, 7, 12)), generator.randint(1, 20)),
+            "same": generator.random() < 0.5,
+            "dilation": (1, 1),
+            "batch": generator.choice((1, 1, 2, 3)),
+            "groups": 1,
+        }
+        if case["op"] != "TRANSPOSE_CONV" and generator.random() < 0.4:
+            case["dilation"] = generator.randint(1, 3), generator.randint(1, 3)
+        if case["op"] == "DEPTHWISE_CONV_2D":
+            depth = generator.choice((1, 1, 2, 3, 5, 8, 16, 31))
+            case |= {"depth": depth, "multiplier": generator.choice((1, 1, 2, 3, 8, 9))}
+        elif case["op"] == "CONV_2D":
+            groups = generator.choice((1, 1, 2, 3, 4))
+            depth = groups * generator.choice((1, 2, 3, 4, 7, 8, 16))
+            case |= {"depth": depth, "groups": groups, "channels": groups * generator.randint(1, 9)}
+        else:
+            depth = generator.choice((1, 3, 8, 16, 17, 20, 33))
+            case |= {"depth": depth, "channels": generator.randint(1, 9)}
+        if case["op"] != "TRANSPOSE_CONV" and min(output_extent(case)) < 1:
+            continue
+        made += 1
+        yield case
+
+
 def output_extent(case: Case) -> tuple[int, int]:
     rows, columns = (
         -(-e // s) if case["same"] else -(-(e - (k - 1) * d) // s)
@@ -94,8 +134,9 @@ def ask(case: Case, backend: str) -> list[int]:
             (rows, columns), case["stride"], kernel, case["dilation"], case["extent"], strict=True
         )
     ]
+    batch = case.get("batch", 1)
     window = {
-        "input_nhwc": [1, *case["extent"], depth],
+        "input_nhwc": [batch, *case["extent"], depth],
         "padding_hw": padding,
         "stride_hw": list(case["stride"]),
         "dilation_hw": list(case["dilation"]),
@@ -105,8 +146,8 @@ def ask(case: Case, backend: str) -> list[int]:
         size = module.convolve_wrapper_buffer_size(
             where,
             width,
-            filter_nhwc=[channels, *kernel, depth],
-            output_nhwc=[1, rows, columns, channels],
+            filter_nhwc=[channels, *kernel, depth // case.get("groups", 1)],
+            output_nhwc=[batch, rows, columns, channels],
             **window,
         )
         return [size]
@@ -116,7 +157,7 @@ def ask(case: Case, backend: str) -> list[int]:
             where,
             width,
             filter_nhwc=[1, *kernel, channels],
-            output_nhwc=[1, rows, columns, channels],
+            output_nhwc=[batch, rows, columns, channels],
             ch_mult=case["multiplier"],
             **window,
         )
@@ -126,7 +167,7 @@ def ask(case: Case, backend: str) -> list[int]:
     window |= {"filter_nhwc": [channels, *kernel, depth]}
     return [
         module.transpose_conv_buffer_size(
-            where, width, output_nhwc=[1, *grown, channels], **window
+            where, width, output_nhwc=[batch, *grown, channels], **window
         ),
         module.transpose_conv_reverse_conv_buffer_size(where, width, **window),
     ]
@@ -137,7 +178,7 @@ def main() -> None:
         sys.exit("executorch is not installed: pip install --no-deps executorch")
     rows = [
         {**case, "sizes": [ask(case, b) for b in BACKENDS]}
-        for case in itertools.islice(grid(), 0, None, 7)
+        for case in (*itertools.islice(grid(), 0, None, 7), *drawn(300, seed=0))
     ]
     lines = ",\n".join(json.dumps(row) for row in rows)
     version = metadata.version("executorch")

@@ -9,12 +9,12 @@ import pytest
 
 from deploy import flatbuffer
 from deploy.codes.levels import (
-    activation_interval,
     code_bits,
     find_code_maps,
     value_intervals,
 )
 from deploy.graph import Activation, Graph, Quantization
+from deploy.operators.intervals import activation_interval
 from deploy.runtime import tflm
 from tests.code_graphs import FORMS, code_map, random_code_graph
 from tests.int8_graphs import Int8GraphMaker

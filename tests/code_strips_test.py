@@ -15,10 +15,10 @@ from deploy.backends.tflm import prepare
 from deploy.backends.tflm.codes import trial
 from deploy.backends.tflm.codes.lower import lower_codes
 from deploy.backends.tflm.codes.momentary import momentary_maps
-from deploy.backends.tflm.layout import tensor_lifetimes
 from deploy.backends.tflm.strips import choose, choose_strips, obstacles
 from deploy.codes.parts import strip_family
 from deploy.graph import Activation, Graph, Options
+from deploy.lifetimes import tensor_lifetimes
 from deploy.report.report import Report
 from deploy.runtime import tflm
 from deploy.targets import target

@@ -69,12 +69,14 @@ class Int8GraphMaker:
         padding: Padding = Padding.SAME,
         activation: Activation = Activation.NONE,
         bias: bool = True,
+        groups: int = 1,
     ) -> int:
-        _, height, width, depth = self.shape(x)
+        batch, height, width, channels_in = self.shape(x)
+        depth = channels_in // groups
         quantization = self._accumulated(x, kernel[0] * kernel[1] * depth, activation)
         operands = [x, *self._weights(x, (channels, *kernel, depth), axis=0, bias=bias)]
         out = (
-            1,
+            batch,
             _extent(height, kernel[0], stride[0], dilation[0], padding),
             _extent(width, kernel[1], stride[1], dilation[1], padding),
             channels,
@@ -94,12 +96,12 @@ class Int8GraphMaker:
         activation: Activation = Activation.NONE,
         bias: bool = True,
     ) -> int:
-        _, height, width, depth = self.shape(x)
+        batch, height, width, depth = self.shape(x)
         quantization = self._accumulated(x, kernel[0] * kernel[1], activation)
         shape = (1, *kernel, depth * multiplier)
         operands = [x, *self._weights(x, shape, axis=3, bias=bias)]
         out = (
-            1,
+            batch,
             _extent(height, kernel[0], stride[0], dilation[0], padding),
             _extent(width, kernel[1], stride[1], dilation[1], padding),
             depth * multiplier,
@@ -120,12 +122,12 @@ class Int8GraphMaker:
         padding: Padding = Padding.SAME,
         bias: bool = True,
     ) -> int:
-        _, height, width, depth = self.shape(x)
+        batch, height, width, depth = self.shape(x)
         if padding == Padding.SAME:
-            out = (1, height * stride[0], width * stride[1], channels)
+            out = (batch, height * stride[0], width * stride[1], channels)
         else:
             rows = (height - 1) * stride[0] + kernel[0]
-            out = (1, rows, (width - 1) * stride[1] + kernel[1], channels)
+            out = (batch, rows, (width - 1) * stride[1] + kernel[1], channels)
         taps = math.ceil(kernel[0] / stride[0]) * math.ceil(kernel[1] / stride[1]) * depth
         quantization = self._accumulated(x, taps, Activation.NONE)
         weights, *biases = self._weights(x, (channels, *kernel, depth), axis=0, bias=bias)
@@ -159,9 +161,9 @@ class Int8GraphMaker:
         stride: tuple[int, int] = (2, 2),
         padding: Padding = Padding.VALID,
     ) -> int:
-        _, height, width, depth = self.shape(x)
+        batch, height, width, depth = self.shape(x)
         rows = _extent(height, kernel[0], stride[0], 1, padding)
-        out = (1, rows, _extent(width, kernel[1], stride[1], 1, padding), depth)
+        out = (batch, rows, _extent(width, kernel[1], stride[1], 1, padding), depth)
         options = Options(
             "Pool2DOptions",
             (

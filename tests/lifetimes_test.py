@@ -12,8 +12,8 @@ from support import MLPERF_TINY, mlperf_tiny
 
 from deploy import flatbuffer
 from deploy.backends.tflm.layout import Layout, analyse, memory_plan
-from deploy.backends.tflm.sharing import tensor_lifetimes
 from deploy.graph import Graph
+from deploy.lifetimes import tensor_lifetimes
 from deploy.memory.plan import AliasReason
 from deploy.memory.problem import Placement, Problem, round_up
 from deploy.proof.replay import verify_plan

@@ -14,6 +14,7 @@ from int8_graphs import Int8GraphMaker
 from support import MLPERF_TINY, mlperf_tiny
 
 import deploy.backends.tflm.place
+import deploy.backends.tflm.settle
 from deploy import cli, flatbuffer, pipeline
 from deploy.backends.tflm.embed import embedded_offsets
 from deploy.codes.layout import CodeLayout
@@ -48,7 +49,7 @@ def test_a_wrong_plan_that_the_replay_misses_is_stopped_by_running_it(
     if tflm.unavailable_reason():
         pytest.skip(str(tflm.unavailable_reason()))
     monkeypatch.setattr(deploy.backends.tflm.place, "plan", wrong_plan)
-    monkeypatch.setattr(deploy.backends.tflm.place, "verify_plan", lambda *a, **k: None)
+    monkeypatch.setattr(deploy.backends.tflm.settle, "verify_plan", lambda *a, **k: None)
     with pytest.raises(VerificationError, match="differs from the source model's on input"):
         pipeline.plan(mlperf_tiny("pretrainedResnet_quant"), strips=False, out=tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -15,7 +15,7 @@ from deploy.backends.tflm.embed import embed
 from deploy.backends.tflm.online import simulate
 from deploy.backends.tflm.place import place
 from deploy.backends.tflm.scratch import scratch_requests
-from deploy.proof.evidence import sample_inputs
+from deploy.proof.samples import sample_inputs
 from deploy.runtime import tflm
 from deploy.targets import target
 

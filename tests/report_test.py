@@ -1,4 +1,4 @@
-"""Reports survive JSON and say the verdict first."""
+"""Reports survive JSON and say whether it fits first."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_what_is_no_report_is_refused(text: str, message: str) -> None:
         Report.from_json(text)
 
 
-def test_text_begins_with_the_verdict_and_the_number() -> None:
+def test_text_begins_with_whether_it_fits_and_the_number() -> None:
     lines = to_text(full_report()).splitlines()
     assert lines[0] == "dir/model.tflite: Fits. 1,000 B of 1,024 B (--arena), 24 B left."
     assert "  uint8_t tensor_arena[1000];   // aligned to 16 bytes" in lines
@@ -149,6 +149,32 @@ def test_text_names_the_peak_and_everything_else() -> None:
     ):
         assert re.search(part, text), part
     assert not re.search(r"[ \t]$", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("zero", "text"), [(-128, "+ 128"), (0, "- 0"), (7, "- 7")])
+def test_text_and_page_tell_a_firmware_what_to_feed_and_to_register(zero: int, text: str) -> None:
+    port = dataclasses.replace(full_report().inputs[0], zero_point=zero)
+    report = full_report(inputs=(port,))
+    lines = to_text(report).splitlines()
+    start = lines.index("For the firmware:")
+    scale = "0.00392156886"
+    assert lines[start + 1 : start + 4] == [
+        f"  input 0: int8 1x4x4x4, real = {scale} * (code {text})  input",
+        "  output 0: int32 1x4x4x8  out",
+        "  MicroMutableOpResolver<2>: CONV_2D, RELU",
+    ]
+    page = to_html(report)
+    assert "<code>MicroMutableOpResolver&lt;2&gt;</code>: CONV_2D, RELU" in page
+    places = [page.index(f"<h2>{title}") for title in ("The arena", "Inputs", "Board", "Memory")]
+    assert places == sorted(places)
+
+
+def test_external_memory_is_named_as_such() -> None:
+    (memory, _) = full_report().memories
+    report = full_report(memories=(memory, dataclasses.replace(memory, name="R", external=True)))
+    assert re.search(r"^  R, external +0x", to_text(report), re.MULTILINE)
+    assert "<td>R, external</td>" in to_html(report)
+    assert "external" not in to_text(full_report())
 
 
 def test_frontier_marks_the_chosen_plan() -> None:

@@ -8,31 +8,14 @@ import sys
 import pytest
 
 from deploy.backends.tflm.scratch import ScratchRequest, scratch_requests
-from deploy.graph import Graph, Padding
+from deploy.graph import Graph
 from deploy.targets import kernels
 from keras_fmc.errors import UnsupportedModelError
 from tests import cmsis_nn_oracle as oracle
 from tests.int8_graphs import Int8GraphMaker
+from tests.window_graphs import graph_of
 
 LIBRARIES = {"SCALAR": "cmsis-nn-scalar", "DSP": "cmsis-nn-dsp", "MVE": "cmsis-nn-mve"}
-
-
-def graph_of(case: oracle.Case) -> Graph:
-    make = Int8GraphMaker(0)
-    x = make.input((1, *case["extent"], case["depth"]))
-    kernel, stride = tuple(case["kernel"]), tuple(case["stride"])
-    padding = Padding.SAME if case["same"] else Padding.VALID
-    window = {"kernel": kernel, "stride": stride, "padding": padding}
-    dilation = tuple(case["dilation"])
-    if case["op"] == "CONV_2D":
-        y = make.conv(x, channels=case["channels"], dilation=dilation, **window)
-    elif case["op"] == "DEPTHWISE_CONV_2D":
-        y = make.depthwise(x, multiplier=case["multiplier"], dilation=dilation, **window)
-    elif case["op"] == "TRANSPOSE_CONV":
-        y = make.transpose_conv(x, channels=case["channels"], **window)
-    else:
-        y = make.pool(x, **window)
-    return make.build(outputs=[y])
 
 
 def sizes(graph: Graph, library: str) -> list[int]:
@@ -60,6 +43,22 @@ def test_formulas_agree_with_cmsis_nn_over_the_whole_grid(backend: str) -> None:
     for case in oracle.grid():
         expected = expected_requests(case, oracle.ask(case, backend))
         assert sizes(graph_of(case), LIBRARIES[backend]) == expected, case
+
+
+@pytest.mark.skipif(oracle.binding() is None, reason="executorch is not installed")
+@pytest.mark.parametrize("backend", oracle.BACKENDS)
+def test_formulas_agree_with_cmsis_nn_for_groups_batches_and_uneven_windows(backend: str) -> None:
+    for case in oracle.drawn(1500, seed=1):
+        expected = expected_requests(case, oracle.ask(case, backend))
+        assert sizes(graph_of(case), LIBRARIES[backend]) == expected, case
+
+
+def test_formulas_agree_with_recorded_answers_of_esp_nn() -> None:
+    recorded = json.loads((oracle.DATA.parent / "esp_nn_scratch.json").read_text())
+    assert len(recorded["rows"]) > 200
+    for row in recorded["rows"]:
+        for library, answer in zip(recorded["kernels"], row["sizes"], strict=True):
+            assert sum(sizes(graph_of(row), library)) == answer, (row, library)
 
 
 def window(op: str, kernel: int) -> oracle.Case:

@@ -212,7 +212,7 @@ def test_the_arena_stands_aligned_in_its_section(kind: str, tmp_path: Path) -> N
 def test_external_ram_of_an_esp_gets_its_attribute(tmp_path: Path) -> None:
     memories = (
         Memory("SRAM", 200_000, 0x3FFB0000, 0),
-        Memory("PSRAM", 4 << 20, 0x3F800000, 0, holds_arena=True),
+        Memory("octal", 4 << 20, 0x3F800000, 0, holds_arena=True, external=True),
     )
     paths = emit("esp-idf", tmp_path, memories=memories, board="esp32")
     assert arena_section(paths)[0] == ".ext_ram.bss"
@@ -429,6 +429,44 @@ def test_names_cannot_break_the_sources(tmp_path: Path) -> None:
     paths = emit("cmake", tmp_path, model='a"b%s\\*/c.tflite', runtime='r"%d\\')
     assert compile_all(paths) == 5
     CXX17.must_compile(tmp_path / "model_runner.cc", "-I", str(DECLARATIONS))
+
+
+def project_of(kind: str, **changes: object) -> str:
+    """All text of a project, as one."""
+    graph = graph_to_emit()
+    report = report_of(graph, **changes)
+    files = project_files(kind, graph=graph, report=report, sources=sources_of(graph, report))
+    return "\n".join(f if isinstance(f, str) else f.decode() for f in files.values())
+
+
+def test_projects_define_what_the_number_holds_for() -> None:
+    speed, size = (project_of("cmake", kernels=f"cmsis-nn-mve{end}") for end in ("", "-size"))
+    line = "target_compile_definitions(tflm PUBLIC TF_LITE_STATIC_MEMORY CMSIS_NN "
+    assert f"{line}KERNELS_OPTIMIZED_FOR_SPEED)" in speed
+    assert f"{line}KERNELS_OPTIMIZED_FOR_SIZE)" in size
+    assert "built with `CMSIS_NN` and `KERNELS_OPTIMIZED_FOR_SIZE` (cmsis-nn-mve-size)" in size
+    reference = project_of("cmake", kernels="reference")
+    assert "TF_LITE_STATIC_MEMORY)" in reference
+    assert "The number holds for kernels" not in reference
+    flags = "build_flags = -std=gnu++17 -DKERNELS_OPTIMIZED_FOR_SPEED\n"
+    assert flags in project_of("platformio", kernels="cmsis-nn-mve")
+    call = "zephyr_compile_definitions(KERNELS_OPTIMIZED_FOR_SPEED)"
+    assert call in project_of("zephyr", kernels="cmsis-nn-mve")
+
+
+def test_projects_for_esp_idf_choose_the_kernels_of_the_plan() -> None:
+    board = {"board": "esp32s3", "core": "Xtensa LX7"}
+    assert "CONFIG_NN_OPTIMIZED=y\n" in project_of("esp-idf", kernels="esp-nn-esp32s3", **board)
+    ansi = project_of("esp-idf", kernels="esp-nn-ansi", **board)
+    assert "CONFIG_NN_ANSI_C=y\n" in ansi
+    assert "CONFIG_NN_OPTIMIZED" not in ansi
+
+
+def test_cmake_builds_release_unless_told_otherwise() -> None:
+    text = project_of("cmake")
+    default = text.index("set(CMAKE_BUILD_TYPE Release")
+    assert text.index("if(NOT CMAKE_BUILD_TYPE AND NOT CMAKE_CONFIGURATION_TYPES)") < default
+    assert default < text.index("add_library(tflm")
 
 
 if __name__ == "__main__":

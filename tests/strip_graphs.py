@@ -53,12 +53,12 @@ def banded_graph(seed: int) -> Graph:
     maps = [make.input((1, height, width, generator.choice((1, 3, 4))))]
     for _ in range(generator.randint(2, 9)):
         x = generator.choice(maps[-2:])
-        maps.append(_grown(make, generator, maps, x))
+        maps.append(grown(make, generator, maps, x))
     read = {t for operator in make.graph.operators for t in operator.inputs}
     return make.build(outputs=[t for t in maps if t not in read])
 
 
-def _grown(make: Int8GraphMaker, generator: random.Random, maps: list[int], x: int) -> int:
+def grown(make: Int8GraphMaker, generator: random.Random, maps: list[int], x: int) -> int:
     _, height, width, _ = make.shape(x)
     kind = generator.choice(("conv", "depthwise", "pool", "add", "other"))
     padding = generator.choice((Padding.SAME, Padding.VALID))

@@ -12,7 +12,8 @@ import pytest
 
 from deploy import targets
 from deploy.targets.expression import Expression
-from deploy.targets.load import names_in, read_kernels, read_runtime
+from deploy.targets.load import names_in, read_runtime
+from deploy.targets.load_kernels import read_kernels
 from keras_fmc.errors import BadInputError
 
 
@@ -168,7 +169,22 @@ def test_a_board_of_ones_own(tmp_path: Path) -> None:
         ({"memories": []}, "mine has no memories"),
         ({"memories": [{"name": "SRAM", "size": "64KB", "address": "2000"}]}, None),
         ({"memories": [{"name": "SRAM", "size": "64KB", "address": "xyz"}]}, "not an address"),
-        ({"memories": [{"name": "SRAM", "size": "lots"}]}, "not a size"),
+        ({"memories": [{"name": "SRAM", "size": "lots"}]}, "mine, memory 0: 'size' is not a size"),
+        ({"memories": [{"name": "SRAM", "size": "8GB"}]}, "'size' is not a size"),
+        ({"memories": [{"name": " ", "size": "64KB"}]}, "mine, memory 0: wrong 'name'"),
+        ({"memories": [{"name": "A", "size": "64KB"}] * 2}, "wrong 'memories'.*each name once"),
+        (
+            {"memories": [{"name": "A", "size": "64KB", "address": "0xfffffff0"}]},
+            "wrong 'address'.*32 bits",
+        ),
+        ({"memories": [{"name": "A", "size": "64KB", "address": "-1"}]}, "not an address"),
+        ({"memories": ["SRAM"]}, "mine, memory 0 is not an object"),
+        ({"name": "..."}, "board 0: wrong 'name'"),
+        ({"name": "a\x1b[31m"}, "wrong 'name'; expected printable text"),
+        ({"title": "two\nlines"}, "mine: wrong 'title'"),
+        ({"aliases": ["a", 3]}, "mine: wrong 'aliases'.*received 3"),
+        ({"flash": "much"}, "mine: 'flash' is not a size"),
+        ({"reserve": "-1"}, "mine: 'reserve' is not a size"),
         ({"memories": [{"name": "SRAM"}]}, "mine, memory 0 has no 'size'"),
         ({"reserve": "64KB"}, "the reserve leaves nothing of SRAM"),
         ({"kernels": "neon"}, "unknown kernels"),
@@ -190,9 +206,10 @@ def test_a_wrong_board_file_says_where(
 
 def test_a_board_file_that_is_no_json(tmp_path: Path) -> None:
     path = tmp_path / "boards.json"
-    path.write_text("{")
-    with pytest.raises(BadInputError, match="is not JSON"):
-        targets.boards(board_file=path)
+    for text in ("{", "[" * 100_000, '{"boards": [' + "9" * 5000 + "]}"):
+        path.write_text(text)
+        with pytest.raises(BadInputError, match="is not JSON"):
+            targets.boards(board_file=path)
     with pytest.raises(BadInputError, match=r"cannot read .*missing.json"):
         targets.boards(board_file=tmp_path / "missing.json")
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from deploy import flatbuffer
-from deploy.backends.c.build import GeneratedModel, file_names, generate
+from deploy.backends.c.build import GeneratedModel, generate
 from deploy.backends.c.evidence import CEvidence, collect
-from deploy.backends.c.names import state
+from deploy.backends.c.names import Names, state
+from deploy.backends.tflm.embed import without_plan
+from deploy.emit.written import REPORT_FILE
 from deploy.graph import Graph
 from deploy.macs import graph_macs, operator_macs
 from deploy.outcome import Region
 from deploy.passes import run_passes
-from deploy.progress import Progress
+from deploy.passes.reference_versions import with_reference_versions
+from deploy.proof.source import SourceRun, run_source
 from deploy.report.occupancy import boxes, peak
 from deploy.report.report import Report, ReportOperator, ReportTensor
 from deploy.report.summary import (
@@ -24,34 +30,96 @@ from deploy.report.summary import (
 )
 from deploy.settings import GENERATED_C, PORTABLE, PlanSettings
 from deploy.targets import Target
+from keras_fmc.errors import BadInputError, VerificationError
 
 _MADE_ONCE = "rows made once"
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedC:
-    """A generated model and what was seen of it; ``all_files``: what an earlier run may leave."""
+    """A generated model and what was seen of it."""
 
     model: GeneratedModel
     evidence: CEvidence
-    all_files: tuple[str, ...]
 
 
-def plan_c(source: Graph, *, name: str, fed: bool, progress: Progress) -> PlannedC:
-    """Returns the C of a graph, compiled and compared with TFLM where both are here.
+def plan_c(source: Graph, ran: SourceRun, *, name: str, fed: bool) -> PlannedC:
+    """Returns the C of a graph, compiled and compared with the run of its source.
 
     Raises:
         UnsupportedModelError, BadInputError: as ``generate``.
         VerificationError: the C does not compile, or an output differs.
     """
-    progress.say("looking for a row program")
     model = generate(run_passes(source), model_name=name, fed=fed)
-    progress.say("compiling it and running it beside TFLM")
-    return PlannedC(model, collect(model, flatbuffer.write(source)), file_names(name))
+    return PlannedC(model, collect(model, ran))
+
+
+def is_generated(folder: str | Path) -> bool:
+    """Whether a folder holds a report of generated C."""
+    try:
+        content = json.loads((Path(folder) / REPORT_FILE).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("runtime") == GENERATED_C
+
+
+def verify_c(folder: str | Path, report: Report, *, source: str | None) -> str:
+    """Generates the C of the source model again, compares every file, and runs it.
+
+    Raises:
+        BadInputError: the source model is not there.
+        VerificationError: a file is not what the source makes, or an output differs.
+    """
+    path = source or report.model
+    if not path.endswith(".tflite") or not Path(path).exists():
+        raise BadInputError(
+            f"the model that {folder} was made from is not there",
+            received=path,
+            remedy="Name it with --source",
+        )
+    content = flatbuffer.read_content(path)
+    read = flatbuffer.read(content, source=path)
+    fed = any(line.endswith("_INPUT_ROWS") for line in _macros(folder, report))
+    planned = plan_c(
+        with_reference_versions(without_plan(read)),
+        run_source(content, read, source=path),
+        name=Path(report.model).stem,
+        fed=fed,
+    )
+    for name, text in planned.model.files.items():
+        there = Path(folder) / name
+        if not there.is_file() or there.read_text() != text:
+            raise VerificationError(
+                f"{there} is not what {path} makes",
+                expected="the file as it was written",
+                received="another text" if there.is_file() else "no file",
+                remedy="Plan the model again with fmc plan",
+            )
+    if planned.model.static_bytes != report.arena_bytes:
+        raise VerificationError(
+            f"the report of {folder} is of another model",
+            expected=f"{planned.model.static_bytes} bytes",
+            received=f"{report.arena_bytes} bytes",
+            remedy="Plan the model again with fmc plan",
+        )
+    return f"{folder}: {planned.evidence.reason}; compared with {path}"
+
+
+def _macros(folder: str | Path, report: Report) -> list[str]:
+    header = Path(folder) / f"{Names.of(Path(report.model).stem).function}.h"
+    if not header.is_file():
+        return []
+    return [line.split()[1] for line in header.read_text().splitlines() if line[:8] == "#define "]
 
 
 def c_report(
-    planned: PlannedC, *, source: Graph, name: str, goal: Target, settings: PlanSettings
+    planned: PlannedC,
+    *,
+    source: Graph,
+    baseline: tuple[bytes, Sequence[int] | None],
+    name: str,
+    goal: Target,
+    settings: PlanSettings,
 ) -> Report:
     """Returns the report of a generated model: its arena is all of its static memory."""
     model, evidence = planned.model, planned.evidence
@@ -94,12 +162,13 @@ def c_report(
         verified_reason=evidence.reason,
         peak_operator=top.operator,
         peak_tensors=top.tensors,
-        baseline=baseline_of(source, flatbuffer.write(source), goal, settings),
+        baseline=baseline_of(source, *baseline, goal, settings),
         inputs=ports_of(graph, graph.inputs),
         outputs=ports_of(graph, graph.outputs),
         memories=memories_of(goal, static),
         regions=_regions(model),
-        warnings=warnings,
+        warnings=(*evidence.warnings, *warnings),
+        target=f"{goal.board.title} ({goal.board.core}), generated C, {PORTABLE} kernels",
         feature_maps_before=feature_maps_of(source),
         feature_maps_after=feature_maps_of(graph),
         operators=tuple(

@@ -18,10 +18,13 @@ from deploy.emit.resolver import add_functions
 from deploy.graph import Graph
 from deploy.proof.names import c_comment, c_prefix
 from deploy.report.report import Memory, Report
+from deploy.targets import kernels
+from deploy.targets.load import names_in
 from keras_fmc.errors import BadInputError
 
 _TEMPLATES = Path(__file__).with_name("templates")
-_EXTERNAL = ("PSRAM", "SPIRAM", "SDRAM", "HYPERRAM", "OCTOSPI", "FMC", "EXTERNAL")
+_KCONFIG = "CONFIG_"
+"""How switches of ESP-IDF's configuration begin; others are definitions of the compiler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,8 +239,17 @@ def _placement(memory: Memory | None) -> str:
 
 def _builder_values(report: Report, memory: Memory | None) -> dict[str, object]:
     board = _squeezed(report.board or "")
-    kernels = _squeezed(report.kernels)
-    is_cmsis = "cmsis" in kernels
+    is_cmsis = "cmsis" in report.kernels
+    build = _build_of(report.kernels)
+    configurations = [name for name in build if name.startswith(_KCONFIG)]
+    definitions = [name for name in build if not name.startswith(_KCONFIG)]
+    # The libraries of these worlds bring their kernels, so only what changes memory is passed on.
+    switches = [name for name in definitions if name.startswith("KERNELS_")]
+    external = (
+        ("CONFIG_SPIRAM=y", "CONFIG_SPIRAM_ALLOW_BSS_SEG_EXTERNAL_MEMORY=y")
+        if _is_external(memory)
+        else ()
+    )
     known = next((v for name, v in _PLATFORMIO.items() if board.startswith(name)), None)
     note = ""
     if known is None:
@@ -252,11 +264,14 @@ def _builder_values(report: Report, memory: Memory | None) -> dict[str, object]:
         '\n  "${TFLM_DIR}/third_party/cmsis_nn"\n  "${TFLM_DIR}/third_party/cmsis_nn/Include"'
         if is_cmsis
         else "",
-        "kernel_definitions": " CMSIS_NN" if is_cmsis else "",
-        "kernel_config": "CONFIG_TENSORFLOW_LITE_MICRO_CMSIS_NN_KERNELS=y" if is_cmsis else "",
-        "sdkconfig": "CONFIG_SPIRAM=y\nCONFIG_SPIRAM_ALLOW_BSS_SEG_EXTERNAL_MEMORY=y"
-        if _is_external(memory)
+        "kernel_definitions": "".join(f" {name}" for name in definitions),
+        "kernel_flags": "".join(f" -D{name}" for name in switches),
+        "zephyr_definitions": f"\nzephyr_compile_definitions({' '.join(switches)})"
+        if switches
         else "",
+        "kernel_build": _kernel_build(report.kernels, build),
+        "kernel_config": "CONFIG_TENSORFLOW_LITE_MICRO_CMSIS_NN_KERNELS=y" if is_cmsis else "",
+        "sdkconfig": "\n".join((*external, *(f"{name}=y" for name in configurations))),
         "idf_target": next(
             (n for n in ("esp32s3", "esp32s2", "esp32c3", "esp32c6", "esp32p4") if n in board),
             "esp32",
@@ -270,8 +285,20 @@ def _builder_values(report: Report, memory: Memory | None) -> dict[str, object]:
     }
 
 
+def _build_of(name: str) -> tuple[str, ...]:
+    """What the kernels have to be built with; nothing is known of kernels that are not ours."""
+    return kernels(name).build if name in names_in("kernels") else ()
+
+
+def _kernel_build(name: str, build: tuple[str, ...]) -> str:
+    if not build:
+        return ""
+    words = " and ".join(f"`{item}`" for item in build)
+    return f"\nThe number holds for kernels that are built with {words} ({_plain(name)}).\n"
+
+
 def _is_external(memory: Memory | None) -> bool:
-    return memory is not None and any(word in memory.name.upper() for word in _EXTERNAL)
+    return memory is not None and memory.external
 
 
 def _squeezed(text: str) -> str:

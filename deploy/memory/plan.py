@@ -60,9 +60,10 @@ class MemoryPlan:
     Attributes:
         offsets: one entry for each tensor of the graph, bytes from the start of the arena;
             -1 for constants and for tensors that no operator uses.
-        head_bytes: the reused part of the arena that the plan needs, a multiple of 16.
+        head_bytes: the reused part of the arena that the plan needs, as the runtime counts it: no
+            multiple of 16 where the last tensor stands at none.
         lower_bound_bytes: no plan of this operator order has a smaller head.
-        proven_optimal: whether the search proved that no smaller head exists.
+        proven_optimal: whether the search proved that no smaller head exists, in steps of 16 bytes.
     """
 
     tensors: tuple[PlannedTensor, ...]

@@ -38,8 +38,14 @@ PASSES: tuple[tuple[str, Callable[[Graph], Graph], str], ...] = (
 """(name, pass, why it stands where it stands)."""
 
 
-def run_passes(graph: Graph) -> Graph:
-    """Returns the graph after all passes, in order."""
+def run_passes(graph: Graph, *, reorder: bool = True) -> Graph:
+    """Returns the graph after all passes, in order.
+
+    Args:
+        reorder: False leaves the operators in the order of the file, which is better where views
+            decide: the pass does not know of them.
+    """
     for _, apply, _ in PASSES:
-        graph = apply(graph)
+        if reorder or apply is not _ordered:
+            graph = apply(graph)
     return graph

@@ -5,19 +5,23 @@ from __future__ import annotations
 import dataclasses
 
 from deploy.graph import Graph
+from keras_fmc.printable import shortened
+
+_LONGEST_NAME = 100
 
 
 def short_names(graph: Graph) -> list[str]:
     """Returns a unique name for every tensor.
 
     The converter joins the names of all fused layers by semicolons; the first is that of the
-    layer whose output it is.
+    layer whose output it is. What is longer than 100 characters keeps its ends.
     """
     taken: set[str] = set()
     names = [""] * len(graph.tensors)
     # Feature maps come first: a constant gives way to a map of the same name.
     for index in sorted(range(len(names)), key=lambda i: (graph.tensors[i].is_constant, i)):
-        name = short = graph.tensors[index].name.split(";", 1)[0] or "tensor"
+        first = graph.tensors[index].name.split(";", 1)[0] or "tensor"
+        name = short = shortened(first, _LONGEST_NAME)
         number = 1
         while name in taken:
             number += 1

@@ -57,10 +57,20 @@ def arena_plan_files(
         VerificationError: a statement of the proof is false; names the tensors.
         DoesNotFitError: the arena is larger than its limit.
     """
-    proof = prove(plan)
-    _check_sizes(plan, sizes)
+    proof = check_plan(plan, sizes)
     writer = _Writer(plan, sizes, proof, model_name, operators)
     return {"arena_plan.h": writer.header(), "arena_plan.c": writer.source()}
+
+
+def check_plan(plan: MemoryPlan, sizes: ArenaSizes) -> Proof:
+    """Returns what the files would state, whether they are written or not.
+
+    Raises:
+        VerificationError, DoesNotFitError: as ``arena_plan_files``.
+    """
+    proof = prove(plan)
+    _check_sizes(plan, sizes)
+    return proof
 
 
 def _check_sizes(plan: MemoryPlan, sizes: ArenaSizes) -> None:

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from deploy import flatbuffer
 from deploy.graph import Graph
+from deploy.proof.source import SourceRun, check_repeats, run_source
 from deploy.runtime import litert, tflm
-from keras_fmc.errors import VerificationError
+from keras_fmc.errors import UnsupportedModelError, VerificationError
 
-RANDOM_SAMPLES = 12
-_SEED = 2022
+_DEFECT = "This is a defect of the planner; please report it with the model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class Evidence:
         arena_bytes: the smallest arena that ran in the wheel; None without a wheel.
         bit_exact: outputs equal the source model's byte for byte.
         samples: how many inputs were compared, random and extreme.
+        warnings: what is odd about the source model itself.
     """
 
     verified: bool
@@ -32,63 +34,60 @@ class Evidence:
     arena_bytes: int | None
     bit_exact: bool
     samples: int
+    warnings: tuple[str, ...] = ()
 
 
-def sample_inputs(graph: Graph) -> list[list[np.ndarray]]:
-    """Returns random inputs and extreme ones: constants at both ends, zero point, stripes."""
-    rng = np.random.default_rng(_SEED)
-    tensors = [graph.tensors[i] for i in graph.inputs]
+def collect(
+    planned: bytes, source: bytes | SourceRun, *, graph: Graph, predicted_bytes: int
+) -> Evidence:
+    """Runs a planned model on the inputs of its source, in the smallest arena in which it works.
 
-    def fill(value: str) -> list[np.ndarray]:
-        arrays = []
-        for tensor in tensors:
-            limits = np.iinfo(tensor.dtype)
-            zero = tensor.quantization.zero_points[0] if tensor.quantization else 0
-            size = tensor.elements
-            stripes = np.where(np.arange(size) % 2, limits.max, limits.min)
-            values = {
-                "lowest": np.full(size, limits.min),
-                "highest": np.full(size, limits.max),
-                "zero": np.full(size, zero),
-                "stripes": stripes,
-                "halves": np.sort(stripes),
-                "random": rng.integers(limits.min, limits.max, size, endpoint=True),
-            }[value]
-            arrays.append(values.astype(tensor.dtype).reshape(tensor.shape))
-        return arrays
-
-    extremes = [fill(name) for name in ("lowest", "highest", "zero", "stripes", "halves")]
-    return extremes + [fill("random") for _ in range(RANDOM_SAMPLES)]
-
-
-def collect(planned: bytes, source: bytes, *, graph: Graph, predicted_bytes: int) -> Evidence:
-    """Runs both models on the same inputs and finds the smallest arena of the planned one.
+    Args:
+        planned: the model with its plan.
+        source: the run of its source, or the source, which is run first.
+        graph: of the model; names its outputs in messages.
+        predicted_bytes: the arena to try first.
 
     Raises:
         VerificationError: an output differs, or TFLM refuses the planned model.
+        UnsupportedModelError: the source cannot be run.
     """
-    samples = sample_inputs(graph)
+    if isinstance(source, bytes):
+        source = run_source(source, flatbuffer.read(source))
+    count = len(source.samples)
     missing = tflm.unavailable_reason()
     if missing is not None:
-        _compare(litert.run(source, samples), litert.run(planned, samples), graph)
+        _compare(source.outputs, litert.run(planned, source.samples), graph)
         return Evidence(
             verified=False,
             reason=f"not run in TFLM: {missing}; outputs compared in LiteRT only",
             arena_bytes=None,
             bit_exact=True,
-            samples=len(samples),
+            samples=count,
+            warnings=source.warnings,
         )
-    expected = tflm.run(source, samples, arena_bytes=tflm.ROOMY_ARENA_BYTES, isolated=True)
-    smallest = tflm.smallest_arena(planned, guess=predicted_bytes)
-    actual = tflm.run(planned, samples, arena_bytes=smallest, isolated=True)
-    _compare(expected, actual, graph)
+    try:
+        smallest = tflm.smallest_arena(planned, guess=predicted_bytes)
+        actual = tflm.run(planned, source.samples, arena_bytes=smallest, isolated=True)
+        _compare(source.outputs, actual, graph)
+    except VerificationError:
+        check_repeats(source)
+        raise
+    except UnsupportedModelError as error:
+        # The source ran: what is refused now is our doing.
+        raise VerificationError(
+            "TensorFlow Lite Micro refuses the planned model",
+            received=error.received,
+            remedy=_DEFECT,
+        ) from error
     return Evidence(
         verified=True,
         reason=f"ran in the tflite_micro wheel {tflm.version()} in an arena of {smallest:,} bytes, "
-        f"{len(samples)} inputs, outputs equal byte for byte",
+        f"{count} inputs, outputs equal byte for byte",
         arena_bytes=smallest,
         bit_exact=True,
-        samples=len(samples),
+        samples=count,
+        warnings=source.warnings,
     )
 
 
@@ -103,5 +102,5 @@ def _compare(
                     f"on input {number}",
                     expected="equal bytes",
                     received=f"{np.count_nonzero(w != f)} of {w.size} values differ",
-                    remedy="This is a defect of the planner; please report it with the model",
+                    remedy=_DEFECT,
                 )

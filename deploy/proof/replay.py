@@ -4,7 +4,7 @@ Every byte that an operator computes gets a label of its own. The replay knows t
 each tensor ought to hold (value semantics, no memory), and what the arena really holds when
 operators read and write at the planned offsets. Wherever an operator reads a label that is not
 the one it ought to read, the plan is wrong. Nothing here is shared with the lifetimes or the
-planner: overlaps, views and in-place operators are judged by their effect alone.
+planner: overlaps, views and in-place operators are seen by their effect alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from keras_fmc.errors import VerificationError
 
 _RENAMING = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
 _COPYING = _RENAMING | {"SLICE", "STRIDED_SLICE", "CONCATENATION"}
-_GARBAGE = -1
+_NO_VALUE = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class _Replay:
         self.overlaps = overlaps
         self.scratch = scratch
         self.head_bytes = head_bytes
-        self.arena = np.full(head_bytes, _GARBAGE, np.int64)
+        self.arena = np.full(head_bytes, _NO_VALUE, np.int64)
         self.ought: dict[int, np.ndarray] = {}
         self.next_label = 0
 
@@ -147,7 +147,7 @@ class _Replay:
                 labels = self._labels(tensor)
                 ought.append(self._window(operator, labels, tensor))
                 actual.append(ought[-1])
-                source.append(np.full(ought[-1].shape, _GARBAGE, np.int64))
+                source.append(np.full(ought[-1].shape, _NO_VALUE, np.int64))
             else:
                 ought.append(self._window(operator, self.ought[tensor], tensor))
                 addresses = self._window(operator, self._addresses(tensor), tensor)
@@ -162,7 +162,7 @@ class _Replay:
         if moved.any() and self._marked(origin[moved])[destination[moved]].any():
             raise VerificationError(
                 f"{label} copies between ranges that overlap",
-                expected="the same address for every byte, or ranges apart",
+                expected="the same address for every byte, or ranges that do not overlap",
             )
         self._write(output, found)
         self.ought[output] = wanted
@@ -170,7 +170,7 @@ class _Replay:
     def _marked(self, addresses: np.ndarray) -> np.ndarray:
         """Whether each byte of the head is among the addresses; those of constants are not."""
         marked = np.zeros(self.head_bytes, bool)
-        marked[addresses[addresses != _GARBAGE]] = True
+        marked[addresses[addresses != _NO_VALUE]] = True
         return marked
 
     def _copied_inputs(self, operator: Operator) -> tuple[int, ...]:
@@ -224,7 +224,7 @@ class _Replay:
             return
         raise VerificationError(
             f"{label} overwrites its input {self.graph.tensors[tensor].name} while it reads it",
-            expected="ranges apart",
+            expected="ranges that do not overlap",
             received=f"[{start}, {end}) and [{out_start}, {out_end})",
         )
 
@@ -237,10 +237,10 @@ class _Replay:
             if start < stop and use.offset < end:
                 raise VerificationError(
                     f"scratch of {label} overlaps {self.graph.tensors[tensor].name}",
-                    expected="ranges apart",
+                    expected="ranges that do not overlap",
                     received=f"[{use.offset}, {stop}) and [{start}, {end})",
                 )
-        self.arena[use.offset : min(stop, self.head_bytes)] = _GARBAGE
+        self.arena[use.offset : min(stop, self.head_bytes)] = _NO_VALUE
 
     def _range(self, tensor: int) -> tuple[int, int]:
         offset = self.offsets[tensor]

@@ -277,7 +277,7 @@ class _Prover:
             elif not self.plan.pieces:
                 raise VerificationError(
                     f"tensors {left.name} and {right.name} overlap at {_operators(first, last)}",
-                    expected="ranges apart, or a declared alias",
+                    expected="ranges that do not overlap, or a declared alias",
                     received=f"{_range(left)} and {_range(right)}",
                 )
             else:
@@ -307,7 +307,7 @@ class _Prover:
             raise VerificationError(
                 f"tensors {self.by_index[p.tensor].name} and {self.by_index[q.tensor].name} "
                 f"overlap at {_operators(first, last)}",
-                expected="values of different blocks apart",
+                expected="values of different blocks in different bytes",
                 received=f"[{p_low}, {p_high}) and [{q_low}, {q_high})",
             )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
 import math
 import types
@@ -17,8 +18,13 @@ _REMEDY = "Give the report.json of a run of fmc plan or fmc convert"
 
 
 def encode(report: Report) -> str:
-    """Returns the JSON of a report, indented, one row of a table on one line."""
-    return _text({"format": FORMAT_VERSION, **_plain(report)}, 0) + "\n"
+    """Returns the JSON of a report, indented, one row of a table on one line.
+
+    The last key, ``sha256``, is the digest of the text without that key.
+    """
+    value = {"format": FORMAT_VERSION, **_plain(report)}
+    digest = hashlib.sha256(_text(value, 0).encode()).hexdigest()
+    return _text({**value, "sha256": digest}, 0) + "\n"
 
 
 def decode(text: str, *, source: str) -> Report:

@@ -12,29 +12,34 @@ from deploy.report.arena_svg import ArenaPicture, arena_svg, family
 from deploy.report.charts import ArenaBar, arena_bars, frontier_svg, map_bars, map_bars_html
 from deploy.report.occupancy import boxes, peak
 from deploy.report.report import Baseline, Port, Report, ReportOperator
+from keras_fmc.printable import one_line
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _MAPS_SHOWN = 16
+
+
+def _model_name(report: Report) -> str:
+    return one_line(Path(report.model).name)
 
 
 def to_html(report: Report) -> str:
     """Returns report.html; it stays below a megabyte for hundreds of tensors and operators."""
     sections = [
         _arena_section(report),
+        _ports_section(report),
+        _memory_section(report),
         _picture_section(report),
         _maps_section(report),
         _frontier_section(report),
         _regions_section(report),
         _codes_section(report),
-        _memory_section(report),
         _decisions_section(report),
-        _ports_section(report),
         _tensor_section(report),
         _operator_section(report),
     ]
     page = Template((_TEMPLATES / "page.html").read_text(encoding="utf-8"))
     return page.substitute(
-        title=html.escape(f"{Path(report.model).name}: {report.arena_bytes:,} bytes of arena"),
+        title=html.escape(f"{_model_name(report)}: {report.arena_bytes:,} bytes of arena"),
         style=(_TEMPLATES / "page.css").read_text(encoding="utf-8"),
         script=(_TEMPLATES / "page.js").read_text(encoding="utf-8"),
         header=_header(report),
@@ -43,7 +48,7 @@ def to_html(report: Report) -> str:
 
 
 def _header(report: Report) -> str:
-    word, sentence = text.verdict(report)
+    word, sentence = text.result(report)
     state = "plain" if report.limit_bytes is None else "good" if report.fits else "bad"
     evidence = "good" if report.verified else "warn"
     certificate = "good" if report.proven_optimal else "plain"
@@ -59,8 +64,8 @@ def _header(report: Report) -> str:
     warnings = "".join(f'<p class="warning">{html.escape(w)}</p>' for w in report.warnings)
     return f"""\
 <p class="target">{html.escape(text.target_line(report))}</p>
-<h1>{html.escape(Path(report.model).name)}</h1>
-<div class="verdict {state}">
+<h1>{html.escape(_model_name(report))}</h1>
+<div class="result {state}">
 <p class="word">{word}</p>
 <p class="says">{html.escape(sentence)}</p>
 </div>
@@ -77,7 +82,7 @@ def _arena_section(report: Report) -> str:
         bars.append(_bar("TFLM's own plan of the unchanged model", base))
     figures = [
         ("lower bound of the head", f"{report.lower_bound_bytes:,} B"),
-        ("scratch of kernels", f"{report.scratch_bytes:,} B"),
+        ("scratch of one operator, at most", f"{report.scratch_bytes:,} B"),
         (f"MACs, {report.macs_ratio:.3f}× the model's", f"{report.macs:,}"),
         ("flash of the model", f"{report.flash_bytes:,} B"),
     ]
@@ -154,8 +159,8 @@ def _picture_section(report: Report) -> str:
         )
     if report.scratch_bytes:
         blocks.append(
-            f'<p class="small">Not drawn: up to {report.scratch_bytes:,} bytes of kernel scratch, '
-            "which TFLM itself puts between the tensors.</p>"
+            f'<p class="small">Not drawn: scratch, at most {report.scratch_bytes:,} bytes for one '
+            "operator, which TFLM itself puts between the tensors.</p>"
         )
     return _section("Memory over time", "\n".join(blocks))
 
@@ -247,7 +252,7 @@ def _codes_section(report: Report) -> str:
 def _memory_section(report: Report) -> str:
     rows = [
         (
-            memory.name,
+            f"{memory.name}, external" if memory.external else memory.name,
             "" if memory.address is None else f"0x{memory.address:08x}",
             f"{memory.size_bytes:,}",
             f"{memory.reserve_bytes:,}",
@@ -269,7 +274,13 @@ def _ports_section(report: Report) -> str:
     rows = [_port_row("input", port) for port in report.inputs]
     rows += [_port_row("output", port) for port in report.outputs]
     head = ("", "name", "shape", "type", "scale", "zero point")
-    return _section("Inputs and outputs", _table(head, rows, numbers=(4, 5))) if rows else ""
+    kinds = text.operator_kinds(report)
+    names = html.escape(", ".join(kinds))
+    registered = f"<p><code>MicroMutableOpResolver&lt;{len(kinds)}&gt;</code>: {names}</p>"
+    if not rows:
+        return ""
+    body = _table(head, rows, numbers=(4, 5)) + (registered if kinds else "")
+    return _section("Inputs, outputs, operators to register", body)
 
 
 def _port_row(side: str, port: Port) -> tuple[object, ...]:

@@ -17,7 +17,19 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class ReportTensor:
-    """One tensor in the arena: bytes [offset, offset + size_bytes), operators first to last."""
+    """A tensor in the arena.
+
+    Attributes:
+        name: of the tensor in the model.
+        offset (bytes): its first byte, from the start of the arena.
+        size_bytes: elements times the bytes of one; not rounded up.
+        first (operator): the first that touches it; 0 for an input of the model.
+        last (operator): the last that touches it, inclusive; the last of all for an output.
+        alias_of: the tensor whose bytes it shares by declaration, or null.
+        alias_reason: why that is right, or null.
+        shape (elements): of each axis.
+        dtype: type of an element.
+    """
 
     name: str
     offset: int
@@ -32,7 +44,16 @@ class ReportTensor:
 
 @dataclass(frozen=True, slots=True)
 class ReportPiece:
-    """Bytes [offset, offset + size_bytes) that hold a value during operators [start, stop)."""
+    """Bytes that hold a value for some operators; pieces that live together share no byte.
+
+    Attributes:
+        block: what moves together: a tensor and its views; unique.
+        tensor: the one whose value the bytes hold.
+        offset (bytes): the first byte, from the start of the arena.
+        size_bytes: of the piece.
+        start (operator): the first during which the value is held.
+        stop (operator): the first after that during which it is not.
+    """
 
     block: str
     tensor: str
@@ -44,7 +65,14 @@ class ReportPiece:
 
 @dataclass(frozen=True, slots=True)
 class ReportOperator:
-    """One operator; ``macs`` are its multiply-accumulates of one inference."""
+    """An operator of the planned model, in the order of execution.
+
+    Attributes:
+        index (operator): its place in that order.
+        opcode: its name in TFLite.
+        name: of its first output.
+        macs: multiply-accumulates of one inference.
+    """
 
     index: int
     opcode: str
@@ -54,7 +82,15 @@ class ReportOperator:
 
 @dataclass(frozen=True, slots=True)
 class FeatureMapEntry:
-    """A feature map: its int8 bytes and the first and last operator that touch it."""
+    """A feature map: a tensor that is no constant.
+
+    Attributes:
+        name: of the tensor.
+        shape (elements): of each axis.
+        size_bytes: elements times the bytes of one.
+        first (operator): the first that touches it; 0 for an input of the model.
+        last (operator): the last that touches it, inclusive; the last of all for an output.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -65,7 +101,15 @@ class FeatureMapEntry:
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """An input or output of the model: real = scale * (code - zero_point)."""
+    """An input or output of the model: real = scale * (code - zero_point).
+
+    Attributes:
+        name: of the tensor.
+        shape (elements): of each axis.
+        dtype: type of an element.
+        scale (real): what one code more is worth, or null where the tensor is not quantised.
+        zero_point (code): which stands for 0, or null.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -76,13 +120,23 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """A memory of the board. ``reserve_bytes`` of it are kept for the firmware itself."""
+    """A memory of the board.
+
+    Attributes:
+        name: as the board's makers call it.
+        size_bytes: of all of it.
+        address (bytes): where it begins, or null.
+        reserve_bytes: kept for the firmware itself.
+        holds_arena: whether the arena stands in it.
+        external: whether it is outside the chip, and several times slower.
+    """
 
     name: str
     size_bytes: int
     address: int | None = None
     reserve_bytes: int = 0
     holds_arena: bool = False
+    external: bool = False
 
     @property
     def available_bytes(self) -> int:
@@ -91,7 +145,21 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """The same figures for TFLM's own plan of the unchanged model."""
+    """What TFLM's own planner makes of the model as it was; keys as in the report itself.
+
+    Attributes:
+        arena_bytes: the N of ``uint8_t tensor_arena[N]``.
+        head_bytes: the reused part of it, scratch included.
+        tail_bytes: the part that stays for good.
+        scratch_bytes: the largest sum of kernel buffers that one operator needs at once.
+        macs: multiply-accumulates of one inference.
+        flash_bytes: size of the model without a plan.
+        verified_arena_bytes: the smallest arena that ran in the wheel; null: not run.
+        predicted_arena_bytes_wheel: the same as it was predicted.
+        fits: whether the arena is within the limit.
+        operators (count): of the model.
+        tensors: where TFLM puts them.
+    """
 
     arena_bytes: int
     head_bytes: int
@@ -108,21 +176,64 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `report.json` holds; the fields are its keys, in this order.
+    """What ``report.json`` holds; the fields are its keys, in this order.
+
+    This is the only place that says what a key means; ``deploy.report.keys`` makes the table of
+    the documentation from it.
 
     Attributes:
-        board: the board, or None where a bare arena size was asked for.
-        arena_bytes: the N of ``uint8_t tensor_arena[N]`` for the named runtime and kernels.
-        head_bytes: the reused part of the arena, scratch included.
-        scratch_bytes: the largest sum of kernel buffers of one operator.
-        limit_bytes: what the arena may use, None if nothing limits it; ``limit_source`` says
-            where the limit comes from.
-        macs_ratio: MACs by those of the unchanged model.
-        bit_exact: outputs equal those of the source model byte for byte; None: not compared.
-        verified: the emitted model ran in the arena that was predicted; ``verified_reason``
-            says how, or why that was not tried.
-        verified_arena_bytes: the smallest arena that ran in the wheel.
-        peak_operator: the first operator at which most bytes are alive.
+        model: the file that was planned, or the name of the Keras model.
+        board: by the name that ``fmc boards`` lists; ``host`` is the tflite_micro wheel.
+        core: processor of the board.
+        runtime: version of TensorFlow Lite Micro.
+        kernels: kernel library.
+        arena_bytes: the N of ``uint8_t tensor_arena[N]`` for that runtime and those kernels: head
+            and tail, or more where allocation itself needs it, rounded up to 16.
+        head_bytes: the part of the arena that operators reuse, scratch included.
+        tail_bytes: the part that stays for good: structures of the runtime and of the kernels.
+        scratch_bytes: the largest sum of kernel buffers that one operator needs at once; they lie
+            within the head.
+        lower_bound_bytes: no plan of this operator order, these cuts and these aliases has a
+            smaller head.
+        proven_optimal: whether a head below ``head_bytes`` is proved impossible for this operator
+            order, these cuts and these aliases.
+        fits: whether the arena is within the limit; true without one.
+        macs: multiply-accumulates of one inference of the planned model.
+        macs_ratio (times): ``macs`` by those of the model as it was.
+        flash_bytes: size of the planned model, ``model.tflite``.
+        limit_bytes: what the arena may use; null: nothing limits it.
+        limit_source: where the limit comes from.
+        engine: the part of the planner that found the offsets.
+        bit_exact: whether outputs equal those of the model as it was, byte for byte; null: not
+            compared.
+        verified: whether the planned model ran in TFLM with equal outputs.
+        verified_reason: how that was seen, or why it was not tried.
+        verified_arena_bytes: the smallest arena that ran in the wheel; null: not run.
+        predicted_arena_bytes_wheel: the same as it was predicted.
+        peak_operator (operator): the first during which most bytes hold a value.
+        peak_tensors: those whose values these are, the largest first.
+        baseline: what TFLM's own planner makes of the model as it was.
+        inputs: of the model.
+        outputs: of the model.
+        memories: of the board, the preferred one first.
+        regions: operators of the model as it was that run strip by strip.
+        codes: maps that are stored in less than eight bits.
+        frontier: plans that the search found; none has both a smaller arena and fewer MACs.
+        decisions: what was left as it is, and why.
+        warnings: what the user should know before flashing.
+        feature_maps_before: those of the model as it was.
+        feature_maps_after: those of the planned model.
+        operators: of the planned model.
+        tensors: of the planned model that live in the arena, by their index in it.
+        pieces: which bytes hold a value when, by time and address.
+        target: what the figures hold for, on one line.
+        model_sha256: SHA-256 of ``model.tflite``, in hexadecimal.
+        time_instructions (instructions): of one inference, estimated from products and bytes that
+            are moved, built with NDEBUG; null where there are no figures for the kernels.
+        time_ratio (times): that by the same estimate for the model as it was.
+        time_ratio_assertions (times): the same where TFLM is built without NDEBUG.
+        time_source: how the figures of the estimate were measured.
+        notes: what is known of the board and of its kernels.
     """
 
     model: str
@@ -164,6 +275,13 @@ class Report:
     operators: tuple[ReportOperator, ...] = ()
     tensors: tuple[ReportTensor, ...] = ()
     pieces: tuple[ReportPiece, ...] = ()
+    target: str = ""
+    model_sha256: str = ""
+    time_instructions: int | None = None
+    time_ratio: float | None = None
+    time_ratio_assertions: float | None = None
+    time_source: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def bytes_over(self) -> int:

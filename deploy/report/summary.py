@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deploy.backends.tflm.arena import predict_arena
+from deploy.backends.tflm.defects import warnings_of
 from deploy.backends.tflm.online import simulate
 from deploy.backends.tflm.scratch import scratch_requests
-from deploy.backends.tflm.sharing import tensor_lifetimes
+from deploy.backends.tflm.time import graph_time, time_ratio
 from deploy.graph import Graph
+from deploy.lifetimes import tensor_lifetimes
 from deploy.macs import graph_macs, operator_macs
 from deploy.memory.plan import AliasReason
+from deploy.outcome import ArenaPrediction
 from deploy.proof.evidence import Evidence
 from deploy.report.charge import stored_codes
 from deploy.report.occupancy import boxes, peak
@@ -39,6 +43,7 @@ def make_report(
     name: str,
     source: Graph,
     baseline: bytes,
+    own_offsets: Sequence[int] | None = None,
     planned: Planned,
     prepared: Prepared,
     goal: Target,
@@ -51,23 +56,17 @@ def make_report(
     tensors = report_tensors(planned.memory)
     pieces = report_pieces(planned.memory.pieces)
     top = peak(boxes(tensors, pieces), len(graph.operators))
-    macs, source_macs = graph_macs(graph), graph_macs(source)
+    source_macs = graph_macs(source)
     return Report(
         model=name,
         board=goal.board.name,
         core=goal.board.core,
         runtime=goal.runtime.name,
         kernels=goal.kernels.name,
-        arena_bytes=arena.arena_bytes,
-        head_bytes=arena.head_bytes,
-        tail_bytes=arena.tail_bytes,
-        scratch_bytes=arena.scratch_bytes,
         lower_bound_bytes=planned.memory.lower_bound_bytes,
         proven_optimal=planned.memory.proven_optimal,
         fits=limit is None or arena.arena_bytes <= limit,
-        macs=macs,
-        macs_ratio=macs / source_macs if source_macs else 1.0,
-        flash_bytes=len(planned.content),
+        macs_ratio=graph_macs(graph) / source_macs if source_macs else 1.0,
         limit_bytes=limit,
         limit_source=limit_source,
         engine=planned.memory.engine,
@@ -75,12 +74,9 @@ def make_report(
         verified=evidence.verified,
         verified_reason=evidence.reason,
         verified_arena_bytes=evidence.arena_bytes,
-        predicted_arena_bytes_wheel=planned.wheel.arena_bytes,
         peak_operator=top.operator,
         peak_tensors=top.tensors,
-        baseline=baseline_of(source, baseline, goal, settings),
-        inputs=ports_of(graph, graph.inputs),
-        outputs=ports_of(graph, graph.outputs),
+        baseline=baseline_of(source, baseline, own_offsets, goal, settings),
         memories=memories_of(goal, arena.arena_bytes),
         regions=prepared.regions,
         codes=stored_codes(graph, prepared.codes, boxes(tensors, pieces), goal),
@@ -88,13 +84,54 @@ def make_report(
         decisions=prepared.decisions,
         warnings=_warnings(planned, goal, evidence),
         feature_maps_before=feature_maps_of(source),
-        feature_maps_after=feature_maps_of(graph),
-        operators=tuple(
+        tensors=tensors,
+        pieces=pieces,
+        target=goal.describe(),
+        time_instructions=graph_time(graph, goal.kernels),
+        time_ratio=time_ratio(graph, source, goal.kernels),
+        time_ratio_assertions=time_ratio(graph, source, goal.kernels, assertions=True),
+        time_source=goal.kernels.times_source,
+        notes=_notes(goal),
+        **model_keys(graph, planned.content, arena, planned.wheel),
+    )
+
+
+def model_keys(
+    graph: Graph, content: bytes, arena: ArenaPrediction, wheel: ArenaPrediction
+) -> dict[str, Any]:
+    """Returns the keys of a report that follow from the planned model and its target alone."""
+    return {
+        "arena_bytes": arena.arena_bytes,
+        "head_bytes": arena.head_bytes,
+        "tail_bytes": arena.tail_bytes,
+        "scratch_bytes": arena.scratch_bytes,
+        "macs": graph_macs(graph),
+        "flash_bytes": len(content),
+        "predicted_arena_bytes_wheel": wheel.arena_bytes,
+        "inputs": ports_of(graph, graph.inputs),
+        "outputs": ports_of(graph, graph.outputs),
+        "feature_maps_after": feature_maps_of(graph),
+        "operators": tuple(
             ReportOperator(i, op.opcode, graph.tensors[op.outputs[0]].name, operator_macs(graph, i))
             for i, op in enumerate(graph.operators)
         ),
-        tensors=tensors,
-        pieces=pieces,
+        "model_sha256": hashlib.sha256(content).hexdigest(),
+    }
+
+
+def tensor_keys(graph: Graph, offsets: Sequence[int]) -> tuple[dict[str, Any], ...]:
+    """Returns the keys of ``tensors`` that follow from the model and the plan inside it."""
+    return tuple(
+        {
+            "name": graph.tensors[index].name,
+            "offset": offsets[index],
+            "size_bytes": graph.tensors[index].size_bytes,
+            "first": first,
+            "last": last,
+            "shape": graph.tensors[index].shape,
+            "dtype": graph.tensors[index].dtype,
+        }
+        for index, (first, last) in tensor_lifetimes(graph).items()
     )
 
 
@@ -104,10 +141,16 @@ def limit_of(goal: Target, settings: PlanSettings, arena_bytes: int) -> tuple[in
     return goal.limit_bytes(arena_bytes), goal.limit_source(arena_bytes)
 
 
-def baseline_of(source: Graph, content: bytes, goal: Target, settings: PlanSettings) -> Baseline:
-    """TFLM's own plan of the unchanged model, on the target and in the wheel."""
-    arena = predict_arena(source, offsets=None, target=goal)
-    wheel = predict_arena(source, offsets=None, target=target(board="host"))
+def baseline_of(
+    source: Graph,
+    content: bytes,
+    offsets: Sequence[int] | None,
+    goal: Target,
+    settings: PlanSettings,
+) -> Baseline:
+    """The unchanged model with its own plan or TFLM's, on the target and in the wheel."""
+    arena = predict_arena(source, offsets=offsets, target=goal)
+    wheel = predict_arena(source, offsets=offsets, target=target(board="host"))
     limit, _ = limit_of(goal, settings, arena.arena_bytes)
     measured = None
     if tflm.unavailable_reason() is None:
@@ -123,24 +166,15 @@ def baseline_of(source: Graph, content: bytes, goal: Target, settings: PlanSetti
         predicted_arena_bytes_wheel=wheel.arena_bytes,
         fits=limit is None or arena.arena_bytes <= limit,
         operators=len(source.operators),
-        tensors=_online_tensors(source, goal),
+        tensors=_online_tensors(source, offsets, goal),
     )
 
 
-def _online_tensors(source: Graph, goal: Target) -> tuple[ReportTensor, ...]:
-    online = simulate(source, scratch_requests(source, goal.kernels), offsets=None)
-    return tuple(
-        ReportTensor(
-            name=source.tensors[index].name,
-            offset=online.offsets[index],
-            size_bytes=source.tensors[index].size_bytes,
-            first=first,
-            last=last,
-            shape=source.tensors[index].shape,
-            dtype=source.tensors[index].dtype,
-        )
-        for index, (first, last) in tensor_lifetimes(source).items()
-    )
+def _online_tensors(
+    source: Graph, offsets: Sequence[int] | None, goal: Target
+) -> tuple[ReportTensor, ...]:
+    online = simulate(source, scratch_requests(source, goal.kernels), offsets=offsets)
+    return tuple(ReportTensor(**keys) for keys in tensor_keys(source, online.offsets))
 
 
 def ports_of(graph: Graph, indices: Sequence[int]) -> tuple[Port, ...]:
@@ -162,6 +196,7 @@ def memories_of(goal: Target, arena_bytes: int) -> tuple[Memory, ...]:
             address=region.address,
             reserve_bytes=goal.reserve_bytes(region),
             holds_arena=region == home and arena_bytes <= goal.available_bytes(region),
+            external=region.external,
         )
         for region in goal.board.memories
     )
@@ -176,14 +211,14 @@ def feature_maps_of(graph: Graph) -> tuple[FeatureMapEntry, ...]:
     )
 
 
+def _notes(goal: Target) -> tuple[str, ...]:
+    """What the data say of the board and of its kernels."""
+    notes = ((goal.board.name, goal.board.note), (goal.kernels.name, goal.kernels.note))
+    return tuple(f"{name}: {note}" for name, note in notes if note)
+
+
 def _warnings(planned: Planned, goal: Target, evidence: Evidence) -> tuple[str, ...]:
-    found = []
-    measured, predicted = evidence.arena_bytes, planned.wheel.arena_bytes
-    if measured is not None and measured != predicted:
-        found.append(
-            f"the arena predicted for the wheel is {predicted:,} bytes, the smallest that runs "
-            f"{measured:,}; the prediction for the board may be as far off"
-        )
+    found = list(evidence.warnings)
     growing = sum(t.alias_reason is AliasReason.OVERLAP for t in planned.memory.tensors)
     if goal.board.name == "host" and growing:
         found.append(
@@ -191,4 +226,4 @@ def _warnings(planned: Planned, goal: Target, evidence: Evidence) -> tuple[str, 
             "kernels allow; other kernels may overwrite what they have yet to read, so plan with "
             "--board for a device, or with --overlap=false"
         )
-    return tuple(found)
+    return (*found, *warnings_of(planned.graph, goal.kernels))

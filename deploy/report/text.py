@@ -1,10 +1,11 @@
-"""The report as a firmware engineer reads it in a terminal: the verdict first."""
+"""The report as a firmware engineer reads it in a terminal: whether it fits first."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deploy.report.report import Baseline, Report, ReportTensor
+from deploy.report.report import Baseline, Port, Report, ReportTensor
+from keras_fmc.printable import one_line
 from keras_fmc.sizes import format_size
 
 _NAME_WIDTH = 44
@@ -17,6 +18,7 @@ def to_text(report: Report) -> str:
     blocks = [
         _head(report),
         _sizes(report),
+        _firmware(report),
         _peak(report),
         _regions(report),
         _codes(report),
@@ -27,7 +29,7 @@ def to_text(report: Report) -> str:
     return "\n\n".join(block for block in blocks if block)
 
 
-def verdict(report: Report) -> tuple[str, str]:
+def result(report: Report) -> tuple[str, str]:
     """Returns a word and a sentence: fits or not, by how many bytes, in what."""
     arena = format_size(report.arena_bytes)
     if report.limit_bytes is None:
@@ -87,9 +89,9 @@ def shape_text(shape: Sequence[int]) -> str:
 
 
 def _head(report: Report) -> str:
-    word, sentence = verdict(report)
+    word, sentence = result(report)
     lines = [
-        f"{report.model}: {word}. {sentence}",
+        f"{one_line(report.model)}: {word}. {sentence}",
         f"  for {target_line(report)}",
         "",
         f"  {_memory_line(report)}",
@@ -98,6 +100,7 @@ def _head(report: Report) -> str:
         f"  {evidence(report)}",
     ]
     lines += [f"  warning: {warning}" for warning in report.warnings]
+    lines += [f"  note: {note}" for note in report.notes]
     return "\n".join(lines)
 
 
@@ -124,7 +127,7 @@ def _sizes(report: Report) -> str:
     both("arena", report.arena_bytes, of("arena_bytes"))
     both("  head, reused", report.head_bytes, of("head_bytes"))
     both("  tail, persistent", report.tail_bytes, of("tail_bytes"))
-    both("  scratch of kernels, in the head", report.scratch_bytes, of("scratch_bytes"))
+    both("    scratch of one operator, at most", report.scratch_bytes, of("scratch_bytes"))
     both("lower bound of the head", report.lower_bound_bytes, None)
     both(
         "arena in the wheel, predicted",
@@ -139,9 +142,40 @@ def _sizes(report: Report) -> str:
     both("flash of the model", report.flash_bytes, of("flash_bytes"))
     add("multiply-accumulates", f"{report.macs:,}", f"{base.macs:,}" if base else None)
     add("  relative to the model", f"{report.macs_ratio:.3f}x", "1.000x")
+    if report.time_ratio is not None:
+        add("time, estimated", f"{report.time_ratio:.2f}x", "1.00x")
+    if report.time_ratio_assertions is not None:
+        add("  without NDEBUG", f"{report.time_ratio_assertions:.2f}x", "1.00x")
     if base and base.operators:
         add("operators", str(len(report.operators)), str(base.operators))
     return "\n".join(_table(rows, right=(1, 2)))
+
+
+def port_text(port: Port) -> str:
+    """Returns what a firmware has to know of an input or output on one line."""
+    text = f"{port.dtype} {shape_text(port.shape)}"
+    if port.scale is None or port.zero_point is None:
+        return text
+    sign = "+" if port.zero_point < 0 else "-"
+    return f"{text}, real = {port.scale:.9g} * (code {sign} {abs(port.zero_point)})"
+
+
+def operator_kinds(report: Report) -> tuple[str, ...]:
+    """Returns the operators that the interpreter's resolver has to know, sorted."""
+    return tuple(sorted({operator.opcode for operator in report.operators}))
+
+
+def _firmware(report: Report) -> str:
+    """What the firmware feeds, reads and registers."""
+    lines = [
+        f"  {side} {number}: {port_text(port)}  {short(port.name)}"
+        for side, ports in (("input", report.inputs), ("output", report.outputs))
+        for number, port in enumerate(ports)
+    ]
+    kinds = operator_kinds(report)
+    if kinds:
+        lines.append(f"  MicroMutableOpResolver<{len(kinds)}>: {', '.join(kinds)}")
+    return "\n".join(["For the firmware:", *lines]) if lines else ""
 
 
 def _peak(report: Report) -> str:
@@ -211,7 +245,7 @@ def _memories(report: Report) -> str:
     for memory in report.memories:
         rows.append(
             (
-                memory.name,
+                f"{memory.name}, external" if memory.external else memory.name,
                 "" if memory.address is None else f"0x{memory.address:08x}",
                 f"{memory.size_bytes:,}",
                 f"{memory.reserve_bytes:,}",

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from deploy.operators.check import LARGEST_ARENA_BYTES
 from deploy.runtime import isolation
 from keras_fmc.errors import (
     BadInputError,
@@ -34,7 +35,7 @@ from keras_fmc.errors import (
 ARENA_STEP_BYTES = 16
 """Arenas are measured in steps of the runtime's buffer alignment."""
 
-ROOMY_ARENA_BYTES = 64 * 2**20
+ROOMY_ARENA_BYTES = LARGEST_ARENA_BYTES
 """An arena in which every model that a microcontroller can hold has room; never touched whole."""
 
 _SMALLEST_ARENA_BYTES = 512

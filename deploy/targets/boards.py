@@ -7,14 +7,17 @@ import functools
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from deploy.targets.load import Fields, kernels_from_file, names_in, read_json, runtime_from_file
+from deploy.targets.load import Fields, names_in, read_json, runtime_from_file
+from deploy.targets.load_kernels import kernels_from_file
 from deploy.targets.records import Board, Kernels, Memory, Runtime
 from keras_fmc.errors import BadInputError
 from keras_fmc.sizes import parse_size
 
 _FILE = Path(__file__).parent / "boards.json"
+_ADDRESS = re.compile(r"(0[xX])?[0-9a-fA-F]{1,8}")
+_ADDRESS_SPACE_BYTES = 2**32
 
 
 def runtime(name: str) -> Runtime:
@@ -107,35 +110,37 @@ def _check_names(entries: Sequence[Board], where: str) -> None:
 
 def _board(data: Any, where: str) -> Board:
     fields = Fields(data, where)
-    name = fields.where = fields.take("name", str)
-    kernel_name = fields.take("kernels", str)
-    runtime_name = fields.take("runtime", str)
-    kernels(kernel_name)
-    runtime(runtime_name)
+    name = _text(fields, "name", where)
+    if not _plain(name):
+        _refuse(where, "name", "a letter or digit at least", name)
+    where = fields.where = name
     memories = tuple(
-        _memory(entry, f"{name}, memory {i}")
+        _memory(entry, f"{where}, memory {i}")
         for i, entry in enumerate(fields.take("memories", list))
     )
     if not memories:
-        raise BadInputError(f"{name} has no memories", expected="at least one region of RAM")
+        raise BadInputError(f"{where} has no memories", expected="at least one region of RAM")
+    for i, memory in enumerate(memories):
+        if memory.name in {other.name for other in memories[:i]}:
+            _refuse(where, "memories", "each name once", memory.name)
     flash = fields.take("flash", str, default=None)
     result = Board(
         name=name,
-        title=fields.take("title", str),
-        aliases=tuple(fields.take("aliases", list, default=[])),
-        core=fields.take("core", str),
-        kernels=kernel_name,
-        runtime=runtime_name,
+        title=_text(fields, "title", where),
+        aliases=_aliases(fields.take("aliases", list, default=[]), where),
+        core=_text(fields, "core", where),
+        kernels=_known(fields, "kernels", "kernels", where),
+        runtime=_known(fields, "runtime", "runtimes", where),
         memories=memories,
-        flash_bytes=None if flash is None else parse_size(flash),
-        reserve_bytes=_size(fields.take("reserve", str)),
-        source=fields.take("source", str),
-        note=fields.take("note", str, default=""),
+        flash_bytes=None if flash is None else _size(flash, "flash", where),
+        reserve_bytes=_size(fields.take("reserve", str), "reserve", where, smallest=0),
+        source=_text(fields, "source", where),
+        note=_text(fields, "note", where, default=""),
     )
     fields.finish()
     if result.reserve_bytes >= memories[0].size_bytes:
         raise BadInputError(
-            f"{name}: the reserve leaves nothing of {memories[0].name}",
+            f"{where}: the reserve leaves nothing of {memories[0].name}",
             expected=f"less than {memories[0].size_bytes} bytes",
             received=f"{result.reserve_bytes}",
         )
@@ -144,22 +149,71 @@ def _board(data: Any, where: str) -> Board:
 
 def _memory(data: Any, where: str) -> Memory:
     fields = Fields(data, where)
-    name = fields.take("name", str)
-    size = parse_size(fields.take("size", str))
-    address = fields.take("address", str, default=None)
+    name = _text(fields, "name", where)
+    size = _size(fields.take("size", str), "size", where)
+    text = fields.take("address", str, default=None)
     external = fields.take("external", bool, default=False)
     fields.finish()
-    try:
-        start = None if address is None else int(address, 16)
-    except ValueError:
+    if text is None:
+        return Memory(name, size, None, external)
+    if not _ADDRESS.fullmatch(text):
         raise BadInputError(
-            f"{where}: not an address", expected='such as "0x20000000"', received=repr(address)
-        ) from None
-    return Memory(name, size, start, external)
+            f"{where}: not an address", expected='such as "0x20000000"', received=repr(text)
+        )
+    address = int(text, 16)
+    if address + size > _ADDRESS_SPACE_BYTES:
+        _refuse(where, "address", "memory within 32 bits of address", f"{text} and {size} bytes")
+    return Memory(name, size, address, external)
 
 
-def _size(text: str) -> int:
-    return 0 if text.strip() in ("0", "0B") else parse_size(text)
+def _text(fields: Fields, key: str, where: str, *, default: str | None = None) -> str:
+    """A field of printable text, empty only where that is the default."""
+    text: str
+    if default is None:
+        text = fields.take(key, str)
+    else:
+        text = fields.take(key, str, default=default)
+    if not text.isprintable() or (not text.strip() and text != default):
+        _refuse(where, key, "printable text", text)
+    return text
+
+
+def _aliases(values: list[Any], where: str) -> tuple[str, ...]:
+    for value in values:
+        if not isinstance(value, str) or not value.isprintable() or not _plain(value):
+            _refuse(where, "aliases", "names with a letter or digit", value)
+    return tuple(values)
+
+
+def _known(fields: Fields, key: str, folder: str, where: str) -> str:
+    name: str = fields.take(key, str)
+    if name not in names_in(folder):
+        raise BadInputError(
+            f"{where}: unknown {key}",
+            expected=", ".join(names_in(folder)),
+            received=repr(name),
+        )
+    return name
+
+
+def _size(text: str, key: str, where: str, *, smallest: int = 1) -> int:
+    if smallest == 0 and text.strip() in ("0", "0B"):
+        return 0
+    try:
+        size = parse_size(text)
+    except (BadInputError, OverflowError):
+        size = 0
+    if not 0 < size <= _ADDRESS_SPACE_BYTES:
+        raise BadInputError(
+            f"{where}: {key!r} is not a size",
+            expected="up to 4 GB, such as 65536, 64KB or 64KiB",
+            received=repr(text),
+        )
+    return size
+
+
+def _refuse(where: str, key: str, expected: str, received: object) -> NoReturn:
+    raise BadInputError(f"{where}: wrong {key!r}", expected=expected, received=repr(received))
 
 
 def _plain(name: str) -> str:

@@ -39,6 +39,7 @@ NAMES = frozenset(
         "multiplier",
         "operand_elements",
         "per_channel",
+        "fixed_weights",
         "item_bytes",
     }
 )
@@ -82,7 +83,7 @@ _FUNCTIONS = {"min": min, "max": max, "align": _align}
 
 
 class Expression:
-    """A checked and compiled formula.
+    """A checked and compiled formula; ``names`` are the numbers that it depends on.
 
     Args:
         text: the formula.
@@ -92,15 +93,16 @@ class Expression:
         BadInputError: the text is not a formula, or names something that does not exist.
     """
 
-    __slots__ = ("_code", "constant", "text")
+    __slots__ = ("_code", "constant", "names", "text")
 
     def __init__(self, text: str | int, names: Mapping[str, str] | None = None) -> None:
         self.text = str(text)
         tree = _parse(self.text, names or {})
         named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         self._code = compile(tree, "<formula>", "eval")
+        self.names = frozenset(named - _FUNCTIONS.keys())
         self.constant: int | None = None
-        if not named - _FUNCTIONS.keys():
+        if not self.names:
             self.constant = self.evaluate({})
 
     def evaluate(self, numbers: Mapping[str, int]) -> int:

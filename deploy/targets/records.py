@@ -74,6 +74,7 @@ class StepKind(Enum):
     KEEP = "keep"
     SCRATCH = "scratch"
     REQUEST = "request"
+    ROOM = "room"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +82,17 @@ class Step:
     """One allocation of a kernel while it prepares.
 
     A temporary names a tensor of the operator by ``side`` ("input", "output") and ``index``
-    (None: each); the others have a size in bytes. What is kept and scratch buffers are asked
-    for where the size is above zero, a request is a scratch buffer that is asked for always.
+    (None: each), and is taken where its ``condition`` holds; the others have a size in bytes.
+    What is kept and scratch buffers are asked for where the size is above zero, a request is a
+    scratch buffer that is asked for always. Room is what the kernel really uses of the buffer
+    asked for before, where that is more.
     """
 
     kind: StepKind
     size_bytes: Expression | None = None
     side: str = ""
     index: int | None = None
+    condition: Expression | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +104,68 @@ class KernelRule:
         steps: its allocations while it prepares, in order.
         temporaries: number of steps that are temporaries of one tensor.
         temporary_inputs: number of steps that are temporaries of each input.
+        int16: whether this holds for maps of int16, too. A library's own kernels for them are
+            others, so it does where its data say so.
     """
 
     data_bytes: Mapping[str, int]
     steps: tuple[Step, ...]
     temporaries: int = 0
     temporary_inputs: int = 0
+    int16: bool = True
+
+    @property
+    def has_scratch(self) -> bool:
+        return any(step.kind in (StepKind.SCRATCH, StepKind.REQUEST) for step in self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A function of a library that computes the operators for which ``when`` holds (None: all)."""
+
+    function: str
+    when: Expression | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """Shapes for which a function of a library is known to do harm.
+
+    Attributes:
+        name: what a later version of the library lists as ``mended``.
+        function: one of the library's selections.
+        when: holds for the shapes in question, of those that select the function.
+        effect: what happens, as the predicate of a sentence.
+        remedy: what a user can do about it.
+        source: where that is known from.
+        harmless_with_room: it writes past a scratch buffer and nothing else, so that a plan that
+            keeps the bytes behind it free is right (``KernelRule``'s "room" steps).
+    """
+
+    name: str
+    function: str
+    when: Expression
+    effect: str
+    remedy: str
+    source: str
+    harmless_with_room: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Time:
+    """What an operator takes on a core, in instructions: an estimate for comparing graphs.
+
+    Attributes:
+        product: for each multiply-accumulate.
+        output_byte: for each byte that it writes.
+        call: each time it runs.
+        asserted_byte: more for each byte where the runtime is built without NDEBUG.
+    """
+
+    product: float = 0.0
+    output_byte: float = 0.0
+    call: float = 0.0
+    asserted_byte: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +180,13 @@ class Kernels:
         overlap: opcode -> one of ``OVERLAP_RULES``, by which output and input may overlap
             diagonally (``deploy.backends.tflm.overlap``). An opcode that is not here never
             overlaps.
+        library, version: of the kernels that are not TFLM's own; empty where all are.
+        selections: opcode -> the functions that compute it, the first whose condition holds.
+        defects: what is known to be wrong with them in this version.
+        build: compiler definitions that the figures hold for.
+        times: opcode -> what it takes; "*" stands for every other one. Empty: not known.
+        times_source: how that was measured.
+        note: what a user should know of these kernels.
     """
 
     name: str
@@ -129,6 +196,14 @@ class Kernels:
     in_place: frozenset[str] = field(repr=False)
     view_alignment_bytes: int
     overlap: Mapping[str, str] = field(repr=False)
+    library: str = ""
+    version: str = ""
+    selections: Mapping[str, tuple[Selection, ...]] = field(default_factory=dict, repr=False)
+    defects: tuple[Defect, ...] = field(default=(), repr=False)
+    build: tuple[str, ...] = ()
+    times: Mapping[str, Time] = field(default_factory=dict, repr=False)
+    times_source: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

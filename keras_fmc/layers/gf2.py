@@ -22,7 +22,6 @@ from keras_fmc.layers.bit_spread import spread
 from keras_fmc.layers.code_quantizer import CodeForm, CodeQuantizer
 from keras_fmc.layers.fake_quant import LEVELS
 from keras_fmc.layers.projection import check_window
-from keras_fmc.model.nonnegative import can_be_negative
 
 _STARTS = ("identity", "random")
 
@@ -129,6 +128,9 @@ class GF2Bottleneck(keras.layers.Layer):
         )
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        # Not at the head: the module may be the one that imports Keras (model.registration).
+        from keras_fmc.model.nonnegative import can_be_negative
+
         if not self.signed and can_be_negative(inputs):
             raise BadInputError(
                 f"GF(2) bottleneck {self.name!r} on a map that can be negative",

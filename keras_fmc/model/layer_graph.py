@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+from keras.src.models.functional import functional_like_constructor
 
 from keras_fmc.errors import BadInputError, UnsupportedModelError
 
@@ -82,6 +83,8 @@ class LayerGraph:
         values: every tensor; a value's id is its index.
         inputs, outputs: value ids, in Keras' flat order. A value may be output twice.
         input_structure, output_structure: the same as the user nested them, with `ValueRef`.
+        output_names: what `compile` and `fit` call the outputs.
+        model_class: class of the model, where it is the user's and made as `keras.Model` is.
     """
 
     name: str
@@ -91,6 +94,8 @@ class LayerGraph:
     outputs: tuple[int, ...]
     input_structure: Any
     output_structure: Any
+    output_names: tuple[str, ...] = ()
+    model_class: type[keras.Model] | None = None
 
     def node(self, name: str) -> LayerNode:
         """Returns the call of that name.
@@ -159,6 +164,8 @@ class _Tracer:
             outputs=outputs,
             input_structure=_packed(functional._inputs_struct, inputs),
             output_structure=_packed(functional._outputs_struct, outputs),
+            output_names=tuple(getattr(model, "output_names", functional.output_names)),
+            model_class=_own_class(model),
         )
 
     def _walk(
@@ -290,6 +297,13 @@ def _functional(model: keras.Model, path: str) -> Any:
             remedy="Rebuild it with the functional API: keras.Model(inputs, outputs)",
         )
     return model
+
+
+def _own_class(model: keras.Model) -> type[keras.Model] | None:
+    """Returns the class of a functional model if it is the user's, to build others of its kind."""
+    cls = type(model)
+    own = not cls.__module__.startswith(("keras.", "keras_fmc."))
+    return cls if own and functional_like_constructor(cls) else None
 
 
 def _without_empty_mask(kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ wrap inputs. The source model is never changed.
 from __future__ import annotations
 
 import copy
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,7 @@ from keras_fmc.model.layer_graph import (
     producers,
     trace,
 )
+from keras_fmc.model.named_outputs import NamedOutputs
 
 __all__ = [
     "LayerGraph",
@@ -70,8 +72,9 @@ def rebuild(
         name: of the new model; defaults to the graph's.
 
     Returns:
-        A model with the structure of inputs and outputs of the source model, and its layer names.
-        It is not compiled.
+        A model with the structure of inputs and outputs of the source model, its layer names and
+        the names of its outputs. It is not compiled, and of the source model's class where that is
+        a functional model of the user's, so that its `train_step` stays.
     """
     layer = layer or clone
     call = call or _default_call
@@ -102,9 +105,10 @@ def rebuild(
             copy_weights(source, target)
             _copy_trainable(source, target)
         tensors.update(zip(node.outputs, outputs, strict=True))
-    return keras.Model(
-        inputs=_fill(graph.input_structure, inputs),
-        outputs=_fill(graph.output_structure, tensors),
+    return _make_model(
+        graph,
+        _fill(graph.input_structure, inputs),
+        _fill(graph.output_structure, tensors),
         name=name or graph.name,
     )
 
@@ -150,20 +154,23 @@ def clone(node: LayerNode) -> keras.Operation:
 
 
 def copy_weights(source: keras.Layer, target: keras.Layer) -> None:
-    """Copies the weights of one built layer into another.
+    """Copies the state of one built layer into another.
 
-    Layers of one class are copied in order; otherwise each weight of `source` goes to the weight
-    of the same name in `target`, whose further weights keep their values.
+    Layers of one class hand it over by Keras' own means of saving, for it may be more than weights:
+    an adapted `Normalization` works out mean and variance when it loads. Otherwise each weight of
+    `source` goes to the weight of the same name in `target`, whose further weights keep their
+    values.
 
     Raises:
-        UnsupportedModelError: a weight has no counterpart of its name and shape.
+        UnsupportedModelError: a weight has no counterpart of its name and shape, or a layer cannot
+            load what it saved.
     """
-    if type(source) is type(target) and len(source.weights) == len(target.weights):
-        pairs = list(zip(source.weights, target.weights, strict=True))
-    else:
-        by_name = {weight.name: weight for weight in target.weights}
-        pairs = [(weight, by_name.get(weight.name)) for weight in source.weights]
-    for weight, counterpart in pairs:
+    if type(source) is type(target):
+        _load_saved(source, target)
+        return
+    by_name = {weight.name: weight for weight in target.weights}
+    for weight in source.weights:
+        counterpart = by_name.get(weight.name)
         if counterpart is None or tuple(counterpart.shape) != tuple(weight.shape):
             raise UnsupportedModelError(
                 f"weight {weight.path!r} has no counterpart in layer {target.name!r}",
@@ -173,9 +180,44 @@ def copy_weights(source: keras.Layer, target: keras.Layer) -> None:
         counterpart.assign(weight)
 
 
+def _load_saved(source: keras.Layer, target: keras.Layer) -> None:
+    ours, theirs = ([layer, *sublayers(layer)] for layer in (source, target))
+    try:
+        for one, other in zip(ours, theirs, strict=True):
+            store: dict[str, Any] = {}
+            one.save_own_variables(store)
+            other.load_own_variables(
+                {key: keras.ops.convert_to_numpy(value) for key, value in store.items()}
+            )
+            if hasattr(one, "save_assets"):
+                with tempfile.TemporaryDirectory() as folder:
+                    one.save_assets(folder)
+                    other.load_assets(folder)
+    except (ValueError, TypeError, KeyError, NotImplementedError) as error:
+        raise UnsupportedModelError(
+            f"layer {source.name!r} ({type(source).__name__}) cannot load the state that it saved: "
+            f"{next(iter(str(error).splitlines()), type(error).__name__)}",
+            remedy="Give its class get_config() and build() that make the same weights, or "
+            "save_own_variables() and load_own_variables() that fit each other",
+        ) from error
+
+
 def sublayers(layer: keras.Layer, *, recursive: bool = True) -> list[keras.Layer]:
     """Returns the layers inside a layer or model, in the order in which it tracks them."""
     return list(layer._flatten_layers(include_self=False, recursive=recursive))
+
+
+def _make_model(graph: LayerGraph, inputs: Any, outputs: Any, *, name: str) -> keras.Model:
+    cls = graph.model_class or keras.Model
+    model = cls(inputs=inputs, outputs=outputs, name=name)
+    names = list(graph.output_names)
+    if not names or names == list(model.output_names):
+        return model
+    if graph.model_class is not None:
+        # Its class is the user's, so the names are not saved with it.
+        model.output_names = names
+        return model
+    return NamedOutputs(inputs=inputs, outputs=outputs, name=name, output_names=names)
 
 
 def _default_call(node: LayerNode, layer: Any, inputs: tuple[Any, ...]) -> Any:

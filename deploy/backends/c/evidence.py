@@ -9,8 +9,8 @@ import numpy as np
 
 from deploy.backends.c.build import GeneratedModel
 from deploy.graph import Graph
-from deploy.proof.evidence import sample_inputs
-from deploy.runtime import compiled, litert, tflm
+from deploy.proof.source import SourceRun
+from deploy.runtime import compiled, tflm
 from keras_fmc.errors import VerificationError
 
 
@@ -23,47 +23,40 @@ class CEvidence:
         reason: how that was seen, or why it was not tried.
         bit_exact: outputs equal the source model's byte for byte; None: not compared.
         samples: how many inputs were compared, random and extreme.
+        warnings: what is odd about the source model itself.
     """
 
     verified: bool
     reason: str
     bit_exact: bool | None
     samples: int
+    warnings: tuple[str, ...] = ()
 
 
-def collect(model: GeneratedModel, source: bytes) -> CEvidence:
-    """Compiles a generated model and compares its outputs with those of ``source``.
+def collect(model: GeneratedModel, source: SourceRun) -> CEvidence:
+    """Compiles a generated model and compares its outputs with those of its source.
 
     Raises:
         VerificationError: it does not compile, stops with an error, or an output differs.
     """
-    samples = sample_inputs(model.graph)
     missing = compiled.unavailable_reason()
     if missing is not None:
-        return CEvidence(False, f"not compiled: {missing}", None, 0)
-    runtime, expected = _expected(source, samples)
+        return CEvidence(False, f"not compiled: {missing}", None, 0, source.warnings)
     actual = compiled.run(
-        model.files, samples, name=model.name, graph=model.graph, fed_rows=model.fed_rows
+        model.files, source.samples, name=model.name, graph=model.graph, fed_rows=model.fed_rows
     )
-    _compare(expected, actual, model.graph)
+    _compare(source.outputs, actual, model.graph)
     way = "the image fed row by row" if model.fed_rows is not None else "the image in RAM"
+    there = tflm.unavailable_reason() is None
+    runtime = f"the tflite_micro wheel {tflm.version()}" if there else "LiteRT"
     return CEvidence(
         verified=True,
-        reason=f"compiled and run on this machine with {way}, {len(samples)} inputs, "
+        reason=f"compiled and run on this machine with {way}, {len(source.samples)} inputs, "
         f"outputs equal byte for byte to those of {runtime}",
         bit_exact=True,
-        samples=len(samples),
+        samples=len(source.samples),
+        warnings=source.warnings,
     )
-
-
-def _expected(
-    source: bytes, samples: Sequence[Sequence[np.ndarray]]
-) -> tuple[str, list[list[np.ndarray]]]:
-    if tflm.unavailable_reason() is not None:
-        return "LiteRT's reference kernels", litert.run(source, samples)
-    roomy = tflm.ROOMY_ARENA_BYTES
-    outputs = tflm.run(source, samples, arena_bytes=roomy, isolated=True)
-    return f"the tflite_micro wheel {tflm.version()}", outputs
 
 
 def _compare(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from deploy.backends.tflm.online import simulate
 from deploy.backends.tflm.persistent import persistent
+from deploy.backends.tflm.scratch import largest_scratch
 from deploy.graph import Graph
 from deploy.outcome import ArenaPrediction
 from deploy.targets.target import Target
@@ -17,7 +18,7 @@ def predict_arena(
     """Returns the arena that a graph needs.
 
     N = max(head + tail, tail while planning + planner, tail + temporaries while preparing),
-    rounded up to 16.
+    rounded up to 16; to the head counts what kernels write behind it, past their scratch.
 
     Args:
         graph: as it is written to the file, dead tensors dropped.
@@ -38,10 +39,10 @@ def predict_arena(
     )
     floor = max(tail.preparing_bytes, planning, tail.size_bytes)
     return ArenaPrediction(
-        arena_bytes=_up(max(plan.head_bytes + tail.size_bytes, floor), step),
+        arena_bytes=_up(max(plan.reach_bytes + tail.size_bytes, floor), step),
         head_bytes=plan.head_bytes,
         tail_bytes=tail.size_bytes,
-        scratch_bytes=sum(request.size_bytes for request in tail.scratch),
+        scratch_bytes=largest_scratch(tail.scratch),
         allocation_bytes=_up(floor, step),
         breakdown=tail.parts,
     )

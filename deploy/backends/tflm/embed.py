@@ -11,6 +11,7 @@ import struct
 from collections.abc import Sequence
 
 from deploy.graph import Graph
+from keras_fmc.errors import BadInputError
 
 METADATA_NAME = "OfflineMemoryAllocation"
 _VERSION = 1
@@ -32,9 +33,20 @@ def without_plan(graph: Graph) -> Graph:
 
 
 def embedded_offsets(graph: Graph) -> tuple[int, ...] | None:
-    """Returns the offsets of the plan inside the model, or None where there is none."""
+    """Returns the offsets of the plan inside the model, or None where there is none.
+
+    Raises:
+        BadInputError: the entry does not hold one offset for each tensor, which TFLM refuses.
+    """
     for name, data in graph.metadata:
         if name == METADATA_NAME:
-            count = struct.unpack_from("<i", data, 8)[0]
+            count = struct.unpack_from("<i", data, 8)[0] if len(data) >= 12 else 0
+            if count != len(graph.tensors) or len(data) < 12 + 4 * count:
+                raise BadInputError(
+                    f"the offline plan inside the model ({METADATA_NAME}) is damaged",
+                    expected=f"{len(graph.tensors)} offsets, one for each tensor",
+                    received=f"{count} in {len(data)} bytes",
+                    remedy="Export the model again without the plan",
+                )
             return struct.unpack_from(f"<{count}i", data, 12)
     return None

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from deploy.backends.tflm.sharing import ALIGNMENT, Alias, Sharing, tensor_lifetimes
+from deploy.backends.tflm.sharing import ALIGNMENT, Alias, Sharing
 from deploy.graph import Graph
-from deploy.memory.plan import MemoryPlan, PlannedPiece, PlannedTensor
+from deploy.lifetimes import tensor_lifetimes
+from deploy.memory.plan import AliasReason, MemoryPlan, PlannedPiece, PlannedTensor
 from deploy.memory.problem import Block, Piece, Placement, Problem, round_up
 
 
@@ -40,6 +41,8 @@ def analyse(
     scratch: Sequence[tuple[int, int]] = (),
     view_alignment: int = 1,
     overlaps: Mapping[int, int] | None = None,
+    reasons: Iterable[AliasReason] = AliasReason,
+    given: Sequence[int] | None = None,
 ) -> Layout:
     """Returns the packing problem of a graph.
 
@@ -49,14 +52,26 @@ def analyse(
         view_alignment: bytes that the offset of a view within its block must be a multiple of.
         overlaps: operator -> smallest safe (input start - output start) in bytes, for those whose
             output may grow into their first input while they run.
+        reasons: why tensors may share bytes; an alias is a constraint, so fewer may need less.
+        given: where tensors stand already, one offset for each; only what stands so is an alias.
     """
-    sharing = Sharing(graph, frozenset(in_place), view_alignment, overlaps or {})
+    sharing = Sharing(
+        graph,
+        frozenset(in_place),
+        view_alignment,
+        overlaps or {},
+        reasons=frozenset(reasons),
+        given=given,
+    )
     sharing.merge()
     return _layout(sharing, scratch)
 
 
 def memory_plan(layout: Layout, placement: Placement) -> MemoryPlan:
-    """Returns the plan that a placement of the layout's blocks means for the graph's tensors."""
+    """Returns the plan that a placement of the layout's blocks means for the graph's tensors.
+
+    Its head is the placement's height; ``settle.settled`` says what the runtime makes of that.
+    """
     graph = layout.graph
     offsets = tuple(
         -1 if block < 0 else placement.offsets[block] + inside
@@ -95,15 +110,11 @@ def memory_plan(layout: Layout, placement: Placement) -> MemoryPlan:
         for piece, owner in zip(block.pieces, owners, strict=True)
         if not piece.ghost and not block.scratch
     )
-    head = max(
-        (t.offset + round_up(t.size_bytes, ALIGNMENT) for t in tensors),
-        default=0,
-    )
     return MemoryPlan(
         tensors=tuple(tensors),
         pieces=pieces,
         offsets=offsets,
-        head_bytes=round_up(head, ALIGNMENT),
+        head_bytes=placement.height_bytes,
         lower_bound_bytes=placement.lower_bound_bytes,
         proven_optimal=placement.proven_optimal,
         engine=placement.engine,

@@ -29,12 +29,14 @@ class OnlinePlan:
         offsets: one entry for each tensor of the graph; -1 for those that are not in the head.
         scratch_offsets: one entry for each scratch request.
         buffers: number of buffers that were planned.
+        reach_bytes: the head and what kernels write behind it, past their scratch buffers.
     """
 
     head_bytes: int
     offsets: tuple[int, ...]
     scratch_offsets: tuple[int, ...]
     buffers: int
+    reach_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +84,15 @@ def simulate(
     tensor_offsets = [ONLINE] * count
     for owner, offset in zip(owners, placed, strict=False):
         tensor_offsets[owner] = offset
+    head = max((o + b.size for o, b in zip(placed, buffers, strict=True)), default=0)
+    scratch_offsets = tuple(placed[len(owners) :])
+    ends = (o + _up(r.room_bytes) for o, r in zip(scratch_offsets, scratch, strict=True))
     return OnlinePlan(
-        head_bytes=max((o + b.size for o, b in zip(placed, buffers, strict=True)), default=0),
+        head_bytes=head,
         offsets=tuple(tensor_offsets),
-        scratch_offsets=tuple(placed[len(owners) :]),
+        scratch_offsets=scratch_offsets,
         buffers=len(buffers),
+        reach_bytes=max(head, *ends, 0),
     )
 
 

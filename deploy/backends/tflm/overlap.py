@@ -40,6 +40,15 @@ def overlap_distance(operator: Operator, graph: Graph, kernels: Kernels) -> int 
     return _pixel_by_pixel(rule, numbers, starts)
 
 
+def overlap_distances(graph: Graph, kernels: Kernels) -> dict[int, int]:
+    """Returns operator -> distance, for those whose output may grow into their input."""
+    found = {
+        step: overlap_distance(operator, graph, kernels)
+        for step, operator in enumerate(graph.operators)
+    }
+    return {step: distance for step, distance in found.items() if distance is not None}
+
+
 def _gathered(count: int, numbers: OperatorNumbers, starts: np.ndarray) -> int | None:
     """The distance for kernels that gather the windows of some pixels before they write them.
 

@@ -12,7 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from deploy.backends.tflm.scratch import OperatorNumbers, ScratchRequest, unknown_operator
+from deploy.backends.tflm.scratch import (
+    OperatorNumbers,
+    ScratchRequest,
+    known_rule,
+    operator_requests,
+)
 from deploy.graph import Graph, Operator, Tensor
 from deploy.targets.records import Block, KernelRule, Runtime, Step, StepKind
 from deploy.targets.target import Target
@@ -105,26 +110,21 @@ class _Replay:
         )
 
     def rules(self) -> list[KernelRule]:
-        rules = []
-        for index, operator in enumerate(self.graph.operators):
-            rule = self.kernels.rules.get(operator.opcode)
-            if rule is None:
-                raise unknown_operator(self.graph, index, self.kernels)
-            rules.append(rule)
-        return rules
+        return [
+            known_rule(self.graph, index, self.kernels)
+            for index in range(len(self.graph.operators))
+        ]
 
     def prepare(self, index: int, operator: Operator, rule: KernelRule) -> None:
         """Replays one operator without its temporaries, which are given back at its end."""
         numbers = OperatorNumbers(self.graph, operator)
         for step in rule.steps:
-            if step.size_bytes is None:
-                continue
-            size = step.size_bytes.evaluate(numbers)
-            if step.kind is StepKind.KEEP:
+            if step.kind is StepKind.KEEP and step.size_bytes is not None:
+                size = step.size_bytes.evaluate(numbers)
                 if size > 0:
                     self.keep(size, self.runtime.kernel_alignment_bytes)
-            elif size > 0 or step.kind is StepKind.REQUEST:
-                self.scratch.append(ScratchRequest(index, size))
+        if rule.has_scratch:
+            self.scratch += operator_requests(index, rule, numbers)
         self.start = self.request_bytes()
         self.need = max(self.need, self.start + self.tail)
 
@@ -149,6 +149,8 @@ class _Replay:
             position = start
             for step in rule.steps:
                 if step.kind is StepKind.TEMPORARY:
+                    if step.condition is not None and not step.condition.evaluate(numbers):
+                        continue
                     for tensor in _tensors(operator, step):
                         for block in self.tensor_blocks(self.graph.tensors[tensor]):
                             position = _up(position, block.alignment_bytes) + block.size_bytes

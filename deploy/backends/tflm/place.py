@@ -5,16 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 from deploy.backends.tflm.layout import analyse, memory_plan
-from deploy.backends.tflm.online import simulate
-from deploy.backends.tflm.overlap import overlap_distance
+from deploy.backends.tflm.overlap import overlap_distances
 from deploy.backends.tflm.scratch import scratch_requests
+from deploy.backends.tflm.settle import settled
 from deploy.graph import Graph
-from deploy.memory.plan import MemoryPlan
+from deploy.memory.bound import lower_bound
+from deploy.memory.plan import AliasReason, MemoryPlan
 from deploy.memory.planner import plan
-from deploy.proof.replay import ScratchUse, verify_plan
 from deploy.targets import Kernels
 
 DEFAULT_SECONDS = 30.0
+_COPIED = (
+    frozenset[AliasReason](),
+    frozenset({AliasReason.CONCATENATION_VIEW}),
+    frozenset({AliasReason.SLICE_VIEW}),
+    frozenset({AliasReason.CONCATENATION_VIEW, AliasReason.SLICE_VIEW}),
+)
+"""Which views are left real copies, one try after the other."""
 
 
 def place(
@@ -34,44 +41,43 @@ def place(
         VerificationError: the replay found the plan wrong (a defect, never the user's fault).
     """
     apart = _place(graph, kernels, seconds, {})
-    distances = _overlaps(graph, kernels) if overlap else {}
+    distances = overlap_distances(graph, kernels) if overlap else {}
     if not distances:
         return apart
     overlapping = _place(graph, kernels, seconds, distances)
     return min(apart, overlapping, key=lambda plan: plan.head_bytes)
 
 
-def _overlaps(graph: Graph, kernels: Kernels) -> dict[int, int]:
-    distances = {
-        step: overlap_distance(operator, graph, kernels)
-        for step, operator in enumerate(graph.operators)
-    }
-    return {step: distance for step, distance in distances.items() if distance is not None}
-
-
 def _place(graph: Graph, kernels: Kernels, seconds: float, overlaps: dict[int, int]) -> MemoryPlan:
-    requests = scratch_requests(graph, kernels)
-    layout = analyse(
-        graph,
-        in_place=kernels.in_place,
-        scratch=[(r.operator_index, r.size_bytes) for r in requests if r.size_bytes],
-        view_alignment=kernels.view_alignment_bytes,
-        overlaps=overlaps,
-    )
-    found = memory_plan(layout, plan(layout.problem, seconds=seconds))
-    online = simulate(graph, requests, offsets=found.offsets)
-    head = max(found.head_bytes, online.head_bytes)
-    verify_plan(
-        graph,
-        found.offsets,
-        head_bytes=head,
-        in_place=kernels.in_place,
-        overlaps=overlaps,
-        scratch=[
-            ScratchUse(r.operator_index, offset, r.size_bytes)
-            for r, offset in zip(requests, online.scratch_offsets, strict=True)
-        ],
-    )
+    """The best plan with views, and with some of them as real copies: an alias is a constraint."""
+    scratch = [
+        (r.operator_index, r.room_bytes) for r in scratch_requests(graph, kernels) if r.room_bytes
+    ]
+    best: MemoryPlan | None = None
+    bounds, proven, seen = [], True, set()
+    for copied in _COPIED:
+        layout = analyse(
+            graph,
+            in_place=kernels.in_place,
+            scratch=scratch,
+            view_alignment=kernels.view_alignment_bytes,
+            overlaps=overlaps,
+            reasons=frozenset(AliasReason) - copied,
+        )
+        if layout.aliases in seen:
+            continue
+        seen.add(layout.aliases)
+        bounds.append(lower_bound(layout.problem))
+        if best is None or bounds[-1] < best.head_bytes:
+            found = memory_plan(layout, plan(layout.problem, seconds=seconds))
+            found = settled(graph, found, kernels, overlaps=overlaps)
+            proven = proven and found.proven_optimal
+            if best is None or found.head_bytes < best.head_bytes:
+                best = found
+    assert best is not None
+    bound = min(*bounds, best.head_bytes)
     return replace(
-        found, head_bytes=head, proven_optimal=found.proven_optimal and head == found.head_bytes
+        best,
+        lower_bound_bytes=bound,
+        proven_optimal=proven or best.head_bytes == bound,
     )

@@ -30,17 +30,34 @@ _NO_WAY = (
 )
 
 
-def prepare(source: Graph, goal: Target, settings: PlanSettings, progress: Progress) -> Prepared:
-    """Returns the best plan found: of the graph as it is, or with its codes packed.
+def has_codes(source: Graph) -> bool:
+    """Whether a graph has maps that could be stored packed."""
+    return bool(stored_code_maps(run_passes(source)))
+
+
+def prepare(
+    source: Graph,
+    goal: Target,
+    settings: PlanSettings,
+    progress: Progress,
+    *,
+    codes: bool = True,
+) -> Prepared:
+    """Returns the best plan found: of the graph as it is, or, with ``codes``, with those packed.
 
     Names are shortened first, as they stand in flash; then ``deploy.passes.PASSES`` run. A graph
     with maps of codes is planned both ways, each in strips where settings allow them, and the
     smaller arena (or head, as settings say) wins. Where there are strips, no plan unpacks a map
     whole: its int32 indices and the planes of its bits exist for a strip of rows at most.
     """
-    graph = run_passes(shorten_names(source))
-    plain = _planned(graph, goal, settings, progress, max_macs=settings.max_macs)
-    if not stored_code_maps(graph) or not stored_code_maps(tabled := use_tables(graph)):
+    named = shorten_names(source)
+    graph = run_passes(named)
+    plain = _planned(graph, named, goal, settings, progress, max_macs=settings.max_macs)
+    if (
+        not codes
+        or not stored_code_maps(graph)
+        or not stored_code_maps(tabled := use_tables(graph))
+    ):
         return plain
     progress.say("packing codes")
     maps = {tabled.tensors[m.tensor].name: m.bits for m in stored_code_maps(tabled)}
@@ -53,7 +70,7 @@ def prepare(source: Graph, goal: Target, settings: PlanSettings, progress: Progr
     packed = _packed(lowered, graph, goal, settings, progress)
     if isinstance(packed, Decision):
         return replace(plain, decisions=(*plain.decisions, packed))
-    if _rank(packed, goal, settings) < _rank(plain, goal, settings):
+    if rank(packed, goal, settings) < rank(plain, goal, settings):
         return replace(
             packed,
             frontier=_joined(packed.frontier, plain.frontier),
@@ -81,7 +98,15 @@ def _packed(
         )
     never_whole = momentary_maps(graph, lowered.stored) if settings.strips else frozenset()
     max_macs = settings.max_macs / ratio
-    packed = _planned(graph, goal, settings, progress, max_macs=max_macs, never_whole=never_whole)
+    packed = _planned(
+        graph,
+        lowered.graph,
+        goal,
+        settings,
+        progress,
+        max_macs=max_macs,
+        never_whole=never_whole,
+    )
     if packed.holds_whole:
         return Decision(
             ", ".join(item.name for item in lowered.stored),
@@ -151,6 +176,7 @@ def _left_unpacked(item: StoredCodes, plain: Prepared, packed: Prepared, goal: T
 
 def _planned(
     graph: Graph,
+    source: Graph,
     goal: Target,
     settings: PlanSettings,
     progress: Progress,
@@ -158,17 +184,29 @@ def _planned(
     max_macs: float,
     never_whole: frozenset[str] = frozenset(),
 ) -> Prepared:
-    """The best plan of one graph: whole, or cut into strips."""
+    """The best plan of one graph: whole, or cut into strips.
+
+    ``source`` is what the passes made it of.
+    """
     progress.say("planning")
-    whole = Prepared(graph, place(graph, goal.kernels, overlap=settings.overlap is True))
+    whole = _whole(graph, source, goal, settings)
     if not settings.strips:
         return whole
     striped = _striped(graph, goal, settings, progress, max_macs, never_whole)
     candidates = [striped] if never_whole else [striped, whole]
-    if settings.arena_bytes is not None:
-        return striped
-    best = min(candidates, key=lambda prepared: _size(prepared, goal, settings))
+    best = min(candidates, key=lambda prepared: rank(prepared, goal, settings))
     return replace(best, frontier=striped.frontier, decisions=striped.decisions)
+
+
+def _whole(graph: Graph, source: Graph, goal: Target, settings: PlanSettings) -> Prepared:
+    """The best plan without strips: in the order that the passes chose, or as it was."""
+    orders = [graph]
+    as_given = run_passes(source, reorder=False)
+    if as_given.operators != graph.operators:
+        orders.append(as_given)
+    overlap = settings.overlap is True
+    plans = [Prepared(g, place(g, goal.kernels, overlap=overlap)) for g in orders]
+    return min(plans, key=lambda prepared: prepared.memory.head_bytes)
 
 
 def _size(prepared: Prepared, goal: Target, settings: PlanSettings) -> tuple[int, int]:
@@ -177,7 +215,7 @@ def _size(prepared: Prepared, goal: Target, settings: PlanSettings) -> tuple[int
     return (head, total) if settings.minimise == "head" else (total, head)
 
 
-def _rank(prepared: Prepared, goal: Target, settings: PlanSettings) -> tuple[int, ...]:
+def rank(prepared: Prepared, goal: Target, settings: PlanSettings) -> tuple[int, ...]:
     """Less is better; within an arena that is given, multiply-accumulates count first."""
     size = _size(prepared, goal, settings)
     if settings.arena_bytes is None:
@@ -218,6 +256,7 @@ def _striped(
         graph,
         target=goal,
         max_macs=max_macs,
+        max_time=settings.max_time,
         minimise=settings.minimise,
         arena_bytes=settings.arena_bytes,
         overlap=settings.overlap is not False,

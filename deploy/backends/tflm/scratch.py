@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from deploy.graph import ITEM_BYTES, Graph, Operator, Padding, Tensor
-from deploy.targets.records import Kernels, StepKind
+from deploy.targets.records import KernelRule, Kernels, StepKind
 from keras_fmc.errors import UnsupportedModelError
 
-_WEIGHTS = 1
+_WEIGHTS, _BIAS = 1, 2
 _WINDOWED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"})
 _POOLS = frozenset({"AVERAGE_POOL_2D", "MAX_POOL_2D", "L2_POOL_2D"})
 
 
 @dataclass(frozen=True, slots=True)
 class ScratchRequest:
-    """A buffer that a kernel asks for while it prepares; alive during its operator only."""
+    """A buffer that a kernel asks for while it prepares; alive during its operator only.
+
+    ``used_bytes`` is what the kernel writes of it where that is more than it asks for.
+    """
 
     operator_index: int
     size_bytes: int
+    used_bytes: int = 0
+
+    @property
+    def room_bytes(self) -> int:
+        """What has to be free from the start of the buffer on."""
+        return max(self.size_bytes, self.used_bytes)
 
 
 def scratch_requests(graph: Graph, kernels: Kernels) -> tuple[ScratchRequest, ...]:
@@ -29,30 +39,66 @@ def scratch_requests(graph: Graph, kernels: Kernels) -> tuple[ScratchRequest, ..
     Raises:
         UnsupportedModelError: the kernel library has no data for an operator.
     """
-    requests = []
+    requests: list[ScratchRequest] = []
     for index, operator in enumerate(graph.operators):
-        rule = kernels.rules.get(operator.opcode)
-        if rule is None:
-            raise unknown_operator(graph, index, kernels)
-        numbers: Mapping[str, int] | None = None
-        for step in rule.steps:
-            if step.size_bytes is None or step.kind is StepKind.KEEP:
-                continue
-            if numbers is None:
-                numbers = OperatorNumbers(graph, operator)
-            size = step.size_bytes.evaluate(numbers)
-            if size > 0 or step.kind is StepKind.REQUEST:
-                requests.append(ScratchRequest(index, size))
+        rule = known_rule(graph, index, kernels)
+        if rule.has_scratch:
+            requests += operator_requests(index, rule, OperatorNumbers(graph, operator))
     return tuple(requests)
 
 
-def unknown_operator(graph: Graph, index: int, kernels: Kernels) -> UnsupportedModelError:
-    """The error for an operator that the data of a kernel library does not cover."""
-    return UnsupportedModelError(
-        f"the memory of {graph.label(index)} is not known for the {kernels.name} kernels",
-        expected=f"one of {', '.join(sorted(kernels.rules))}",
-        remedy="Add the operator to a copy of the kernel data, or leave it out of the model",
-    )
+def operator_requests(
+    index: int, rule: KernelRule, numbers: Mapping[str, int]
+) -> list[ScratchRequest]:
+    """Returns the scratch buffers of one operator in order."""
+    requests: list[ScratchRequest] = []
+    for step in rule.steps:
+        if step.size_bytes is None or step.kind is StepKind.KEEP:
+            continue
+        size = step.size_bytes.evaluate(numbers)
+        if step.kind is StepKind.ROOM:
+            if requests and size > requests[-1].size_bytes:
+                requests[-1] = replace(requests[-1], used_bytes=size)
+        elif size > 0 or step.kind is StepKind.REQUEST:
+            requests.append(ScratchRequest(index, size))
+    return requests
+
+
+def known_rule(graph: Graph, index: int, kernels: Kernels) -> KernelRule:
+    """Returns what the kernel of an operator allocates.
+
+    Raises:
+        UnsupportedModelError: the data of the kernel library do not cover the operator, or not
+            for maps of int16.
+    """
+    operator = graph.operators[index]
+    rule = kernels.rules.get(operator.opcode)
+    if rule is None:
+        raise UnsupportedModelError(
+            f"the memory of {graph.label(index)} is not known for the {kernels.name} kernels",
+            expected=f"one of {', '.join(sorted(kernels.rules))}",
+            remedy="Add the operator to a copy of the kernel data, or leave it out of the model",
+        )
+    touched = (*operator.present_inputs, *operator.outputs)
+    if not rule.int16 and any(graph.tensors[t].dtype == "int16" for t in touched):
+        raise UnsupportedModelError(
+            f"the memory of {graph.label(index)} is not known for the {kernels.name} kernels "
+            "with maps of int16",
+            expected="maps of int8",
+            remedy="Convert with int8 activations, or plan for --kernels=reference",
+        )
+    return rule
+
+
+def largest_scratch(requests: Iterable[ScratchRequest]) -> int:
+    """Returns the most bytes of scratch that one operator needs at once.
+
+    max over operators of the sum of their buffers, each as large as the kernel asks for.
+    """
+    needed: Counter[int] = Counter()
+    for request in requests:
+        needed[request.operator_index] += request.size_bytes
+    return max(needed.values(), default=0)
 
 
 class OperatorNumbers(dict[str, int]):
@@ -61,8 +107,8 @@ class OperatorNumbers(dict[str, int]):
     ``in_*`` and ``out_*`` are NHWC extents of input and output (missing leading dimensions are
     1), ``kernel_*`` those of the weights or the pooling window, ``pad_*`` rows above and columns
     left, ``multiplier`` that of a depthwise convolution, ``operand_elements`` the elements of the
-    second input, ``per_channel`` 1 where the weights have several scales, ``item_bytes`` the size
-    of an element of the input.
+    second input, ``per_channel`` 1 where the weights have several scales, ``fixed_weights`` 1
+    where weights and bias are constants, ``item_bytes`` the size of an element of the input.
     """
 
     def __init__(self, graph: Graph, operator: Operator) -> None:
@@ -94,6 +140,9 @@ class OperatorNumbers(dict[str, int]):
             weights = self._input(_WEIGHTS)
             quantization = None if weights is None else weights.quantization
             return int(quantization is not None and len(quantization.scales) > 1)
+        if name == "fixed_weights":
+            given = (self._input(_WEIGHTS), self._input(_BIAS))
+            return int(all(tensor is None or tensor.is_constant for tensor in given))
         if name == "item_bytes":
             source = self._end("in")
             return 1 if source is None else ITEM_BYTES[source.dtype]
@@ -130,6 +179,11 @@ class OperatorNumbers(dict[str, int]):
     def _pad(self, axis: str) -> int:
         if self._operator.option("padding") != Padding.SAME:
             return 0
-        reach = (self[f"out_{axis}"] - 1) * self[f"stride_{axis}"]
+        wide, narrow = self[f"in_{axis}"], self[f"out_{axis}"]
+        if self._operator.opcode == "TRANSPOSE_CONV":
+            # That of the convolution which it transposes.
+            wide = narrow
+            narrow = -(-wide // self[f"stride_{axis}"])
+        reach = (narrow - 1) * self[f"stride_{axis}"]
         reach += (self[f"kernel_{axis}"] - 1) * self[f"dilation_{axis}"] + 1
-        return max(reach - self[f"in_{axis}"], 0) // 2
+        return max(reach - wide, 0) // 2

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from deploy.backends.tflm.views import View, slice_window, views, window_bytes
 from deploy.graph import Graph, Operator
+from deploy.lifetimes import reading_steps, tensor_lifetimes, user_step
 from deploy.memory.plan import AliasReason
 
 ALIGNMENT = 16
@@ -29,28 +30,6 @@ class Alias:
     tensor: int
     of: int
     reason: AliasReason
-
-
-def tensor_lifetimes(graph: Graph) -> dict[int, tuple[int, int]]:
-    """Returns tensor -> (first, last) operator that touches it, both inclusive.
-
-    Graph inputs count from operator 0, graph outputs to the last operator, as TFLM counts.
-    """
-    last_step = max(len(graph.operators) - 1, 0)
-    spans: dict[int, tuple[int, int]] = {}
-
-    def touch(tensor: int, step: int) -> None:
-        first, last = spans.get(tensor, (step, step))
-        spans[tensor] = (min(first, step), max(last, step))
-
-    for tensor in graph.inputs:
-        touch(tensor, 0)
-    for step, operator in enumerate(graph.operators):
-        for tensor in (*operator.present_inputs, *operator.outputs):
-            touch(tensor, step)
-    for tensor in graph.outputs:
-        touch(tensor, last_step)
-    return {t: span for t, span in sorted(spans.items()) if not graph.tensors[t].is_constant}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +70,12 @@ class Sharing:
         in_place: frozenset[str],
         view_alignment: int,
         overlaps: Mapping[int, int],
+        *,
+        reasons: frozenset[AliasReason] = frozenset(AliasReason),
+        given: Sequence[int] | None = None,
     ) -> None:
+        self.reasons = reasons
+        self.given = given
         self.graph = graph
         self.in_place = in_place
         self.overlaps = overlaps
@@ -106,12 +90,14 @@ class Sharing:
         self.overwriting: dict[int, int] = {}
         self.size = {t: graph.tensors[t].size_bytes for t in self.spans}
         self.writer = graph.producers()
-        self.readers = graph.consumers()
+        self.readers = reading_steps(graph)
+        self.end = user_step(len(graph.operators))
 
     def merge(self) -> None:
         by_step: dict[int, list[View]] = defaultdict(list)
         for view in views(self.graph):
-            by_step[view.step].append(view)
+            if view.reason in self.reasons:
+                by_step[view.step].append(view)
         for _, together in sorted(by_step.items()):
             # All inputs of a concatenation at once; where that fails, as many as will go.
             if not self._try_views(together) and len(together) > 1:
@@ -180,6 +166,9 @@ class Sharing:
         if source not in self.spans:
             return
         distance = -(-self.overlaps[step] // ALIGNMENT) * ALIGNMENT
+        if self.given is not None:
+            # Farther apart is right, too.
+            distance = max(distance, self.given[source] - self.given[target])
         if not -self.size[source] < distance < self.size[target]:
             return
         join = self._union(source, target, -distance)
@@ -222,6 +211,8 @@ class Sharing:
 
     def _union(self, source: int, target: int, delta: int) -> _Join | None:
         """Puts ``target`` at ``source`` + delta; None if it already stands elsewhere."""
+        if self.given is not None and self.given[target] - self.given[source] != delta:
+            return None
         keep, drop = self.root[source], self.root[target]
         shift = self.distance[source] + delta - self.distance[target]
         if keep == drop:
@@ -303,6 +294,9 @@ class Sharing:
         """Returns (start, stop, step) for the bytes of a tensor that operators really need."""
         reads = []
         for step in self.readers.get(tensor, ()):
+            if step == self.end:
+                reads.append((0, self.size[tensor], step))
+                continue
             operator = self.graph.operators[step]
             accepted = sum(v.source == tensor for v in self.accepted.get(step, ()))
             if accepted and accepted == operator.inputs.count(tensor):
@@ -314,9 +308,6 @@ class Sharing:
                 if window is not None:
                     low, high = window_bytes(self.graph, tensor, window)
             reads.append((low, high, step))
-        if tensor in self.graph.outputs:
-            # The user reads it after the last operator, which must not overwrite it either.
-            reads.append((0, self.size[tensor], len(self.graph.operators)))
         return reads
 
     def _given_up(self, span: Span) -> list[Span]:

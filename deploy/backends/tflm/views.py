@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 from deploy.graph import Graph, Operator
 from deploy.memory.plan import AliasReason
-
-_SAME_BYTES = frozenset({"RESHAPE", "SQUEEZE", "EXPAND_DIMS"})
+from deploy.operators import OPERATORS
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,9 @@ class View:
 def views(graph: Graph) -> Iterator[View]:
     """Yields the possible views in execution order."""
     for step, operator in enumerate(graph.operators):
-        if operator.opcode in _SAME_BYTES:
+        row = OPERATORS.get(operator.opcode)
+        # A profile lists operators that no plan can hold; they hand on nothing.
+        if row is not None and row.same_bytes:
             source, target = operator.inputs[0], operator.outputs[0]
             if not graph.tensors[source].is_constant:
                 size = graph.tensors[source].size_bytes

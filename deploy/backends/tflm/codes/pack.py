@@ -18,7 +18,7 @@ import numpy as np
 
 from deploy.backends.tflm.codes.emit import Emitter
 from deploy.codes.layout import CodeLayout
-from deploy.codes.levels import value_intervals
+from deploy.codes.levels import Interval, value_intervals
 from deploy.graph import Graph, GraphBuilder, Operator, Quantization, Tensor
 from keras_fmc.errors import BadInputError, UnsupportedModelError
 
@@ -30,6 +30,7 @@ def pack_map(
     *,
     shared: bool = True,
     padding: bool = True,
+    interval: Interval | None = None,
 ) -> Graph:
     """Returns a graph in which a map of k channels is stored in ⌈k · bits / 8⌉ bytes a position.
 
@@ -41,6 +42,7 @@ def pack_map(
         shared: unpack once for all readers, right before the first. Otherwise each reader has its
             own unpacking right before it: then only bytes live between readers that are far apart,
             such as the ends of a skip connection, at the price of more operators.
+        interval: codes that the map can have, where more is known than this graph shows.
         padding: whether the last byte of a position may be filled in part; otherwise such a k is
             refused and the next good one named.
 
@@ -51,7 +53,7 @@ def pack_map(
     """
     subject = graph.tensors[tensor]
     layout = CodeLayout(bits, subject.shape[-1] if subject.shape else 0)
-    first = _first_code(graph, tensor, bits)
+    first = _first_code(graph, tensor, bits, interval)
     if layout.spare_bits and not padding:
         raise BadInputError(
             f"codes of map {subject.name} do not fill bytes",
@@ -81,9 +83,14 @@ def pack_map(
 
 
 def pack_maps(graph: Graph, maps: Iterable[tuple[int, int]], **options: bool) -> Graph:
-    """Returns the graph with several maps packed, given as (tensor, bits)."""
+    """Returns the graph with several maps packed, given as (tensor, bits).
+
+    What a map can hold is read from the graph as it is given: a map that is made of one that is
+    packed already holds the same values, though the operators that unpack show less of them.
+    """
+    intervals = value_intervals(graph)
     for tensor, bits in maps:
-        graph = pack_map(graph, tensor, bits, **options)
+        graph = pack_map(graph, tensor, bits, interval=intervals.get(tensor), **options)
     return graph
 
 
@@ -98,7 +105,7 @@ def stored_bytes(graph: Graph, tensor: int, bits: int) -> int:
     return int(np.prod(positions)) * CodeLayout(bits, channels).stored_channels
 
 
-def _first_code(graph: Graph, tensor: int, bits: int) -> int:
+def _first_code(graph: Graph, tensor: int, bits: int, interval: Interval | None) -> int:
     """The int8 of code 0, or the reason why the map cannot be packed."""
     subject = graph.tensors[tensor]
     reason = None
@@ -118,7 +125,7 @@ def _first_code(graph: Graph, tensor: int, bits: int) -> int:
             expected="an int8 map (1, H, W, k) with one scale, inside the graph",
             remedy="Pack the map before it",
         )
-    low, high = value_intervals(graph)[tensor]
+    low, high = interval or value_intervals(graph)[tensor]
     if high - low >= 2**bits:
         raise UnsupportedModelError(
             f"tensor {subject.name} can leave the {2**bits} levels of a {bits}-bit code",

@@ -157,7 +157,7 @@ class Blocks:
             strips = together[pair]
             if peaks[pair] <= enough:
                 break
-            if self._grow_block(strips, limit=peaks[pair]):
+            if self._share_bytes(strips) and self._grow_block(strips, limit=peaks[pair]):
                 grown.update(growth.output for growth in strips)
                 for growth in strips:
                     self.end_early(growth.output, step=written[growth.output])
@@ -170,6 +170,18 @@ class Blocks:
     def bound(self, steps: int) -> int:
         """No placement is smaller: the largest load, and the largest block."""
         return max(*self.load(steps), *(self._extent(members) for members in self.each()))
+
+    def _share_bytes(self, strips: Sequence[Growth]) -> bool:
+        """Whether any output would have a byte in common with what it is computed from."""
+        return any(
+            -self._size(growth.owners) < growth.distance < self._size((growth.output,))
+            for growth in strips
+        )
+
+    def _size(self, values: Sequence[int]) -> int:
+        """Bytes from the first to the last of values that stand as they do in their map."""
+        spans = [r for value in values for r in self.live[value]]
+        return max((r.stop for r in spans), default=0) - min((r.start for r in spans), default=0)
 
     def _grow_block(self, strips: Sequence[Growth], *, limit: int) -> bool:
         root, into = self.root[strips[0].output], self.root[strips[0].owners[0]]

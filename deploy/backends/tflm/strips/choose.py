@@ -15,6 +15,7 @@ from deploy.backends.tflm.strips.layout import CutGraph, cut_graph, placed
 from deploy.backends.tflm.strips.network import Network
 from deploy.backends.tflm.strips.regions import regions_of
 from deploy.backends.tflm.strips.search import Search
+from deploy.backends.tflm.time import graph_time, time_ratio
 from deploy.graph import Graph
 from deploy.macs import graph_macs
 from deploy.memory.plan import MemoryPlan
@@ -22,6 +23,7 @@ from deploy.outcome import ArenaPrediction, Decision, FrontierPoint, Region
 from deploy.passes.dead import drop_dead
 from deploy.passes.order import order_for_memory
 from deploy.targets import Target
+from keras_fmc.errors import BadInputError
 
 SMALL_GRAPH_OPERATORS = 40
 _SMALL_WORK, _LARGE_WORK = 1_400_000, 4_000_000
@@ -80,6 +82,14 @@ class _Measured:
     cut: CutGraph
     memory: MemoryPlan
     arena: ArenaPrediction
+    time: int | None
+    time_ratio: float | None
+
+    def over_time(self, goal: Goal) -> float:
+        """By how much of the graph's own time it is too slow; 0 where nothing bounds it."""
+        if goal.max_time is None or self.time_ratio is None:
+            return 0.0
+        return max(0.0, self.time_ratio - goal.max_time)
 
 
 def choose_strips(
@@ -87,6 +97,7 @@ def choose_strips(
     *,
     target: Target,
     max_macs: float = 1.10,
+    max_time: float | None = None,
     minimise: str = "arena",
     arena_bytes: int | None = None,
     never_whole: frozenset[str] = frozenset(),
@@ -102,6 +113,8 @@ def choose_strips(
     Args:
         target: runtime and kernels that the arena is for.
         max_macs: most multiply-accumulates, as a multiple of the graph's own.
+        max_time: most estimated time (``deploy.backends.tflm.time``), as a multiple of the
+            graph's own; None: products alone are bounded.
         minimise: "arena" or "head".
         arena_bytes: if set, the fewest MACs in an arena of this size; should none be so small,
             the smallest arena found comes back with ``fits`` False.
@@ -128,7 +141,13 @@ def choose_strips(
         ended_early = ended_early or time.monotonic() > deadline or (stop is not None and stop())
         return ended_early
 
-    goal = Goal(minimise, max_macs, arena_bytes)
+    if max_time is not None and not target.kernels.times:
+        raise BadInputError(
+            f"the time of the {target.kernels.name} kernels is not known",
+            expected="kernels with figures, such as cmsis-nn-dsp",
+            remedy="Leave --max-time out; --max-macs bounds multiply-accumulates",
+        )
+    goal = Goal(minimise, max_macs, arena_bytes, max_time)
     search = Search(
         graph,
         costs_of(graph, target, overlap=overlap),
@@ -187,11 +206,15 @@ def _best(search: Search, target: Target, seconds: float) -> _Measured:
     share = 1 if search.ranking.best[0][1].steps <= _LONG_PROGRAM else 3
     verdicts = [verdict for _, verdict in search.ranking.best[: _MEASURED // share]]
     is_bound = bool(search.judge.in_strips())
-    if not is_bound and all(v.candidate.cuts.ends or v.candidate.clones for v in verdicts):
+    if not is_bound and (
+        search.goal.max_time is not None
+        or all(v.candidate.cuts.ends or v.candidate.clones for v in verdicts)
+    ):
         verdicts.append(search.whole)
     measured = [m for v in verdicts if (m := _measure(search, v, target, 0.0)) is not None]
-    if search.goal.arena_bytes is not None:
-        # Estimates end just below the budget; what is smaller fits if they were too low.
+    if search.goal.arena_bytes is not None or search.goal.max_time is not None:
+        # Estimates end just below the budget; what is smaller fits if they were too low. And what
+        # moves few bytes is among those that take few products.
         spare = sorted(search.ranking.frontier, key=lambda v: (v.arena_bytes, v.macs))
         spare = spare[:: max(1, len(spare) // _MEASURED)]
         measured += [m for v in spare if (m := _measure(search, v, target, 0.0)) is not None]
@@ -214,16 +237,20 @@ def _measure(search: Search, verdict: Verdict, target: Target, seconds: float) -
         return None
     memory = placed(cut, target.kernels, seconds=seconds, rounds=_PLAN_ROUNDS)
     arena = predict_arena(cut.graph, offsets=memory.offsets, target=target)
-    return _Measured(verdict, cut, memory, arena)
+    time = graph_time(cut.graph, target.kernels)
+    ratio = time_ratio(cut.graph, search.graph, target.kernels)
+    return _Measured(verdict, cut, memory, arena, time, ratio)
 
 
-def _rank(goal: Goal, measured: _Measured) -> tuple[int, ...]:
+def _rank(goal: Goal, measured: _Measured) -> tuple[float, ...]:
+    """Less is better; of plans of one size, that which moves fewer bytes and products."""
     arena, macs = measured.arena.arena_bytes, measured.verdict.macs
+    slow, time = measured.over_time(goal), measured.time or 0
     if goal.arena_bytes is not None:
-        return max(0, arena - goal.arena_bytes), macs, arena
+        return max(0, arena - goal.arena_bytes), slow, time, macs, arena
     if goal.minimise == "head":
-        return measured.memory.head_bytes, arena, macs
-    return arena, macs
+        return slow, measured.memory.head_bytes, arena, time, macs
+    return slow, arena, time, macs
 
 
 def _frontier(search: Search, best: _Measured) -> tuple[FrontierPoint, ...]:

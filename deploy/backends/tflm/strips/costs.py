@@ -12,10 +12,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from deploy.backends.tflm.persistent import persistent
+from deploy.backends.tflm.scratch import OperatorNumbers, operator_requests
 from deploy.backends.tflm.strips.clones import THINNED, Clone, reads_few_pixels, thinning
+from deploy.backends.tflm.strips.diagonal import strip_kind, strip_operator
+from deploy.backends.tflm.strips.network import Network
 from deploy.backends.tflm.strips.schedule import Concatenation, Program, Run, Slice
 from deploy.graph import Graph, GraphBuilder, Operator, Options
 from deploy.targets import Kernels, Target
+from deploy.targets.records import StepKind
 
 _INSTANCES = 8
 
@@ -31,8 +35,10 @@ class Costs:
         constant_bytes: a tensor that only says where to slice.
         thinnings: operator -> bytes of one more pooling that thins what it reads.
         scratch: operator -> bytes of its kernel's buffers in the head.
+        varying: operators whose buffers depend on how many rows a strip has.
         in_place: opcodes whose output may take the place of an input.
         overlapping: kernels whose outputs may grow into their inputs; None where none shall.
+        kernels: those that the strips run in, of which some shapes may be known to be wrong.
     """
 
     whole_bytes: int
@@ -43,8 +49,10 @@ class Costs:
     constant_bytes: int
     thinnings: dict[int, int]
     scratch: dict[int, int]
+    varying: frozenset[int]
     in_place: frozenset[str]
     overlapping: Kernels | None = None
+    kernels: Kernels | None = None
 
     def tail_bytes(self, program: Program, clones: frozenset[Clone]) -> int:
         """The tail of a program, to within a few bytes of alignment."""
@@ -77,7 +85,7 @@ def costs_of(graph: Graph, target: Target, *, overlap: bool = False) -> Costs:
     scratch: dict[int, int] = {}
     for request in tail.scratch:
         scratch[request.operator_index] = (
-            scratch.get(request.operator_index, 0) + request.size_bytes
+            scratch.get(request.operator_index, 0) + request.room_bytes
         )
 
     def more(operators: list[Operator], builder: GraphBuilder) -> int:
@@ -121,6 +129,39 @@ def costs_of(graph: Graph, target: Target, *, overlap: bool = False) -> Costs:
             if reads_few_pixels(graph, operator)
         },
         scratch=scratch,
+        varying=frozenset(
+            index for index in scratch if _varies(graph.operators[index], target.kernels)
+        ),
         in_place=frozenset(target.kernels.in_place),
         overlapping=target.kernels if overlap else None,
+        kernels=target.kernels,
     )
+
+
+_ROW_NAMES = frozenset({"in_h", "in_w", "out_h", "out_w", "out_elements"})
+"""What formulas call the extents that a strip has less of."""
+
+
+def _varies(operator: Operator, kernels: Kernels) -> bool:
+    steps = kernels.rules[operator.opcode].steps
+    sizes = [s.size_bytes for s in steps if s.kind is StepKind.SCRATCH and s.size_bytes]
+    return any(size.names & _ROW_NAMES for size in sizes)
+
+
+class StripScratch:
+    """Bytes of the kernels' buffers for the strips of one network, each kind worked out once."""
+
+    def __init__(self, network: Network, kernels: Kernels) -> None:
+        self.network = network
+        self.kernels = kernels
+        self._known: dict[tuple[object, ...], int] = {}
+
+    def bytes_of(self, program: Program, step: Run) -> int:
+        """Returns what one step of a program asks for."""
+        key = strip_kind(program, step)
+        if key not in self._known:
+            operator, graph = strip_operator(self.network, program, step)
+            rule = self.kernels.rules[operator.opcode]
+            requests = operator_requests(0, rule, OperatorNumbers(graph, operator))
+            self._known[key] = sum(request.room_bytes for request in requests)
+        return self._known[key]

@@ -60,11 +60,11 @@ class Cuts:
     still: bool = False
 
     def key(self) -> tuple[object, ...]:
-        """Equal for equal cuts; sorts."""
+        """Equal for equal cuts that are normalised; to be hashed, not to be sorted by."""
         return (
-            tuple(sorted(self.ends.items())),
-            *(tuple(sorted(getattr(self, name))) for name in FLAGS),
-            self.still,
+            tuple(self.ends.items()),
+            *(self.recomputed, self.copied, self.loose, self.padded, self.swapped),
+            *(self.finished, self.upwards, self.eager, self.apart, self.still),
         )
 
     def replace(self, **changes: object) -> Cuts:

@@ -10,7 +10,7 @@ from deploy.backends.tflm.strips.operators import same_paddings
 from deploy.backends.tflm.strips.rows import Sliding
 from deploy.backends.tflm.strips.schedule import Program, Run, Value
 from deploy.backends.tflm.strips.tiles import TileStep
-from deploy.graph import Operator, Options, Padding, Tensor
+from deploy.graph import Graph, Operator, Options, Padding, Tensor
 from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, round_up
 from deploy.targets import Kernels
 
@@ -31,37 +31,51 @@ class Diagonals:
         operator = self.network.graph.operators[step.operator]
         if operator.opcode not in self.kernels.overlap or step.inputs[0] < 0:
             return None
-        source, made = program.values[step.inputs[0]], program.values[step.outputs[0]]
-        mode = None if step.tile is None else (step.tile.padding, step.tile.single)
-        heights = source.rows[1] - source.rows[0], made.rows[1] - made.rows[0]
-        key = (step.operator, heights, source.padding, mode)
+        key = strip_kind(program, step)
         if key not in self._known:
-            self._known[key] = self._distance(operator, step, source, made)
+            self._known[key] = self._distance(program, step)
         return self._known[key]
 
-    def _distance(self, operator: Operator, step: Run, source: Value, made: Value) -> int | None:
-        graph = self.network.graph
-        tensors = list(graph.tensors)
-        tensors[operator.inputs[0]] = self._strip(source, step.operator)
-        tensors[operator.outputs[0]] = self._strip(made, step.operator)
-        if step.tile is not None:
-            options = strip_options(self.network, step.tile, operator.options)
-            operator = replace(operator, options=options)
-        found = overlap_distance(operator, graph.replace(tensors=tuple(tensors)), self.kernels)
+    def _distance(self, program: Program, step: Run) -> int | None:
+        operator, graph = strip_operator(self.network, program, step)
+        found = overlap_distance(operator, graph, self.kernels)
         return None if found is None else round_up(found, HEIGHT_ALIGNMENT_BYTES)
 
-    def _strip(self, value: Value, operator: int) -> Tensor:
-        graph, axis = self.network.graph, self.network.axis.get(value.tensor)
-        tensor = graph.tensors[value.tensor]
-        if axis is None:
-            return tensor
-        shape = list(tensor.shape)
-        shape[axis] = value.rows[1] - value.rows[0]
-        if value.padding is not None:
-            paddings = same_paddings(graph, operator)
-            paddings[axis] = value.padding
-            shape = [n + sum(around) for n, around in zip(shape, paddings, strict=True)]
-        return replace(tensor, shape=tuple(shape), shape_signature=None)
+
+def strip_operator(network: Network, program: Program, step: Run) -> tuple[Operator, Graph]:
+    """The operator of a strip, and a graph in which its tensors have the strip's shapes."""
+    graph, operator = network.graph, network.graph.operators[step.operator]
+    tensors = list(graph.tensors)
+    for value in (*step.inputs, *step.outputs):
+        if value >= 0:
+            entry = program.values[value]
+            tensors[entry.tensor] = _strip(network, entry, step.operator)
+    if step.tile is not None:
+        options = strip_options(network, step.tile, operator.options)
+        operator = replace(operator, options=options)
+    return operator, graph.replace(tensors=tuple(tensors))
+
+
+def strip_kind(program: Program, step: Run) -> tuple[object, ...]:
+    """What the shapes and options of a strip's operator depend on."""
+    mode = None if step.tile is None else (step.tile.padding, step.tile.single)
+    values = (program.values[v] for v in (*step.inputs, *step.outputs) if v >= 0)
+    kinds = tuple((v.rows[1] - v.rows[0], v.padding) for v in values)
+    return (step.operator, kinds, mode)
+
+
+def _strip(network: Network, value: Value, operator: int) -> Tensor:
+    graph, axis = network.graph, network.axis.get(value.tensor)
+    tensor = graph.tensors[value.tensor]
+    if axis is None:
+        return tensor
+    shape = list(tensor.shape)
+    shape[axis] = value.rows[1] - value.rows[0]
+    if value.padding is not None:
+        paddings = same_paddings(graph, operator)
+        paddings[axis] = value.padding
+        shape = [n + sum(around) for n, around in zip(shape, paddings, strict=True)]
+    return replace(tensor, shape=tuple(shape), shape_signature=None)
 
 
 def strip_options(network: Network, tile: TileStep, options: Options | None) -> Options | None:

@@ -9,7 +9,7 @@ would overwrite them where they stand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from deploy.backends.tflm.strips.blocks import Blocks, Growth, LiveRows, load_of
@@ -72,10 +72,41 @@ def footprint(
     ``distance`` tells by how much an output has to start before its input if the two overlap
     diagonally (``diagonal.Diagonals.distance``); without it they never do.
     """
-    return _Analysis(network, cuts, program, frozenset(in_place), distance).run()
+    analysis = Analysis(network, cuts, program, frozenset(in_place), distance).scan()
+    footing = analysis.blocks()
+    return None if footing is None else analysis.footprint(footing)
 
 
-class _Analysis:
+class Footing(NamedTuple):
+    """Which values share their places; ``in_place`` and so on as a ``Footprint`` has them."""
+
+    blocks: Blocks
+    in_place: dict[int, tuple[int, ...]]
+    grown_into: dict[int, tuple[int, ...]]
+    apart_bound: int
+
+    def pieces(self) -> list[tuple[LiveRows, ...]]:
+        """The live rows of each block, whose first byte has offset 0."""
+        blocks = self.blocks
+        live, shift, found = blocks.live, blocks.shift, []
+        for root in sorted(v for v, r in blocks.root.items() if v == r):
+            members = blocks.members[root]
+            if len(members) == 1:
+                rows = live[root]
+                if rows:
+                    low = rows[0].start
+                    found.append(tuple([r.moved(-low) for r in rows]) if low else tuple(rows))
+                continue
+            low = min((shift[m] + r.start for m in members for r in live[m]), default=0)
+            moved = [r.moved(shift[m] - low) for m in members for r in live[m]]
+            if moved:
+                found.append(tuple(moved))
+        return found
+
+
+class Analysis:
+    """Works out footprints of one program in stages, so that a search can stop early."""
+
     def __init__(
         self,
         network: Network,
@@ -90,11 +121,16 @@ class _Analysis:
         self.distance = distance
         self.copied_tensors = {t for o in cuts.copied for t in network.graph.operators[o].outputs}
         self.apart = cuts.apart
+        # Values that the user reads after the last step, see ``deploy.lifetimes``.
+        self.kept: set[int] = set()
         # Value -> what it is made of; computed values are made of themselves.
         self.owned: dict[int, tuple[_Owned, ...]] = {}
         self.opaque: set[int] = set()
+        # Outputs of RESHAPE with rows of their own.
+        self.renamed: set[int] = set()
         self.written: dict[int, int] = {}
-        self.death: dict[int, list[int]] = {}
+        # Value -> the last step that reads it: one for all its rows, or one for each of them.
+        self.death: dict[int, int | list[int]] = {}
         self.joins: list[tuple[int, ...]] = []
         self.candidates: list[tuple[int, int, tuple[int, ...]]] = []
         self.copies: set[int] = set()
@@ -104,13 +140,16 @@ class _Analysis:
         # (output, what it is computed from, distance) of operators that may overlap diagonally.
         self.growing: list[tuple[int, int, int]] = []
 
-    def run(self) -> Footprint | None:
+    def scan(self) -> Analysis:
+        """Follows the steps: who reads what when. The rest needs this; returns itself."""
         program = self.program
         self.used_in: dict[int, list[tuple[Concatenation, int]]] = {}
         for step in program.steps:
             if isinstance(step, Concatenation):
                 for place, value in enumerate(step.sources):
                     self.used_in.setdefault(value, []).append((step, place))
+        # Values that are read row by row.
+        self.sliced = {step.source for step in program.steps if isinstance(step, Slice)}
         # Values that operators, or windows before, have a part of.
         self.seen: set[int] = set()
         for value in program.inputs:
@@ -130,28 +169,74 @@ class _Analysis:
         for value in program.outputs:
             if value >= 0:
                 self._read(value, end)
-        return self._blocks()
+                self.kept.update(part.value for part in self.owned[value])
+        self.live = {value: self._live(value) for value in self.written}
+        return self
+
+    def least_load(self, scratch: Sequence[int]) -> int:
+        """No placement is smaller, whatever takes whose place: known long before the blocks are.
+
+        An output that takes the place of inputs, or grows into them, spares at most what dies
+        with them, and at most its own bytes.
+
+        Args:
+            scratch: bytes of the kernels' buffers in each step.
+        """
+        count = len(self.program.steps)
+        change, dying = [0] * (count + 1), [0] * (count + 1)
+        for runs in self.live.values():
+            for start, stop, first, until in runs:
+                change[first] += stop - start
+                change[until] -= stop - start
+                dying[until - 1] += stop - start
+        sharing = {step: output for step, output, _ in self.candidates}
+        for output, _, _ in self.growing:
+            sharing[self.written[output]] = output
+        largest = here = 0
+        for step in range(count):
+            here += change[step]
+            load = here + scratch[step]
+            if load > largest:
+                if step in sharing:
+                    made = sum(r.stop - r.start for r in self.live[sharing[step]])
+                    load -= min(made, dying[step])
+                largest = max(largest, load)
+        return largest
 
     def _compute(self, value: int, step: int) -> None:
         rows = self.program.values[value].rows
-        self.owned[value] = (_Owned(value, *rows),)
-        self.written[value] = step
-        self.death[value] = [step] * (rows[1] - rows[0])
+        self.owned[value] = (_Owned(value, rows[0], rows[1]),)
+        self.written[value] = self.death[value] = step
 
     def _read(self, value: int, step: int) -> None:
+        values, death = self.program.values, self.death
         for owner, start, stop in self.owned[value]:
-            base = self.program.values[owner].rows[0]
+            base, end = values[owner].rows
             self.seen.add(owner)
-            self.death[owner][start - base : stop - base] = [step] * (stop - start)
+            if start == base and stop == end:
+                death[owner] = step
+                continue
+            deaths = death[owner]
+            if isinstance(deaths, int):
+                deaths = death[owner] = [deaths] * (end - base)
+            deaths[start - base : stop - base] = [step] * (stop - start)
 
     def _run(self, index: int, step: Run) -> None:
         operator = self.network.graph.operators[step.operator]
         if operator.opcode == "RESHAPE" and step.inputs[0] >= 0:
             source, target = step.inputs[0], step.outputs[0]
-            self.owned[target] = self.owned[source]
-            if source in self.opaque or step.operator not in self.network.row_operators:
-                # Rows of the output are not rows of the input.
-                self.opaque.add(target)
+            # Whether rows of the output are not rows of the input.
+            opaque = source in self.opaque or step.operator not in self.network.row_operators
+            if not (opaque and target in self.sliced):
+                self.owned[target] = self.owned[source]
+                if opaque:
+                    self.opaque.add(target)
+                return
+            # Strips of the output begin here: it is a map of its own, where its input stood.
+            self._read(source, index)
+            self._compute(target, index)
+            self.renamed.add(target)
+            self.candidates.append((index, target, (source,)))
             return
         for value in step.inputs:
             if value >= 0:
@@ -169,10 +254,6 @@ class _Analysis:
 
     def _slice(self, index: int, step: Slice) -> None:
         rows = self.program.values[step.output].rows
-        if step.source in self.opaque:
-            self.owned[step.output] = self.owned[step.source]
-            self.opaque.add(step.output)
-            return
         parts = tuple(
             _Owned(owner, max(start, rows[0]), min(stop, rows[1]))
             for owner, start, stop in self.owned[step.source]
@@ -222,9 +303,14 @@ class _Analysis:
         self.seen.update(part.value for part in parts)
         self.joins.append(tuple(dict.fromkeys(part.value for part in parts)))
 
-    def _blocks(self) -> Footprint | None:
+    def blocks(self, *, growing: bool = True) -> Footing | None:
+        """Decides which values share their places; None if two of them cannot as they have to.
+
+        Args:
+            growing: whether outputs grow into inputs diagonally, where they may.
+        """
         starts = {value: self._start(value) for value in self.written}
-        blocks = Blocks(starts, {value: self._live(value) for value in self.written})
+        blocks = Blocks(starts, dict(self.live))
         for values in self.joins:
             for value in values[1:]:
                 blocks.unite(values[0], value)
@@ -241,27 +327,26 @@ class _Analysis:
         for output in in_place:
             blocks.end_early(output, step=self.written[output])
         steps = len(self.program.steps)
-        growths = self._growths(blocks)
+        growths = self._growths(blocks) if growing else []
         apart_bound = blocks.bound(steps) if growths else 0
         grown = blocks.grow(growths, self.written, steps)
         grown_into = {output: blocks.taken[output] for output in grown}
-        return self._result(blocks, in_place, grown_into)._replace(apart_bound=apart_bound)
+        return Footing(blocks, in_place, grown_into, apart_bound)
 
     def _growths(self, blocks: Blocks) -> list[Growth]:
         found = []
         for output, source, distance in self.growing:
             owners = tuple(dict.fromkeys(part.value for part in self.owned[source]))
             in_one_block = len({blocks.root[owner] for owner in owners}) == 1
+            if self._is_kept(output, owners):
+                continue
             if in_one_block and source not in self.opaque and output not in blocks.taken:
                 found.append(Growth(output, owners, self._inside(source), distance))
         return found
 
-    def _result(
-        self,
-        blocks: Blocks,
-        in_place: dict[int, tuple[int, ...]],
-        grown_into: dict[int, tuple[int, ...]],
-    ) -> Footprint:
+    def footprint(self, footing: Footing) -> Footprint:
+        """All there is to say of a footing."""
+        blocks = footing.blocks
         pieces: list[tuple[LiveRows, ...]] = []
         owners: list[tuple[int, ...]] = []
         block_of: dict[int, tuple[int, int]] = {}
@@ -283,7 +368,13 @@ class _Analysis:
             block, low = block_of[blocks.root[owner]]
             place[value] = block, blocks.position(owner) - low + self._inside(value)
         return Footprint(
-            tuple(pieces), tuple(owners), place, in_place, grown_into, frozenset(self.copies)
+            tuple(pieces),
+            tuple(owners),
+            place,
+            footing.in_place,
+            footing.grown_into,
+            frozenset(self.copies),
+            footing.apart_bound,
         )
 
     def _inside(self, view: int) -> int:
@@ -302,8 +393,10 @@ class _Analysis:
         first, death = self.written[value], self.death[value]
         if padding is not None:
             size = pad_size(self.network, self.pad_operator[value], tensor, rows, padding)
-            return [LiveRows(0, size, first, death[0] + 1)]
+            return [LiveRows(0, size, first, self._last(value) + 1)]
         row_bytes = self.network.row_bytes[tensor]
+        if isinstance(death, int):
+            return [LiveRows(rows[0] * row_bytes, rows[1] * row_bytes, first, death + 1)]
         runs: list[LiveRows] = []
         begin = 0
         for i in range(1, len(death) + 1):
@@ -312,6 +405,11 @@ class _Analysis:
                 runs.append(LiveRows(start, (rows[0] + i) * row_bytes, first, death[begin] + 1))
                 begin = i
         return runs
+
+    def _last(self, value: int) -> int:
+        """The last step that reads the first row of a value."""
+        death = self.death[value]
+        return death if isinstance(death, int) else death[0]
 
     def _share(self, blocks: Blocks, output: int, source: int) -> bool:
         """Lets an operator put its output where its input stands, if nobody else needs that."""
@@ -343,20 +441,41 @@ class _Analysis:
         blocks.unite(output, owners[0])
         return True
 
+    def _is_kept(self, output: int, owners: Sequence[int]) -> bool:
+        """Whether the last step makes the output and the user still reads one of the owners."""
+        is_last = self.written[output] == len(self.program.steps) - 1
+        return is_last and not self.kept.isdisjoint(owners)
+
+    def _is_whole(self, value: int) -> bool:
+        tensor, rows, _ = self.program.values[value]
+        return rows == (0, self.network.rows[tensor])
+
     def _can_replace(self, output: int, source: int) -> bool:
         values, network = self.program.values, self.network
-        if source in self.opaque or values[source].padding or values[output].padding:
+        if values[source].padding or values[output].padding:
             return False
-        if values[source].rows != values[output].rows or (
-            network.row_bytes[values[source].tensor] != network.row_bytes[values[output].tensor]
+        if output in self.renamed:
+            # All bytes of one map become all bytes of another.
+            if not (self._is_whole(source) and self._is_whole(output)):
+                return False
+        elif source in self.opaque or (
+            values[source].rows != values[output].rows
+            or network.row_bytes[values[source].tensor] != network.row_bytes[values[output].tensor]
         ):
             return False
         step = self.written[output]
+        if self._is_kept(output, [part.value for part in self.owned[source]]):
+            return False
         for owner, start, stop in self.owned[source]:
+            if self.written[owner] == step:
+                return False
+            deaths = self.death[owner]
+            if isinstance(deaths, int):
+                if deaths != step:
+                    return False
+                continue
             base = values[owner].rows[0]
-            if self.written[owner] == step or any(
-                death != step for death in self.death[owner][start - base : stop - base]
-            ):
+            if any(death != step for death in deaths[start - base : stop - base]):
                 return False
         return True
 

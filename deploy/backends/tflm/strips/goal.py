@@ -19,11 +19,13 @@ class Goal:
         minimise: "arena" or "head".
         max_macs: most multiply-accumulates, as a multiple of the graph's own.
         arena_bytes: if set, the fewest MACs in an arena of this size.
+        max_time: if set, most estimated time, as a multiple of the graph's own.
     """
 
     minimise: str = "arena"
     max_macs: float = 1.10
     arena_bytes: int | None = None
+    max_time: float | None = None
 
     @property
     def tail_weight(self) -> float:

@@ -7,15 +7,16 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from deploy.backends.tflm.strips.clones import THINNED, Clone, with_clones
-from deploy.backends.tflm.strips.costs import Costs
+from deploy.backends.tflm.strips.costs import Costs, StripScratch
 from deploy.backends.tflm.strips.cuts import Cuts, normalised
 from deploy.backends.tflm.strips.diagonal import Diagonals
-from deploy.backends.tflm.strips.footprint import Footprint, LiveRows, footprint
+from deploy.backends.tflm.strips.footprint import Analysis, Footprint, LiveRows
 from deploy.backends.tflm.strips.network import Network
 from deploy.backends.tflm.strips.never_whole import is_in_one_tensor, is_live_at_once, tensors_named
 from deploy.backends.tflm.strips.packing import quick_height
 from deploy.backends.tflm.strips.schedule import Concatenation, Program, Run, Slice, schedule
 from deploy.backends.tflm.strips.tiles import TileSolver
+from deploy.backends.tflm.strips.unsound import Unsound
 from deploy.graph import Graph
 from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES
 
@@ -30,7 +31,7 @@ class Candidate(NamedTuple):
     cuts: Cuts = Cuts()
 
     def key(self) -> tuple[object, ...]:
-        return (tuple(sorted(self.clones)), self.cuts.key())
+        return self.clones, self.cuts.key()
 
 
 class Verdict(NamedTuple):
@@ -83,6 +84,8 @@ class Judge:
         self._contexts: dict[frozenset[Clone], tuple[Network, TileSolver]] = {}
         self._in_strips: dict[frozenset[Clone], frozenset[int]] = {}
         self._diagonals: dict[frozenset[Clone], Diagonals] = {}
+        self._unsound: dict[frozenset[Clone], Unsound] = {}
+        self._strip_scratches: dict[frozenset[Clone], StripScratch] = {}
         network = self.network()
         self.floor = max(
             (
@@ -114,18 +117,32 @@ class Judge:
 
     def footprint(self, candidate: Candidate) -> tuple[Network, Program, Footprint | None]:
         network, cuts, program = self.program(candidate)
-        return network, program, self._footprint(candidate, network, cuts, program)
+        analysis = self._analysis(candidate, network, cuts, program)
+        footing = analysis.blocks(growing=not cuts.still)
+        return network, program, None if footing is None else analysis.footprint(footing)
 
-    def _footprint(
+    def _analysis(
         self, candidate: Candidate, network: Network, cuts: Cuts, program: Program
-    ) -> Footprint | None:
-        kernels = self.costs.overlapping
-        if kernels is None or cuts.still:
-            return footprint(network, cuts, program, self.costs.in_place)
-        if candidate.clones not in self._diagonals:
-            self._diagonals[candidate.clones] = Diagonals(network, kernels)
-        distance = self._diagonals[candidate.clones].distance
-        return footprint(network, cuts, program, self.costs.in_place, distance)
+    ) -> Analysis:
+        kernels, distance = self.costs.overlapping, None
+        if kernels is not None:
+            if candidate.clones not in self._diagonals:
+                self._diagonals[candidate.clones] = Diagonals(network, kernels)
+            distance = self._diagonals[candidate.clones].distance
+        return Analysis(network, cuts, program, self.costs.in_place, distance).scan()
+
+    def _strip_scratch(self, clones: frozenset[Clone]) -> StripScratch:
+        if clones not in self._strip_scratches:
+            assert self.costs.kernels is not None
+            self._strip_scratches[clones] = StripScratch(self.network(clones), self.costs.kernels)
+        return self._strip_scratches[clones]
+
+    def _is_unsound(self, clones: frozenset[Clone], network: Network, program: Program) -> bool:
+        if self.costs.kernels is None:
+            return False
+        if clones not in self._unsound:
+            self._unsound[clones] = Unsound(network, self.costs.kernels)
+        return self._unsound[clones].any_in(program)
 
     def verdict(
         self,
@@ -150,20 +167,24 @@ class Judge:
         self.work += count + _EACH
         tail = self.costs.tail_bytes(program, candidate.clones)
         ceiling = math.inf if room is None else room(tail, program.macs)
-        if ceiling <= self.floor:
+        if ceiling <= self.floor or self._is_unsound(candidate.clones, network, program):
             return None
         in_strips = frozenset[int]() if maps_whole else self.in_strips(candidate.clones)
         if in_strips and is_in_one_tensor(network, program, in_strips):
             return None
-        packed, apart_bound = self._packed(candidate, cuts, program, ceiling, in_strips)
+        self.work += count
+        analysis = self._analysis(candidate, network, cuts, program)
+        scratch = self._scratch(candidate, program)
+        if analysis.least_load(scratch) >= ceiling:
+            return None
+        packed, apart_bound = self._packed(analysis, scratch, ceiling, in_strips)
         if packed is not None:
             ceiling = packed.head_bytes
         if apart_bound < ceiling:
             # What grows into its input can stand in fewer places.
-            still = cuts.replace(still=True)
-            other, _ = self._packed(candidate, still, program, ceiling, in_strips)
+            other, _ = self._packed(analysis, scratch, ceiling, in_strips, growing=False)
             if other is not None:
-                packed, cuts = other, still
+                packed, cuts = other, cuts.replace(still=True)
         if packed is None:
             return None
         load = packed.load
@@ -199,57 +220,59 @@ class Judge:
 
     def _packed(
         self,
-        candidate: Candidate,
-        cuts: Cuts,
-        program: Program,
+        analysis: Analysis,
+        scratch: list[int],
         ceiling: float,
         in_strips: frozenset[int],
+        *,
+        growing: bool = True,
     ) -> tuple[_Packed | None, float]:
         """What a program needs if that is below ``ceiling``, and the bound if nothing grew.
 
         That bound is infinite where nothing could grow, or what is found is of no interest.
         """
-        count, network = len(program.steps), self.network(candidate.clones)
-        self.work += count
-        found = self._footprint(candidate, network, cuts, program)
-        if found is None:
+        network, program = analysis.network, analysis.program
+        count = len(program.steps)
+        self.work += count // 2
+        footing = analysis.blocks(growing=growing)
+        if footing is None:
             return None, math.inf
-        if in_strips and is_live_at_once(network, program, found, in_strips):
+        if in_strips and is_live_at_once(network, program, analysis.footprint(footing), in_strips):
             return None, math.inf
-        load = found.load(count)
-        blocks = list(found.blocks)
-        if self.costs.scratch:
-            self._add_scratch(candidate, program, load, blocks)
-        apart_bound = found.apart_bound or math.inf
-        bound = max(found.bound(count), *load)
-        if bound >= ceiling:
-            return None, apart_bound
-        self.work += count
-        limit = sum(max(r.stop for r in b) for b in blocks) + len(blocks) * HEIGHT_ALIGNMENT_BYTES
-        limit = max(limit if ceiling >= limit else math.ceil(ceiling), bound)
-        head = quick_height(blocks, bound=bound, ceiling=limit)
-        return (None if head >= ceiling else _Packed(head, bound, load)), apart_bound
-
-    def _add_scratch(
-        self,
-        candidate: Candidate,
-        program: Program,
-        load: list[int],
-        blocks: list[tuple[LiveRows, ...]],
-    ) -> None:
-        count = len(self.graph.operators)
-        cloned = [-1 if reader == THINNED else o for o, reader in sorted(candidate.clones)]
+        apart_bound = footing.apart_bound or math.inf
+        load = footing.blocks.load(count)
+        blocks = footing.pieces()
         largest = max(load)
-        for index, step in enumerate(program.steps):
-            if not isinstance(step, Run):
-                continue
-            operator = step.operator if step.operator < count else cloned[step.operator - count]
-            size = self.costs.scratch.get(operator, 0)
+        for index, size in enumerate(scratch):
             if size:
                 load[index] += size
                 # Elsewhere there is room for it in any case.
                 if load[index] * 10 > largest * 8:
                     blocks.append((LiveRows(0, size, index, index + 1),))
+        tops = [max([r.stop for r in block]) for block in blocks]
+        bound = max(max(load), max(tops, default=0))
+        if bound >= ceiling:
+            return None, apart_bound
+        self.work += count // 2
+        limit = sum(tops) + len(blocks) * HEIGHT_ALIGNMENT_BYTES
+        limit = max(limit if ceiling >= limit else math.ceil(ceiling), bound)
+        head = quick_height(blocks, bound=bound, ceiling=limit)
+        return (None if head >= ceiling else _Packed(head, bound, load)), apart_bound
+
+    def _scratch(self, candidate: Candidate, program: Program) -> list[int]:
+        """Bytes of the kernels' buffers in each step."""
+        sizes = [self.costs.scratch.get(o, 0) for o in range(len(self.graph.operators))]
+        if not any(sizes):
+            return [0] * len(program.steps)
+        # A pooling that thins needs none of its own that counts.
+        sizes += [0 if reader == THINNED else sizes[o] for o, reader in sorted(candidate.clones)]
+        found = [sizes[s.operator] if isinstance(s, Run) else 0 for s in program.steps]
+        if self.costs.varying:
+            known = self._strip_scratch(candidate.clones)
+            for index, step in enumerate(program.steps):
+                if found[index] and isinstance(step, Run) and step.tile is not None:
+                    found[index] = known.bytes_of(program, step)
+        return found
 
 
 def _crowded(program: Program, cuts: Cuts, moment: int) -> dict[int, int]:

@@ -12,20 +12,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from deploy.backends.tflm.layout import Layout, memory_plan
-from deploy.backends.tflm.online import simulate
 from deploy.backends.tflm.overlap import overlap_distance
 from deploy.backends.tflm.scratch import scratch_requests
-from deploy.backends.tflm.sharing import Alias, tensor_lifetimes
+from deploy.backends.tflm.settle import settled
+from deploy.backends.tflm.sharing import Alias
 from deploy.backends.tflm.strips.emit import emit
 from deploy.backends.tflm.strips.footprint import Footprint
 from deploy.backends.tflm.strips.network import Network
 from deploy.backends.tflm.strips.schedule import Concatenation, Program, Run, Slice
+from deploy.backends.tflm.strips.unsound import Unsound
 from deploy.graph import Graph
+from deploy.lifetimes import tensor_lifetimes
 from deploy.memory.plan import AliasReason, MemoryPlan
 from deploy.memory.planner import plan
 from deploy.memory.problem import Block, Piece, Problem, round_up
 from deploy.passes.dead import drop_dead_tensors
-from deploy.proof.replay import ScratchUse, verify_plan
 from deploy.targets import Kernels
 
 _ALIGNMENT = 16
@@ -47,7 +48,12 @@ class CutGraph:
 def cut_graph(
     network: Network, program: Program, found: Footprint, kernels: Kernels
 ) -> CutGraph | None:
-    """Writes a program down as a graph; None if the kernels cannot read views so placed."""
+    """Writes a program down as a graph.
+
+    None if the kernels cannot read views so placed, or are known to compute a strip wrongly.
+    """
+    if Unsound(network, kernels).any_in(program):
+        return None
     whole, tensor_of = emit(network, program)
     graph, moved = drop_dead_tensors(whole)
     tensor = {value: moved[t] for value, t in tensor_of.items() if t in moved}
@@ -58,15 +64,17 @@ def cut_graph(
     ):
         return None
     requests = scratch_requests(graph, kernels)
-    scratch = [(r.operator_index, r.size_bytes) for r in requests if r.size_bytes]
+    scratch = [(r.operator_index, r.room_bytes) for r in requests if r.room_bytes]
     overlaps = {
         index: distance
         for index, step in enumerate(program.steps)
         if isinstance(step, Run)
         and step.outputs[0] in found.grown_into
+        and _share_bytes(graph, found, tensor, step)
         and (distance := overlap_distance(graph.operators[index], graph, kernels)) is not None
     }
-    return CutGraph(graph, _layout(graph, program, found, tensor, scratch), overlaps)
+    aliases = _aliases(graph, program, found, tensor, overlaps)
+    return CutGraph(graph, _layout(graph, found, tensor, scratch, aliases), overlaps)
 
 
 def placed(
@@ -87,31 +95,26 @@ def placed(
     graph = cut.graph
     placement = plan(cut.layout.problem, seconds=seconds, rounds=rounds, stop=stop)
     found = memory_plan(cut.layout, placement)
-    requests = scratch_requests(graph, kernels)
-    online = simulate(graph, requests, offsets=found.offsets)
-    head = max(found.head_bytes, online.head_bytes)
-    verify_plan(
-        graph,
-        found.offsets,
-        head_bytes=head,
-        in_place=kernels.in_place,
-        overlaps=cut.overlaps,
-        scratch=[
-            ScratchUse(r.operator_index, offset, r.size_bytes)
-            for r, offset in zip(requests, online.scratch_offsets, strict=True)
-        ],
-    )
-    return replace(
-        found, head_bytes=head, proven_optimal=found.proven_optimal and head == found.head_bytes
+    return settled(graph, found, kernels, overlaps=cut.overlaps)
+
+
+def _share_bytes(graph: Graph, found: Footprint, tensor: dict[int, int], step: Run) -> bool:
+    """Whether an output stands in bytes of its input: strips of one map may, or not, as they go."""
+    output, source = step.outputs[0], step.inputs[0]
+    (block, at), (other, start) = found.place[output], found.place[source]
+    return (
+        block == other
+        and at < start + graph.tensors[tensor[source]].size_bytes
+        and start < at + graph.tensors[tensor[output]].size_bytes
     )
 
 
 def _layout(
     graph: Graph,
-    program: Program,
     found: Footprint,
     tensor: dict[int, int],
     scratch: list[tuple[int, int]],
+    aliases: tuple[Alias, ...],
 ) -> Layout:
     block_of = [-1] * len(graph.tensors)
     offset_in_block = [0] * len(graph.tensors)
@@ -142,7 +145,7 @@ def _layout(
         problem=Problem(tuple(_named(graph, blocks, owners))),
         block_of=tuple(block_of),
         offset_in_block=tuple(offset_in_block),
-        aliases=_aliases(program, found, tensor),
+        aliases=aliases,
         owners=tuple(owners),
     )
 
@@ -163,7 +166,13 @@ def _named(graph: Graph, blocks: list[Block], owners: list[tuple[int, ...]]) -> 
     return named
 
 
-def _aliases(program: Program, found: Footprint, tensor: dict[int, int]) -> tuple[Alias, ...]:
+def _aliases(
+    graph: Graph,
+    program: Program,
+    found: Footprint,
+    tensor: dict[int, int],
+    overlaps: dict[int, int],
+) -> tuple[Alias, ...]:
     aliases = []
     for index, step in enumerate(program.steps):
         if isinstance(step, Slice) and index not in found.copies:
@@ -179,8 +188,10 @@ def _aliases(program: Program, found: Footprint, tensor: dict[int, int]) -> tupl
             if output in found.in_place_of:
                 place = found.place[output]
                 source = next(v for v in step.inputs if v >= 0 and found.place[v] == place)
-                aliases.append(Alias(tensor[output], tensor[source], AliasReason.IN_PLACE))
-            elif output in found.grown_into:
+                renames = graph.operators[index].opcode == "RESHAPE"
+                reason = AliasReason.RESHAPE_VIEW if renames else AliasReason.IN_PLACE
+                aliases.append(Alias(tensor[output], tensor[source], reason))
+            elif index in overlaps:
                 source = step.inputs[0]
                 aliases.append(Alias(tensor[output], tensor[source], AliasReason.OVERLAP))
             elif step.inputs and step.inputs[0] in found.place and _is_view(found, step):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from deploy.backends.tflm.strips.clones import THINNED, Clone
 from deploy.backends.tflm.strips.cuts import FLAGS, Cuts, normalised, reads_several
@@ -290,6 +290,43 @@ class Mover:
             candidate,
             cuts.replace(ends=ends, **{name: frozenset(s) for name, s in sets.items()}),
         )
+
+
+def single_changes(judge: Judge, candidate: Candidate) -> Iterator[Candidate]:
+    """Yields the candidates that differ in one end of a strip or one flag of an operator."""
+    network, cuts = judge.network(candidate.clones), candidate.cuts
+    seen = {cuts.key()}
+
+    def fresh(changed: Cuts) -> Iterator[Candidate]:
+        changed = normalised(network, changed)
+        key = changed.key()
+        if key not in seen:
+            seen.add(key)
+            yield Candidate(candidate.clones, changed)
+
+    for operator, ends in cuts.ends.items():
+        rows = ends[-1] if ends else 0
+        for place in range(len(ends) - 1):
+            reach = max(1, rows // 32)
+            for by in dict.fromkeys((-1, 1, -reach, reach, -2, 2)):
+                moved = tuple(sorted({*ends[:place], ends[place] + by, *ends[place + 1 :]}))
+                if moved[0] > 0 and moved[-1] == rows:
+                    yield from fresh(cuts.replace(ends={**cuts.ends, operator: moved}))
+            fewer = ends[:place] + ends[place + 1 :]
+            yield from fresh(cuts.replace(ends={**cuts.ends, operator: fewer}))
+        # Of all strips behind one of them, too: their heights stay what they were.
+        for place in range(len(ends) - 2):
+            for by in (-1, 1):
+                moved = ends[:place] + tuple(end + by for end in ends[place:-1]) + (rows,)
+                if moved[0] > 0 and moved[-2] < rows:
+                    yield from fresh(cuts.replace(ends={**cuts.ends, operator: moved}))
+    for operator in cuts.ends:
+        fewer_ends = {o: e for o, e in cuts.ends.items() if o != operator}
+        yield from fresh(cuts.replace(ends=fewer_ends))
+    for name in FLAGS:
+        flags = getattr(cuts, name)
+        for operator in network.order if name == "apart" else cuts.ends:
+            yield from fresh(cuts.replace(**{name: flags ^ {operator}}))
 
 
 def _leaving(network: Network, inside: Sequence[int]) -> set[int]:

@@ -21,6 +21,8 @@ class Network:
         row_readers: tensor -> (operator, position) of those that can read it row by row.
         whole_readers: tensor -> operators that need it whole (also: the graph's outputs).
         axis: tensor -> dimension of its rows; absent for tensors without rows.
+        reads: for each operator its inputs, -1 for constants and absent ones; ``writes`` its
+            outputs.
     """
 
     def __init__(self, graph: Graph, order: Sequence[int] | None = None) -> None:
@@ -61,6 +63,11 @@ class Network:
         self.macs = [operator_macs(graph, i) for i in range(len(graph.operators))]
         self.total_macs = sum(self.macs)
         self.outputs = frozenset(graph.outputs)
+        self.reads = tuple(
+            tuple(-1 if t < 0 or graph.tensors[t].is_constant else t for t in operator.inputs)
+            for operator in graph.operators
+        )
+        self.writes = tuple(operator.outputs for operator in graph.operators)
 
     def only_row_readers(self, operator: int) -> bool:
         """Whether everything that reads the outputs of an operator could be cut with it."""

@@ -18,6 +18,9 @@ from deploy.backends.tflm.strips.rows import (
 )
 from deploy.graph import Graph, Operator, Padding
 
+_SLICED = frozenset({"int8", "int16", "int32"})
+"""Types that SLICE, CONCATENATION and PAD of the runtime all take."""
+
 
 class Uncut(Enum):
     """Why an operator is left whole and so ends a region."""
@@ -32,6 +35,7 @@ class Uncut(Enum):
     PARAMETERS = "its parameters are not constants"
     NORMALISED_ROWS = "it normalises over the rows"
     ALIGNED_CORNERS = "aligned corners, or no whole scale factor, make every row depend on the size"
+    TYPE = "the runtime cannot slice maps of its type"
     CONTROL = "it has several outputs, or none, that are not rows"
 
 
@@ -86,7 +90,12 @@ def row_operator(graph: Graph, index: int) -> RowOperator | Uncut:
         reduces = operator.opcode in _REDUCING and axis is not Uncut.BATCH
         had_rows = isinstance(row_axis(graph.tensors[operator.inputs[0]].shape), int)
         return Uncut.ROWS_REDUCED if reduces and had_rows else axis
-    return describe(_Site(graph, operator, index, axis))
+    found = describe(_Site(graph, operator, index, axis))
+    if isinstance(found, RowOperator):
+        rowwise = [*(operator.inputs[i] for i in found.row_inputs), *operator.outputs]
+        if any(graph.tensors[t].dtype not in _SLICED for t in rowwise):
+            return Uncut.TYPE
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,7 +362,8 @@ def _space_to_depth(site: _Site) -> RowOperator | Uncut:
     problem = site.is_row_map(0)
     if problem is not None:
         return problem
-    return site.build(Sliding(site.shape(0)[site.axis], site.out_rows, block, block))
+    rows = site.shape(0)[site.axis]
+    return site.build(Sliding(rows, site.out_rows, block, block, whole_blocks=True))
 
 
 def _depth_to_space(site: _Site) -> RowOperator | Uncut:
@@ -396,3 +406,8 @@ _RULES: dict[str, Callable[[_Site], RowOperator | Uncut]] = {
     "SPACE_TO_DEPTH": _space_to_depth,
     "DEPTH_TO_SPACE": _depth_to_space,
 }
+
+
+def cut_opcodes() -> frozenset[str]:
+    """Returns the opcodes that can run strip by strip, where their parameters allow it."""
+    return frozenset(_RULES)

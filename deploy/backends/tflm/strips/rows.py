@@ -60,7 +60,8 @@ def _clip(start: int, stop: int, size: int) -> Rows:
 class Sliding:
     """Convolutions, pools, and (kernel 1, stride 1) everything that works row by row.
 
-    Output row r reads input rows r * stride - pad_before + [0, kernel_extent).
+    Output row r reads input rows r * stride - pad_before + [0, kernel_extent). ``whole_blocks``:
+    the operator refuses a map whose rows do not fill its windows (SPACE_TO_DEPTH).
     """
 
     in_rows: int
@@ -68,6 +69,7 @@ class Sliding:
     kernel_extent: int = 1
     stride: int = 1
     same: bool = False
+    whole_blocks: bool = False
 
     @property
     def pad_before(self) -> int:
@@ -92,7 +94,9 @@ class Sliding:
             count = -(-height // self.stride)
         else:
             before = 0
-            count = (height - self.kernel_extent) // self.stride + 1
+            count, left = divmod(height - self.kernel_extent + self.stride, self.stride)
+            if left and self.whole_blocks:
+                return None
         start, rest = divmod(window[0] - before + self.pad_before, self.stride)
         return None if rest or count < 1 else (start, start + count)
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 from deploy.backends.tflm.strips.cuts import Cuts, groups
 from deploy.backends.tflm.strips.network import Network
 from deploy.backends.tflm.strips.rows import Rows
-from deploy.backends.tflm.strips.tiles import TileSolver, TileStep
+from deploy.backends.tflm.strips.tiles import Tile, TileSolver, TileStep, tile_flags
 
 MAX_CONCATENATION_INPUTS = 10
 """TFLM's CONCATENATION takes no more."""
@@ -97,6 +97,8 @@ class _Scheduler:
         self.steps: list[Step] = []
         # Tensor -> (exact rows, value), in the order in which they came to be.
         self.parts: dict[int, list[tuple[Rows, int]]] = {}
+        # Tensor -> value, of those that come into being as a whole.
+        self.whole: dict[int, int] = {}
         self.produced: dict[int, Rows] = {}
         self.upwards: set[int] = set()
         self.running: set[int] = set()
@@ -107,6 +109,7 @@ class _Scheduler:
             for tensor, _ in self._reads(operator):
                 self.eager.setdefault(tensor, []).append(operator)
         self.macs = 0
+        self.flags: dict[int, tuple[int, ...]] = {}
 
     def run(self) -> Program:
         network = self.network
@@ -133,16 +136,20 @@ class _Scheduler:
         rows = self._all_rows(tensor)
         value = self._value(tensor, rows)
         self.parts[tensor] = [(rows, value)]
+        self.whole[tensor] = value
         return value
 
     def _run_whole(self, operator: int) -> None:
-        graph = self.network.graph
-        inputs = tuple(
-            -1 if t < 0 or graph.tensors[t].is_constant else self._fetch(t, self._all_rows(t))
-            for t in graph.operators[operator].inputs
-        )
-        outputs = tuple(self._whole(t) for t in graph.operators[operator].outputs)
-        self.steps.append(Run(operator, inputs, outputs, None))
+        whole, inputs = self.whole, []
+        for tensor in self.network.reads[operator]:
+            if tensor < 0:
+                inputs.append(-1)
+            elif tensor in whole:
+                inputs.append(whole[tensor])
+            else:
+                inputs.append(self._fetch(tensor, self._all_rows(tensor)))
+        outputs = tuple([self._whole(t) for t in self.network.writes[operator]])
+        self.steps.append(Run(operator, tuple(inputs), outputs, None))
         self.macs += self.network.macs[operator]
 
     def _demand(self, tensor: int, rows: Rows) -> None:
@@ -224,7 +231,7 @@ class _Scheduler:
 
     def _is_ready(self, operator: int, strip: Rows) -> bool:
         whole = [(t, self._all_rows(t)) for t, by_rows in self._reads(operator) if not by_rows]
-        reads = self.solver.solve(self.members[operator], strip, self.cuts).reads
+        reads = self._tile(operator, strip).reads
         for tensor, rows in (*whole, *reads):
             producer = self.network.producer.get(tensor, -1)
             if producer in self.cuts.ends:
@@ -234,6 +241,13 @@ class _Scheduler:
             elif tensor not in self.parts:
                 return False
         return True
+
+    def _tile(self, sink: int, strip: Rows) -> Tile:
+        members = self.members[sink]
+        flags = self.flags.get(sink)
+        if flags is None:
+            flags = self.flags[sink] = tile_flags(members, self.cuts)
+        return self.solver.solve(members, strip, self.cuts, flags)
 
     def _reads(self, sink: int) -> list[tuple[int, bool]]:
         """Tensors that a group reads, and whether it reads them row by row."""
@@ -248,30 +262,29 @@ class _Scheduler:
         ]
 
     def _run_strip(self, sink: int, strip: Rows) -> None:
-        network, graph = self.network, self.network.graph
-        members = self.members[sink]
+        network = self.network
         if sink in self.cuts.eager and not self.cuts.ends[sink]:
-            for tensor, rows in self.solver.solve(members, strip, self.cuts).reads:
+            for tensor, rows in self._tile(sink, strip).reads:
                 self._demand(tensor, rows)
             start, stop = self.produced[sink]
             strip = (strip[0], start) if sink in self.upwards else (stop, strip[1])
             if strip[0] >= strip[1]:
                 return
         self.running.add(sink)
-        tile = self.solver.solve(members, strip, self.cuts)
+        tile = self._tile(sink, strip)
         reads = tile.reads
         if sink in self.cuts.swapped:
             reads = reads[::-1]
         for tensor, rows in reads:
-            self._save(tensor, rows)
-            self._demand(tensor, rows)
+            if tensor not in self.whole:
+                self._save(tensor, rows)
+                self._demand(tensor, rows)
         local: dict[int, list[tuple[Rows, int]]] = {}
         for step in tile.steps:
-            operator = graph.operators[step.operator]
             info = network.row_operators[step.operator]
             inputs = []
-            for position, tensor in enumerate(operator.inputs):
-                if tensor < 0 or graph.tensors[tensor].is_constant:
+            for position, tensor in enumerate(network.reads[step.operator]):
+                if tensor < 0:
                     inputs.append(-1)
                 elif position not in info.row_inputs:
                     inputs.append(self._fetch(tensor, self._all_rows(tensor)))
@@ -282,14 +295,16 @@ class _Scheduler:
                         value = self._fetch(tensor, step.window)
                     if (
                         step.padding is not None
-                        and (any(step.padding) or info.pads_columns)
-                        and operator.opcode in ("CONV_2D", "DEPTHWISE_CONV_2D")
+                        and (info.pads_columns or any(step.padding))
+                        and network.graph.operators[step.operator].opcode
+                        in ("CONV_2D", "DEPTHWISE_CONV_2D")
                     ):
                         value = self._pad(value, step)
                     inputs.append(value)
             self.seen.update(inputs)
-            outputs = tuple(self._value(t, step.out) for t in operator.outputs)
-            for tensor, value in zip(operator.outputs, outputs, strict=True):
+            writes = network.writes[step.operator]
+            outputs = tuple([self._value(t, step.out) for t in writes])
+            for tensor, value in zip(writes, outputs, strict=True):
                 if step.operator == sink:
                     self.parts.setdefault(tensor, []).append((strip, value))
                 else:
@@ -308,8 +323,9 @@ class _Scheduler:
 
     def _fetch(self, tensor: int, rows: Rows) -> int:
         """A value that holds just these rows of a tensor."""
-        self._save(tensor, rows)
-        self._demand(tensor, rows)
+        if tensor not in self.whole:
+            self._save(tensor, rows)
+            self._demand(tensor, rows)
         return self._take(tensor, rows, self.parts[tensor])
 
     def _save(self, tensor: int, rows: Rows) -> None:

@@ -23,7 +23,7 @@ from deploy.backends.tflm.strips.clones import cloneable
 from deploy.backends.tflm.strips.costs import Costs
 from deploy.backends.tflm.strips.goal import Goal, Ranking, Worth
 from deploy.backends.tflm.strips.judge import Candidate, Judge, Verdict
-from deploy.backends.tflm.strips.moves import Mover
+from deploy.backends.tflm.strips.moves import Mover, single_changes
 from deploy.backends.tflm.strips.segments import Piece, Segment, cheapest, crossing_bytes, joined
 from deploy.backends.tflm.strips.templates import in_strips, rows, templates
 from deploy.graph import Graph
@@ -40,13 +40,15 @@ _SHARES_FOR_THE_HEAD: _Shares = (
 )
 _SHARES_OF_FEW: _Shares = (
     tuple((0.05 * n + 0.02, 0.05 * n + 0.05) for n in range(6)),
-    ((0.62, True, 1500.0, 30.0), (0.92, True, 1500.0, 30.0), (1.0, False, 300.0, 20.0)),
+    ((0.85, True, 1500.0, 30.0), (1.0, False, 300.0, 20.0)),
 )
 """Parts of the work after which templates, and then the improvement of segments, end; and walks:
 (part of the work at its end, from the graph that is not cut, heat at begin and end)."""
 _ROWS_UNTIL = 0.5
 """Part of the work for strips of single rows, where the head alone counts."""
 _SLICE = 0.01
+_POLISH = 0.1
+"""What the last descent may take, as a part of the work."""
 _HEADS = 40
 _MAC_PRICES = (0.0, 0.1, 0.5, 2.0)
 """What doubling the MACs may cost, in heads of the graph that is not cut."""
@@ -84,6 +86,8 @@ class Search:
         self.clones = cloneable(graph, self.clone_macs, network.macs)
         self.segments: list[Segment] = []
         self._scores: dict[tuple[object, ...], tuple[float, Verdict | None]] = {}
+        # Candidate -> a value that it is known to be above.
+        self._worse_than: dict[tuple[object, ...], float] = {}
         whole = self.judge.verdict(Candidate(), maps_whole=True)
         assert whole is not None, "a graph that is not cut has no conflicts"
         self.whole = whole
@@ -125,6 +129,7 @@ class Search:
         for until, anew, hottest, coldest in walks:
             start = self.start if anew else self.ranking.best[0][1]
             self._anneal_whole(mover, start, self.work * until, hottest, coldest)
+        self._descend(self.work * (1 + _POLISH))
 
     def _segment(self, start: int, stop: int) -> Segment:
         return Segment(
@@ -375,6 +380,20 @@ class Search:
                 value, here = found, verdict
             self._report()
 
+    def _descend(self, until: float) -> None:
+        """From the best so far: whatever single change makes it better, until none does."""
+        value, here = self.ranking.best[0]
+        improved = True
+        while improved:
+            improved = False
+            for candidate in single_changes(self.judge, here.candidate):
+                if self.spent > until or self.stop():
+                    return
+                found, verdict = self.score(candidate, value)
+                if verdict is not None and found < value:
+                    value, here, improved = found, verdict, True
+                    break
+
     def score(self, candidate: Candidate, limit: float = math.inf) -> tuple[float, Verdict | None]:
         """What the goal says about a candidate, less is better; no verdict if above ``limit``."""
         key = candidate.key()
@@ -382,6 +401,8 @@ class Search:
             return self._scores[key]
         room = None
         if limit < math.inf:
+            if limit <= self._worse_than.get(key, -math.inf):
+                return math.inf, None
 
             def room(tail: int, macs: int) -> float:
                 return self.worth.room(limit, tail, macs)
@@ -389,6 +410,7 @@ class Search:
         verdict = self.judge.verdict(candidate, room=room)
         if verdict is None:
             # Should the limit rise it is judged again.
+            self._worse_than[key] = limit
             return math.inf, None
         value = self.worth.value(verdict.head_bytes, verdict.tail_bytes, verdict.macs)
         self._scores[key] = value, verdict

@@ -22,6 +22,7 @@ from deploy.backends.tflm.strips.rows import (
     Sliding,
     same_padding,
 )
+from keras_fmc.errors import VerificationError
 
 
 class TileStep(NamedTuple):
@@ -50,6 +51,11 @@ class Tile(NamedTuple):
 _Window = tuple[Rows, Rows, tuple[int, int] | None, bool]
 
 
+def tile_flags(members: tuple[int, ...], cuts: Cuts) -> tuple[int, ...]:
+    """What cuts say of operators as far as their tiles depend on it."""
+    return tuple([(o in cuts.loose) + 2 * (o in cuts.padded) for o in members])
+
+
 class TileSolver:
     """Solves strips of the groups of one way of cutting, remembering what it solved."""
 
@@ -58,9 +64,13 @@ class TileSolver:
         self._known: dict[tuple[object, ...], Tile] = {}
         self._windows: dict[tuple[object, ...], _Window] = {}
 
-    def solve(self, members: tuple[int, ...], rows: Rows, cuts: Cuts) -> Tile:
-        """Returns the strip in which the last of ``members`` delivers exactly ``rows``."""
-        flags = tuple((o in cuts.loose) + 2 * (o in cuts.padded) for o in members)
+    def solve(
+        self, members: tuple[int, ...], rows: Rows, cuts: Cuts, flags: tuple[int, ...]
+    ) -> Tile:
+        """Returns the strip in which the last of ``members`` delivers exactly ``rows``.
+
+        ``flags`` are ``tile_flags`` of the members, which the caller has at hand.
+        """
         key = (members, flags, rows)
         tile = self._known.get(key)
         if tile is None:
@@ -194,7 +204,7 @@ def _find_window(
                 best = (out == tensor_rows, window, out)
         if best is not None:
             return best[1], best[2], None, False
-    raise AssertionError(f"operator {info.index} is not exact even on the whole map")
+    raise VerificationError(f"strips of operator {info.index} are not exact even on the whole map")
 
 
 def _own_padding(rule: RowRule, rows: Rows) -> tuple[int, int] | None:

@@ -1,0 +1,76 @@
+"""Operators that compute each output value from the values at its place: shapes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from deploy.graph import Activation
+from deploy.operators.row import Shape, Site
+
+
+def same(site: Site) -> tuple[Shape | None, ...]:
+    """The shape of input 0."""
+    return (site.shape(0),)
+
+
+def softmax(site: Site) -> tuple[Shape | None, ...]:
+    """The shape of input 0; ``beta`` is positive."""
+    if site.finite("beta") <= 0:
+        site.fail("has a wrong beta", "above 0", site.operator.option("beta"))
+    return _with_dimensions(site)
+
+
+def normalised(site: Site) -> tuple[Shape | None, ...]:
+    """The shape of input 0, which has one dimension or more."""
+    check_activation(site)
+    return _with_dimensions(site)
+
+
+def leaky_relu(site: Site) -> tuple[Shape | None, ...]:
+    """The shape of input 0; ``alpha`` is finite."""
+    site.finite("alpha")
+    return same(site)
+
+
+def broadcast(site: Site) -> tuple[Shape | None, ...]:
+    """NumPy's broadcasting of all inputs."""
+    check_activation(site)
+    return (together(site, *(site.shape(i) for i in range(len(site.operator.inputs)))),)
+
+
+def prelu(site: Site) -> tuple[Shape | None, ...]:
+    """The shape of input 0, to which the slopes broadcast."""
+    if together(site, site.shape(0), site.shape(1)) != site.shape(0):
+        site.fail_at(1, f"slopes for {site.shape(0)}", site.shape(1))
+    return same(site)
+
+
+def equal_shapes(site: Site) -> tuple[Shape | None, ...]:
+    """One shape for all."""
+    for position in range(1, len(site.operator.inputs)):
+        if site.shape(position) != site.shape(0):
+            site.fail_at(position, site.shape(0), site.shape(position))
+    return same(site)
+
+
+def together(site: Site, *shapes: Shape) -> Shape:
+    """Returns what shapes broadcast to, or refuses the operator."""
+    try:
+        return tuple(np.broadcast_shapes(*shapes))
+    except ValueError:
+        site.fail(
+            "has inputs that do not broadcast",
+            "equal dimensions, or 1",
+            " and ".join(str(shape) for shape in shapes),
+        )
+
+
+def check_activation(site: Site) -> None:
+    """Integer kernels know NONE, RELU, RELU_N1_TO_1 and RELU6, and ignore the others."""
+    site.choice("fused_activation_function", range(Activation.RELU6 + 1))
+
+
+def _with_dimensions(site: Site) -> tuple[Shape | None, ...]:
+    if not site.shape(0):
+        site.fail_at(0, "one dimension or more", ())
+    return same(site)

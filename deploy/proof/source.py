@@ -1,0 +1,167 @@
+"""The source model, run as it stands in its file: what the plan has to repeat, and whose fault
+it is where that cannot be had."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deploy import flatbuffer
+from deploy.graph import Graph
+from deploy.macs import graph_macs
+from deploy.passes.reference_versions import with_reference_versions
+from deploy.proof.samples import sample_inputs
+from deploy.runtime import isolation, litert, tflm
+from keras_fmc.errors import FmcError, UnsupportedModelError, VerificationError
+from keras_fmc.printable import one_line
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+Outputs = Sequence[Sequence[np.ndarray]]
+
+_FEWEST_COMPARED = 2
+_PRODUCTS_COMPARED = 200_000_000
+"""Multiply-accumulates, of all samples, that LiteRT's reference kernels are given: a second."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRun:
+    """The outputs of a source model.
+
+    Attributes:
+        content: the model that was run.
+        samples: the inputs.
+        outputs: for each sample one array for each output.
+        warnings: what is odd about the model itself.
+    """
+
+    content: bytes = field(repr=False)
+    samples: list[list[np.ndarray]] = field(repr=False)
+    outputs: Outputs = field(repr=False)
+    warnings: tuple[str, ...] = ()
+
+
+def run_source(
+    content: bytes,
+    graph: Graph,
+    *,
+    source: str = "the model",
+    without_plan: bytes | None = None,
+) -> SourceRun:
+    """Runs the bytes of a file in TensorFlow Lite Micro, and beside it in LiteRT.
+
+    Where the two differ, TensorFlow Lite Micro is followed, and a warning says so. A plan that
+    the file brings is obeyed, unless the model computes something else without it. Without the
+    wheel LiteRT's outputs are what the plan has to repeat.
+
+    Args:
+        content: of the file.
+        graph: the model in it.
+        source: names the file in messages.
+        without_plan: the same model without the offline plan that the file brings, if it does.
+
+    Raises:
+        UnsupportedModelError: the runtime refuses the model, crashes, or does not come to an end.
+    """
+    samples = sample_inputs(graph)
+    reference = _in_litert(content, graph)
+    if tflm.unavailable_reason() is not None:
+        outputs = _blamed(lambda: reference(samples), source, "LiteRT")
+        return SourceRun(content, samples, outputs)
+
+    def run(model: bytes, inputs: list[list[np.ndarray]]) -> Outputs:
+        return tflm.run(model, inputs, arena_bytes=tflm.ROOMY_ARENA_BYTES, isolated=True)
+
+    outputs = _blamed(lambda: run(content, samples), source, "TensorFlow Lite Micro")
+    warnings = []
+    if without_plan is not None:
+        plain = without_plan
+        without = _blamed(lambda: run(plain, samples), source, "TensorFlow Lite Micro")
+        if not _equal(outputs, without):
+            warnings.append(
+                "the memory plan that the model brings is wrong: without it TensorFlow Lite Micro "
+                "computes other outputs, which were taken as right"
+            )
+            content, outputs = plain, without
+    count = max(_FEWEST_COMPARED, _PRODUCTS_COMPARED // max(graph_macs(graph), 1))
+    try:
+        others = reference(samples[-count:])
+    except FmcError as error:
+        reason = one_line(str(error.received or error.what))
+        warnings.append(f"not compared with LiteRT, which cannot run the model: {reason}")
+    else:
+        if not _equal(outputs[-count:], others):
+            warnings.append(
+                "TensorFlow Lite Micro and LiteRT compute different outputs of the model as it "
+                "is; the plan repeats those of TensorFlow Lite Micro"
+            )
+    return SourceRun(content, samples, outputs, tuple(warnings))
+
+
+def check_repeats(run: SourceRun) -> None:
+    """Runs the source again, its samples in another order, where a plan of it went wrong.
+
+    Raises:
+        UnsupportedModelError: its outputs are others now: it reads what nobody wrote.
+    """
+    if tflm.unavailable_reason() is not None:
+        return
+    again = _blamed(
+        lambda: tflm.run(
+            run.content, run.samples[::-1], arena_bytes=tflm.ROOMY_ARENA_BYTES, isolated=True
+        ),
+        "the model",
+        "TensorFlow Lite Micro",
+    )
+    if not _equal(run.outputs, again[::-1]):
+        raise UnsupportedModelError(
+            "the model computes other outputs of the same inputs each time it runs in TensorFlow "
+            "Lite Micro: an operator leaves values unwritten",
+            remedy="The model itself is at fault, not its plan: convert it again",
+        )
+
+
+def _in_litert(content: bytes, graph: Graph) -> Callable[[list[list[np.ndarray]]], Outputs]:
+    """Runs the file, or, where only its operator versions are too new, the same with older ones."""
+
+    def run(samples: list[list[np.ndarray]]) -> Outputs:
+        call = isolation.call
+        try:
+            return call(litert.__name__, "run", content, samples)
+        except UnsupportedModelError:
+            older = with_reference_versions(graph)
+            if older == graph:
+                raise
+            return call(litert.__name__, "run", flatbuffer.write(older), samples)
+
+    return run
+
+
+def _blamed(run: Callable[[], Outputs], source: str, runtime: str) -> Outputs:
+    try:
+        return run()
+    except isolation.CrashedError as error:
+        raise UnsupportedModelError(
+            f"{runtime} does not survive {source} as it is",
+            received=error.received or error.what,
+            remedy="The model itself is at fault, not its plan: convert it again, or simplify it",
+        ) from error
+    except (UnsupportedModelError, VerificationError) as error:
+        raise UnsupportedModelError(
+            f"{runtime} cannot run {source} as it is",
+            received=error.received,
+            remedy="The model itself is at fault, not its plan: convert it again, or replace the "
+            "operator that is named",
+        ) from error
+
+
+def _equal(one: Outputs, other: Outputs) -> bool:
+    return all(
+        a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+        for left, right in zip(one, other, strict=True)
+        for a, b in zip(left, right, strict=True)
+    )

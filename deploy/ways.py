@@ -1,0 +1,183 @@
+"""The ways to plan a model, and what is left out of the plan where one of them is wrong.
+
+Each way is prepared, checked, proved and run; the first that holds is the plan. A way that does not
+hold is a defect of ours in something that the plan can do without, so the next way does without
+it, and the report says so. Only where the last way is wrong, too, is there no plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+
+from deploy import flatbuffer
+from deploy.backends.tflm.arena import predict_arena
+from deploy.backends.tflm.embed import embed
+from deploy.backends.tflm.given import given_plan
+from deploy.backends.tflm.prepare import has_codes, prepare, rank
+from deploy.graph import Graph
+from deploy.outcome import Decision, Planned, Prepared
+from deploy.passes.dead import drop_dead_tensors
+from deploy.passes.short_names import shorten_names
+from deploy.progress import Progress
+from deploy.proof.arena_plan import ArenaSizes, check_plan
+from deploy.proof.evidence import Evidence
+from deploy.settings import PlanSettings
+from deploy.targets import Target, target
+from keras_fmc.errors import FmcError, UnsupportedModelError, VerificationError
+
+_DEFECT = "left out, as the plan with it failed its check; please report this defect: {}"
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a plan is made; ``adds`` is what the way has and the next one goes without."""
+
+    adds: str
+    codes: bool
+    settings: PlanSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A plan that was checked, proved and run."""
+
+    prepared: Prepared
+    planned: Planned
+    evidence: Evidence
+
+
+def ways(source: Graph, settings: PlanSettings) -> Iterator[Way]:
+    """Yields the ways that settings allow, the one with the most in it first."""
+    if has_codes(source):
+        yield Way("codes packed into bytes", True, settings)
+    may_grow = settings.overlap is True or (settings.strips and settings.overlap is None)
+    if may_grow:
+        yield Way("outputs that grow into their inputs", False, settings)
+    plain = replace(settings, overlap=False)
+    if settings.strips:
+        yield Way("strips", False, plain)
+    yield Way("views and operators in place", False, replace(plain, strips=False))
+
+
+def best_plan(
+    source: Graph,
+    goal: Target,
+    settings: PlanSettings,
+    progress: Progress,
+    *,
+    own_offsets: tuple[int, ...] | None,
+    run: Callable[[Planned], Evidence],
+) -> Checked:
+    """Returns the plan of the first way that holds, or the model's own where that is no larger.
+
+    Args:
+        own_offsets: the offline plan that the model brings, or None.
+        run: runs a planned model beside its source; raises VerificationError where they differ.
+
+    Raises:
+        VerificationError: the simplest plan is wrong, too.
+        UnsupportedModelError: the data of the target do not cover the model.
+    """
+    left_out: list[Decision] = []
+    own: Prepared | None = _own(source, goal, settings, own_offsets)
+    for way in ways(source, settings):
+        try:
+            prepared = prepare(source, goal, way.settings, progress, codes=way.codes)
+        except (VerificationError, UnsupportedModelError) as error:
+            left_out.append(Decision(way.adds, _DEFECT.format(_line(error))))
+            continue
+        candidates = [prepared]
+        if own is not None and rank(own, goal, settings) < rank(prepared, goal, settings):
+            candidates.insert(0, _with_decisions_of(own, prepared))
+        for candidate in candidates:
+            try:
+                return _checked(candidate, left_out, goal, progress, run)
+            except VerificationError as error:
+                if candidate is prepared:
+                    left_out.append(Decision(way.adds, _DEFECT.format(_line(error))))
+                else:
+                    own = None
+                    left_out.append(Decision(candidate.memory.engine, _DEFECT.format(_line(error))))
+    last = _own(source, goal, settings, None, must=True)
+    assert last is not None
+    return _checked(last, left_out, goal, progress, run)
+
+
+def _own(
+    source: Graph,
+    goal: Target,
+    settings: PlanSettings,
+    offsets: tuple[int, ...] | None,
+    *,
+    must: bool = False,
+) -> Prepared | None:
+    """The plan that the model brings, or else what TFLM makes of it; None if it is not sound.
+
+    Such a plan is no defect of ours: tensors may share bytes for reasons that only its maker knows.
+    """
+    graph, moved = drop_dead_tensors(shorten_names(source))
+    if offsets is not None:
+        kept = [-1] * len(graph.tensors)
+        for old, new in moved.items():
+            kept[new] = offsets[old]
+        offsets = tuple(kept)
+    try:
+        overlap = settings.overlap is not False
+        memory = given_plan(graph, goal.kernels, offsets=offsets, overlap=overlap)
+    except VerificationError:
+        if must:
+            raise
+        return None
+    return Prepared(graph, memory)
+
+
+def _with_decisions_of(own: Prepared, prepared: Prepared) -> Prepared:
+    reason = f"smaller than the best plan that was found: {own.memory.engine} stays"
+    decision = Decision("memory plan", reason)
+    return replace(own, frontier=prepared.frontier, decisions=(*prepared.decisions, decision))
+
+
+def _checked(
+    prepared: Prepared,
+    left_out: list[Decision],
+    goal: Target,
+    progress: Progress,
+    run: Callable[[Planned], Evidence],
+) -> Checked:
+    """Embeds, proves and runs a plan."""
+    planned = _embedded(prepared, goal)
+    arena = planned.arena
+    check_plan(
+        planned.memory,
+        ArenaSizes(arena.arena_bytes, arena.head_bytes, arena.tail_bytes, goal.describe()),
+    )
+    progress.say("running it in TFLM")
+    evidence = run(planned)
+    predicted = planned.wheel.arena_bytes
+    if evidence.arena_bytes is not None and evidence.arena_bytes != predicted:
+        raise VerificationError(
+            "the model does not run in the arena that was predicted for the wheel",
+            expected=f"{predicted:,} bytes as the smallest that works",
+            received=f"{evidence.arena_bytes:,} bytes",
+            remedy="This is a defect of the kernels' data; please report it with the model",
+        )
+    decisions = (*prepared.decisions, *left_out)
+    return Checked(replace(prepared, decisions=decisions), planned, evidence)
+
+
+def _embedded(prepared: Prepared, goal: Target) -> Planned:
+    offsets = prepared.memory.offsets
+    graph = embed(prepared.graph, offsets)
+    return Planned(
+        graph=graph,
+        memory=prepared.memory,
+        content=flatbuffer.write(graph),
+        arena=predict_arena(graph, offsets=offsets, target=goal),
+        wheel=predict_arena(graph, offsets=offsets, target=target(board="host")),
+    )
+
+
+def _line(error: FmcError) -> str:
+    """What an error says, without its remedy, which is for those who can do something about it."""
+    return str(error).split("\n", 1)[0]

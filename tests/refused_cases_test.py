@@ -1,0 +1,58 @@
+"""Files that no plan can be made of: refused in two lines that name what is wrong and where."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+from support import shared_path
+
+from deploy import cli
+
+REFUSED = {
+    "c02_ptq": r"SPACE_TO_BATCH_ND #12 .*batch_size=1",
+    "c02c_a_gap_dyn": r"SPACE_TO_BATCH_ND #1 .*batch_size=1",
+    "c02c_c_seq_dyn": r"SPACE_TO_BATCH_ND #1 .*batch_size=1",
+    "c14_reshape_m1_None": r"RESHAPE #12 .*batch_size=1",
+    "concat_other_size": r"CONCATENATION #0 \(t1\) .* expected \(1, 8, 4, 2\)",
+    "reshape_other_size": r"RESHAPE #0 \(t1\) .* t0; expected the elements of \(1, 33\)",
+    "slice_outside": r"SLICE #0 \(t1\) .* leaves its input",
+    "slice_rank": r"SLICE #0 \(t1\) .* t2; expected 4 values; received 2",
+    "input_minus_2": r"CONV_2D #0 reads tensor -2",
+    "operator_without_inputs": r"MAX_POOL_2D #0 \(t1\) .* number of inputs; expected 1",
+    "stride_0": r"CONV_2D #0 \(t3\) .* stride_h; expected 1 or more; received 0",
+    "padding_7": r"CONV_2D #0 \(t3\) .* padding; expected 0 to 1; received 7",
+    "huge_input": r"tensor t0 .* too large",
+    "conv_output_rows+1": r"CONV_2D #0 \(t3\) .* expected \(1, 12, 12, 8\)",
+    "signature_out_of_range": r"signature is tensor 99 of 6",
+    "output_is_input": r"output in .* is an input",
+    "output_is_constant": r"output t1 .* is a constant",
+    "empty_map": r"tensor t0 .* is empty",
+    "no_options": r"CONV_2D #0 \(t3\) .* has no options table",
+    "scale_nan": r"tensor in .* wrong scale; .* received nan",
+    "scale_0": r"tensor in .* wrong scale; .* received 0.0",
+    "scale_neg": r"tensor in .* wrong scale; .* received -0.1",
+    "zero_point_300": r"tensor in .* wrong zero point; expected -128 to 127; received 300",
+    "custom_5000": r"unknown operator A+\.\.\.A+ #0 \(t3\)",
+    "out_POOL_dw3": r"TensorFlow Lite Micro cannot run .*AVERAGE_POOL_2D",
+}
+
+
+@pytest.mark.parametrize("name", sorted(REFUSED))
+def test_a_file_that_cannot_be_planned(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = shared_path(f"cases/tflite/{name}.tflite")
+    out = tmp_path / "out"
+    assert cli.main(["plan", str(path), "--board=nano33ble", f"--out={out}"]) == 2
+    error = capsys.readouterr().err
+    assert re.search(REFUSED[name], error.replace("\n", " ")), error
+    assert len(error.splitlines()) == 2
+    assert len(error) < 1200
+    assert not out.exists() or list(out.iterdir()) == []
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))

@@ -1,0 +1,101 @@
+"""Estimated time: the formula, what an emulated core took, and plans that it bounds."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+import pytest
+
+from deploy.backends.tflm.strips import StripChoice, choose_strips
+from deploy.backends.tflm.time import graph_time, operator_time, time_ratio
+from deploy.flatbuffer import read_file
+from deploy.graph import Graph
+from deploy.targets import kernels, target
+from deploy.targets.load_kernels import read_kernels
+from deploy.targets.records import Time
+from keras_fmc.errors import BadInputError
+from tests.int8_graphs import Int8GraphMaker
+from tests.support import mlperf_tiny
+
+DSP = kernels("cmsis-nn-dsp")
+
+
+def small() -> Graph:
+    make = Int8GraphMaker(1)
+    x = make.conv(make.input((1, 6, 5, 3)), channels=4, kernel=(3, 3))
+    return make.build(outputs=[make.slice(x, (0, 2, 0, 0), (1, 3, 5, 4))])
+
+
+def test_products_bytes_and_calls_add_up() -> None:
+    figures = {"CONV_2D": Time(2.0, 0.5, 7.0), "*": Time(9.0, 3.0, 1.0, asserted_byte=4.0)}
+    library = dataclasses.replace(DSP, times=figures)
+    products, made = 6 * 5 * 4 * 3 * 3 * 3, 3 * 5 * 4
+    assert operator_time(small(), 0, library) == 2 * products + 0.5 * 6 * 5 * 4 + 7
+    assert operator_time(small(), 1, library) == 3 * made + 1
+    assert operator_time(small(), 1, library, assertions=True) == (3 + 4) * made + 1
+    whole = operator_time(small(), 0, library) + operator_time(small(), 1, library)
+    assert graph_time(small(), library) == round(whole)
+
+
+def test_without_figures_there_is_no_estimate() -> None:
+    unknown = kernels("cmsis-nn-mve")
+    assert graph_time(small(), unknown) is None
+    assert time_ratio(small(), small(), unknown) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "measured"),
+    # Instructions of the unchanged models on an emulated Cortex-M4 with CMSIS-NN.
+    [("vww_96_int8", 24_100_000), ("pretrainedResnet_quant", 29_850_000)],
+)
+def test_the_estimate_is_near_what_a_core_took(name: str, measured: int) -> None:
+    found = graph_time(read_file(mlperf_tiny(name)), DSP)
+    assert found == pytest.approx(measured, rel=0.12)
+
+
+def test_a_slice_costs_what_a_core_was_seen_to_take() -> None:
+    # Of VWW in strips: 13 slices with and without the assertions of the runtime.
+    slices = DSP.times["SLICE"]
+    assert slices.output_byte == pytest.approx(4.6, abs=0.1)
+    assert slices.output_byte + slices.asserted_byte == pytest.approx(38.5, abs=1.0)
+
+
+def tall() -> Graph:
+    make = Int8GraphMaker(11)
+    x = make.conv(make.input((1, 32, 32, 3)), channels=16, kernel=(3, 3))
+    x = make.conv(x, channels=32)
+    x = make.conv(x, channels=8, kernel=(3, 3), stride=(2, 2))
+    return make.build(outputs=[make.mean(x)])
+
+
+def chosen(**settings: object) -> StripChoice:
+    goal = target(board="nano33ble")
+    return choose_strips(tall(), target=goal, work=30_000, plan_seconds=0.0, **settings)  # type: ignore[arg-type]
+
+
+def test_a_bound_on_time_holds_and_costs_bytes_at_most() -> None:
+    free = chosen()
+    ratio = time_ratio(free.graph, tall(), DSP)
+    assert ratio is not None
+    assert ratio > 1.01
+    for bound in (1.0, (1 + ratio) / 2):
+        bounded = chosen(max_time=bound)
+        assert time_ratio(bounded.graph, tall(), DSP) <= bound
+        assert bounded.arena.arena_bytes >= free.arena.arena_bytes
+    assert chosen(max_time=ratio).arena.arena_bytes == free.arena.arena_bytes
+
+
+def test_a_bound_on_time_needs_figures() -> None:
+    with pytest.raises(BadInputError, match="time of the cmsis-nn-mve kernels is not known"):
+        choose_strips(tall(), target=target(board="corstone300"), max_time=1.1, work=1)
+
+
+def test_figures_are_counts() -> None:
+    data = {"name": "x", "summary": "", "source": "", "extends": "reference"}
+    with pytest.raises(BadInputError, match="x: time of ADD: 'product' is not a count"):
+        read_kernels({**data, "times": {"ADD": {"product": -1}}}, where="x")
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
