@@ -28,12 +28,6 @@ FLAGS = (
 )
 _KERNELS = Path(build.__file__).with_name("kernels")
 
-KINDS = (
-    *("conv", "depthwise", "transpose_conv", "pool", "binary", "concatenation", "slice"),
-    *("strided_slice", "pad", "unary", "prelu", "resize", "reshape", "quantize"),
-)
-"""What random graphs of generated C draw from: all but indices in int32."""
-
 Samples = list[list[np.ndarray]]
 
 

@@ -122,6 +122,13 @@ void fmc_pad(const fmc_pad_t *p, const int8_t *in, int32_t rows, int8_t *out);
 /* Rows or columns picked by number: out[i] = in[index[i]], `run` bytes each. */
 void fmc_pick(const int16_t *index, int32_t count, int32_t run, const int8_t *in, int8_t *out);
 
+/* Bytes to int32; a number added, within [low, high], in place; entries of `run` bytes. */
+void fmc_widen(const int8_t *in, int32_t count, int32_t is_unsigned, int32_t *out);
+void fmc_add_int32(const int32_t *in, int32_t count, int32_t value, int32_t low, int32_t high,
+                   int32_t *out);
+void fmc_lookup(const int8_t *table, int32_t entries, int32_t run, const int32_t *index,
+                int32_t count, int8_t *out);
+
 typedef struct {
   int32_t in_columns, out_columns, channels, column_scale, half_pixel;
 } fmc_bilinear_t;

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from deploy.backends.c.lowering import Lowering
-from deploy.backends.c.operators import elementwise, moves, reductions, weighted, windows
+from deploy.backends.c.operators import elementwise, indices, moves, reductions, weighted, windows
 
 Lower = Callable[[Lowering, int], None]
 
@@ -55,4 +55,5 @@ OPERATORS: Mapping[str, Lower] = {
     "SPACE_TO_DEPTH": moves.space_to_depth,
     "DEPTH_TO_SPACE": moves.depth_to_space,
     "GATHER": moves.gather,
+    "CAST": indices.cast,
 }

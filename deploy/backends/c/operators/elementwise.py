@@ -16,6 +16,7 @@ from deploy.backends.c.fixed_point import (
     zero_point,
 )
 from deploy.backends.c.lowering import Lowering
+from deploy.backends.c.operators.indices import add_int32, is_of_int32
 from deploy.backends.c.program import SAME_ROW, Read, whole
 
 _BINARY_BYTES = 17 * 4
@@ -69,6 +70,9 @@ def softmax(lowering: Lowering, step: int) -> None:
 
 def add(lowering: Lowering, step: int) -> None:
     """ADD."""
+    if is_of_int32(lowering, step):
+        add_int32(lowering, step)
+        return
     a, b, y = _operands(lowering, step)
     twice = 2.0 * max(scale(lowering.tensor(a)), scale(lowering.tensor(b)))
     _sum(

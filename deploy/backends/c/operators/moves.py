@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from deploy.backends.c.fixed_point import zero_point
 from deploy.backends.c.lowering import Lowering, constant_integers
+from deploy.backends.c.operators.indices import lookup
 from deploy.backends.c.program import SAME_ROW, Read, Rows, pixels
 from deploy.graph import ITEM_BYTES
 
@@ -125,11 +126,12 @@ def depth_to_space(lowering: Lowering, step: int) -> None:
 
 
 def gather(lowering: Lowering, step: int) -> None:
-    """GATHER of an activation at constant places."""
+    """GATHER of an activation at constant places, or from a constant table at any."""
     operator = lowering.graph.operators[step]
     x, index, y = operator.inputs[0], operator.inputs[1], operator.outputs[0]
     if lowering.tensor(x).is_constant:
-        lowering.refuse(step, "a constant table", "a map, at constant places")
+        lookup(lowering, step)
+        return
     if operator.integer("batch_dims"):
         lowering.refuse(step, "batch dimensions", "none")
     entry = lowering.tensor(x)
