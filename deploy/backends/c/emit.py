@@ -252,6 +252,7 @@ class _RegionWriter:
         lacking = "if (!{}()) {{ return 0; }}" if self.fed is not None else "{}();"
         out = self.maps[m]
         body = []
+        body += self._slide(m)
         reads = step.reads[::-1] if self.schedule.backwards else step.reads
         for read in reads:
             if read.map == self.fed:
@@ -261,7 +262,6 @@ class _RegionWriter:
                 stop = self._demand(read, out.rows)
                 asked = lacking.format(self._function(read.map))
                 body.append(f"while ({self._made(read.map)} < {stop}) {{ {asked} }}")
-        body += self._slide(m)
         body += self._call(step, "row", self._target(m)).split("\n")
         body.append(f"{self._made(m)}++;")
         if self.fed is not None:
@@ -299,11 +299,11 @@ class _RegionWriter:
         return stop_text(read, "row", out_rows)
 
     def _slide(self, m: int) -> list[str]:
-        """Gives up the rows at the front of a full line buffer that nothing reads any more."""
+        """Gives up the rows at the front of a line buffer that nothing reads any more."""
         if m not in self.counters.kept:
             return []
         kept = f"state.kept[{self.counters.kept[m]}]"
-        held, row_bytes = self.names.held(self.number, m), self.names.row_bytes(m)
+        row_bytes = self.names.row_bytes(m)
         needed = []
         for number in range(self.schedule.first, self.schedule.stop):
             step = self.program.steps[number]
@@ -317,11 +317,10 @@ class _RegionWriter:
         place = f"FMC_ARENA + {self.names.offset(self.number, m)}"
         kind = state(self.writer.layout).counter_type
         return [
-            f"if (row - {kept} == {held}) {{",
-            f"  const int32_t needed = fmc_at_most({least}, row);",
-            f"  const int32_t gone = needed - {kept};",
-            f"  memmove({place}, {place} + gone * {row_bytes}, "
-            f"(uint32_t)(({held} - gone) * {row_bytes}));",
+            f"const int32_t needed = fmc_at_most({least}, row);",
+            f"if (needed > {kept}) {{",
+            f"  memmove({place}, {place} + (needed - {kept}) * {row_bytes}, "
+            f"(uint32_t)((row - needed) * {row_bytes}));",
             f"  {kept} = ({kind})needed;",
             "}",
         ]

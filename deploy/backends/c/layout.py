@@ -12,8 +12,10 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from deploy.backends.c.program import Program
-from deploy.backends.c.schedule import Schedule
+from deploy.backends.c.schedule import Behind, Schedule
 
 ALIGNMENT = 4
 _RANDOM_ORDERS = 60
@@ -79,81 +81,70 @@ def place_region(
 
 def live_floor(program: Program, schedule: Schedule, size: Mapping[int, int]) -> int:
     """Returns the most bytes that are alive at once: no layout of the schedule is lower."""
-    base = sum(size[m] for m in schedule.passengers)
-    rows = {m: program.maps[m] for m in (*schedule.sources, *schedule.sinks)}
-    most = base + sum(size[m] for m in schedule.sources)
-    filled = dict.fromkeys(schedule.lines, 0)
-    fills: dict[int, list[int]] = {}
-    for m in schedule.lines:
-        for event in schedule.born[m]:
-            fills.setdefault(event, []).append(m)
-    for event in range(len(schedule.events)):
-        for m in fills.get(event, ()):
-            filled[m] += program.maps[m].row_bytes
-        total = base + sum(n for m, n in filled.items() if schedule.busy[m] >> event & 1)
-        for m in schedule.sources:
-            left = (rows[m].rows - schedule.needed[m][event]) * rows[m].row_bytes
-            total += min(left, size[m])
-        for m in schedule.sinks:
-            total += min(schedule.made[m][event] * rows[m].row_bytes, size[m])
-        most = max(most, total)
-    return max(most, base + sum(size[m] for m in schedule.sinks))
+    before = sum(size[m] for m in (*schedule.sources, *schedule.passengers))
+    after = sum(size[m] for m in (*schedule.sinks, *schedule.passengers))
+    if not schedule.events:
+        return max(before, after)
+    alive = np.sum([high - low for low, high in schedule.spans.values()], axis=0)
+    for entry in schedule.behind:
+        low, high = schedule.spans[entry.source]
+        ends = high[entry.event] - low[entry.event] - (entry.left[1] - entry.left[0])
+        # A row over others that end with it.
+        alive[entry.event] -= min(ends, size[entry.target])
+    return max(before, after, int(np.max(alive)))
 
 
 def _forbidden(program: Program, schedule: Schedule, size: Mapping[int, int]) -> Forbidden:
     found: Forbidden = {}
-    # Sums have no rows that could be born or die by themselves.
-    sources = {m for m in schedule.sources if not program.maps[m].sums}
-    sinks = {m for m in schedule.sinks if not program.maps[m].sums}
+    behind: dict[tuple[int, int], list[Behind]] = {}
+    for entry in schedule.behind:
+        behind.setdefault((entry.source, entry.target), []).append(entry)
     for a, b in itertools.combinations(sorted(size), 2):
-        interval: tuple[int, int] | None = (-size[b], size[a])
-        for x, y, flip in ((a, b, False), (b, a, True)):
-            if x in sources and y in sinks:
-                events = [e for e, m in enumerate(schedule.events) if m == y]
-                interval = _grows(program, schedule, x, y, events)
-            elif x in sources and y in schedule.lines:
-                interval = _grows(program, schedule, x, y, schedule.born[y])
-            elif x in sinks and y in schedule.lines:
-                done = schedule.made[x][schedule.died[y]] * program.maps[x].row_bytes
-                interval = (-size[y], min(done, size[x])) if done else None
-            else:
-                continue
-            if interval is not None and flip:
-                interval = (-interval[1], -interval[0])
-            break
+        interval: tuple[int, int] | None = None
+        if {a, b} <= {*schedule.sources, *schedule.passengers} or {a, b} <= {
+            *schedule.sinks,
+            *schedule.passengers,
+        }:
+            interval = (-size[b], size[a])
+        elif (a, b) in behind:
+            interval = _apart(schedule, a, b, behind[a, b])
+        elif (b, a) in behind:
+            turned = _apart(schedule, b, a, behind[b, a])
+            interval = None if turned is None else (-turned[1], -turned[0])
         else:
-            if a in schedule.lines and b in schedule.lines:
-                interval = interval if schedule.busy[a] & schedule.busy[b] else None
+            interval = _apart(schedule, a, b, ())
         if interval is not None:
             found[a, b] = interval
     return found
 
 
-def _grows(
-    program: Program, schedule: Schedule, source: int, target: int, born: Sequence[int]
-) -> tuple[int, int] | None:
-    """Forbidden distances of the target's address less the source's.
-
-    Row r of the target is filled by event ``born[r]`` and stays.
-    """
-    in_row, out_row = program.maps[source].row_bytes, program.maps[target].row_bytes
-    in_size = program.maps[source].size_bytes
-    highest = lowest = None
-    for row, event in enumerate(born):
-        needed = schedule.needed[source][event] * in_row
-        if needed < in_size:
-            # The row may end where the source is still needed, or begin behind the source.
-            low, high = needed - (row + 1) * out_row, in_size - row * out_row
-            lowest = low if lowest is None else min(lowest, low)
-            highest = high if highest is None else max(highest, high)
-    return None if lowest is None or highest is None else (lowest, highest)
+def _apart(schedule: Schedule, a: int, b: int, behind: Sequence[Behind]) -> tuple[int, int] | None:
+    """Forbidden distances of b's address less a's: where what both hold would meet."""
+    (a_low, a_high), (b_low, b_high) = schedule.spans[a], schedule.spans[b]
+    both = (a_low < a_high) & (b_low < b_high)
+    # b is made from a there: its row may stand over rows that end with it.
+    both[[entry.event for entry in behind]] = False
+    bounds = []
+    if both.any():
+        bounds.append((int((a_low - b_high)[both].min()), int((a_high - b_low)[both].max())))
+    for entry in behind:
+        over = entry.first - entry.lead_bytes
+        low, high = entry.left
+        row = int(b_high[entry.event])
+        if low < high:
+            over = min(over, low - row)
+        bounds.append((over, int(a_high[entry.event])))
+    if not bounds:
+        return None
+    return min(low for low, _ in bounds), max(high for _, high in bounds)
 
 
 def _orders(
     schedule: Schedule, size: Mapping[int, int], effort: int
 ) -> itertools.chain[tuple[int, ...]]:
+    born_at = {m: event for event, m in reversed(list(enumerate(schedule.events)))}
     lines = sorted(schedule.lines, key=lambda m: (-size[m], m))
-    born = sorted(schedule.lines, key=lambda m: (schedule.born[m][0], m))
+    born = sorted(schedule.lines, key=lambda m: (born_at[m], m))
     whole = [*schedule.passengers, *schedule.sinks, *schedule.sources]
     turned = [*schedule.passengers, *schedule.sources, *schedule.sinks]
     first = [

@@ -84,13 +84,15 @@ class Lowering:
         return self.map_of[tensor]
 
     def read(
-        self, tensor: int, rows: Rows, view: tuple[int, int], *, in_place: bool = False
+        self, tensor: int, rows: Rows, view: tuple[int, int], *, lead_bytes: int | None = None
     ) -> Read:
         """Returns how an operator reads a tensor that is not a constant."""
         number = self.map_of[tensor]
         entry = self.maps[number]
         all_rows = (entry.rows, entry.row_bytes) != view
-        return Read(number, rows, *view, all_rows=all_rows, in_place=in_place and not all_rows)
+        return Read(
+            number, rows, *view, all_rows=all_rows, lead_bytes=None if all_rows else lead_bytes
+        )
 
     def read_whole(self, tensor: int) -> Read:
         """Returns the read of what takes a tensor as one run of bytes."""

@@ -73,7 +73,8 @@ class Read:
         rows: the rule, in rows of the operator's view of the map.
         view_rows, view_row_bytes: that view.
         all_rows: the view is not the map's own, so that the whole map has to be there.
-        in_place: a row is read no later than the same row is written at the same address.
+        lead_bytes: how far before the first row that it reads a row of the output may begin, so
+            that its kernel writes behind what it reads; 0: at the same address. None: unknown.
     """
 
     map: int
@@ -81,7 +82,11 @@ class Read:
     view_rows: int
     view_row_bytes: int
     all_rows: bool = False
-    in_place: bool = False
+    lead_bytes: int | None = None
+
+    @property
+    def in_place(self) -> bool:
+        return self.lead_bytes == 0
 
     def window(self, row: int) -> tuple[int, int]:
         """Rows [first, stop) of the view that exist."""

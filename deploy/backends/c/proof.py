@@ -49,6 +49,7 @@ class _Region:
         self.layout, self.number, self.region, self.names = layout, number, region, names
         self.schedule, self.maps = region.placed.schedule, layout.program.maps
         self.trace = trace
+        self._alive_rows: dict[int, list[tuple[int, int]]] = {}
         self.last_read: dict[int, dict[int, int]] = {}
         self.written: dict[int, list[int]] = {}
         for event, entry in enumerate(trace.events):
@@ -92,28 +93,116 @@ class _Region:
             at[move.map] = self._offset(move.map)
 
     def _pair(self, a: int, b: int) -> Iterator[str]:
-        sources, sinks, lines = self.schedule.sources, self.schedule.sinks, self.schedule.lines
+        """What keeps two maps of a region apart, as far as both hold what is still read."""
+        sources, sinks = self.schedule.sources, self.schedule.sinks
         for x, y in ((a, b), (b, a)):
-            if x in sources and not self.maps[x].sums:
-                if y in sinks and not self.maps[y].sums:
-                    yield from self._grows(x, y, self.written.get(y, []))
-                    return
-                if y in lines:
-                    yield from self._grows(x, y, self.written.get(y, [])[: lines[y]])
-                    return
-            if x in sinks and y in lines and not self.maps[x].sums:
-                last = max(self.last_read.get(y, {0: 0}).values())
-                last = max(last, *self.written.get(y, [0]))
-                done = sum(event <= last for event in self.written.get(x, []))
-                if done:
-                    yield (
-                        f"FMC_AFTER_ROWS({self._offset(y)}, {self._bytes(y)}, {self._offset(x)}, "
-                        f"{done}, {self.names.row_bytes(x)})"
-                    )
+            if x in sources and y in sinks and not self.maps[x].sums and not self.maps[y].sums:
+                yield from self._grows(x, y, self.written.get(y, []))
                 return
-        if a in lines and b in lines and not self._together(a, b):
+        stays = set(self.schedule.passengers)
+        if {a, b} <= {*sources, *stays} or {a, b} <= {*sinks, *stays}:
+            yield self._apart_text(self._offset(a), self._bytes(a), self._offset(b), self._bytes(b))
             return
-        yield self._apart_text(self._offset(a), self._bytes(a), self._offset(b), self._bytes(b))
+        bounds = [
+            bound
+            for event in range(len(self.trace.events))
+            if (bound := self._meeting(a, b, event)) is not None
+        ]
+        if bounds:
+            low, high = min(low for low, _ in bounds), max(high for _, high in bounds)
+            yield f"FMC_CLEAR({self._offset(a)}, {self._offset(b)}, {low}, {high})"
+
+    def _meeting(self, a: int, b: int, event: int) -> tuple[int, int] | None:
+        """Distances of b less a, exclusive, at which what both hold during an event would meet."""
+        entry = self.trace.events[event]
+        for x, y, turned in ((a, b, False), (b, a, True)):
+            lead = self._lead(entry, x, y)
+            if lead is None:
+                continue
+            # The row of y may stand over rows of x that end with it, behind what is read.
+            read, held = self._span(x, event), self._span(y, event)
+            left = self._span(x, event + 1, until=event)
+            assert read is not None
+            assert held is not None
+            low = self._slot(x, entry, entry.reads[0].first) - lead
+            if left is not None:
+                low = min(low, left[0] - held[1])
+            return (-read[1], -low) if turned else (low, read[1])
+        one, other = self._span(a, event), self._span(b, event)
+        if one is None or other is None:
+            return None
+        return one[0] - other[1], one[1] - other[0]
+
+    def _lead(self, entry: Event, source: int, target: int) -> int | None:
+        """The lead with which an event writes a buffer of one row behind what it reads."""
+        one_row = target in self.schedule.lines and self.schedule.lines[target] == 1
+        if entry.map != target or not one_row or self.maps[target].sums or len(entry.reads) != 1:
+            return None
+        read = entry.reads[0]
+        if read.map != source or read.first == read.stop or self.maps[source].sums:
+            return None
+        stays = source in self.schedule.passengers or source in self.schedule.sinks
+        return None if stays else read.lead_bytes
+
+    def _slot(self, m: int, entry: Event, row: int) -> int:
+        """Where a row of a map stands during an event, from where the map begins."""
+        if m in self.schedule.lines:
+            if self.schedule.lines[m] == 1:
+                return 0
+            row -= entry.kept.get(m, 0)
+        return row * self.maps[m].row_bytes
+
+    def _span(self, m: int, event: int, *, until: int | None = None) -> tuple[int, int] | None:
+        """The bytes of a map that are written or still read at an event; None for none.
+
+        ``until``: as it stands during that event, without what is written after it.
+        """
+        there = event if until is None else until
+        if m in self.schedule.passengers:
+            return 0, self.maps[m].size_bytes
+        first, last = self._alive(m)[event] if event < len(self.trace.events) else (0, 0)
+        if until is not None:
+            rows = self.last_read.get(m, {})
+            alive = [
+                row
+                for row, end in rows.items()
+                if end > until and self._written_at(m, row) <= until
+            ]
+            first, last = (min(alive), max(alive) + 1) if alive else (0, 0)
+        if first >= last:
+            return None
+        if self.maps[m].sums:
+            return 0, self.maps[m].row_bytes
+        entry = self.trace.events[there]
+        low = self._slot(m, entry, first)
+        if m in self.schedule.lines and self.schedule.lines[m] == 1:
+            return 0, self.maps[m].row_bytes
+        return low, low + (last - first) * self.maps[m].row_bytes
+
+    def _written_at(self, m: int, row: int) -> int:
+        if m in self.schedule.sources:
+            return -1
+        return self.written[m][row]
+
+    def _alive(self, m: int) -> list[tuple[int, int]]:
+        """For each event the rows [first, stop) of a map that are written or still read."""
+        if m not in self._alive_rows:
+            count = len(self.trace.events)
+            first, stop = [1 << 30] * count, [0] * count
+            rows = self.last_read.get(m, {})
+            total = self.maps[m].rows if m in self.schedule.sources else len(self.written[m])
+            for row in range(total):
+                born = max(self._written_at(m, row), 0)
+                last = count - 1 if m in self.schedule.sinks else rows.get(row, born)
+                if self.maps[m].sums and rows and m not in self.schedule.sinks:
+                    last = max(rows.values())
+                if m in self.schedule.sources and row not in rows:
+                    continue
+                for event in range(born, last + 1):
+                    first[event] = min(first[event], row)
+                    stop[event] = max(stop[event], row + 1)
+            self._alive_rows[m] = list(zip(first, stop, strict=True))
+        return self._alive_rows[m]
 
     def _grows(self, source: int, target: int, written: Sequence[int]) -> Iterator[str]:
         """Each row of the target ends before what is still read of the source, or is behind it."""
@@ -136,22 +225,11 @@ class _Region:
         """Whether an event reads a row that it must not write over."""
         same = self.maps[source].row_bytes == self.maps[entry.map].row_bytes
         return any(
-            read.map == source and read.first <= row < read.stop and not (read.in_place and same)
+            read.map == source
+            and read.first <= row < read.stop
+            and not (read.lead_bytes == 0 and same)
             for read in entry.reads
         )
-
-    def _together(self, a: int, b: int) -> bool:
-        """Whether two line buffers hold rows that are read later, at once."""
-        return bool(self._busy(a) & self._busy(b))
-
-    def _busy(self, m: int) -> int:
-        mask = 0
-        rows = self.last_read.get(m, {})
-        for row, event in enumerate(self.written.get(m, [])):
-            last = rows.get(self.maps[m].rows - 1, event) if self.maps[m].sums else 0
-            last = max(last, rows.get(row, event), event)
-            mask |= (2 << last) - (1 << event)
-        return mask
 
     def _offset(self, m: int) -> str:
         return self.names.offset(self.number, m)

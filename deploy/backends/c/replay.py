@@ -27,16 +27,20 @@ class ReadEvent:
     map: int
     first: int
     stop: int
-    in_place: bool
+    lead_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A row of a map was made (or fed), after its step read what it needs."""
+    """A row of a map was made (or fed), after its step read what it needs.
+
+    ``kept``: line buffer -> the row that stood first in it.
+    """
 
     map: int
     row: int
     reads: tuple[ReadEvent, ...]
+    kept: dict[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,12 +117,12 @@ class _Replay:
         fed = m == self.region.placed.schedule.fed
         step = None if fed else self.producers[m]
         reads = () if step is None else step.reads
+        if m in self.kept and not entry.sums:
+            self._slide(m, row)
         asked = reads[::-1] if self.region.placed.schedule.backwards else reads
         for read in asked:
             while read.map in self.made and self.made[read.map] < self._rows(read, row)[1]:
                 self._make(read.map)
-        if m in self.kept and not entry.sums:
-            self._slide(m, row)
         target = self._place(m, row)
         if row >= entry.rows or target < 0 or target + entry.row_bytes > self.arena.size:
             raise _wrong(f"row {row} of {entry.name} stands outside of the arena")
@@ -127,15 +131,16 @@ class _Replay:
             place, labels = self._read(read, row)
             self._expect(place, labels, f"{step.label if step else ''}, row {row}")
             apart = place + len(labels) <= target or target + entry.row_bytes <= place
-            if len(labels) and not apart and not (read.in_place and target <= place):
+            behind = read.lead_bytes is not None and target + read.lead_bytes <= place
+            if len(labels) and not apart and not behind:
                 raise _wrong(f"row {row} of {entry.name} overwrites what it is made from")
             first, stop = self._rows(read, row)
-            seen.append(ReadEvent(read.map, first, stop, read.in_place))
+            seen.append(ReadEvent(read.map, first, stop, read.lead_bytes))
         if entry.sums and row > 0:
             self._expect(target, self._labels(m, row - 1, row), f"sums for {entry.name}")
         self._write(target, self._labels(m, row, row + 1))
         self.made[m] = row + 1
-        self.events.append(Event(m, row, tuple(seen)))
+        self.events.append(Event(m, row, tuple(seen), dict(self.kept)))
 
     def _slide(self, m: int, row: int) -> None:
         """Makes room for a row; every row that is still read stays."""
@@ -143,17 +148,14 @@ class _Replay:
         room = self.region.placed.schedule.lines[m]
         needed = min(self._first_needed(m), row)
         self.held[m] = max(self.held.get(m, 0), row + 1 - needed)
-        if row - self.kept[m] < room:
-            return
-        gone = needed - self.kept[m]
-        place, row_bytes = self.region.offsets[m], self.maps[m].row_bytes
-        rows = self.arena[place : place + room * row_bytes].copy()
         if row - needed >= room:
             raise _wrong(f"the line buffer of {self.maps[m].name} has no room for row {row}")
-        # One row needs no sliding: it is overwritten where it stands.
-        if room > 1:
-            self._write(place, rows[gone * row_bytes :])
-        self.kept[m] = needed if room > 1 else row
+        # One row needs no sliding, it is overwritten where it stands; nor does a whole map.
+        if 1 < room < self.maps[m].rows and needed > self.kept[m]:
+            place, row_bytes = self.region.offsets[m], self.maps[m].row_bytes
+            start = place + (needed - self.kept[m]) * row_bytes
+            self._write(place, self.arena[start : start + (row - needed) * row_bytes].copy())
+            self.kept[m] = needed
 
     def _first_needed(self, m: int) -> int:
         needed = self.maps[m].rows

@@ -8,8 +8,10 @@ made twice. A fed image is a line buffer whose rows come from the application.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from deploy.backends.c.program import Program, Read
 
@@ -51,6 +53,26 @@ def _windows(program: Program, read: Read, out_rows: int) -> tuple[list[int], li
 
 
 @dataclass(frozen=True, slots=True)
+class Behind:
+    """A row of a line buffer of one row is written while it is made from another map.
+
+    Attributes:
+        event: which.
+        target, source: the maps.
+        first: byte of the source at which the first row that is read begins.
+        left: bytes [low, high) of the source that are still read afterwards.
+        lead_bytes: how far before ``first`` the row may begin at most.
+    """
+
+    event: int
+    target: int
+    source: int
+    first: int
+    left: tuple[int, int]
+    lead_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Schedule:
     """One region, played through.
 
@@ -61,12 +83,10 @@ class Schedule:
         sources: whole maps that die here; ``sinks``: whole maps that are made here;
             ``passengers``: whole maps that were there before and stay.
         lines: line buffers: map -> rows held at most.
-        born: line buffer -> for each row that it has room for, the event that first fills it.
-        died: line buffer -> the event that reads its last row.
-        busy: line buffer -> a bit for each event during which it holds a row that is still read.
+        spans: map -> for each event the bytes [low, high) of it that hold what is still read, from
+            where it begins; low = high where it holds nothing.
+        behind: the rows of line buffers that may be written over what they are made from.
         events: the maps whose row is made, in order.
-        needed: source -> for each event the first of its rows that is still read then or later.
-        made: sink -> for each event how many of its rows are there after it.
     """
 
     first: int
@@ -77,12 +97,9 @@ class Schedule:
     sinks: tuple[int, ...]
     passengers: tuple[int, ...]
     lines: Mapping[int, int]
-    born: Mapping[int, list[int]]
-    died: Mapping[int, int]
-    busy: Mapping[int, int] = field(repr=False)
+    spans: Mapping[int, tuple[np.ndarray, np.ndarray]] = field(repr=False)
+    behind: tuple[Behind, ...] = field(repr=False)
     events: tuple[int, ...] = field(repr=False)
-    needed: Mapping[int, list[int]] = field(repr=False)
-    made: Mapping[int, list[int]] = field(repr=False)
 
     @property
     def single(self) -> bool:
@@ -121,15 +138,16 @@ class _Player:
             for read, (source, firsts, _) in zip(step.reads, cuts.windows[number], strict=True):
                 same = read.in_place and maps[source].row_bytes == maps[step.output].row_bytes
                 self.readers.setdefault(source, []).append((firsts, step.output, same))
+        self.maps = maps
         self.lines: dict[int, int] = {}
-        self.born: dict[int, list[int]] = {}
-        self.died: dict[int, int] = {}
-        self.busy: dict[int, int] = {}
-        self.busy_since: dict[int, int] = {}
+        self.kept: dict[int, int] = {}
+        self.last_read: dict[int, int] = {}
         self.events: list[int] = []
-        self.needed: dict[int, list[int]] = {m: [] for m in self.sources}
-        self.sink_rows: dict[int, list[int]] = {m: [] for m in self.sinks}
+        self.changes: dict[int, list[tuple[int, int, int, int]]] = {}
+        self.pairs: list[tuple[int, int, int, int, int, int, int]] = []
         self.whole = {*self.sources, *self.passengers, *self.sinks}
+        for m in (*self.sources, *self.passengers):
+            self.changes[m] = [(0, 0, self.rows[m], 0)]
 
     def run(self) -> Schedule:
         rounds = max((self.rows[sink] for sink in self.sinks), default=0)
@@ -137,9 +155,6 @@ class _Player:
             for sink in self.sinks:
                 while self.made[sink] < turn_rows(turn, self.rows[sink], rounds):
                     self._make(sink)
-        for m, since in self.busy_since.items():
-            # Rows that would be read by rows that nobody asks for.
-            self.busy[m] = self.busy.get(m, 0) | ((2 << self.died[m]) - (1 << since))
         return Schedule(
             first=self.first,
             stop=self.stop,
@@ -149,54 +164,130 @@ class _Player:
             sinks=self.sinks,
             passengers=self.passengers,
             lines=self.lines,
-            born={m: events[: self.lines[m]] for m, events in self.born.items()},
-            died=self.died,
-            busy=self.busy,
+            spans={m: self._span(m) for m in self.changes},
+            behind=tuple(self._behind()),
             events=tuple(self.events),
-            needed=self.needed,
-            made=self.sink_rows,
         )
 
     def _make(self, target: int) -> None:
         row = self.made[target]
+        is_line = target not in self.whole
+        if is_line:
+            # Rows that nothing reads any more are given up before the inputs of the new row come.
+            self.kept[target] = max(self.kept.get(target, 0), min(self._needed(target), row))
+            self._note(target, len(self.events))
+        step = None
         windows: tuple[tuple[int, list[int], list[int]], ...] = ()
         if target != self.fed:
+            step = self.cuts.program.steps[self.cuts.producers[target]]
             windows = self.cuts.windows[self.cuts.producers[target]]
             for source, _, stops in windows[::-1] if self.backwards else windows:
                 while self.made[source] < stops[row]:
                     self._make(source)
         event = len(self.events)
         self.events.append(target)
-        for source, _, _ in windows:
-            if source not in self.whole:
-                self.died[source] = event
-        if target not in self.whole:
-            self.born.setdefault(target, []).append(event)
-            self.died.setdefault(target, event)
-            held = 1
-            if not self.cuts.program.maps[target].sums:
-                held = row + 1 - min(self._still_needed(target), row)
+        if is_line:
+            held = 1 if self.maps[target].sums else row + 1 - self.kept[target]
             self.lines[target] = max(self.lines.get(target, 0), held)
-            self.busy_since.setdefault(target, event)
-        for source in self.sources:
-            self.needed[source].append(self._still_needed(source, writing=target))
+            self.last_read[target] = event
+        sources = [source for source, _, _ in windows]
+        if step is not None:
+            self._note_reads(step.reads, windows, event, target, row)
+        for m in sources:
+            self.last_read[m] = event
+            if m in self.sources:
+                self._note(m, event, writing=target)
         self.made[target] = row + 1
-        for sink in self.sinks:
-            self.sink_rows[sink].append(self.made[sink])
-        for m in (target, *(source for source, _, _ in windows)):
-            if m in self.busy_since and self._still_needed(m) >= self.made[m]:
-                since = self.busy_since.pop(m)
-                self.busy[m] = self.busy.get(m, 0) | ((2 << event) - (1 << since))
+        # A row takes its place even if nothing ever reads it.
+        self._note(target, event, highest=row)
+        for m in (target, *sources):
+            self._note(m, event + 1)
 
-    def _still_needed(self, source: int, *, writing: int = -1) -> int:
+    def _note_reads(
+        self,
+        reads: tuple[Read, ...],
+        windows: tuple[tuple[int, list[int], list[int]], ...],
+        event: int,
+        target: int,
+        row: int,
+    ) -> None:
+        """Notes where a row may be written over what it is made from: see ``Behind``."""
+        if target in self.whole or self.maps[target].sums or len(reads) != 1:
+            return
+        (read,), ((source, _, _),) = reads, windows
+        first, stop = read.window(row)
+        if read.lead_bytes is None or source in self.passengers or source in self.sinks:
+            return
+        if first < stop and not self.maps[source].sums:
+            left = self._needed(source, done=target)
+            kept = self.kept.get(source, 0)
+            self.pairs.append((event, target, source, first, left, self.made[source], kept))
+
+    def _behind(self) -> Iterator[Behind]:
+        for event, target, source, first, left, made, kept in self.pairs:
+            if self.lines[target] != 1:
+                continue
+            (read,) = self.cuts.program.steps[self.cuts.producers[target]].reads
+            assert read.lead_bytes is not None
+            row_bytes = self.maps[source].row_bytes
+            base, flat = self._slots(source, kept)
+            low, high = (0, 0) if left >= made else (left - base, made - base)
+            if flat:
+                first = base = 0
+                high = min(high, 1)
+            yield Behind(
+                event,
+                target,
+                source,
+                (first - base) * row_bytes,
+                (max(low, 0) * row_bytes, high * row_bytes),
+                read.lead_bytes,
+            )
+
+    def _needed(self, source: int, *, writing: int = -1, done: int = -1) -> int:
         """The first row that something reads, now or later.
 
-        Of what is written in place of the row that it reads, that row counts as read.
+        Of what is written in place of the row that it reads, that row counts as read; so it does
+        for ``done``.
         """
         lowest = self.rows[source]
         for firsts, output, same in self.readers.get(source, ()):
-            lowest = min(lowest, firsts[self.made[output] + (same and output == writing)])
+            past = output == done or (same and output == writing)
+            lowest = min(lowest, firsts[self.made[output] + past])
         return lowest
+
+    def _note(self, m: int, event: int, *, writing: int = -1, highest: int | None = None) -> None:
+        """Notes the rows of a map that are alive from an event on."""
+        if m in self.passengers:
+            return
+        low = 0 if m in self.sinks else min(self._needed(m, writing=writing), self.made[m])
+        if self.maps[m].sums and m not in self.sinks:
+            low = 0 if self._needed(m) < self.rows[m] else self.made[m]
+        low = low if highest is None else min(low, highest)
+        changes = self.changes.setdefault(m, [])
+        if changes and changes[-1][0] == event:
+            changes.pop()
+        changes.append((event, low, self.made[m], self.kept.get(m, 0)))
+
+    def _slots(self, m: int, kept: int) -> tuple[int, bool]:
+        """Which row stands first in a map's place, and whether there is one place for all rows."""
+        if m in self.whole or self.lines.get(m, 0) >= self.rows[m]:
+            return 0, self.maps[m].sums
+        return kept, self.maps[m].sums or self.lines[m] == 1
+
+    def _span(self, m: int) -> tuple[np.ndarray, np.ndarray]:
+        count, row_bytes = len(self.events), self.maps[m].row_bytes
+        low, high = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        changes = self.changes[m]
+        ends = [change[0] for change in changes[1:]] + [count]
+        for (event, first, stop, kept), end in zip(changes, ends, strict=True):
+            base, flat = self._slots(m, kept)
+            if first < stop and event < end:
+                low[event:end] = 0 if flat else (first - base) * row_bytes
+                high[event:end] = row_bytes if flat else (stop - base) * row_bytes
+        if m not in self.whole:
+            high[self.last_read[m] + 1 :] = low[self.last_read[m] + 1 :]
+        return low, high
 
 
 def turn_rows(turn: int, rows: int, rounds: int) -> int:

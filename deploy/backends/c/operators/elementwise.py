@@ -37,7 +37,7 @@ def table(lowering: Lowering, step: int) -> None:
     lowering.step(
         step,
         lowering.output(y, view),
-        [lowering.read(x, SAME_ROW, view, in_place=True)],
+        [lowering.read(x, SAME_ROW, view, lead_bytes=0)],
         f"fmc_table({lowering.array(values, 'int8')}, {{in0}}, {{out}}, {view[1]});",
         "fmc_elementwise.c",
     )
@@ -62,7 +62,7 @@ def softmax(lowering: Lowering, step: int) -> None:
     lowering.step(
         step,
         lowering.output(y, view),
-        [lowering.read(x, SAME_ROW, view, in_place=True)],
+        [lowering.read(x, SAME_ROW, view, lead_bytes=0)],
         f"fmc_softmax({descriptor}, {{in0}}, {{out}});",
         "fmc_softmax.c",
     )
@@ -196,8 +196,8 @@ def _binary(
         pointers.append(f"{{in{len(reads)}}}")
         same = side.by_row and side.view[0] > 1
         rule = SAME_ROW if same or view[0] == 1 else whole(1)
-        in_place = side.view == view
-        reads.append(lowering.read(tensor, rule, side.view, in_place=in_place))
+        lead = 0 if side.view == view else None
+        reads.append(lowering.read(tensor, rule, side.view, lead_bytes=lead))
     descriptor = lowering.struct("fmc_binary_t", fields, _BINARY_BYTES)
     lowering.step(
         step,

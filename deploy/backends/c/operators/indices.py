@@ -54,7 +54,7 @@ def add_int32(lowering: Lowering, step: int) -> None:
     lowering.step(
         step,
         lowering.output(y, (rows, row_bytes)),
-        [lowering.read(x, SAME_ROW, (rows, row_bytes), in_place=True)],
+        [lowering.read(x, SAME_ROW, (rows, row_bytes), lead_bytes=0)],
         f"fmc_add_int32({_INDEX}, {row_bytes // 4}, {value}, {_LOW}, {_HIGH}, {_TARGET});",
         _SOURCE,
     )

@@ -10,7 +10,7 @@ from deploy.backends.c.fixed_point import (
     dense_multiplier,
     zero_point,
 )
-from deploy.backends.c.lowering import Lowering
+from deploy.backends.c.lowering import Grid, Lowering
 from deploy.backends.c.program import Rows
 from deploy.graph import Padding
 
@@ -65,10 +65,16 @@ def _window(lowering: Lowering, step: int, kernel: tuple[int, ...], function: st
     )
     window = lowering.struct("fmc_window_t", fields, _WINDOW_BYTES)
     rows = Rows(strides[0], -pads[0], (kernel[0] - 1) * dilations[0] + 1 - pads[0])
+    if function == "fmc_conv":
+        lead = all_channels_lead(source, out, strides[1], pads[1])
+    elif source.channels == out.channels:
+        lead = own_channel_lead(source, out, strides[1], pads[1])
+    else:
+        lead = None
     lowering.step(
         step,
         lowering.output(y, out.view),
-        [lowering.read(x, rows, source.view)],
+        [lowering.read(x, rows, source.view, lead_bytes=lead)],
         f"{function}({window}, {_weights(lowering, step, x, aside=aside)}, "
         "{in0}, {rows0}, {above0}, {out}, {out_rows});",
         f"{function}.c",
@@ -132,6 +138,19 @@ def fully_connected(lowering: Lowering, step: int) -> None:
         f"fmc_dense({dense}, {_weights(lowering, step, x, dense=True)}, {{in0}}, {{out}});",
         "fmc_dense.c",
     )
+
+
+def all_channels_lead(source: Grid, out: Grid, stride: int, pad: int) -> int:
+    """The lead of a kernel that reads whole pixels until it has written the last of a pixel."""
+    return max(
+        (x + 1) * out.channels - max(x * stride - pad, 0) * source.channels
+        for x in range(out.columns)
+    )
+
+
+def own_channel_lead(source: Grid, out: Grid, stride: int, pad: int) -> int:
+    """The lead of a kernel that writes a channel after it read that channel of the window."""
+    return max((x - max(x * stride - pad, 0)) * source.channels for x in range(out.columns))
 
 
 def same_padding(rows: int, out_rows: int, kernel: int, stride: int, dilation: int) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from deploy.backends.c.fixed_point import activation_range, round_half_away
 from deploy.backends.c.lowering import Lowering
 from deploy.backends.c.operators.reductions import sums_step
-from deploy.backends.c.operators.weighted import same_padding
+from deploy.backends.c.operators.weighted import own_channel_lead, same_padding
 from deploy.backends.c.program import Rows
 from deploy.graph import Padding
 
@@ -61,7 +61,14 @@ def _pool(lowering: Lowering, step: int, function: str) -> None:
     lowering.step(
         step,
         lowering.output(y, out.view),
-        [lowering.read(x, Rows(strides[0], -pads[0], kernel[0] - pads[0]), source.view)],
+        [
+            lowering.read(
+                x,
+                Rows(strides[0], -pads[0], kernel[0] - pads[0]),
+                source.view,
+                lead_bytes=own_channel_lead(source, out, strides[1], pads[1]),
+            )
+        ],
         f"{function}({window}, {{in0}}, {{rows0}}, {{above0}}, {{out}}, {{out_rows}});",
         "fmc_pool.c",
         many_rows=True,

@@ -37,9 +37,8 @@
   FMC_PROVE((a) + ((row) + 1) * (a_row_bytes) <= (b) + (needed) * (b_row_bytes) ||    \
                 (a) + (row) * (a_row_bytes) >= (b) + (b_bytes),                       \
             "row " #row " of " #a " overwrites row " #needed " of " #b)
-/* a is below b, or above the rows of b that are made while a is in use. */
-#define FMC_AFTER_ROWS(a, a_bytes, b, rows, b_row_bytes)                        \
-  FMC_PROVE((a) + (a_bytes) <= (b) || (a) >= (b) + (rows) * (b_row_bytes),      \
-            #a " overlaps " #b)
+/* What a and b hold at the same time would meet at distances of b less a between the two. */
+#define FMC_CLEAR(a, b, low, high) \
+  FMC_PROVE((b) - (a) <= (low) || (b) - (a) >= (high), #a " overlaps " #b)
 
 ${statements}
