@@ -6,6 +6,7 @@ TF_ENV := TF_CPP_MIN_LOG_LEVEL=3
 
 .PHONY: env demo test lint package docs docs-outputs docs-pictures mutants random-plans \
     bench-mlperf bench-arena bench-c bench-allocation bench-qat bench-commands bench-codes \
+    bench-determinism \
     accuracy-tables memory-tables clean
 
 env: $(VENV)/.ready
@@ -81,6 +82,9 @@ bench-arena: env
 MODELS ?= ../shared/models/mlperf_tiny
 bench-commands: env
 	$(BIN)/python benchmarks/bench_commands.py $(wildcard $(MODELS)/*.tflite)
+
+bench-determinism: env
+	$(BIN)/python benchmarks/bench_determinism.py
 
 bench-allocation: env
 	$(BIN)/python benchmarks/bench_allocation.py

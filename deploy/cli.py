@@ -151,6 +151,20 @@ def _plan_flags(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_bool("strips", True, "run big maps strip by strip", flag_values=values)
     flags.DEFINE_bool("overlap", None, "outputs may grow into inputs", flag_values=values)
+    flags.DEFINE_enum(
+        "effort",
+        "normal",
+        ["quick", "normal", "thorough"],
+        "how much work the search may do",
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "time-limit",
+        None,
+        "seconds after which the best plan so far is taken; none: the same plan on every run",
+        0.0,
+        flag_values=values,
+    )
     flags.DEFINE_bool("explain", False, "print the frontier of plans", flag_values=values)
     flags.DEFINE_bool("progress", None, "show a progress bar", flag_values=values)
 
@@ -195,6 +209,8 @@ def _settings(values: flags.FlagValues) -> PlanSettings:
         minimise=_value(values, "minimise"),
         strips=_value(values, "strips"),
         overlap=_value(values, "overlap"),
+        effort=_value(values, "effort"),
+        time_limit=_value(values, "time-limit"),
         progress=_wants_progress(_value(values, "progress")),
     )
 

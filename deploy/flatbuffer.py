@@ -194,7 +194,7 @@ class _AlignedBuffer:
 
 def _check_volume(table: Any, size_bytes: int) -> None:
     """Refuses tables that refer to the same bytes so often that their sum would fill memory."""
-    subgraphs = [table.Subgraphs(number) for number in range(table.SubgraphsLength())]
+    subgraphs = [table.Subgraphs(i) for i in range(table.SubgraphsLength())]
     counts = [
         sum(subgraph.TensorsLength() for subgraph in subgraphs),
         sum(subgraph.OperatorsLength() for subgraph in subgraphs),
@@ -204,27 +204,26 @@ def _check_volume(table: Any, size_bytes: int) -> None:
     if max(counts) > min(_MOST_TENSORS, size_bytes):
         raise ValueError(f"it says it holds {max(counts)} tables of one kind")
     volume = sum(table.Buffers(i).DataLength() for i in range(table.BuffersLength()))
-    volume += sum(_volume(subgraph) for subgraph in subgraphs)
+    for subgraph in subgraphs:
+        tensors = (subgraph.Tensors(i) for i in range(subgraph.TensorsLength()))
+        operators = (subgraph.Operators(i) for i in range(subgraph.OperatorsLength()))
+        volume += sum(map(_tensor_volume, tensors)) + sum(map(_operator_volume, operators))
     if volume > 4 * size_bytes:
         raise ValueError(f"its tables refer to {volume} bytes")
 
 
-def _volume(subgraph: Any) -> int:
-    """Bytes that the tables of a subgraph refer to, besides buffers."""
-    volume = 0
-    for i in range(subgraph.TensorsLength()):
-        tensor = subgraph.Tensors(i)
-        volume += 4 * (tensor.ShapeLength() + tensor.ShapeSignatureLength())
-        volume += len(tensor.Name() or b"")
-        quantization = tensor.Quantization()
-        if quantization is not None:
-            volume += 4 * quantization.ScaleLength() + 8 * quantization.ZeroPointLength()
-            volume += 4 * (quantization.MinLength() + quantization.MaxLength())
-    for i in range(subgraph.OperatorsLength()):
-        operator = subgraph.Operators(i)
-        volume += 4 * (operator.InputsLength() + operator.OutputsLength())
-        volume += operator.CustomOptionsLength()
-    return volume
+def _tensor_volume(tensor: Any) -> int:
+    volume = 4 * (tensor.ShapeLength() + tensor.ShapeSignatureLength()) + len(tensor.Name() or b"")
+    quantization = tensor.Quantization()
+    if quantization is not None:
+        volume += 4 * quantization.ScaleLength() + 8 * quantization.ZeroPointLength()
+        volume += 4 * (quantization.MinLength() + quantization.MaxLength())
+    return int(volume)
+
+
+def _operator_volume(operator: Any) -> int:
+    counts = operator.InputsLength() + operator.OutputsLength()
+    return int(4 * counts + operator.CustomOptionsLength())
 
 
 def _graph(model: Any, number: int, *, lenient: bool) -> Graph:

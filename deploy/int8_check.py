@@ -55,7 +55,6 @@ def check_int8(
                     "layer at that tensor",
                 )
         _check_bias(graph, step)
-    check_supported(graph)
     for index in (*graph.inputs, *graph.outputs):
         tensor = graph.tensors[index]
         if tensor.dtype != "int8" or tensor.shape[:1] != (1,):
@@ -63,6 +62,7 @@ def check_int8(
                 f"input or output {tensor.name!r} is {tensor.dtype} of shape {tensor.shape}",
                 expected="int8 with batch 1",
             )
+    check_supported(graph)
     if scales is not None:
         _check_scales(graph, scales, complete)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from deploy import flatbuffer
 from deploy.backends.tflm.embed import embed, embedded_offsets, without_plan
+from deploy.effort import Guard, effort_named
 from deploy.emit.earlier import refuse_overwriting, replacing
 from deploy.emit.files import discard
 from deploy.emit.written import ALL_FILES, FIRMWARE_FILES, MODEL_FILE, REPORT_FILE
@@ -167,6 +168,7 @@ def _plan_bytes(
     from deploy.report.summary import make_report
 
     goal = settings.target()
+    effort_named(settings.effort)
     if out is not None:
         _prepare(out)
     source = flatbuffer.read(content, source=name)
@@ -193,7 +195,10 @@ def _plan_bytes(
             predicted = planned.wheel.arena_bytes
             return collect(planned.content, ran, graph=source, predicted_bytes=predicted)
 
-        checked = best_plan(source, goal, settings, progress, own_offsets=own, run=run)
+        with Guard(settings.time_limit) as guard:
+            checked = best_plan(
+                source, goal, settings, progress, own_offsets=own, run=run, guard=guard
+            )
         planned = checked.planned
         report = make_report(
             name=name,
@@ -205,6 +210,7 @@ def _plan_bytes(
             goal=goal,
             settings=settings,
             evidence=checked.evidence,
+            interrupted=guard.reason,
         )
     if out is None:
         return Result(report, planned.content if report.fits else None)

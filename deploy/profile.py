@@ -14,11 +14,14 @@ from typing import Any
 
 from deploy import flatbuffer
 from deploy.backends.tflm.layout import Layout, analyse
+from deploy.backends.tflm.views import VIEWS
 from deploy.graph import Graph
 from deploy.lifetimes import tensor_lifetimes
 from deploy.memory.plan import AliasReason
+from deploy.operators import check_shapes
 from deploy.passes.short_names import short_names
 from deploy.report.occupancy import Box, live_bytes
+from deploy.supported import check_writes
 from deploy.targets import Kernels, kernels
 from keras_fmc.errors import BadInputError
 from keras_fmc.maps.feature_maps import (
@@ -138,6 +141,8 @@ def profile_graph(graph: Graph, *, name: str, library: Kernels | None = None) ->
     state = tuple((graph.tensors[i].name, graph.tensors[i].size_bytes) for i in variables)
     # What stays for good takes no part in the plan, as constants do not.
     stateless = _with(graph, variables, data=b"", is_variable=False)
+    check_writes(stateless, name)
+    check_shapes(stateless, source=name, opcodes=VIEWS)
     floats = [i for i in graph.activations() if graph.tensors[i].dtype in _FLOATS]
     return GraphProfile(
         maps=_maps(stateless, name, library),

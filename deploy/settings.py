@@ -36,6 +36,9 @@ class PlanSettings:
         strips: whether big maps may be run strip by strip.
         overlap: whether outputs may grow into their inputs where the kernel library allows it;
             None: with strips only.
+        effort: "quick", "normal" or "thorough": how much work the searches may do.
+        time_limit: seconds after which the searches end with the best so far, which the report
+            then says; None: as long as their work takes, so that a plan is always the same.
         progress: whether to show a progress bar on stderr.
     """
 
@@ -51,6 +54,8 @@ class PlanSettings:
     minimise: str = "arena"
     strips: bool = True
     overlap: bool | None = None
+    effort: str = "normal"
+    time_limit: float | None = None
     progress: bool = False
 
     @property

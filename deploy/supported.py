@@ -57,8 +57,8 @@ def check_supported(graph: Graph, *, source: str = "model") -> None:
     check_operators(graph, source=source)
 
 
-def _check_dataflow(graph: Graph, source: str) -> None:
-    written = {*graph.inputs}
+def check_writes(graph: Graph, source: str = "model") -> None:
+    """Raises UnsupportedModelError unless each map is given once: an input, or by an operator."""
     for index in graph.inputs:
         if graph.tensors[index].is_constant or graph.inputs.count(index) > 1:
             raise UnsupportedModelError(
@@ -66,6 +66,20 @@ def _check_dataflow(graph: Graph, source: str) -> None:
                 "twice",
                 remedy="The file is damaged; convert the model again",
             )
+    written = {*graph.inputs}
+    for step, operator in enumerate(graph.operators):
+        for tensor in operator.outputs:
+            if tensor in written or graph.tensors[tensor].is_constant:
+                raise UnsupportedModelError(
+                    f"{graph.label(step)} in {source} writes {graph.tensors[tensor].name} again",
+                    remedy="The file is damaged; convert the model again",
+                )
+            written.add(tensor)
+
+
+def _check_dataflow(graph: Graph, source: str) -> None:
+    check_writes(graph, source)
+    written = {*graph.inputs}
     for step, operator in enumerate(graph.operators):
         for tensor in operator.present_inputs:
             if tensor not in written and not graph.tensors[tensor].is_constant:
@@ -74,16 +88,9 @@ def _check_dataflow(graph: Graph, source: str) -> None:
                     "before any operator writes it",
                     remedy="The file is damaged, or keeps state; convert the model again",
                 )
-        for tensor in operator.outputs:
-            if tensor in written or graph.tensors[tensor].is_constant:
-                raise UnsupportedModelError(
-                    f"{graph.label(step)} in {source} writes {graph.tensors[tensor].name} again",
-                    remedy="The file is damaged; convert the model again",
-                )
-            written.add(tensor)
-    made = {tensor for operator in graph.operators for tensor in operator.outputs}
+        written.update(operator.outputs)
     for index in graph.outputs:
-        if index not in made:
+        if index in graph.inputs or index not in written:
             kind = "an input" if index in graph.inputs else "a constant"
             raise UnsupportedModelError(
                 f"output {graph.tensors[index].name} of {source} is {kind}: no operator writes it",

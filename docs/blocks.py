@@ -42,7 +42,7 @@ REASONS = (
 ELLIPSIS = "..."
 _FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NOT_RUN = re.compile(r"^\*Not run by the tests: (.+)\.\*\s*\Z", re.MULTILINE)
-_NUMBER = re.compile(r"\d[\d,.]*")
+_NUMBER = re.compile(r"[+-]?\d[\d,.]*")
 _YAML_COMMAND = re.compile(r"^\s*(?:- )?(?:run: )?(fmc .*)$", re.MULTILINE)
 _RUNS = ("console", "python", "yaml")
 
@@ -174,6 +174,9 @@ class Session:
     def run(self, page: Path) -> Iterator[Ran]:
         """Runs the blocks of a page, in the current folder."""
         found = blocks(page)
+        if "keras" in sys.modules:
+            # Names of layers count from one on every page.
+            sys.modules["keras"].backend.clear_session()
         for block, after in zip(found, [*found[1:], None], strict=False):
             if block.not_run is not None or block.language not in _RUNS:
                 continue

@@ -114,7 +114,7 @@ def test_a_session_keeps_status_and_names() -> None:
     page.write_text("```python\nprint(x + 1)\n```\n```text\n4\n```\n\n```python\nx = 1\n```\n")
     assert list(session.run(page)) == [
         blocks.Ran("line 2: Python", "4\n", "3\n", 5),
-        blocks.Ran("line 8: Python", None, "", 0),
+        blocks.Ran("line 9: Python", None, "", 0),
     ]
     with pytest.raises(ValueError, match="no test runs 'make'"):
         session.command("make")

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 DEPLOY = (
-    {"graph", "targets", "progress", "quiet"},
+    {"graph", "targets", "progress", "quiet", "effort"},
     {"macs", "flatbuffer", "supported", "operators", "memory", "lifetimes"},
     {"passes", "codes", "int8_check", "ends"},
     {"settings", "outcome", "runtime"},

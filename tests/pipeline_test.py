@@ -13,15 +13,20 @@ from code_graphs import code_map, skip_graph
 from int8_graphs import Int8GraphMaker
 from support import MLPERF_TINY, mlperf_tiny
 
+import deploy.backends.tflm.overlap
 import deploy.backends.tflm.place
 import deploy.backends.tflm.settle
+import deploy.ways
 from deploy import cli, flatbuffer, pipeline
 from deploy.backends.tflm.embed import embedded_offsets
+from deploy.backends.tflm.given import given_plan
 from deploy.codes.layout import CodeLayout
-from deploy.graph import Options
+from deploy.graph import Graph, Options
+from deploy.memory.plan import MemoryPlan
 from deploy.memory.planner import plan as real_plan
 from deploy.memory.problem import Placement, Problem
 from deploy.runtime import tflm
+from deploy.targets import Kernels
 from keras_fmc.errors import VerificationError
 
 
@@ -31,6 +36,15 @@ def wrong_plan(problem: Problem, **options: object) -> Placement:
     return dataclasses.replace(right, offsets=(0,) * len(right.offsets))
 
 
+def wrong_given_plan(graph: Graph, library: Kernels, **options: object) -> MemoryPlan:
+    """What the runtime would do, but for all tensors in one place."""
+    right = given_plan(graph, library, offsets=None)
+    offsets = tuple(0 if offset >= 0 else offset for offset in right.offsets)
+    tensors = tuple(dataclasses.replace(t, offset=0) for t in right.tensors)
+    wrong = dataclasses.replace(right, offsets=offsets, tensors=tensors)
+    return deploy.backends.tflm.settle.settled(graph, wrong, library, overlaps={})
+
+
 def test_a_wrong_plan_is_stopped_by_the_replay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -38,6 +52,13 @@ def test_a_wrong_plan_is_stopped_by_the_replay(
     assert cli.main(["plan", model, "--strips=false", f"--out={tmp_path}"]) == 0
     assert (tmp_path / "model.tflite").exists()
     monkeypatch.setattr(deploy.backends.tflm.place, "plan", wrong_plan)
+    # What TFLM does by itself is right all the same.
+    assert cli.main(["plan", model, "--strips=false", f"--out={tmp_path}"]) == 0
+    text = (tmp_path / "report.txt").read_text()
+    assert "please report this defect" in text
+    assert "overwrites its input" in text
+    monkeypatch.setattr(deploy.ways, "given_plan", wrong_given_plan)
+    capsys.readouterr()
     assert cli.main(["plan", model, "--strips=false", f"--out={tmp_path}"]) == 3
     assert "overwrites its input" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -49,7 +70,9 @@ def test_a_wrong_plan_that_the_replay_misses_is_stopped_by_running_it(
     if tflm.unavailable_reason():
         pytest.skip(str(tflm.unavailable_reason()))
     monkeypatch.setattr(deploy.backends.tflm.place, "plan", wrong_plan)
+    monkeypatch.setattr(deploy.ways, "given_plan", wrong_given_plan)
     monkeypatch.setattr(deploy.backends.tflm.settle, "verify_plan", lambda *a, **k: None)
+    monkeypatch.setattr(deploy.ways, "check_plan", lambda *a: None)
     with pytest.raises(VerificationError, match="differs from the source model's on input"):
         pipeline.plan(mlperf_tiny("pretrainedResnet_quant"), strips=False, out=tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -109,7 +132,7 @@ def test_commands_take_models_with_codes(
 def test_codes_that_are_packed_wrongly_are_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A layout whose table has one wrong level: outputs differ, nothing is left."""
+    """A layout whose table has one wrong level: outputs differ, so the codes stay int8."""
     if tflm.unavailable_reason():
         pytest.skip(str(tflm.unavailable_reason()))
     right = CodeLayout.table
@@ -121,9 +144,11 @@ def test_codes_that_are_packed_wrongly_are_stopped(
 
     monkeypatch.setattr(CodeLayout, "table", wrong)
     content = flatbuffer.write(skip_graph(bits=2))
-    with pytest.raises(VerificationError, match="differs from the source model's on input"):
-        pipeline.plan(content, strips=False, out=tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    report = pipeline.plan(content, strips=False, out=tmp_path).report
+    left_out = {d.subject: d.reason for d in report.decisions}
+    assert "differs from the source model's on input" in left_out["codes packed into bytes"]
+    assert not report.codes
+    assert report.verified
 
 
 def test_without_the_wheel_codes_are_compared_in_litert(
@@ -207,17 +232,21 @@ def test_strips_grow_into_their_inputs_unless_told_not_to(
 
 
 def test_an_overlap_that_is_too_tight_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = deploy.backends.tflm.place.overlap_distance
+    real = deploy.backends.tflm.overlap.overlap_distance
 
     def tight(*arguments: object) -> int | None:
         distance = real(*arguments)  # type: ignore[arg-type]
         return None if distance is None else distance - 32
 
-    monkeypatch.setattr(deploy.backends.tflm.place, "overlap_distance", tight)
+    monkeypatch.setattr(deploy.backends.tflm.overlap, "overlap_distance", tight)
     if tflm.unavailable_reason():
         pytest.skip(str(tflm.unavailable_reason()))
-    with pytest.raises(VerificationError, match="differs from the source model's on input"):
-        pipeline.plan(mlperf_tiny("kws_ref_model"), strips=False, overlap=True)
+    report = pipeline.plan(mlperf_tiny("kws_ref_model"), strips=False, overlap=True).report
+    left_out = {d.subject: d.reason for d in report.decisions}
+    subject = "outputs that grow into their inputs"
+    assert "differs from the source model's on input" in left_out[subject]
+    assert not any((t.alias_reason or "").startswith("diagonal") for t in report.tensors)
+    assert report.verified
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from unittest import mock
 
 from deploy import flatbuffer, pipeline
-from deploy.backends.tflm.strips import choose
+from deploy.backends.tflm.strips import walks
 from deploy.graph import Graph
 from deploy.runtime import tflm
 from keras_fmc.errors import FmcError
@@ -48,7 +48,7 @@ def outcome(graph: Graph, board: str) -> str:
     content = flatbuffer.write(graph)
     with (
         tempfile.TemporaryDirectory() as folder,
-        mock.patch.object(choose, "usual_work", return_value=_WORK),
+        mock.patch.object(walks, "usual_work", return_value=_WORK),
     ):
         try:
             result = pipeline.plan(content, out=folder, board=board)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from deploy import targets
+from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES
 from deploy.targets.expression import Expression
 from deploy.targets.load import names_in, read_runtime
 from deploy.targets.load_kernels import read_kernels
@@ -218,6 +219,8 @@ def test_every_data_file_is_named_like_itself() -> None:
     assert len(names_in("runtimes")) >= 4
     for name in names_in("runtimes"):
         assert targets.runtime(name).name == name
+        # The planner knows no targets; what it aligns to is what every runtime does.
+        assert targets.runtime(name).arena_alignment_bytes == HEIGHT_ALIGNMENT_BYTES
     for name in names_in("kernels"):
         assert targets.kernels(name).name == name
 

@@ -3,8 +3,8 @@
 An operator is added by one row and, where no function of its family fits, one function.
 """
 
-from deploy.operators.check import check_operators
+from deploy.operators.check import check_operators, check_shapes
 from deploy.operators.row import OperatorRow, Site
 from deploy.operators.table import OPERATORS
 
-__all__ = ["OPERATORS", "OperatorRow", "Site", "check_operators"]
+__all__ = ["OPERATORS", "OperatorRow", "Site", "check_operators", "check_shapes"]

@@ -7,6 +7,7 @@ scales, options and shapes go together, and no tensor is larger than an arena ca
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 
@@ -56,6 +57,28 @@ def check_operator(graph: Graph, index: int, *, source: str = "model") -> None:
     _check_options(site, row)
     row.types(site)
     _check_scales(site, row)
+    _check_shapes(site, row)
+
+
+def check_shapes(graph: Graph, *, source: str = "model", opcodes: Collection[str]) -> None:
+    """Checks counts of inputs and outputs, and of ``opcodes`` the shapes as well.
+
+    This is what a graph has to hold to that is not planned, whatever its types; operators without
+    a row are left alone.
+
+    Raises:
+        UnsupportedModelError: as ``check_operators``.
+    """
+    for index, operator in enumerate(graph.operators):
+        row = OPERATORS.get(operator.opcode)
+        if row is not None and not operator.custom_code:
+            _check_counts(Site(graph, index, source), row)
+            if operator.opcode in opcodes:
+                _check_shapes(Site(graph, index, source), row)
+
+
+def _check_shapes(site: Site, row: OperatorRow) -> None:
+    graph = site.graph
     expected = row.shapes(site)
     for output, shape in zip(site.operator.outputs, expected, strict=True):
         tensor = graph.tensors[output]

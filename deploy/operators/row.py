@@ -67,8 +67,11 @@ class Site:
             self.fail_at(position, "int32 or int64", tensor.dtype)
         if count is not None and tensor.elements != count:
             self.fail_at(position, f"{count} values", f"{tensor.elements}")
-        if not tensor.is_constant:
+        if tensor.data is None:
             return None
+        if len(tensor.data) != tensor.size_bytes:
+            # A graph that is only profiled gives its variables no values.
+            self.fail_at(position, "constant values", "a variable")
         return tuple(int(v) for v in tensor.array().ravel())
 
     def axis(self, value: int, rank: int) -> int:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 from deploy.graph import ITEM_BYTES
 from deploy.memory.plan import AliasReason, MemoryPlan, PlannedPiece, PlannedTensor
+from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES
 from keras_fmc.errors import VerificationError
 
-ARENA_ALIGNMENT = 16
+ARENA_ALIGNMENT = HEIGHT_ALIGNMENT_BYTES
 
 
 @dataclass(frozen=True, slots=True)

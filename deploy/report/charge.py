@@ -8,13 +8,13 @@ from deploy.backends.tflm.persistent import persistent
 from deploy.codes.parts import strip_family
 from deploy.graph import Graph
 from deploy.macs import operator_macs
-from deploy.memory.problem import round_up
+from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, round_up
 from deploy.outcome import StoredCode, StoredCodes
 from deploy.passes.dead import subgraph
 from deploy.report.occupancy import Box, live_bytes
 from deploy.targets import Target
 
-_ALIGNMENT = 16
+_ALIGNMENT = HEIGHT_ALIGNMENT_BYTES
 """Of tensors, in the runtime."""
 
 

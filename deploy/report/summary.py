@@ -49,6 +49,7 @@ def make_report(
     goal: Target,
     settings: PlanSettings,
     evidence: Evidence,
+    interrupted: str | None = None,
 ) -> Report:
     """Returns the report of a run; every figure in it was computed or measured by that run."""
     graph, arena = planned.graph, planned.arena
@@ -64,12 +65,14 @@ def make_report(
         runtime=goal.runtime.name,
         kernels=goal.kernels.name,
         lower_bound_bytes=planned.memory.lower_bound_bytes,
-        proven_optimal=planned.memory.proven_optimal,
+        proven_optimal=planned.memory.proven_optimal and interrupted is None,
         fits=limit is None or arena.arena_bytes <= limit,
         macs_ratio=graph_macs(graph) / source_macs if source_macs else 1.0,
         limit_bytes=limit,
         limit_source=limit_source,
         engine=planned.memory.engine,
+        interrupted=interrupted,
+        search_bound_bytes=prepared.floor_bytes,
         bit_exact=evidence.bit_exact,
         verified=evidence.verified,
         verified_reason=evidence.reason,
@@ -82,7 +85,7 @@ def make_report(
         codes=stored_codes(graph, prepared.codes, boxes(tensors, pieces), goal),
         frontier=prepared.frontier,
         decisions=prepared.decisions,
-        warnings=_warnings(planned, goal, evidence),
+        warnings=_warnings(planned, prepared, goal, settings, evidence),
         feature_maps_before=feature_maps_of(source),
         tensors=tensors,
         pieces=pieces,
@@ -217,8 +220,16 @@ def _notes(goal: Target) -> tuple[str, ...]:
     return tuple(f"{name}: {note}" for name, note in notes if note)
 
 
-def _warnings(planned: Planned, goal: Target, evidence: Evidence) -> tuple[str, ...]:
+def _warnings(
+    planned: Planned, prepared: Prepared, goal: Target, settings: PlanSettings, evidence: Evidence
+) -> tuple[str, ...]:
     found = list(evidence.warnings)
+    usual, arena = prepared.usual_arena_bytes, planned.arena.arena_bytes
+    if settings.minimise == "head" and usual is not None and usual < arena:
+        found.append(
+            f"the smallest head has an arena of {arena:,} bytes, {arena - usual:,} more than the "
+            f"{usual:,} bytes of another plan; --minimise=arena finds that or a smaller one"
+        )
     growing = sum(t.alias_reason is AliasReason.OVERLAP for t in planned.memory.tensors)
     if goal.board.name == "host" and growing:
         found.append(

@@ -55,9 +55,39 @@ def certificate(report: Report) -> str:
         over = format_size(report.arena_bytes - report.lower_bound_bytes)
         return f"at most {over} above the least of programs that make every row once: {bound}"
     if report.proven_optimal:
-        return f"proven optimal: no plan of these operators and aliases needs less than {bound}"
+        return (
+            "proven optimal for this operator order and these cuts: no plan of them has a head "
+            f"below {bound}"
+        )
     gap = report.head_bytes - report.lower_bound_bytes
-    return f"at most {format_size(gap)} above the lower bound of {bound}"
+    return (
+        f"the head is at most {format_size(gap)} above {bound}, the lower bound for this operator "
+        "order and these cuts"
+    )
+
+
+def search_bound(report: Report) -> str:
+    """Returns how far the search for ways of cutting may be from its end; empty without one."""
+    bound = report.search_bound_bytes
+    if bound is None:
+        return ""
+    if report.head_bytes <= bound:
+        return f"no other cuts in this operator order have a smaller head than {format_size(bound)}"
+    gap = report.head_bytes - bound
+    return (
+        f"no cuts in this operator order have a head below {format_size(bound)}, which is "
+        f"{format_size(gap)} less; whether any come closer is not known"
+    )
+
+
+def interruption(report: Report) -> str:
+    """Returns what ended the search early, and what follows; empty where nothing did."""
+    if report.interrupted is None:
+        return ""
+    return (
+        f"interrupted: {report.interrupted} ended the search before its work was done; this is "
+        "the best plan so far, and another run may find another"
+    )
 
 
 def evidence(report: Report) -> str:
@@ -97,6 +127,7 @@ def _head(report: Report) -> str:
         f"  {_memory_line(report)}",
         "",
         f"  {certificate(report)}",
+        *(f"  {line}" for line in (search_bound(report), interruption(report)) if line),
         f"  {evidence(report)}",
     ]
     lines += [f"  warning: {warning}" for warning in report.warnings]

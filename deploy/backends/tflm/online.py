@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from deploy.backends.tflm.scratch import ScratchRequest
 from deploy.graph import Graph
+from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, round_up
 from keras_fmc.errors import BadInputError
 
-ALIGNMENT_BYTES = 16
 ONLINE = -1
 
 
@@ -177,4 +177,4 @@ class _Moments:
 
 
 def _up(value: int) -> int:
-    return -(-value // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+    return round_up(value, HEIGHT_ALIGNMENT_BYTES)

@@ -18,8 +18,9 @@ from deploy.backends.tflm.views import View, slice_window, views, window_bytes
 from deploy.graph import Graph, Operator
 from deploy.lifetimes import reading_steps, tensor_lifetimes, user_step
 from deploy.memory.plan import AliasReason
+from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES
 
-ALIGNMENT = 16
+ALIGNMENT = HEIGHT_ALIGNMENT_BYTES
 """Bytes that the offset of a block, and of an output over its input, is a multiple of."""
 
 

@@ -14,6 +14,14 @@ from deploy.graph import Graph, Operator
 from deploy.memory.plan import AliasReason
 from deploy.operators import OPERATORS
 
+VIEWS = frozenset(
+    {
+        *(opcode for opcode, row in OPERATORS.items() if row.same_bytes),
+        *("SLICE", "STRIDED_SLICE", "CONCATENATION"),
+    }
+)
+"""Operators that may be views."""
+
 
 @dataclass(frozen=True, slots=True)
 class View:

@@ -25,11 +25,9 @@ from deploy.graph import Graph
 from deploy.lifetimes import tensor_lifetimes
 from deploy.memory.plan import AliasReason, MemoryPlan
 from deploy.memory.planner import plan
-from deploy.memory.problem import Block, Piece, Problem, round_up
+from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, Block, Piece, Problem, round_up
 from deploy.passes.dead import drop_dead_tensors
 from deploy.targets import Kernels
-
-_ALIGNMENT = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +79,18 @@ def placed(
     cut: CutGraph,
     kernels: Kernels,
     *,
-    seconds: float,
-    rounds: int | None = None,
+    rounds: int,
     stop: Callable[[], bool] | None = None,
 ) -> MemoryPlan:
     """Returns a plan of the graph's tensors, checked by replay.
 
-    ``seconds``, ``rounds`` and ``stop`` limit the planner, as they do in ``planner.plan``.
+    ``rounds`` and ``stop`` limit the planner, as they do in ``planner.plan``.
 
     Raises:
         VerificationError: the replay found the plan wrong (a defect, never the user's fault).
     """
     graph = cut.graph
-    placement = plan(cut.layout.problem, seconds=seconds, rounds=rounds, stop=stop)
+    placement = plan(cut.layout.problem, rounds=rounds, stop=stop)
     found = memory_plan(cut.layout, placement)
     return settled(graph, found, kernels, overlaps=cut.overlaps)
 
@@ -124,7 +121,7 @@ def _layout(
     steps = sorted({step for step, _ in scratch})
     ghosts: dict[int, list[tuple[Piece, int]]] = {}
     for index, (first, last) in lifetimes.items():
-        size = round_up(graph.tensors[index].size_bytes, _ALIGNMENT)
+        size = round_up(graph.tensors[index].size_bytes, HEIGHT_ALIGNMENT_BYTES)
         for step in steps:
             if first <= step <= last:
                 ghost = Piece(offset_in_block[index], size, step, step + 1, ghost=True)
@@ -136,7 +133,7 @@ def _layout(
         blocks.append(Block(f"block {number}", (*pieces, *(piece for piece, _ in unseen))))
         owners.append((*(tensor[value] for value in values), *(index for _, index in unseen)))
     for number, (step, size_bytes) in enumerate(scratch):
-        piece = Piece(0, round_up(size_bytes, _ALIGNMENT), step, step + 1)
+        piece = Piece(0, round_up(size_bytes, HEIGHT_ALIGNMENT_BYTES), step, step + 1)
         name = f"scratch {number} of {graph.label(step)}"
         blocks.append(Block(name, (piece,), scratch=True))
         owners.append((-1,))
