@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 TF_ENV := TF_CPP_MIN_LOG_LEVEL=3
 
 .PHONY: env demo test lint package docs docs-outputs docs-pictures mutants random-plans \
-    bench-mlperf bench-arena bench-allocation bench-qat bench-commands bench-codes bench-determinism \
-    keras-coverage \
+    bench-mlperf bench-arena bench-c bench-allocation bench-qat bench-commands bench-codes \
+    bench-determinism keras-coverage \
     accuracy-tables memory-tables clean
 
 env: $(VENV)/.ready
@@ -93,6 +93,10 @@ bench-allocation: env
 N ?= 100
 random-plans: env
 	$(BIN)/python -m tests.random_plans --count $(N)
+
+# Needs qemu-system-arm and gcc-arm-none-eabi.
+bench-c: env
+	$(BIN)/python benchmarks/bench_c.py
 
 bench-codes: env
 	$(TF_ENV) $(BIN)/python benchmarks/bench_codes.py
