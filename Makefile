@@ -61,10 +61,9 @@ package: env
 
 # The site: pages generated from the code, every warning an error; then the notebooks run.
 docs: $(VENV)/.docs
-	$(BIN)/python -m deploy.report.keys > docs/report.md
 	$(TF_ENV) $(BIN)/sphinx-build -q -W --keep-going -d _build/doctrees docs _build/docs
-	rm -rf _build/notebooks && cp -r docs/notebooks _build/notebooks
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(TF_ENV) $(BIN)/python -m pytest -q --nbmake --nbmake-timeout=600 _build/notebooks
+	rm -rf out/notebooks && mkdir -p out && cp -r docs/notebooks out/notebooks
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(TF_ENV) $(BIN)/python -m pytest -q --nbmake --nbmake-timeout=600 out/notebooks
 
 # What the commands in README and docs print, and the pictures, written anew.
 docs-outputs: $(VENV)/.docs
