@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 TF_ENV := TF_CPP_MIN_LOG_LEVEL=3
 
 .PHONY: env demo test lint package docs docs-outputs docs-pictures mutants random-plans \
-    bench-mlperf bench-arena bench-allocation bench-qat bench-commands bench-codes bench-determinism \
+    bench-mlperf bench-arena bench-c bench-allocation bench-qat bench-commands bench-codes \
+    bench-determinism keras-coverage \
     accuracy-tables memory-tables clean
 
 env: $(VENV)/.ready
@@ -92,6 +93,10 @@ N ?= 100
 random-plans: env
 	$(BIN)/python -m tests.random_plans --count $(N)
 
+# Needs qemu-system-arm and gcc-arm-none-eabi.
+bench-c: env
+	$(BIN)/python benchmarks/bench_c.py
+
 bench-codes: env
 	$(TF_ENV) $(BIN)/python benchmarks/bench_codes.py
 
@@ -109,6 +114,10 @@ accuracy-tables: env
 
 memory-tables: env
 	$(TF_ENV) $(BIN)/python examples/memory_tables.py
+
+MODEL_DEFINITIONS ?= ../shared/cases/keras/models.py
+keras-coverage: env
+	$(TF_ENV) $(BIN)/python examples/keras_coverage.py --models $(MODEL_DEFINITIONS)
 
 clean:
 	rm -rf $(VENV) .venv-edge .venv-tfmot _build *.egg-info

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
+    from deploy.graph import Graph
+    from deploy.proof.source import SourceRun
+    from deploy.targets import Target
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -53,7 +57,7 @@ def plan(model: str | Path | bytes, *, out: str | Path | None = None, **settings
     """
     chosen = PlanSettings(**settings)  # type: ignore[arg-type]
     if isinstance(model, bytes):
-        with replacing(out, ALL_FILES, sources=[chosen.board_file]) as earlier:
+        with replacing(out, _names(chosen, "model"), sources=[chosen.board_file]) as earlier:
             return _plan_bytes(model, chosen, name="model", out=out, earlier=earlier)
     return plan_file(model, chosen, out=out)
 
@@ -76,7 +80,7 @@ def convert(
     from deploy.convert import to_int8_tflite
 
     chosen = PlanSettings(**settings)  # type: ignore[arg-type]
-    with replacing(out, ALL_FILES, sources=[chosen.board_file]) as earlier:
+    with replacing(out, _names(chosen, model.name), sources=[chosen.board_file]) as earlier:
         chosen.target()
         content = to_int8_tflite(model, calibration=calibration)
         return _plan_bytes(content, chosen, name=model.name, out=out, earlier=earlier)
@@ -84,7 +88,7 @@ def convert(
 
 def plan_file(path: str | Path, settings: PlanSettings, *, out: str | Path | None = None) -> Result:
     """Plans an int8 .tflite file."""
-    with replacing(out, ALL_FILES, sources=[path, settings.board_file]) as earlier:
+    with replacing(out, _names(settings, path), sources=[path, settings.board_file]) as earlier:
         content = _read(path)
         return _plan_bytes(content, settings, name=str(path), out=out, earlier=earlier)
 
@@ -100,7 +104,7 @@ def convert_file(
     from deploy.convert import convert_path
 
     sources = [path, calibration, settings.board_file]
-    with replacing(out, ALL_FILES, sources=sources) as earlier:
+    with replacing(out, _names(settings, path), sources=sources) as earlier:
         settings.target()
         content = convert_path(path, calibration=calibration)
         return _plan_bytes(content, settings, name=str(path), out=out, earlier=earlier)
@@ -119,7 +123,10 @@ def verify(folder: str | Path, *, source: str | None = None) -> str:
             not run in the size that is claimed, or an output differs.
     """
     from deploy.emit.check_folder import check_folder
+    from deploy.emit.generated_c import is_generated, verify_c
 
+    if is_generated(folder):
+        return verify_c(folder, read_report(Path(folder) / REPORT_FILE), source=source)
     return check_folder(folder, source=source)
 
 
@@ -131,8 +138,14 @@ def read_report(path: str | Path) -> Report:
 def emit_project(folder: str | Path, *, kind: str, out: str | Path) -> tuple[str, ...]:
     """Writes a firmware project of the given kind around an emitted model."""
     from deploy.emit.files import write_all
+    from deploy.emit.generated_c import is_generated
     from deploy.emit.skeleton import project_files
 
+    if is_generated(folder):
+        raise BadInputError(
+            f"{folder} holds generated C, for which there are no projects yet",
+            remedy="Add its .c files to the sources of your project, or plan with --runtime=tflm",
+        )
     read = [Path(folder) / name for name in (*FIRMWARE_FILES, REPORT_FILE)]
     files = project_files(
         kind,
@@ -175,6 +188,8 @@ def _plan_bytes(
             own = None
         source = with_reference_versions(bare)
         baseline = flatbuffer.write(source if own is None else embed(source, own))
+        if settings.generates_c:
+            return _plan_c(source, ran, (baseline, own), settings, goal, name, out, earlier)
 
         def run(planned: Planned) -> Evidence:
             predicted = planned.wheel.arena_bytes
@@ -202,6 +217,44 @@ def _plan_bytes(
     files = _emit(report, planned, out)
     discard(out, (name for name in earlier if name not in files))
     return Result(report, planned.content if report.fits else None, files)
+
+
+def _plan_c(
+    source: Graph,
+    ran: SourceRun,
+    baseline: tuple[bytes, Sequence[int] | None],
+    settings: PlanSettings,
+    goal: Target,
+    name: str,
+    out: str | Path | None,
+    earlier: Sequence[str],
+) -> Result:
+    """Runtime c: a row program instead of strips, C files instead of a .tflite."""
+    from deploy.emit.files import write_all
+    from deploy.emit.folder import report_files
+    from deploy.emit.generated_c import c_report, plan_c
+
+    made = plan_c(source, ran, name=Path(name).stem, fed=settings.input == "rows")
+    report = c_report(
+        made, source=source, baseline=baseline, name=name, goal=goal, settings=settings
+    )
+    if out is None:
+        return Result(report, None)
+    files = report_files(report)
+    if report.fits:
+        files |= made.model.files
+    written = tuple(sorted(path.name for path in write_all(out, files)))
+    discard(out, (name for name in earlier if name not in files))
+    return Result(report, None, written)
+
+
+def _names(settings: PlanSettings, name: str | Path) -> tuple[str, ...]:
+    """Returns the names of all files that a run may write."""
+    if not settings.generates_c:
+        return ALL_FILES
+    from deploy.backends.c.build import file_names
+
+    return tuple(dict.fromkeys((*ALL_FILES, *file_names(Path(name).stem))))
 
 
 def _emit(report: Report, planned: Planned, out: str | Path) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from keras_fmc.sizes import format_size
 
 _NAME_WIDTH = 44
 _ROWS_SHOWN = 60
+_GENERATED_C = "c"
 
 
 def to_text(report: Report) -> str:
@@ -50,6 +51,9 @@ def target_line(report: Report) -> str:
 def certificate(report: Report) -> str:
     """Returns how good the plan is known to be."""
     bound = format_size(report.lower_bound_bytes)
+    if report.runtime == _GENERATED_C:
+        over = format_size(report.arena_bytes - report.lower_bound_bytes)
+        return f"at most {over} above the least of programs that make every row once: {bound}"
     if report.proven_optimal:
         return (
             "proven optimal for this operator order and these cuts: no plan of them has a head "
@@ -120,7 +124,7 @@ def _head(report: Report) -> str:
         f"{one_line(report.model)}: {word}. {sentence}",
         f"  for {target_line(report)}",
         "",
-        f"  uint8_t tensor_arena[{report.arena_bytes}];   // aligned to 16 bytes",
+        f"  {_memory_line(report)}",
         "",
         f"  {certificate(report)}",
         *(f"  {line}" for line in (search_bound(report), interruption(report)) if line),
@@ -129,6 +133,12 @@ def _head(report: Report) -> str:
     lines += [f"  warning: {warning}" for warning in report.warnings]
     lines += [f"  note: {note}" for note in report.notes]
     return "\n".join(lines)
+
+
+def _memory_line(report: Report) -> str:
+    if report.runtime == _GENERATED_C:
+        return f"static memory: {report.arena_bytes:,} bytes, all of it"
+    return f"uint8_t tensor_arena[{report.arena_bytes}];   // aligned to 16 bytes"
 
 
 def _sizes(report: Report) -> str:
@@ -215,10 +225,14 @@ def _peak(report: Report) -> str:
 def _regions(report: Report) -> str:
     if not report.regions:
         return ""
-    lines = ["Runs strip by strip:"]
+    generated = report.runtime == _GENERATED_C
+    lines = ["Made row by row:" if generated else "Runs strip by strip:"]
     for region in report.regions:
         first, last = region.operators[0], region.operators[-1]
         span = short(first) if first == last else f"{short(first)} to {short(last)}"
+        if generated:
+            lines.append(f"  {span}: {len(region.operators)} operators")
+            continue
         lines.append(
             f"  {span}: {len(region.operators)} operators in {region.strips} strips of "
             f"{region.rows} rows, halo {region.halo}, {region.macs_ratio:.3f}x MACs"
