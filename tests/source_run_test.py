@@ -136,7 +136,7 @@ def test_padding_that_tflm_never_sets_is_warned_of_and_the_models_fault(
         raise VerificationError("output 0 differs in an arena of 1,824 bytes")
 
     monkeypatch.setattr(summary.tflm, "smallest_arena", smallest)
-    with pytest.raises(UnsupportedModelError, match="another arena.* 1,824 bytes.*batch_size=1"):
+    with pytest.raises(UnsupportedModelError, match=r"another arena.* 1,824 bytes.*batch_size=1"):
         summary._measured_baseline(padded, content, 1824)
     monkeypatch.undo()
     plain = space_to_batch(padded=False)
