@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy import flatbuffer
+from deploy.backends.tflm.defects import warnings_of
 from deploy.backends.tflm.embed import embed, embedded_offsets, without_plan
 from deploy.effort import Guard, effort_named
 from deploy.emit.earlier import refuse_overwriting, replacing
@@ -23,6 +24,7 @@ from deploy.proof.source import run_source
 from deploy.report.report import Report
 from deploy.settings import PlanSettings
 from deploy.supported import check_supported
+from deploy.targets import target
 from deploy.ways import best_plan
 from keras_fmc.errors import BadInputError, DoesNotFitError
 
@@ -182,6 +184,7 @@ def _plan_bytes(
             source,
             source=name,
             without_plan=None if own is None else flatbuffer.write(bare),
+            defects=warnings_of(source, target(board="host").kernels),
         )
         if ran.content != content:
             # The plan that the model brings is wrong; a warning says so.

@@ -138,6 +138,7 @@ class Defect:
         effect: what happens, as the predicate of a sentence.
         remedy: what a user can do about it.
         source: where that is known from.
+        library: whose function it is, where not that of the kernels.
         harmless_with_room: it writes past a scratch buffer and nothing else, so that a plan that
             keeps the bytes behind it free is right (``KernelRule``'s "room" steps).
     """
@@ -148,6 +149,7 @@ class Defect:
     effect: str
     remedy: str
     source: str
+    library: str = ""
     harmless_with_room: bool = False
 
 
