@@ -28,9 +28,13 @@ DEPLOY = (
 KERAS_FMC = (
     {"errors", "lazy", "printable", "sizes", "reference"},
     {"samples"},
-    {"layers", "model", "maps"},
-    {"choose", "fold", "start"},
-    {"rewrite", "qat"},
+    {"layers", "model"},
+    {"canonical"},
+    {"fold"},
+    {"qat"},
+    {"maps"},
+    {"choose", "start"},
+    {"rewrite"},
 )
 
 MAY_LOOK_UP = {
