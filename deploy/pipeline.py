@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from deploy.proof.evidence import Evidence, collect
 from deploy.proof.source import run_source
 from deploy.report.report import Report
 from deploy.settings import PlanSettings
-from deploy.supported import check_supported
+from deploy.supported import check_supported, float_warnings
 from deploy.targets import target
 from deploy.ways import best_plan
 from keras_fmc.errors import BadInputError, DoesNotFitError
@@ -186,6 +186,7 @@ def _plan_bytes(
             without_plan=None if own is None else flatbuffer.write(bare),
             defects=warnings_of(source, target(board="host").kernels),
         )
+        ran = replace(ran, warnings=(*ran.warnings, *float_warnings(source)))
         if ran.content != content:
             # The plan that the model brings is wrong; a warning says so.
             own = None
