@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TF_ENV := TF_CPP_MIN_LOG_LEVEL=3
 
-.PHONY: env demo test lint package docs docs-outputs docs-pictures mutants random-plans \
+.PHONY: env demo test test-quick lint package docs docs-outputs docs-pictures mutants random-plans \
     bench-mlperf bench-arena bench-c bench-allocation bench-qat bench-commands bench-codes \
     bench-determinism keras-coverage \
     accuracy-tables memory-tables clean
@@ -45,6 +45,10 @@ demo: env
 
 test: env $(VENV)/.docs $(VENV)/.oracle .venv-edge/.ready .venv-tfmot/.ready
 	$(TF_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile
+
+# A minute and a half on two idle cores: all but the files that tests/conftest.py calls long.
+test-quick: env
+	$(TF_ENV) $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not long"
 
 lint: env
 	$(BIN)/ruff check .

@@ -19,3 +19,9 @@ def operator_macs(graph: Graph, index: int) -> int:
 def graph_macs(graph: Graph) -> int:
     """Returns the multiply-accumulates of one inference."""
     return sum(operator_macs(graph, index) for index in range(len(graph.operators)))
+
+
+def relative_macs(graph: Graph, source: Graph) -> float:
+    """Returns the multiply-accumulates of a graph by those of its source; 1 where that has none."""
+    source_macs = graph_macs(source)
+    return graph_macs(graph) / source_macs if source_macs else 1.0

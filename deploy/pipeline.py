@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy import flatbuffer
+from deploy.backends.tflm.defects import warnings_of
 from deploy.backends.tflm.embed import embed, embedded_offsets, without_plan
 from deploy.effort import Guard, effort_named
 from deploy.emit.earlier import refuse_overwriting, replacing
@@ -22,7 +23,8 @@ from deploy.proof.evidence import Evidence, collect
 from deploy.proof.source import run_source
 from deploy.report.report import Report
 from deploy.settings import PlanSettings
-from deploy.supported import check_supported
+from deploy.supported import check_supported, float_warnings
+from deploy.targets import target
 from deploy.ways import best_plan
 from keras_fmc.errors import BadInputError, DoesNotFitError
 
@@ -182,7 +184,9 @@ def _plan_bytes(
             source,
             source=name,
             without_plan=None if own is None else flatbuffer.write(bare),
+            defects=warnings_of(source, target(board="host").kernels),
         )
+        ran = replace(ran, warnings=(*ran.warnings, *float_warnings(source)))
         if ran.content != content:
             # The plan that the model brings is wrong; a warning says so.
             own = None

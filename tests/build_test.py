@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import sys
 from pathlib import Path
 
+import conftest
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -78,6 +80,16 @@ def test_labels_point_at_rules() -> None:
     for _, attributes in rules():
         for dependency in attributes.get("deps", []):  # type: ignore[union-attr]
             assert dependency in names, dependency
+
+
+def test_files_are_marked_by_what_they_import() -> None:
+    stems = {path.stem for path in (ROOT / "tests").glob("*_test.py")}
+    assert stems > conftest.LONG
+    wanted = {"build_test": set(), "arena_plan_test": {"compilers"}, "online_test": {"tflm"}}
+    for name, markers in wanted.items():
+        assert conftest.needs(importlib.import_module(name)) & {"compilers", "tflm"} == markers
+    assert "keras" in conftest.needs(importlib.import_module("fold_test"))
+    assert "keras" not in conftest.needs(importlib.import_module("sharing_test"))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import sys
 
+import numpy as np
 import pytest
 from generated import (
     assert_c_is_tflm,
@@ -181,6 +182,28 @@ def test_one_row_lies_on_its_side() -> None:
     model = assert_c_is_tflm(make.build(outputs=[make.mean(x)]))
     assert model.layout.arena_bytes < 64 * 2 + 64 * 8
     assert_c_is_tflm(make.build(outputs=[make.mean(x)]), fed=True)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_rows_stand_over_what_they_are_made_from(seed: int) -> None:
+    """Chains of windows whose one-row buffers begin as near to their inputs as kernels allow."""
+    make, rng = Int8GraphMaker(seed), np.random.default_rng(seed)
+    x = make.input((1, 14, int(rng.integers(3, 15)), int(rng.integers(1, 9))))
+    for turn in range(6):
+        kernel = (int(rng.integers(1, 4)), int(rng.integers(1, 4)))
+        padding = Padding.SAME
+        stride = (1, int(rng.integers(1, 3)) if turn < 2 else 1)
+        kind = int(rng.integers(4))
+        if kind == 0:
+            channels = int(rng.integers(1, 13))
+            x = make.conv(x, channels=channels, kernel=kernel, stride=stride, padding=padding)
+        elif kind == 1:
+            x = make.depthwise(x, kernel=kernel, stride=stride, padding=padding)
+        else:
+            pool = ("AVERAGE_POOL_2D", "MAX_POOL_2D")[kind - 2]
+            x = make.pool(x, kind=pool, kernel=kernel, stride=stride, padding=padding)
+        x = make.conv(x, channels=int(rng.integers(1, 13)))
+    assert_c_is_tflm(make.build(outputs=[make.mean(x)]), fed=bool(seed % 2))
 
 
 def test_maps_that_pass_each_other_stay() -> None:

@@ -15,6 +15,7 @@ from deploy import flatbuffer
 from deploy.backends.tflm.arena import predict_arena
 from deploy.backends.tflm.codes import trial
 from deploy.backends.tflm.codes.lower import lower_codes, stored_code_maps
+from deploy.backends.tflm.codes.tables import use_tables
 from deploy.backends.tflm.embed import embed
 from deploy.backends.tflm.place import place
 from deploy.backends.tflm.strips import walks
@@ -185,6 +186,17 @@ def test_packing_counts_against_the_limit_of_multiply_accumulates():
         f"stored in int8: packed, the model takes {ratio:.3f}x its multiply-accumulates, above the "
         f"limit of {ratio - 1e-6:g}x"
     )
+
+
+def test_a_model_without_products_counts_as_itself():
+    make = Int8GraphMaker(0)
+    x = make.input((1, 8, 7, 1))
+    codes = make.unpack_codes(make.pool(x, kind="MAX_POOL_2D"))
+    skip = make.slice(make.prelu(x), (0, 0, 0, 0), (1, 2, 3, 1))
+    graph = make.build(outputs=[make.resize(codes, (3, 3)), skip])
+    assert stored_code_maps(use_tables(graph))
+    report, _ = planned(graph)
+    assert (report.macs, report.macs_ratio) == (0, 1.0)
 
 
 def test_only_maps_that_stand_in_the_way_are_packed():

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -16,6 +17,48 @@ for folder in (_ROOT, _ROOT / "tests"):
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+LONG = frozenset(
+    (
+        *("arena_test", "bottleneck_kinds_test", "cli_keras_test", "cli_test", "code_plan_test"),
+        *("convert_test", "docs_test", "gf2_device_test"),
+        *("mutants_test", "pipeline_test", "place_test", "qat_codes_test", "qat_placement_test"),
+        *("qat_test", "qat_training_test", "random_plans_test", "requantize_test"),
+        *("skeleton_test", "strips_arena_test", "strips_choose_test", "strips_exact_test"),
+        *("strips_plan_test", "tfmot_test", "tflm_runtime_test", "training_test", "ways_test"),
+    )
+)
+"""Files of tests that take more than about 9 s of processor time each."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks every test by its file: what it needs is what the file imports."""
+    for item in items:
+        module = item.getparent(pytest.Module)
+        assert module is not None
+        if item.path.stem in LONG:
+            item.add_marker(pytest.mark.long)
+        for name in needs(module.obj):
+            item.add_marker(name)
+
+
+def needs(module: ModuleType) -> set[str]:
+    """Returns the names of markers for what a module imports."""
+    found = set()
+    for value in vars(module).values():
+        origin = (
+            value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", "")
+        )
+        match str(origin).split("."):
+            case ["deploy", "runtime", "tflm", *_] | ["tests", "random_plans" | "mutants"]:
+                found.add("tflm")
+            case ["c_compilers"] | ["tests", "c_compilers"]:
+                found.add("compilers")
+            case ["keras" | "tensorflow" | "keras_fmc" as package, *rest] if (
+                package != "keras_fmc" or rest[:1] not in ([], ["errors"], ["printable"], ["sizes"])
+            ):
+                found.add("keras")
+    return found
 
 
 @pytest.fixture

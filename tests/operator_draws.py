@@ -26,12 +26,22 @@ _UNIT = Quantization((1 / 256,), (-128,))
 
 def operator_draw(opcode: str, seed: int) -> Graph:
     """Returns the graph of an operator with outputs of the shapes that its row says."""
-    drawing = _Drawing(seed)
-    _DRAWS[opcode](drawing, opcode)
+    drawing = Drawing(seed)
+    draw_operator(drawing, opcode)
     return drawing.graph()
 
 
-class _Drawing:
+def draw_operator(drawing: Drawing, opcode: str) -> None:
+    """Adds an operator with the inputs that the drawing gives it."""
+    _DRAWS[opcode](drawing, opcode)
+
+
+class Drawing:
+    """Where operators get their inputs: here each has inputs of its own."""
+
+    SUMMED = "int32"
+    """The type of ADD_N and CUMSUM; LiteRT's kernels know no int8, those of TFLM no int32."""
+
     def __init__(self, seed: int) -> None:
         self.make = Int8GraphMaker(seed)
         self.rng = self.make.rng
@@ -58,6 +68,9 @@ class _Drawing:
         quantization = _SCALE if dtype == "int8" else None
         array = np.array(values, dtype)
         return self.make.graph.constant(f"c{number}", array, quantization=quantization)
+
+    def weights(self, shape: Sequence[int]) -> np.ndarray:
+        return self.rng.integers(-9, 10, tuple(shape)).astype(np.int8)
 
     def axis(self, rank: int) -> int:
         return self.integer(-rank, rank - 1)
@@ -94,7 +107,7 @@ class _Drawing:
         return graph.replace(tensors=tuple(tensors))
 
 
-def _window(d: _Drawing) -> dict[str, object]:
+def _window(d: Drawing) -> dict[str, object]:
     return {
         "padding": d.integer(0, 1),
         "stride_h": d.integer(1, 3),
@@ -103,7 +116,7 @@ def _window(d: _Drawing) -> dict[str, object]:
     }
 
 
-def _conv(d: _Drawing, opcode: str) -> None:
+def _conv(d: Drawing, opcode: str) -> None:
     groups, depth, channels = d.integer(1, 2), d.integer(1, 4), d.integer(1, 4)
     if opcode == "DEPTHWISE_CONV_2D":
         groups = 1
@@ -118,24 +131,30 @@ def _conv(d: _Drawing, opcode: str) -> None:
         fields["depth_multiplier"] = channels
     count = shape[axis] if d.integer(0, 1) else 1
     weights = d.make.graph.constant(
-        "w", np.ones(shape, np.int8), quantization=Quantization((0.01,) * count, (0,) * count, axis)
+        "w", d.weights(shape), quantization=Quantization((0.01,) * count, (0,) * count, axis)
     )
-    d.add(opcode, [x, weights, d.constant(np.zeros(shape[axis]))], **fields)
+    d.add(opcode, [x, weights, d.constant(d.rng.integers(-99, 99, shape[axis]))], **fields)
 
 
-def _transpose_conv(d: _Drawing, opcode: str) -> None:
-    stride, kernel = (d.integer(1, 2), d.integer(1, 2)), (d.integer(2, 3), d.integer(2, 3))
+def _transpose_conv(d: Drawing, opcode: str) -> None:
+    """Every stride and padding, and each height from which a convolution makes the rows."""
+    stride, kernel = (d.integer(1, 3), d.integer(1, 3)), (d.integer(1, 4), d.integer(1, 4))
     rows, columns, depth, channels = (d.integer(1, 5) for _ in range(4))
-    out = (1, rows * stride[0], columns * stride[1], channels)
+    padding = d.integer(0, 1)
+    extents = [
+        (n - 1) * s + (k if padding else 1) + d.integer(0, s - 1)
+        for n, s, k in zip((rows, columns), stride, kernel, strict=True)
+    ]
+    out = (1, *extents, channels)
     x = d.input((1, rows, columns, depth))
-    weights = d.constant(np.ones((channels, *kernel, depth)), "int8")
+    weights = d.constant(d.weights((channels, *kernel, depth)), "int8")
     inputs = [d.constant(out), weights, x]
-    d.add(opcode, inputs, padding=0, stride_h=stride[0], stride_w=stride[1])
+    d.add(opcode, inputs, padding=padding, stride_h=stride[0], stride_w=stride[1])
 
 
-def _fully_connected(d: _Drawing, opcode: str) -> None:
+def _fully_connected(d: Drawing, opcode: str) -> None:
     shape = d.shape()
-    weights = d.constant(np.ones((d.integer(1, 5), shape[-1])), "int8")
+    weights = d.constant(d.weights((d.integer(1, 5), shape[-1])), "int8")
     bias = d.make.graph.constant(
         "b",
         np.zeros(d.make.graph.tensors[weights].shape[0], np.int32),
@@ -144,7 +163,7 @@ def _fully_connected(d: _Drawing, opcode: str) -> None:
     d.add(opcode, [d.input(shape), weights, bias], fused_activation_function=d.pick((0, 1)))
 
 
-def _batch_matmul(d: _Drawing, opcode: str) -> None:
+def _batch_matmul(d: Drawing, opcode: str) -> None:
     m, k, n = (d.integer(1, 5) for _ in range(3))
     batch = d.shape(0, 2)
     adj = bool(d.integer(0, 1))
@@ -153,14 +172,14 @@ def _batch_matmul(d: _Drawing, opcode: str) -> None:
     d.add(opcode, [left, right], adj_x=False, adj_y=adj)
 
 
-def _pool(d: _Drawing, opcode: str) -> None:
+def _pool(d: Drawing, opcode: str) -> None:
     x = d.input((1, d.integer(3, 9), d.integer(3, 9), d.integer(1, 4)))
     sizes = {"filter_height": d.integer(1, 3), "filter_width": d.integer(1, 3)}
     d.add(opcode, [x], **_window(d), **sizes)
 
 
-def _broadcast(dtype: str = "int8", out: str | None = None) -> Callable[[_Drawing, str], None]:
-    def draw(d: _Drawing, opcode: str) -> None:
+def _broadcast(dtype: str = "int8", out: str | None = None) -> Callable[[Drawing, str], None]:
+    def draw(d: Drawing, opcode: str) -> None:
         shape = d.shape()
         other = tuple(n if d.integer(0, 2) else 1 for n in shape)[d.integer(0, len(shape) - 1) :]
         first, second = (shape, other) if d.integer(0, 1) else (other, shape)
@@ -170,22 +189,22 @@ def _broadcast(dtype: str = "int8", out: str | None = None) -> Callable[[_Drawin
     return draw
 
 
-def _select(d: _Drawing, opcode: str) -> None:
+def _select(d: Drawing, opcode: str) -> None:
     shape = d.shape()
     inputs = [d.input(shape, "bool"), d.input(shape), d.input(shape[1:] or (1,))]
     d.add(opcode, inputs)
 
 
-def _prelu(d: _Drawing, opcode: str) -> None:
+def _prelu(d: Drawing, opcode: str) -> None:
     shape = d.shape(4, 4)
-    slopes = d.constant(np.ones((1, 1, shape[3])), "int8")
+    slopes = d.constant(d.weights((1, 1, shape[3])), "int8")
     d.add(opcode, [d.input(shape), slopes])
 
 
-def _add_n(d: _Drawing, opcode: str) -> None:
+def _add_n(d: Drawing, opcode: str) -> None:
     shape = d.shape()
-    inputs = [d.input(shape, "int32") for _ in range(d.integer(2, 4))]
-    d.add(opcode, inputs, dtype="int32")
+    inputs = [d.input(shape, d.SUMMED) for _ in range(d.integer(2, 4))]
+    d.add(opcode, inputs, dtype=d.SUMMED)
 
 
 def _unary(
@@ -193,16 +212,16 @@ def _unary(
     out: str | None = None,
     quantization: Quantization = _SCALE,
     **fields: object,
-) -> Callable[[_Drawing, str], None]:
-    def draw(d: _Drawing, opcode: str) -> None:
+) -> Callable[[Drawing, str], None]:
+    def draw(d: Drawing, opcode: str) -> None:
         x = d.input(d.shape(), dtype)
         d.add(opcode, [x], dtype=out or dtype, quantization=quantization, **fields)
 
     return draw
 
 
-def _reduce(dtype: str = "int8") -> Callable[[_Drawing, str], None]:
-    def draw(d: _Drawing, opcode: str) -> None:
+def _reduce(dtype: str = "int8") -> Callable[[Drawing, str], None]:
+    def draw(d: Drawing, opcode: str) -> None:
         shape = d.shape()
         count = d.integer(1, len(shape))
         axes = [int(a) for a in d.rng.choice(len(shape), count, replace=False)]
@@ -213,29 +232,29 @@ def _reduce(dtype: str = "int8") -> Callable[[_Drawing, str], None]:
     return draw
 
 
-def _arg(d: _Drawing, opcode: str) -> None:
+def _arg(d: Drawing, opcode: str) -> None:
     shape = d.shape()
     inputs = [d.input(shape), d.constant(d.axis(len(shape)))]
     d.add(opcode, inputs, dtype="int32", output_type=2)
 
 
-def _cumsum(d: _Drawing, opcode: str) -> None:
+def _cumsum(d: Drawing, opcode: str) -> None:
     shape = d.shape()
-    d.add(opcode, [d.input(shape, "int32"), d.constant(d.axis(len(shape)))], dtype="int32")
+    d.add(opcode, [d.input(shape, d.SUMMED), d.constant(d.axis(len(shape)))], dtype=d.SUMMED)
 
 
-def _reverse(d: _Drawing, opcode: str) -> None:
+def _reverse(d: Drawing, opcode: str) -> None:
     shape = d.shape()
     d.add(opcode, [d.input(shape), d.constant([d.integer(0, len(shape) - 1)])])
 
 
-def _resize(d: _Drawing, opcode: str) -> None:
+def _resize(d: Drawing, opcode: str) -> None:
     size = d.constant([d.integer(1, 9), d.integer(1, 9)])
     flags = {"align_corners": False, "half_pixel_centers": bool(d.integer(0, 1))}
     d.add(opcode, [d.input(d.shape(4, 4)), size], **flags)
 
 
-def _space_to_depth(d: _Drawing, opcode: str) -> None:
+def _space_to_depth(d: Drawing, opcode: str) -> None:
     n, h, w, c = d.shape(4, 4)
     block = d.integer(1, 3)
     deep = opcode == "DEPTH_TO_SPACE"
@@ -243,7 +262,7 @@ def _space_to_depth(d: _Drawing, opcode: str) -> None:
     d.add(opcode, [d.input(shape)], block_size=block)
 
 
-def _to_batch(d: _Drawing, opcode: str) -> None:
+def _to_batch(d: Drawing, opcode: str) -> None:
     n, h, w, c = d.shape(4, 4)
     blocks = d.integer(1, 3), d.integer(1, 3)
     before = d.integer(0, 1), d.integer(0, 1)
@@ -251,7 +270,7 @@ def _to_batch(d: _Drawing, opcode: str) -> None:
     d.add(opcode, [d.input((n, h, w, c)), d.constant(blocks), d.constant(edges)])
 
 
-def _from_batch(d: _Drawing, opcode: str) -> None:
+def _from_batch(d: Drawing, opcode: str) -> None:
     n, h, w, c = d.shape(4, 4)
     blocks = d.integer(1, 3), d.integer(1, 3)
     crops = [[0, d.integer(0, b - 1)] for b in blocks]
@@ -259,7 +278,7 @@ def _from_batch(d: _Drawing, opcode: str) -> None:
     d.add(opcode, [x, d.constant(blocks), d.constant(crops)])
 
 
-def _reshape(d: _Drawing, opcode: str) -> None:
+def _reshape(d: Drawing, opcode: str) -> None:
     shape = d.shape()
     wanted = [int(n) for n in d.rng.permutation(shape)]
     if d.integer(0, 1):
@@ -267,19 +286,19 @@ def _reshape(d: _Drawing, opcode: str) -> None:
     d.add(opcode, [d.input(shape), d.constant(wanted)], new_shape=tuple(wanted))
 
 
-def _squeeze(d: _Drawing, opcode: str) -> None:
+def _squeeze(d: Drawing, opcode: str) -> None:
     shape = [1 if d.integer(0, 1) else d.integer(2, 5) for _ in range(4)]
     ones = [i for i, n in enumerate(shape) if n == 1]
     named = tuple(i - 4 if d.integer(0, 1) else i for i in ones[: d.integer(0, len(ones))])
     d.add(opcode, [d.input(shape)], squeeze_dims=named)
 
 
-def _expand_dims(d: _Drawing, opcode: str) -> None:
+def _expand_dims(d: Drawing, opcode: str) -> None:
     shape = d.shape(1, 3)
     d.add(opcode, [d.input(shape), d.constant(d.axis(len(shape) + 1))])
 
 
-def _concatenation(d: _Drawing, opcode: str) -> None:
+def _concatenation(d: Drawing, opcode: str) -> None:
     shape = list(d.shape())
     axis = d.axis(len(shape))
     inputs = []
@@ -289,19 +308,19 @@ def _concatenation(d: _Drawing, opcode: str) -> None:
     d.add(opcode, inputs, axis=axis)
 
 
-def _pack(d: _Drawing, opcode: str) -> None:
+def _pack(d: Drawing, opcode: str) -> None:
     shape, count = d.shape(1, 3), d.integer(1, 4)
     inputs = [d.input(shape) for _ in range(count)]
     d.add(opcode, inputs, values_count=count, axis=d.axis(len(shape) + 1))
 
 
-def _unpack(d: _Drawing, opcode: str) -> None:
+def _unpack(d: Drawing, opcode: str) -> None:
     shape = d.shape(2)
     axis = d.axis(len(shape))
     d.add(opcode, [d.input(shape)], outputs=shape[axis], num=shape[axis], axis=axis)
 
 
-def _split(d: _Drawing, opcode: str) -> None:
+def _split(d: Drawing, opcode: str) -> None:
     shape, count = list(d.shape()), d.integer(1, 3)
     axis = d.axis(len(shape))
     shape[axis] *= count
@@ -309,7 +328,7 @@ def _split(d: _Drawing, opcode: str) -> None:
     d.add(opcode, inputs, outputs=count, num_splits=count)
 
 
-def _split_v(d: _Drawing, opcode: str) -> None:
+def _split_v(d: Drawing, opcode: str) -> None:
     shape = list(d.shape())
     axis = d.axis(len(shape))
     sizes = [d.integer(1, 4) for _ in range(d.integer(1, 3))]
@@ -320,7 +339,7 @@ def _split_v(d: _Drawing, opcode: str) -> None:
     d.add(opcode, inputs, outputs=len(sizes), num_splits=len(sizes))
 
 
-def _slice(d: _Drawing, opcode: str) -> None:
+def _slice(d: Drawing, opcode: str) -> None:
     shape = d.shape()
     begin = [d.integer(0, n - 1) for n in shape]
     pairs = zip(shape, begin, strict=True)
@@ -328,7 +347,7 @@ def _slice(d: _Drawing, opcode: str) -> None:
     d.add(opcode, [d.input(shape), d.constant(begin), d.constant(size)])
 
 
-def _strided_slice(d: _Drawing, opcode: str) -> None:
+def _strided_slice(d: Drawing, opcode: str) -> None:
     shape = d.shape()
     begins, ends, strides = [], [], []
     begin_mask = end_mask = shrink = 0
@@ -350,7 +369,7 @@ def _strided_slice(d: _Drawing, opcode: str) -> None:
     d.add(opcode, inputs, **masks)
 
 
-def _pad(d: _Drawing, opcode: str) -> None:
+def _pad(d: Drawing, opcode: str) -> None:
     mirrored = opcode == "MIRROR_PAD"
     shape = tuple(d.integer(2, 5) for _ in range(d.integer(2, 4)))
     most = 1 if mirrored else 3
@@ -361,19 +380,19 @@ def _pad(d: _Drawing, opcode: str) -> None:
     d.add(opcode, inputs, **({"mode": d.integer(0, 1)} if mirrored else {}))
 
 
-def _transpose(d: _Drawing, opcode: str) -> None:
+def _transpose(d: Drawing, opcode: str) -> None:
     shape = d.shape()
     d.add(opcode, [d.input(shape), d.constant(d.rng.permutation(len(shape)))])
 
 
-def _gather(d: _Drawing, opcode: str) -> None:
+def _gather(d: Drawing, opcode: str) -> None:
     shape = d.shape()
     axis = d.axis(len(shape))
     places = d.rng.integers(0, shape[axis], d.shape(1, 2))
     d.add(opcode, [d.input(shape), d.constant(places)], axis=axis)
 
 
-def _gather_nd(d: _Drawing, opcode: str) -> None:
+def _gather_nd(d: Drawing, opcode: str) -> None:
     shape = d.shape()
     depth = d.integer(1, len(shape))
     rows = d.integer(1, 4)
@@ -381,35 +400,35 @@ def _gather_nd(d: _Drawing, opcode: str) -> None:
     d.add(opcode, [d.input(shape), d.constant(places)])
 
 
-def _embedding(d: _Drawing, opcode: str) -> None:
-    table = d.constant(np.ones(d.shape(2, 3)), "int8")
+def _embedding(d: Drawing, opcode: str) -> None:
+    table = d.constant(d.weights(d.shape(2, 3)), "int8")
     rows = d.make.graph.tensors[table].shape[0]
     d.add(opcode, [d.constant(d.rng.integers(0, rows, 3)), table])
 
 
-def _broadcast_to(d: _Drawing, opcode: str) -> None:
+def _broadcast_to(d: Drawing, opcode: str) -> None:
     shape = d.shape()
     source = tuple(n if d.integer(0, 1) else 1 for n in shape)
     d.add(opcode, [d.input(source), d.constant(shape)])
 
 
-def _broadcast_args(d: _Drawing, opcode: str) -> None:
+def _broadcast_args(d: Drawing, opcode: str) -> None:
     inputs = [d.input((d.integer(1, 4),), "int32"), d.constant(np.ones(d.integer(1, 4)))]
     d.add(opcode, inputs, dtype="int32")
 
 
-def _fill(d: _Drawing, opcode: str) -> None:
+def _fill(d: Drawing, opcode: str) -> None:
     value = d.input((), "int32")
     d.add(opcode, [d.constant(d.shape()), value], dtype="int32")
 
 
-def _update(d: _Drawing, opcode: str) -> None:
+def _update(d: Drawing, opcode: str) -> None:
     shape = d.shape()
     part = tuple(d.integer(1, n) for n in shape)
     d.add(opcode, [d.input(shape), d.input(part), d.constant([0] * len(shape))])
 
 
-_DRAWS: dict[str, Callable[[_Drawing, str], None]] = {
+_DRAWS: dict[str, Callable[[Drawing, str], None]] = {
     **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D"), _conv),
     "TRANSPOSE_CONV": _transpose_conv,
     "FULLY_CONNECTED": _fully_connected,

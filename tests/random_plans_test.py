@@ -16,6 +16,7 @@ from deploy.runtime import tflm
 from tests.plan_cases import CASES
 from tests.random_plans import BOARDS, KINDS, outcome, runs
 from tests.support import MLPERF_TINY, mlperf_tiny, shared_path
+from tests.table_graphs import DRAWN, table_graph
 from tests.wild_graphs import wild_graph
 
 pytestmark = pytest.mark.skipif(tflm.unavailable_reason() is not None, reason="needs tflite_micro")
@@ -80,6 +81,36 @@ def test_wild_graphs_are_wild() -> None:
     assert min(seen.values()) >= 8, seen
     assert seen["TFLM runs it"] > 100
     assert len(seen) == 10
+
+
+def test_table_graphs_draw_what_the_table_holds() -> None:
+    seen: Counter[str] = Counter()
+    for seed in range(300):
+        graph = table_graph(seed)
+        if not runs(graph):
+            continue
+        seen["TFLM runs it"] += 1
+        seen.update({operator.opcode for operator in graph.operators})
+        read = {t for operator in graph.operators for t in operator.inputs}
+        seen["output that is read"] += bool(read & set(graph.outputs))
+        seen.update({f"rank {len(graph.tensors[t].shape)}" for t in graph.activations()})
+        for operator in graph.operators:
+            shape = graph.tensors[operator.inputs[0]].shape
+            if operator.opcode == "CONCATENATION":
+                seen["ten parts"] += len(operator.inputs) == 10
+                seen[f"axis {operator.integer('axis') % len(shape)} joined"] += 1
+            if operator.opcode == "TRANSPOSE_CONV":
+                stride = operator.integer("stride_h")
+                seen["odd strides"] += stride == 3
+                made = graph.tensors[operator.outputs[0]].shape[1]
+                seen["rows left over"] += bool(made % stride)
+            if operator.opcode == "CONV_2D":
+                weights = graph.tensors[operator.inputs[1]].shape
+                seen["groups"] += weights[3] < shape[3]
+    wanted = {*DRAWN, "output that is read", "ten parts", "odd strides", "rows left over", "groups"}
+    wanted |= {f"rank {n}" for n in (1, 2, 3, 4, 5)} | {f"axis {n} joined" for n in range(4)}
+    assert not wanted - {what for what, count in seen.items() if count}
+    assert seen["TFLM runs it"] > 250
 
 
 @pytest.mark.parametrize("kernels", KERNELS)

@@ -121,6 +121,22 @@ def test_no_output_stands_on_one_input_where_another_begins_elsewhere(
         assert same_in_tflm(graph, found.offsets)
 
 
+def test_a_part_that_cannot_be_a_view_leaves_the_others_as_they_are() -> None:
+    make = GraphMaker()
+    x = make.tensor(1, 2, 2, 4)
+    left, right = make.unary(x, "ABS"), make.unary(x, "ABS")
+    # The first part stands inside already, and cannot stand at the end as well.
+    whole = make.concat(left, right, left)
+    last = make.unary(whole)
+    graph = make.build((x,), (last,))
+    found = analyse(graph, in_place={"RELU"}).aliases
+    assert {(a.tensor, a.of, a.reason) for a in found} == {
+        (left, whole, AliasReason.CONCATENATION_VIEW),
+        (right, whole, AliasReason.CONCATENATION_VIEW),
+        (last, whole, AliasReason.IN_PLACE),
+    }
+
+
 def test_both_inputs_at_one_address_may_be_overwritten() -> None:
     graph = two_windows((1, 4), (1, 4), behind=True)
     reasons = [a.reason for a in analyse(graph, in_place=("ADD",)).aliases]

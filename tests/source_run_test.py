@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy import cli, flatbuffer
+from deploy import cli, flatbuffer, pipeline
+from deploy.backends.tflm.defects import warnings_of
 from deploy.backends.tflm.embed import embed
 from deploy.graph import Graph, Operator, Options, Quantization, Tensor
 from deploy.proof import evidence, source
 from deploy.proof.samples import sample_inputs
 from deploy.proof.source import run_source
+from deploy.report import summary
 from deploy.runtime import isolation, tflm
+from deploy.targets import target
 from keras_fmc.errors import UnsupportedModelError, VerificationError
 from tests.int8_graphs import Int8GraphMaker
 from tests.single_operators import single_operator
@@ -97,6 +100,48 @@ def test_a_source_that_never_computes_the_same_is_bad_input() -> None:
     with pytest.raises(UnsupportedModelError, match="other outputs of the same inputs"):
         source.check_repeats(dataclasses.replace(ran, outputs=changed))
     source.check_repeats(ran)
+
+
+def space_to_batch(*, padded: bool) -> Graph:
+    """One row and one column are padded by it, or before it."""
+    make = Int8GraphMaker(0)
+    x = make.conv(make.input((1, 5, 8, 4)), channels=4, kernel=(3, 3))
+    if not padded:
+        x = make.pad(x, [(0, 0), (0, 1), (0, 1), (0, 0)])
+    paddings = [[0, 1], [0, 1]] if padded else [[0, 0], [0, 0]]
+    inputs = [x, make.integers("blocks", [1, 3]), make.integers("paddings", paddings)]
+    options, quantization = Options("SpaceToBatchNDOptions"), make.quantization(x)
+    y = make.operator("SPACE_TO_BATCH_ND", inputs, (3, 6, 3, 4), quantization, options)
+    return make.build(outputs=[y])
+
+
+def test_padding_that_tflm_never_sets_is_warned_of_and_the_models_fault(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    padded, kernels = space_to_batch(padded=True), target(board="nano33ble").kernels
+    (warning,) = warnings_of(padded, kernels)
+    assert "SpaceToBatchND of TensorFlow Lite Micro pads with a value that is never set" in warning
+    content = flatbuffer.write(padded)
+
+    def differs(*_: object, **__: object) -> None:
+        raise VerificationError("an output differs")
+
+    monkeypatch.setattr(evidence, "_compare", differs)
+    with pytest.raises(UnsupportedModelError, match="SPACE_TO_BATCH_ND #1") as raised:
+        pipeline.plan(content, board="nano33ble", strips=False)
+    assert "batch_size=1" in str(raised.value)
+    monkeypatch.undo()
+
+    def smallest(content: bytes, **_: object) -> int:
+        raise VerificationError("output 0 differs in an arena of 1,824 bytes")
+
+    monkeypatch.setattr(summary.tflm, "smallest_arena", smallest)
+    with pytest.raises(UnsupportedModelError, match=r"another arena.* 1,824 bytes.*batch_size=1"):
+        summary._measured_baseline(padded, content, 1824)
+    monkeypatch.undo()
+    plain = space_to_batch(padded=False)
+    assert warnings_of(plain, kernels) == ()
+    source.check_repeats(run_source(flatbuffer.write(plain), plain))
 
 
 def test_a_model_that_only_tflm_runs_is_planned_with_a_warning() -> None:

@@ -37,12 +37,14 @@ class SourceRun:
         samples: the inputs.
         outputs: for each sample one array for each output.
         warnings: what is odd about the model itself.
+        defects: what the runtime's own kernels are known to get wrong in it.
     """
 
     content: bytes = field(repr=False)
     samples: list[list[np.ndarray]] = field(repr=False)
     outputs: Outputs = field(repr=False)
     warnings: tuple[str, ...] = ()
+    defects: tuple[str, ...] = ()
 
 
 def run_source(
@@ -51,6 +53,7 @@ def run_source(
     *,
     source: str = "the model",
     without_plan: bytes | None = None,
+    defects: tuple[str, ...] = (),
 ) -> SourceRun:
     """Runs the bytes of a file in TensorFlow Lite Micro, and beside it in LiteRT.
 
@@ -63,6 +66,7 @@ def run_source(
         graph: the model in it.
         source: names the file in messages.
         without_plan: the same model without the offline plan that the file brings, if it does.
+        defects: what the runtime's own kernels are known to get wrong in it.
 
     Raises:
         UnsupportedModelError: the runtime refuses the model, crashes, or does not come to an end.
@@ -99,17 +103,24 @@ def run_source(
                 "TensorFlow Lite Micro and LiteRT compute different outputs of the model as it "
                 "is; the plan repeats those of TensorFlow Lite Micro"
             )
-    return SourceRun(content, samples, outputs, tuple(warnings))
+    return SourceRun(content, samples, outputs, tuple(warnings), defects)
 
 
 def check_repeats(run: SourceRun) -> None:
     """Runs the source again, its samples in another order, where a plan of it went wrong.
 
     Raises:
-        UnsupportedModelError: its outputs are others now: it reads what nobody wrote.
+        UnsupportedModelError: its outputs are others now, as it reads what nobody wrote, or may
+            be others in another arena, as one of the runtime's own kernels is known to read that.
     """
     if tflm.unavailable_reason() is not None:
         return
+    if run.defects:
+        raise UnsupportedModelError(
+            "the model computes other outputs of the same inputs in another arena",
+            received=run.defects[0],
+            remedy="The model itself is at fault, not its plan",
+        )
     again = _blamed(
         lambda: tflm.run(
             run.content, run.samples[::-1], arena_bytes=tflm.ROOMY_ARENA_BYTES, isolated=True

@@ -13,7 +13,7 @@ from deploy.backends.tflm.scratch import scratch_requests
 from deploy.backends.tflm.time import graph_time, time_ratio
 from deploy.graph import Graph
 from deploy.lifetimes import tensor_lifetimes
-from deploy.macs import graph_macs, operator_macs
+from deploy.macs import graph_macs, operator_macs, relative_macs
 from deploy.memory.plan import AliasReason
 from deploy.outcome import ArenaPrediction
 from deploy.proof.evidence import Evidence
@@ -32,6 +32,7 @@ from deploy.report.report import (
 )
 from deploy.runtime import tflm
 from deploy.targets import Target, target
+from keras_fmc.errors import UnsupportedModelError, VerificationError
 
 if TYPE_CHECKING:
     from deploy.outcome import Planned, Prepared
@@ -57,7 +58,6 @@ def make_report(
     tensors = report_tensors(planned.memory)
     pieces = report_pieces(planned.memory.pieces)
     top = peak(boxes(tensors, pieces), len(graph.operators))
-    source_macs = graph_macs(source)
     return Report(
         model=name,
         board=goal.board.name,
@@ -67,7 +67,7 @@ def make_report(
         lower_bound_bytes=planned.memory.lower_bound_bytes,
         proven_optimal=planned.memory.proven_optimal and interrupted is None,
         fits=limit is None or arena.arena_bytes <= limit,
-        macs_ratio=graph_macs(graph) / source_macs if source_macs else 1.0,
+        macs_ratio=relative_macs(graph, source),
         limit_bytes=limit,
         limit_source=limit_source,
         engine=planned.memory.engine,
@@ -157,7 +157,7 @@ def baseline_of(
     limit, _ = limit_of(goal, settings, arena.arena_bytes)
     measured = None
     if tflm.unavailable_reason() is None:
-        measured = tflm.smallest_arena(content, guess=wheel.arena_bytes)
+        measured = _measured_baseline(source, content, wheel.arena_bytes)
     return Baseline(
         arena_bytes=arena.arena_bytes,
         head_bytes=arena.head_bytes,
@@ -171,6 +171,19 @@ def baseline_of(
         operators=len(source.operators),
         tensors=_online_tensors(source, offsets, goal),
     )
+
+
+def _measured_baseline(source: Graph, content: bytes, guess: int) -> int:
+    """The smallest arena of the unchanged model; where its outputs change in it, it is at fault."""
+    try:
+        return tflm.smallest_arena(content, guess=guess)
+    except VerificationError as error:
+        known = warnings_of(source, target(board="host").kernels)
+        raise UnsupportedModelError(
+            "the model as it is computes other outputs of the same inputs in another arena",
+            received="; ".join((error.what, *known)),
+            remedy="The model itself is at fault, not its plan: convert it again",
+        ) from error
 
 
 def _online_tensors(

@@ -140,6 +140,7 @@ def _defect(data: Any, definitions: Mapping[str, str], where: str) -> Defect:
         effect=fields.take("effect", str),
         remedy=fields.take("remedy", str),
         source=fields.take("source", str),
+        library=fields.take("library", str, default=""),
         harmless_with_room=fields.take("harmless_with_room", bool, default=False),
     )
     fields.finish()

@@ -84,8 +84,8 @@ class Step:
     A temporary names a tensor of the operator by ``side`` ("input", "output") and ``index``
     (None: each), and is taken where its ``condition`` holds; the others have a size in bytes.
     What is kept and scratch buffers are asked for where the size is above zero, a request is a
-    scratch buffer that is asked for always. Room is what the kernel really uses of the buffer
-    asked for before, where that is more.
+    scratch buffer that is asked for at size 0, too, and not where the size is negative. Room is
+    what the kernel really uses of the buffer asked for before, where that is more.
     """
 
     kind: StepKind
@@ -138,6 +138,7 @@ class Defect:
         effect: what happens, as the predicate of a sentence.
         remedy: what a user can do about it.
         source: where that is known from.
+        library: whose function it is, where not that of the kernels.
         harmless_with_room: it writes past a scratch buffer and nothing else, so that a plan that
             keeps the bytes behind it free is right (``KernelRule``'s "room" steps).
     """
@@ -148,6 +149,7 @@ class Defect:
     effect: str
     remedy: str
     source: str
+    library: str = ""
     harmless_with_room: bool = False
 
 

@@ -63,9 +63,10 @@ def warnings_of(graph: Graph, kernels: Kernels) -> tuple[str, ...]:
 
 def _warning(graph: Graph, kernels: Kernels, defect: Defect, operators: list[int]) -> str:
     more = f" (and {len(operators) - 1} more)" if len(operators) > 1 else ""
+    library = defect.library or f"{kernels.library} {kernels.version}"
     return (
-        f"{graph.label(operators[0])}{more}: {defect.function} of {kernels.library} "
-        f"{kernels.version} {defect.effect} ({defect.source}); {defect.remedy}"
+        f"{graph.label(operators[0])}{more}: {defect.function} of {library} {defect.effect} "
+        f"({defect.source}); {defect.remedy}"
     )
 
 

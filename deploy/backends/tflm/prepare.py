@@ -14,7 +14,7 @@ from deploy.backends.tflm.codes.trial import best_lowering
 from deploy.backends.tflm.place import ROUNDS_OF_EFFORT, place
 from deploy.effort import effort_named
 from deploy.graph import Graph
-from deploy.macs import graph_macs
+from deploy.macs import graph_macs, relative_macs
 from deploy.outcome import Decision, FrontierPoint, Prepared, StoredCodes
 from deploy.passes import run_passes
 from deploy.passes.short_names import shorten_names
@@ -101,7 +101,7 @@ def _packed(
 ) -> Prepared | Decision:
     """The plan of the packed graph, or why there is none."""
     graph = run_passes(lowered.graph)
-    ratio = graph_macs(graph) / max(graph_macs(source), 1)
+    ratio = relative_macs(graph, source)
     if ratio > settings.max_macs:
         return Decision(
             ", ".join(item.name for item in lowered.stored),

@@ -131,7 +131,8 @@ class Sharing:
         if possible and not alone:
             possible = self._consistent(together[0].source)
         if not possible:
-            del self.accepted[together[0].step][-len(joins) or None :]
+            accepted = self.accepted[first.step]
+            del accepted[len(accepted) - len(joins) :]
             for join in reversed(joins):
                 self._split(join)
             return False
