@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
-import dataclasses
 import sys
 
 import numpy as np
