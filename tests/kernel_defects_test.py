@@ -146,7 +146,7 @@ def test_a_plan_with_something_behind_a_scratch_buffer_is_refused() -> None:
         return dataclasses.replace(plan, offsets=tuple(offsets))
 
     settled(graph, moved(-(-used // 16) * 16), library, overlaps={})
-    with pytest.raises(VerificationError, match="scratch of TRANSPOSE_CONV #0 .* overlaps"):
+    with pytest.raises(VerificationError, match=r"scratch of TRANSPOSE_CONV #0 .* overlaps"):
         settled(graph, moved(asked), library, overlaps={})
 
 
