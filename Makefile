@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 TF_ENV := TF_CPP_MIN_LOG_LEVEL=3
 
 .PHONY: env demo test test-quick lint package docs docs-outputs docs-pictures mutants random-plans \
-    bench-mlperf bench-arena bench-allocation bench-qat bench-commands bench-codes \
+    bench-mlperf bench-arena bench-c bench-allocation bench-qat bench-commands bench-codes \
+    bench-determinism keras-coverage \
     accuracy-tables memory-tables clean
 
 env: $(VENV)/.ready
@@ -64,10 +65,9 @@ package: env
 
 # The site: pages generated from the code, every warning an error; then the notebooks run.
 docs: $(VENV)/.docs
-	$(BIN)/python -m deploy.report.keys > docs/report.md
 	$(TF_ENV) $(BIN)/sphinx-build -q -W --keep-going -d _build/doctrees docs _build/docs
-	rm -rf _build/notebooks && cp -r docs/notebooks _build/notebooks
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(TF_ENV) $(BIN)/python -m pytest -q --nbmake --nbmake-timeout=600 _build/notebooks
+	rm -rf out/notebooks && mkdir -p out && cp -r docs/notebooks out/notebooks
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(TF_ENV) $(BIN)/python -m pytest -q --nbmake --nbmake-timeout=600 out/notebooks
 
 # What the commands in README and docs print, and the pictures, written anew.
 docs-outputs: $(VENV)/.docs
@@ -86,6 +86,9 @@ MODELS ?= ../shared/models/mlperf_tiny
 bench-commands: env
 	$(BIN)/python benchmarks/bench_commands.py $(wildcard $(MODELS)/*.tflite)
 
+bench-determinism: env
+	$(BIN)/python benchmarks/bench_determinism.py
+
 bench-allocation: env
 	$(BIN)/python benchmarks/bench_allocation.py
 
@@ -93,6 +96,10 @@ bench-allocation: env
 N ?= 100
 random-plans: env
 	$(BIN)/python -m tests.random_plans --count $(N)
+
+# Needs qemu-system-arm and gcc-arm-none-eabi.
+bench-c: env
+	$(BIN)/python benchmarks/bench_c.py
 
 bench-codes: env
 	$(TF_ENV) $(BIN)/python benchmarks/bench_codes.py
@@ -111,6 +118,10 @@ accuracy-tables: env
 
 memory-tables: env
 	$(TF_ENV) $(BIN)/python examples/memory_tables.py
+
+MODEL_DEFINITIONS ?= ../shared/cases/keras/models.py
+keras-coverage: env
+	$(TF_ENV) $(BIN)/python examples/keras_coverage.py --models $(MODEL_DEFINITIONS)
 
 clean:
 	rm -rf $(VENV) .venv-edge .venv-tfmot _build *.egg-info

@@ -50,6 +50,9 @@ setup(
         "deploy": [
             "py.typed",
             "targets/**/*.json",
+            "backends/c/README.md",
+            "backends/c/kernels/*",
+            "backends/c/templates/*",
             "emit/templates/**/*",
             "proof/templates/*",
             "report/templates/*",

@@ -67,7 +67,14 @@ def _run(options: argparse.Namespace) -> int:
         capacity = int(file.stem.split(".")[-1])
         problem = read_problem(file, capacity_bytes=capacity)
         begin = time.perf_counter()
-        result = plan(problem, seconds=options.seconds, seed=options.seed, workers=options.workers)
+        end = begin + options.seconds
+        result = plan(
+            problem,
+            rounds=None,
+            seed=options.seed,
+            workers=options.workers,
+            stop=lambda end=end: time.perf_counter() >= end,
+        )
         seconds = time.perf_counter() - begin
         _check(file.name, problem, result)
         fits = result.height_bytes <= capacity

@@ -124,7 +124,12 @@ def _target_flags(values: flags.FlagValues) -> None:
     string("board", "host", "the board, by a name that fmc boards lists", flag_values=values)
     string("board-file", None, "a JSON file with boards of your own", flag_values=values)
     string("kernels", None, "the kernel library, if not the board's usual", flag_values=values)
-    string("runtime", None, "the version of TFLM, if not the newest known", flag_values=values)
+    string(
+        "runtime",
+        None,
+        "tflm, a version of it (default: the newest known), or c",
+        flag_values=values,
+    )
     string("reserve", None, "bytes that the firmware itself needs", flag_values=values)
 
 
@@ -141,8 +146,25 @@ def _plan_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_enum(
         "minimise", "arena", ["arena", "head"], "what strips make small", flag_values=values
     )
+    flags.DEFINE_enum(
+        "input", "whole", ["whole", "rows"], "how --runtime=c takes the image", flag_values=values
+    )
     flags.DEFINE_bool("strips", True, "run big maps strip by strip", flag_values=values)
     flags.DEFINE_bool("overlap", None, "outputs may grow into inputs", flag_values=values)
+    flags.DEFINE_enum(
+        "effort",
+        "normal",
+        ["quick", "normal", "thorough"],
+        "how much work the search may do",
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "time-limit",
+        None,
+        "seconds after which the best plan so far is taken; none: the same plan on every run",
+        0.0,
+        flag_values=values,
+    )
     flags.DEFINE_bool("explain", False, "print the frontier of plans", flag_values=values)
     flags.DEFINE_bool("progress", None, "show a progress bar", flag_values=values)
 
@@ -159,19 +181,27 @@ def _value(values: flags.FlagValues, name: str) -> Any:
 
 
 def _settings(values: flags.FlagValues) -> PlanSettings:
-    from deploy.settings import PlanSettings
+    from deploy.settings import GENERATED_C, PlanSettings
     from keras_fmc.sizes import parse_size
 
     def size(name: str) -> int | None:
         text = _value(values, name)
         return None if text is None else parse_size(text)
 
+    if _value(values, "runtime") == GENERATED_C:
+        for name in ("strips", "overlap", "minimise", "max-macs"):
+            if values[name].present:
+                raise BadInputError(
+                    f"generated C has no --{name}",
+                    remedy=f"Leave --{name} out, or give --runtime=tflm",
+                )
     reserve = _value(values, "reserve")
     return PlanSettings(
         board=_value(values, "board"),
         board_file=_value(values, "board-file"),
         kernels=_value(values, "kernels"),
         runtime=_value(values, "runtime"),
+        input=_value(values, "input"),
         reserve_bytes=0 if reserve in ("0", "0B") else size("reserve"),
         arena_bytes=size("arena"),
         max_macs=_value(values, "max-macs"),
@@ -179,6 +209,8 @@ def _settings(values: flags.FlagValues) -> PlanSettings:
         minimise=_value(values, "minimise"),
         strips=_value(values, "strips"),
         overlap=_value(values, "overlap"),
+        effort=_value(values, "effort"),
+        time_limit=_value(values, "time-limit"),
         progress=_wants_progress(_value(values, "progress")),
     )
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import keras
 
 
-def to_int8_tflite(model: keras.Model, *, calibration: np.ndarray | None = None) -> bytes:
+def to_int8_tflite(model: keras.Model, *, calibration: Any = None) -> bytes:
     """Returns an int8 .tflite model with int8 inputs and outputs and batch 1.
 
     A model from `keras_fmc.quantize` keeps the ranges that it was trained with. Any other is
@@ -32,7 +32,8 @@ def to_int8_tflite(model: keras.Model, *, calibration: np.ndarray | None = None)
     Args:
         model: a Keras 3 model with float32 inputs of fixed size, or a tf_keras model made by
             `keras_fmc.quantize(..., backend="tfmot")`.
-        calibration: some hundred samples as in training; unused for a QAT model.
+        calibration: some hundred samples as in training (`keras_fmc.model.calibration`); unused
+            for a QAT model.
 
     Raises:
         BadInputError: a model or calibration data that cannot be used, or no calibration for a
@@ -72,7 +73,8 @@ def convert_path(path: str | Path, *, calibration: str | Path | None = None) -> 
 
     Args:
         path: .keras, or .h5 of Keras 2 or 3.
-        calibration: .npy file of samples; needed unless the model was saved quantised.
+        calibration: .npy file of samples, or .npz with an array for each input by name; needed
+            unless the model was saved quantised.
 
     Raises:
         BadInputError, UnsupportedModelError: as `to_int8_tflite`, and for files that cannot be
@@ -101,7 +103,7 @@ def _scales(model: keras.Model) -> tuple[dict[str, Scale], bool]:
     """
     from keras_fmc.layers.fake_quant import FakeQuant
     from keras_fmc.model.layer_graph import trace
-    from keras_fmc.qat.placement import FIXED_RANGES, activation_name
+    from keras_fmc.model.operations import fixed_range
 
     scales: dict[str, Scale] = {}
     complete = True
@@ -117,8 +119,8 @@ def _scales(model: keras.Model) -> tuple[dict[str, Scale], bool]:
                 scales[layer.name] = (layer.scale, layer.zero_point)
             else:
                 complete = False
-        elif activation_name(layer) in FIXED_RANGES:
-            low, high = FIXED_RANGES[activation_name(layer)]
+        elif (fixed := fixed_range(layer)) is not None:
+            low, high = fixed
             scale = (high - low) / 255
             scales[node.name] = (scale, round(-128 - low / scale))
     return scales, complete
@@ -190,24 +192,26 @@ def _in_order(graph: Graph, model: Any) -> bytes:
     return flatbuffer.write(with_ends(graph, names, output_names(model)))
 
 
-def _load_samples(path: Path) -> np.ndarray:
+def _load_samples(path: Path) -> np.ndarray | dict[str, np.ndarray]:
+    """The array of a .npy file, or the arrays of a .npz file by the names of inputs."""
     try:
         loaded = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise BadInputError(
             f"{path} cannot be read as calibration data",
-            expected="a .npy file of samples",
+            expected="a .npy file of samples, or .npz for several inputs",
             received=_first_line(error),
-            remedy="Write it with numpy.save(path, samples)",
+            remedy="Write it with numpy.save(path, samples), or numpy.savez(path, name=samples, …)",
         ) from error
-    if not isinstance(loaded, np.ndarray):
+    if isinstance(loaded, np.ndarray):
+        return loaded
+    try:
+        arrays = {name: loaded[name] for name in loaded.files}
+    except ValueError as error:
         raise BadInputError(
-            f"{path} holds several arrays",
-            expected="a .npy file with one",
-            received=f"{len(loaded.files)} in an .npz file",
-            remedy="Write it with numpy.save(path, samples)",
-        )
-    return loaded
+            f"{path} holds something else than arrays", received=_first_line(error)
+        ) from error
+    return next(iter(arrays.values())) if len(arrays) == 1 else arrays
 
 
 def _first_line(error: BaseException) -> str:

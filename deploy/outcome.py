@@ -159,6 +159,9 @@ class Prepared:
         decisions: what was left as it is, and why.
         codes: maps that are stored packed.
         holds_whole: maps that may exist in strips only are whole all the same.
+        floor_bytes: no way of cutting the graph in this operator order has a smaller head; None
+            where none was looked for.
+        usual_arena_bytes: the arena where the arena was made small and not the head, if known.
     """
 
     graph: Graph
@@ -168,6 +171,8 @@ class Prepared:
     decisions: tuple[Decision, ...] = ()
     codes: tuple[StoredCodes, ...] = ()
     holds_whole: bool = False
+    floor_bytes: int | None = None
+    usual_arena_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

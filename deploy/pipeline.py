@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deploy import flatbuffer
 from deploy.backends.tflm.defects import warnings_of
 from deploy.backends.tflm.embed import embed, embedded_offsets, without_plan
+from deploy.effort import Guard, effort_named
 from deploy.emit.earlier import refuse_overwriting, replacing
 from deploy.emit.files import discard
 from deploy.emit.written import ALL_FILES, FIRMWARE_FILES, MODEL_FILE, REPORT_FILE
@@ -22,7 +23,7 @@ from deploy.proof.evidence import Evidence, collect
 from deploy.proof.source import run_source
 from deploy.report.report import Report
 from deploy.settings import PlanSettings
-from deploy.supported import check_supported
+from deploy.supported import check_supported, float_warnings
 from deploy.targets import target
 from deploy.ways import best_plan
 from keras_fmc.errors import BadInputError, DoesNotFitError
@@ -30,6 +31,10 @@ from keras_fmc.errors import BadInputError, DoesNotFitError
 if TYPE_CHECKING:
     import keras
     import numpy as np
+
+    from deploy.graph import Graph
+    from deploy.proof.source import SourceRun
+    from deploy.targets import Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +59,7 @@ def plan(model: str | Path | bytes, *, out: str | Path | None = None, **settings
     """
     chosen = PlanSettings(**settings)  # type: ignore[arg-type]
     if isinstance(model, bytes):
-        with replacing(out, ALL_FILES, sources=[chosen.board_file]) as earlier:
+        with replacing(out, _names(chosen, "model"), sources=[chosen.board_file]) as earlier:
             return _plan_bytes(model, chosen, name="model", out=out, earlier=earlier)
     return plan_file(model, chosen, out=out)
 
@@ -77,7 +82,7 @@ def convert(
     from deploy.convert import to_int8_tflite
 
     chosen = PlanSettings(**settings)  # type: ignore[arg-type]
-    with replacing(out, ALL_FILES, sources=[chosen.board_file]) as earlier:
+    with replacing(out, _names(chosen, model.name), sources=[chosen.board_file]) as earlier:
         chosen.target()
         content = to_int8_tflite(model, calibration=calibration)
         return _plan_bytes(content, chosen, name=model.name, out=out, earlier=earlier)
@@ -85,7 +90,7 @@ def convert(
 
 def plan_file(path: str | Path, settings: PlanSettings, *, out: str | Path | None = None) -> Result:
     """Plans an int8 .tflite file."""
-    with replacing(out, ALL_FILES, sources=[path, settings.board_file]) as earlier:
+    with replacing(out, _names(settings, path), sources=[path, settings.board_file]) as earlier:
         content = _read(path)
         return _plan_bytes(content, settings, name=str(path), out=out, earlier=earlier)
 
@@ -101,7 +106,7 @@ def convert_file(
     from deploy.convert import convert_path
 
     sources = [path, calibration, settings.board_file]
-    with replacing(out, ALL_FILES, sources=sources) as earlier:
+    with replacing(out, _names(settings, path), sources=sources) as earlier:
         settings.target()
         content = convert_path(path, calibration=calibration)
         return _plan_bytes(content, settings, name=str(path), out=out, earlier=earlier)
@@ -120,7 +125,10 @@ def verify(folder: str | Path, *, source: str | None = None) -> str:
             not run in the size that is claimed, or an output differs.
     """
     from deploy.emit.check_folder import check_folder
+    from deploy.emit.generated_c import is_generated, verify_c
 
+    if is_generated(folder):
+        return verify_c(folder, read_report(Path(folder) / REPORT_FILE), source=source)
     return check_folder(folder, source=source)
 
 
@@ -132,8 +140,14 @@ def read_report(path: str | Path) -> Report:
 def emit_project(folder: str | Path, *, kind: str, out: str | Path) -> tuple[str, ...]:
     """Writes a firmware project of the given kind around an emitted model."""
     from deploy.emit.files import write_all
+    from deploy.emit.generated_c import is_generated
     from deploy.emit.skeleton import project_files
 
+    if is_generated(folder):
+        raise BadInputError(
+            f"{folder} holds generated C, for which there are no projects yet",
+            remedy="Add its .c files to the sources of your project, or plan with --runtime=tflm",
+        )
     read = [Path(folder) / name for name in (*FIRMWARE_FILES, REPORT_FILE)]
     files = project_files(
         kind,
@@ -156,6 +170,7 @@ def _plan_bytes(
     from deploy.report.summary import make_report
 
     goal = settings.target()
+    effort_named(settings.effort)
     if out is not None:
         _prepare(out)
     source = flatbuffer.read(content, source=name)
@@ -171,17 +186,23 @@ def _plan_bytes(
             without_plan=None if own is None else flatbuffer.write(bare),
             defects=warnings_of(source, target(board="host").kernels),
         )
+        ran = replace(ran, warnings=(*ran.warnings, *float_warnings(source)))
         if ran.content != content:
             # The plan that the model brings is wrong; a warning says so.
             own = None
         source = with_reference_versions(bare)
         baseline = flatbuffer.write(source if own is None else embed(source, own))
+        if settings.generates_c:
+            return _plan_c(source, ran, (baseline, own), settings, goal, name, out, earlier)
 
         def run(planned: Planned) -> Evidence:
             predicted = planned.wheel.arena_bytes
             return collect(planned.content, ran, graph=source, predicted_bytes=predicted)
 
-        checked = best_plan(source, goal, settings, progress, own_offsets=own, run=run)
+        with Guard(settings.time_limit) as guard:
+            checked = best_plan(
+                source, goal, settings, progress, own_offsets=own, run=run, guard=guard
+            )
         planned = checked.planned
         report = make_report(
             name=name,
@@ -193,12 +214,51 @@ def _plan_bytes(
             goal=goal,
             settings=settings,
             evidence=checked.evidence,
+            interrupted=guard.reason,
         )
     if out is None:
         return Result(report, planned.content if report.fits else None)
     files = _emit(report, planned, out)
     discard(out, (name for name in earlier if name not in files))
     return Result(report, planned.content if report.fits else None, files)
+
+
+def _plan_c(
+    source: Graph,
+    ran: SourceRun,
+    baseline: tuple[bytes, Sequence[int] | None],
+    settings: PlanSettings,
+    goal: Target,
+    name: str,
+    out: str | Path | None,
+    earlier: Sequence[str],
+) -> Result:
+    """Runtime c: a row program instead of strips, C files instead of a .tflite."""
+    from deploy.emit.files import write_all
+    from deploy.emit.folder import report_files
+    from deploy.emit.generated_c import c_report, plan_c
+
+    made = plan_c(source, ran, name=Path(name).stem, fed=settings.input == "rows")
+    report = c_report(
+        made, source=source, baseline=baseline, name=name, goal=goal, settings=settings
+    )
+    if out is None:
+        return Result(report, None)
+    files = report_files(report)
+    if report.fits:
+        files |= made.model.files
+    written = tuple(sorted(path.name for path in write_all(out, files)))
+    discard(out, (name for name in earlier if name not in files))
+    return Result(report, None, written)
+
+
+def _names(settings: PlanSettings, name: str | Path) -> tuple[str, ...]:
+    """Returns the names of all files that a run may write."""
+    if not settings.generates_c:
+        return ALL_FILES
+    from deploy.backends.c.build import file_names
+
+    return tuple(dict.fromkeys((*ALL_FILES, *file_names(Path(name).stem))))
 
 
 def _emit(report: Report, planned: Planned, out: str | Path) -> tuple[str, ...]:

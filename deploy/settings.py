@@ -5,6 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deploy.targets import Target, target
+from keras_fmc.errors import BadInputError
+
+GENERATED_C = "c"
+"""The runtime that is none: C without an interpreter."""
+
+TFLM = "tflm"
+"""The newest version of TensorFlow Lite Micro that is known."""
+
+PORTABLE = "portable"
+"""The kernels that come with generated C."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +24,9 @@ class PlanSettings:
     Attributes:
         board: a name that ``fmc boards`` lists; "host" is the tflite_micro wheel.
         board_file: a JSON file with boards of the user's own.
-        kernels, runtime: other than the board's usual ones.
+        kernels, runtime: other than the board's usual ones; runtime "c" is generated C, whose
+            kernels are "portable".
+        input: for runtime "c": "whole", the image stands in RAM, or "rows", it is fed row by row.
         reserve_bytes: what the firmware itself needs, instead of the board's usual reserve.
         arena_bytes: what the arena may use, instead of what the board leaves.
         max_macs: most multiply-accumulates, as a multiple of the source model's.
@@ -24,6 +36,9 @@ class PlanSettings:
         strips: whether big maps may be run strip by strip.
         overlap: whether outputs may grow into their inputs where the kernel library allows it;
             None: with strips only.
+        effort: "quick", "normal" or "thorough": how much work the searches may do.
+        time_limit: seconds after which the searches end with the best so far, which the report
+            then says; None: as long as their work takes, so that a plan is always the same.
         progress: whether to show a progress bar on stderr.
     """
 
@@ -31,6 +46,7 @@ class PlanSettings:
     board_file: str | None = None
     kernels: str | None = None
     runtime: str | None = None
+    input: str = "whole"
     reserve_bytes: int | None = None
     arena_bytes: int | None = None
     max_macs: float = 1.10
@@ -38,13 +54,51 @@ class PlanSettings:
     minimise: str = "arena"
     strips: bool = True
     overlap: bool | None = None
+    effort: str = "normal"
+    time_limit: float | None = None
     progress: bool = False
 
+    @property
+    def generates_c(self) -> bool:
+        return self.runtime == GENERATED_C
+
     def target(self) -> Target:
+        """The target; of generated C the board, with TFLM's usual runtime and kernels beside it.
+
+        Raises:
+            BadInputError: an unknown name, or settings that do not go together.
+        """
+        self._check_runtime()
         return target(
             board=self.board,
-            kernels=self.kernels,
-            runtime=self.runtime,
+            kernels=None if self.generates_c else self.kernels,
+            runtime=None if self.runtime in (GENERATED_C, TFLM) else self.runtime,
             reserve_bytes=self.reserve_bytes,
             board_file=self.board_file,
         )
+
+    def _check_runtime(self) -> None:
+        if self.input not in ("whole", "rows"):
+            raise BadInputError("unknown input", "whole or rows", repr(self.input))
+        if not self.generates_c:
+            if self.input == "rows":
+                raise BadInputError(
+                    "TFLM takes the image as a whole",
+                    received="input rows",
+                    remedy="Rows are fed to generated C: --runtime=c",
+                )
+            return
+        if self.kernels not in (None, PORTABLE):
+            raise BadInputError(
+                f"generated C has no kernels of the name {self.kernels}",
+                expected=PORTABLE,
+                remedy="Leave --kernels out, or give --runtime=tflm",
+            )
+        for name, value in (("strips", True), ("overlap", None), ("minimise", "arena")):
+            if getattr(self, name) != value:
+                raise BadInputError(
+                    f"generated C has no setting {name}",
+                    expected="rows that are made once, in the least memory",
+                    received=f"{name} {getattr(self, name)}",
+                    remedy=f"Leave --{name} out, or give --runtime=tflm",
+                )

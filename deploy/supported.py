@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from deploy.graph import Graph
+from deploy.lifetimes import tensor_lifetimes
 from deploy.operators import check_operators
 from keras_fmc.errors import UnsupportedModelError
+from keras_fmc.sizes import format_size
 
-_FLOATS = frozenset({"float16", "float32", "float64", "complex64"})
+_UNKNOWN_TYPES = frozenset({"float16", "float64", "complex64"})
+"""Of maps, in no kernel of TensorFlow Lite Micro."""
+_WITH_INT8 = (
+    "Convert the Keras model that the file was made from: fmc convert MODEL.keras "
+    "--calibration X.npy"
+)
 _CONTROL_FLOW = frozenset({"IF", "WHILE", "CALL", "CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE"})
 
 
@@ -14,7 +21,8 @@ def check_supported(graph: Graph, *, source: str = "model") -> None:
     """Raises UnsupportedModelError, naming operator and tensor, unless the graph can be planned.
 
     A graph can be planned when it is a single subgraph of builtin operators with static shapes,
-    fully integer, without variables, whose operators agree with the operator table.
+    of maps that are integers, bool or float32, without variables, whose operators agree with the
+    operator table.
     """
     if not graph.operators:
         raise UnsupportedModelError(
@@ -47,14 +55,35 @@ def check_supported(graph: Graph, *, source: str = "model") -> None:
             )
     for index in graph.activations():
         tensor = graph.tensors[index]
-        if tensor.dtype in _FLOATS:
+        if tensor.dtype in _UNKNOWN_TYPES:
             raise UnsupportedModelError(
-                f"tensor {tensor.name} of {source} is {tensor.dtype}",
-                expected="an int8 model",
-                remedy="Convert with full int8 quantisation: fmc convert MODEL --calibration X.npy",
+                f"tensor {tensor.name} of {source} is {tensor.dtype}, for which TensorFlow Lite "
+                "Micro has no kernels",
+                expected="int8, or float32",
+                remedy=_WITH_INT8,
             )
     _check_dataflow(graph, source)
     check_operators(graph, source=source)
+
+
+def float_warnings(graph: Graph) -> tuple[str, ...]:
+    """Returns what int8 would save where maps are float32: the largest sum of maps at once."""
+    spans = tensor_lifetimes(graph)
+    sums = {"float32": [0] * (len(graph.operators) + 1), "int8": [0] * (len(graph.operators) + 1)}
+    for index, (first, last) in spans.items():
+        tensor = graph.tensors[index]
+        small = tensor.elements if tensor.dtype == "float32" else tensor.size_bytes
+        for step in range(first, last + 1):
+            sums["float32"][step] += tensor.size_bytes
+            sums["int8"][step] += small
+    before, after = max(sums["float32"]), max(sums["int8"])
+    if before == after:
+        return ()
+    return (
+        f"maps of the model are float32: up to {format_size(before)} of maps are alive at once, "
+        f"and would be {format_size(after)} as int8. Convert the Keras model with int8 inputs and "
+        "outputs: fmc convert MODEL.keras --calibration X.npy",
+    )
 
 
 def check_writes(graph: Graph, source: str = "model") -> None:

@@ -15,6 +15,7 @@ from deploy.backends.tflm.arena import predict_arena
 from deploy.backends.tflm.embed import embed
 from deploy.backends.tflm.given import given_plan
 from deploy.backends.tflm.prepare import has_codes, prepare, rank
+from deploy.effort import Guard
 from deploy.graph import Graph
 from deploy.outcome import Decision, Planned, Prepared
 from deploy.passes.dead import drop_dead_tensors
@@ -68,12 +69,14 @@ def best_plan(
     *,
     own_offsets: tuple[int, ...] | None,
     run: Callable[[Planned], Evidence],
+    guard: Guard,
 ) -> Checked:
     """Returns the plan of the first way that holds, or the model's own where that is no larger.
 
     Args:
         own_offsets: the offline plan that the model brings, or None.
         run: runs a planned model beside its source; raises VerificationError where they differ.
+        guard: ends searches early; what they found then is called optimal nowhere.
 
     Raises:
         VerificationError: the simplest plan is wrong, too.
@@ -83,10 +86,14 @@ def best_plan(
     own: Prepared | None = _own(source, goal, settings, own_offsets)
     for way in ways(source, settings):
         try:
-            prepared = prepare(source, goal, way.settings, progress, codes=way.codes)
+            prepared = prepare(source, goal, way.settings, progress, guard, codes=way.codes)
         except (VerificationError, UnsupportedModelError) as error:
             left_out.append(Decision(way.adds, _DEFECT.format(_line(error))))
             continue
+        if guard.reason is not None:
+            # What was proven on the way holds, but not that the way was the one to go.
+            memory = replace(prepared.memory, proven_optimal=False)
+            prepared = replace(prepared, memory=memory)
         candidates = [prepared]
         if own is not None and rank(own, goal, settings) < rank(prepared, goal, settings):
             candidates.insert(0, _with_decisions_of(own, prepared))
@@ -135,7 +142,13 @@ def _own(
 def _with_decisions_of(own: Prepared, prepared: Prepared) -> Prepared:
     reason = f"smaller than the best plan that was found: {own.memory.engine} stays"
     decision = Decision("memory plan", reason)
-    return replace(own, frontier=prepared.frontier, decisions=(*prepared.decisions, decision))
+    return replace(
+        own,
+        frontier=prepared.frontier,
+        decisions=(*prepared.decisions, decision),
+        floor_bytes=prepared.floor_bytes,
+        usual_arena_bytes=prepared.usual_arena_bytes,
+    )
 
 
 def _checked(

@@ -42,7 +42,7 @@ REASONS = (
 ELLIPSIS = "..."
 _FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NOT_RUN = re.compile(r"^\*Not run by the tests: (.+)\.\*\s*\Z", re.MULTILINE)
-_NUMBER = re.compile(r"\d[\d,.]*")
+_NUMBER = re.compile(r"[+-]?\d[\d,.]*")
 _YAML_COMMAND = re.compile(r"^\s*(?:- )?(?:run: )?(fmc .*)$", re.MULTILINE)
 _RUNS = ("console", "python", "yaml")
 

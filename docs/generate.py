@@ -11,6 +11,7 @@ from deploy.backends.tflm.strips import operators as strip_operators
 from deploy.cli import COMMANDS, main
 from deploy.emit.resolver import ADD_FUNCTIONS
 from deploy.emit.skeleton import KINDS
+from deploy.report.keys import to_markdown
 from deploy.targets import boards, kernels
 from deploy.targets.load import names_in
 from keras_fmc.sizes import format_size
@@ -26,6 +27,7 @@ def write_all(folder: Path) -> None:
         "commands": commands_text(),
         "kinds": ", ".join(f"`{kind}`" for kind in KINDS),
         "layers": layers_table(),
+        "report": to_markdown(),
     }
     for name, text in made.items():
         path = folder / f"{name}.md"

@@ -70,6 +70,6 @@ def fuse(graph: Graph, stored: Sequence[str]) -> FusedPlan:
         start = step + 1
     striped = cut(graph, cuts)
     goal = target(board="host")
-    memory = place(striped, goal.kernels, seconds=2.0)
+    memory = place(striped, goal.kernels, rounds=2)
     arena = predict_arena(striped, offsets=memory.offsets, target=goal)
     return FusedPlan(striped, memory, arena.arena_bytes)

@@ -31,6 +31,7 @@ _EXPORTS = {
     "RewriteResult": "keras_fmc.rewrite",
     "fold": "keras_fmc.fold.fold",
     "FoldResult": "keras_fmc.fold.fold",
+    "check": "keras_fmc.qat.checks",
     "quantize": "keras_fmc.qat",
     "device_rounding": "keras_fmc.qat.device_rounding",
     "load_model": "keras_fmc.model.loading",
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from keras_fmc.maps.feature_maps import FeatureMap, FeatureMaps, profile
     from keras_fmc.model.loading import load_model
     from keras_fmc.qat import quantize
+    from keras_fmc.qat.checks import check
     from keras_fmc.qat.device_rounding import device_rounding
     from keras_fmc.rewrite import RewriteResult, freeze_base, insert_bottlenecks
     from keras_fmc.samples import sample_model

@@ -15,9 +15,9 @@ from keras_fmc.errors import BadInputError
 from keras_fmc.layers.gf2 import GF2Bottleneck
 from keras_fmc.layers.projection import ProjectionBottleneck
 from keras_fmc.model.calibration import calibration_arrays
-from keras_fmc.model.float_model import trace_float
 from keras_fmc.model.nonnegative import negative_values
 from keras_fmc.model.surgery import LayerGraph, LayerNode, rebuild, sublayers
+from keras_fmc.qat.float_model import trace_float
 from keras_fmc.start.bottleneck_start import (
     INITIALIZERS,
     make_bottleneck,

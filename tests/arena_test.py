@@ -85,7 +85,7 @@ def test_200_random_graphs_with_an_offline_plan() -> None:
 def test_plans_of_the_planner() -> None:
     for seed in range(40):
         graph = random_graph(seed)
-        check(graph, place(graph, HOST.kernels, seconds=2).offsets)
+        check(graph, place(graph, HOST.kernels, rounds=2).offsets)
 
 
 @needs_wheel

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
+from collections.abc import Iterator
 
 import keras
 import numpy as np
 import pytest
 
 from keras_fmc.errors import BadInputError
-from keras_fmc.model.calibration import calibration_arrays, check_calibration
+from keras_fmc.model.calibration import LIMIT, calibration_arrays, check_calibration
 
 SHAPE = (4, 5, 2)
 
@@ -49,7 +51,7 @@ def test_none_stands_for_any_length() -> None:
         (samples()[0], "wrong shape; expected float array of shape (n, 4, 5, 2); rec"),
         (samples()[:, :3], "received shape (3, 3, 5, 2)"),
         (samples()[:0], "is empty; expected at least 1 sample; received shape (0, 4, 5, 2)"),
-        (np.zeros((2, *SHAPE), np.uint8), "2); received dtype uint8.\nPreprocess the samples"),
+        (np.zeros((2, *SHAPE), np.int8), "2); received dtype int8.\nPreprocess the samples"),
         (np.zeros((2, *SHAPE), np.complex64), "received dtype complex64"),
         (np.array(["a"]), "received dtype <U1"),
         ([[1.0], [1.0, 2.0]], "is not an array; expected float array of shape"),
@@ -105,6 +107,80 @@ def test_one_array_for_a_model_with_two_inputs() -> None:
 def test_a_dict_for_a_model_with_one_input() -> None:
     model = keras.Sequential([keras.Input((2,), name="only"), keras.layers.Dense(1)])
     assert check_calibration(model, {"only": np.ones((4, 2))}).shape == (4, 2)
+
+
+def image_and_meta() -> keras.Model:
+    image, meta = keras.Input(SHAPE, name="image"), keras.Input((3,), name="meta")
+    flat = keras.layers.Flatten()(image)
+    return keras.Model([image, meta], keras.layers.Concatenate()([flat, meta]))
+
+
+def data_sets() -> dict[str, object]:
+    """Ways in which people hold 8 samples of `image_and_meta`, each once."""
+    import tensorflow as tf
+
+    images, metas = samples(8), np.arange(24, dtype=np.float32).reshape(8, 3)
+    named, targets = {"image": images, "meta": metas}, np.zeros(8)
+
+    class Batches(keras.utils.PyDataset):
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, index: int) -> tuple[object, ...]:
+            part = slice(2 * index, 2 * index + 2)
+            return {key: value[part] for key, value in named.items()}, targets[part]
+
+    def representative() -> Iterator[list[np.ndarray]]:
+        for image, meta in zip(images, metas, strict=True):
+            yield [image[None], meta[None]]
+
+    both = tf.data.Dataset.from_tensor_slices(((images, metas), targets))
+    return {
+        "list": [images, metas],
+        "dict": named,
+        "tf.data, targets": both.batch(3),
+        "tf.data, unbatched": both,
+        "tf.data, dict": tf.data.Dataset.from_tensor_slices(named).batch(5),
+        "PyDataset": Batches(),
+        "generator": representative(),
+        "function": representative,
+    }
+
+
+def test_data_as_people_have_them() -> None:
+    want = (samples(8), np.arange(24, dtype=np.float32).reshape(8, 3))
+    model = image_and_meta()
+    for name, data in data_sets().items():
+        got = calibration_arrays(model, data)
+        for mine, theirs in zip(got, want, strict=True):
+            np.testing.assert_array_equal(mine, theirs, err_msg=name)
+
+
+def test_one_input_from_batches_bytes_and_lists() -> None:
+    image = keras.Input(SHAPE)
+    model = keras.Model(image, keras.layers.Flatten()(image))
+    pixels = np.random.default_rng(0).integers(0, 256, (6, *SHAPE), np.uint8)
+    ways = {
+        "bytes": pixels,
+        "list of one array": [pixels],
+        "list of samples": list(pixels),
+        "pairs": (pair for pair in [(pixels[:4], np.zeros(4)), (pixels[4:], np.zeros(2))]),
+        "single samples": iter(pixels),
+    }
+    for name, data in ways.items():
+        (got,) = calibration_arrays(model, data)
+        np.testing.assert_array_equal(got, pixels.astype(np.float32), err_msg=name)
+
+
+def test_endless_and_empty_data() -> None:
+    image = keras.Input(SHAPE)
+    model = keras.Model(image, keras.layers.Flatten()(image))
+    (got,) = calibration_arrays(model, (samples(100) for _ in itertools.count()))
+    assert len(got) == LIMIT
+    with pytest.raises(BadInputError, match="yield nothing; expected at least 1 batch"):
+        calibration_arrays(model, iter([]))
+    with pytest.raises(BadInputError, match="do not match the inputs of the model"):
+        calibration_arrays(image_and_meta(), iter([samples(2)]))
 
 
 if __name__ == "__main__":

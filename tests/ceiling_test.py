@@ -13,7 +13,7 @@ from keras import layers
 
 from keras_fmc.choose.ceiling import choose_bottlenecks
 from keras_fmc.choose.plan import BottleneckSpec, CompressionPlan, SkipReason
-from keras_fmc.errors import BadInputError, DoesNotFitError
+from keras_fmc.errors import BadInputError, DoesNotFitError, UnsupportedModelError
 from keras_fmc.maps.feature_maps import profile
 
 resnet18 = functools.cache(zoo.resnet18)
@@ -151,15 +151,14 @@ def test_what_cannot_have_a_bottleneck_is_listed_with_the_reason():
     }
 
 
-def test_channels_first_and_integer_maps_are_skipped():
+def test_channels_first_is_refused_at_once():
     inputs = keras.Input((3, 8, 8), name="x")
     x = layers.Conv2D(4, 1, data_format="channels_first", name="conv")(inputs)
     flat = layers.Flatten(name="flat")(x)
     whole = layers.Dense(8, name="dense")(flat)
     model = keras.Model(inputs, layers.Dense(2, name="out")(whole))
-    plan = choose_bottlenecks(model, ceiling=1)
-    assert reasons(plan)["conv"] is SkipReason.CHANNELS_FIRST
-    assert [(spec.name, spec.rank) for spec in plan.bottlenecks] == [("dense", 1)]
+    with pytest.raises(UnsupportedModelError, match="'conv': it works with channels first"):
+        choose_bottlenecks(model, ceiling=1)
 
 
 def test_budget_takes_the_largest_ceiling_that_fits():

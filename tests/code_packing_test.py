@@ -165,7 +165,7 @@ def test_random_graphs_keep_their_outputs(seed):
 def test_the_plan_stores_exactly_the_bits(bits, channels):
     graph, code = _codes_graph(bits, "unit", channels, seed=1)
     packed = pack_map(graph, code, bits)
-    plan = place(packed, target(board="host").kernels, seconds=2)
+    plan = place(packed, target(board="host").kernels, rounds=2)
     index = next(i for i, t in enumerate(packed.tensors) if t.name.endswith("_packed"))
     planned = next(p for p in plan.tensors if p.index == index)
     exact = bits * channels * 7 * 6 // 8

@@ -18,7 +18,7 @@ from deploy.backends.tflm.codes.lower import lower_codes, stored_code_maps
 from deploy.backends.tflm.codes.tables import use_tables
 from deploy.backends.tflm.embed import embed
 from deploy.backends.tflm.place import place
-from deploy.backends.tflm.strips import choose
+from deploy.backends.tflm.strips import walks
 from deploy.backends.tflm.strips.choose import cut
 from deploy.backends.tflm.strips.cuts import Cuts, Halo, region_of
 from deploy.codes.parts import strip_family
@@ -32,7 +32,7 @@ from deploy.targets import target
 
 @pytest.fixture
 def little_effort(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "_SMALL_WORK", 40_000)
+    monkeypatch.setattr(walks, "_SMALL_WORK", 40_000)
     monkeypatch.setattr(trial, "_SMALL_WORK", 4_000)
 
 
@@ -282,7 +282,7 @@ def test_indices_and_planes_exist_for_a_strip_only(bits, halo):
         )
     striped = cut(packed.graph, chosen)
     kernels = target(board="host").kernels
-    plan = place(striped, kernels, seconds=1)
+    plan = place(striped, kernels, rounds=2)
     for tensor in (striped.tensors[i] for i in striped.activations()):
         whole = packed.graph.tensors
         family = next((t for t in whole if t.name == strip_family(tensor.name)), None)

@@ -15,7 +15,7 @@ from deploy.backends.tflm import prepare
 from deploy.backends.tflm.codes import trial
 from deploy.backends.tflm.codes.lower import lower_codes
 from deploy.backends.tflm.codes.momentary import momentary_maps
-from deploy.backends.tflm.strips import choose, choose_strips, obstacles
+from deploy.backends.tflm.strips import choose_strips, obstacles, walks
 from deploy.codes.parts import strip_family
 from deploy.graph import Activation, Graph, Options
 from deploy.lifetimes import tensor_lifetimes
@@ -28,8 +28,8 @@ _WHEEL = target(board="host")
 
 @pytest.fixture(autouse=True)
 def little_effort(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "_SMALL_WORK", 12_000)
-    monkeypatch.setattr(choose, "_SMALL_WORK_FOR_THE_HEAD", 12_000)
+    monkeypatch.setattr(walks, "_SMALL_WORK", 12_000)
+    monkeypatch.setattr(walks, "_SMALL_WORK_FOR_THE_HEAD", 12_000)
     monkeypatch.setattr(trial, "_SMALL_WORK", 4_000)
 
 
@@ -189,7 +189,7 @@ def test_nor_is_it_where_the_head_alone_counts():
     graph = lower_codes(skip_graph(bits=4, size=12, channels=8, wide=16))
     names = momentary_maps(graph.graph, graph.stored)
     choice = choose_strips(
-        graph.graph, target=_WHEEL, minimise="head", never_whole=names, work=9_000, plan_seconds=0.0
+        graph.graph, target=_WHEEL, minimise="head", never_whole=names, work=9_000, plan_rounds=0
     )
     assert not choice.holds_whole
     for family, (tallest, live) in most_rows(choice.graph, set(names)).items():
@@ -199,10 +199,10 @@ def test_nor_is_it_where_the_head_alone_counts():
 def test_a_graph_that_cannot_obey_comes_back_whole():
     graph, name = gate_graph(bits=1)
     assert obstacles(graph, frozenset({name})) == {}
-    choice = choose_strips(graph, target=_WHEEL, never_whole=frozenset({name}), plan_seconds=0.0)
+    choice = choose_strips(graph, target=_WHEEL, never_whole=frozenset({name}), plan_rounds=0)
     assert choice.holds_whole
     assert len(choice.graph.operators) == len(graph.operators)
-    assert not choose_strips(graph, target=_WHEEL, work=900, plan_seconds=0.0).holds_whole
+    assert not choose_strips(graph, target=_WHEEL, work=900, plan_rounds=0).holds_whole
 
 
 def test_what_keeps_a_map_whole_is_named():

@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from deploy.cli import COMMANDS
+from deploy.targets import boards
 from keras_fmc.samples import CACHE_VARIABLE
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "docs"))
 import blocks  # noqa: E402
+import generate  # noqa: E402
+import pictures  # noqa: E402
 
 OPTIONAL = ("sklearn", "optuna", "mlflow", "wandb", "tensorboard")
 """Libraries that pages use and that not everyone has installed."""
@@ -69,6 +73,29 @@ def test_every_fence_is_closed_and_known() -> None:
         assert len(fences) == 2 * (len(found) + directives), page
         known = {"console", "python", "text", "yaml", "cpp", "cmake", "ini", "json"}
         assert {block.language for block in found} <= known, page
+
+
+def test_the_drawings_are_those_of_the_script() -> None:
+    for name, text in pictures.drawings().items():
+        assert (pictures.PICTURES / name).read_text() == text, f"{name}: make docs-pictures"
+
+
+def test_tables_are_made_of_all_boards_and_operators() -> None:
+    rows = generate.boards_table().splitlines()[2:]
+    assert [row.split("`")[1] for row in rows] == [board.name for board in boards()]
+    rows = generate.operators_table().splitlines()[2:]
+    named = {row.split("`")[1] for row in rows}
+    assert len(rows) == len(named) >= 80
+    strips = next(row for row in rows if row.startswith("| `CONV_2D`"))
+    assert strips == "| `CONV_2D` | yes | yes | yes | – | yes |"
+    assert all(f"## fmc {name}\n" in generate.commands_text() for name in COMMANDS)
+
+
+def test_every_term_is_defined_once() -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text().split("```")[1]
+    terms = [line for line in text.splitlines()[1:] if line and not line.startswith(" ")]
+    assert len(terms) == len({term.lower() for term in terms}) >= 20
+    assert terms == sorted(terms, key=str.lower)
 
 
 def block(text: str, language: str = "console") -> blocks.Block:

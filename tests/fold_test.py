@@ -244,7 +244,7 @@ def test_constants_do_not_cross_padding_but_maps_do() -> None:
 
     def padded_after(x: keras.KerasTensor) -> keras.KerasTensor:
         x = layers.BatchNormalization(name="b")(layers.ReLU()(x))
-        return layers.Conv2D(3, 3, name="c")(layers.ZeroPadding2D(name="pad")(x))
+        return layers.Conv2D(3, 3, name="c")(layers.ZeroPadding2D(2, name="pad")(x))
 
     result = folded_equally(functional(padded_after))
     assert result.kept == (Kept("b", KeepReason.OPERATION, "pad", "b"),)

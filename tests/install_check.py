@@ -37,6 +37,8 @@ def check(wheel: Path, folder: Path) -> None:
     plan = ("plan", "model.tflite", "--board", "nano33ble", "--out", "built")
     print(run(folder, programs / "fmc", *plan).splitlines()[0])
     print(run(folder, programs / "fmc", "verify", "built").strip())
+    sample = run(folder, programs / "python", "-m", "keras_fmc.samples", "digits.tflite")
+    print(f"sample model: {sample.strip()}, {(folder / 'digits.tflite').stat().st_size:,} bytes")
     report = json.loads((folder / "built" / "report.json").read_text())
     assert report["verified"], report["verified_reason"]
 

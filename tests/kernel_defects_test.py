@@ -92,7 +92,7 @@ def wide_strides() -> Graph:
 
 def test_a_plan_keeps_the_bytes_behind_a_scratch_buffer_free() -> None:
     graph, goal = wide_strides(), target(board="nano33ble")
-    memory = place(graph, goal.kernels, seconds=2.0)
+    memory = place(graph, goal.kernels)
     requests = scratch_requests(graph, goal.kernels)
     online = simulate(graph, requests, offsets=memory.offsets)
     (at,) = [i for i, r in enumerate(requests) if r.room_bytes > r.size_bytes]
@@ -161,7 +161,7 @@ def one_row_at_a_time() -> Graph:
 
 def test_the_search_makes_no_strip_that_the_library_gets_wrong() -> None:
     graph, goal = one_row_at_a_time(), target(board="corstone300")
-    found = choose_strips(graph, target=goal, minimise="head", work=60_000, plan_seconds=0.0)
+    found = choose_strips(graph, target=goal, minimise="head", work=60_000, plan_rounds=0)
     assert found.regions, "nothing was cut"
     assert defective_operators(found.graph, goal.kernels) == ()
 

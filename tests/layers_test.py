@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 DEPLOY = (
-    {"graph", "targets", "progress", "quiet"},
+    {"graph", "targets", "progress", "quiet", "effort"},
     {"macs", "flatbuffer", "supported", "operators", "memory", "lifetimes"},
     {"passes", "codes", "int8_check", "ends"},
     {"settings", "outcome", "runtime"},
@@ -28,9 +28,13 @@ DEPLOY = (
 KERAS_FMC = (
     {"errors", "lazy", "printable", "sizes", "reference"},
     {"samples"},
-    {"layers", "model", "maps"},
-    {"choose", "fold", "start"},
-    {"rewrite", "qat"},
+    {"layers", "model"},
+    {"canonical"},
+    {"fold"},
+    {"qat"},
+    {"maps"},
+    {"choose", "start"},
+    {"rewrite"},
 )
 
 MAY_LOOK_UP = {

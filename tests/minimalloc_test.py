@@ -81,7 +81,7 @@ def test_hard_instances_fit(instance):
         (block.pieces[0].start, block.pieces[0].stop, block.pieces[0].size_bytes)
         for block in problem.blocks
     ] == [row[1:] for row in rows]
-    result = plan(problem, seconds=120)
+    result = plan(problem, rounds=None)
     assert check_placement(problem, result.offsets) == []
     assert height(problem, result.offsets) == result.height_bytes <= CAPACITY_BYTES
     load = max(sum(r[3] for r in rows if r[1] <= row[1] < r[2]) for row in rows)

@@ -29,12 +29,12 @@ SEEDS = range(150)
 def test_random_graphs_run_as_planned(seed: int) -> None:
     graph = random_graph(seed)
     host = target(board="host")
-    memory = place(graph, host.kernels, seconds=2, overlap=seed % 2 == 0)
+    memory = place(graph, host.kernels, rounds=2, overlap=seed % 2 == 0)
     assert memory.lower_bound_bytes <= memory.head_bytes
     planned = embed(graph, memory.offsets)
     content = flatbuffer.write(planned)
     # The replay inside place() judges the plan for these kernels; the wheel cannot run them.
-    place(graph, target(board="nano33ble").kernels, seconds=2)
+    place(graph, target(board="nano33ble").kernels, rounds=2)
     if tflm.unavailable_reason():
         pytest.skip(str(tflm.unavailable_reason()))
     predicted = predict_arena(planned, offsets=memory.offsets, target=host).arena_bytes

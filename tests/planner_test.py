@@ -113,7 +113,7 @@ def test_placements_are_valid(seed, blocks, pieces, steps, ghosts, unit):
     problem = random_problem(
         generator, blocks=blocks, pieces=pieces, steps=steps, cells=12, unit=unit, ghosts=ghosts
     )
-    result = plan(problem, seconds=0.2)
+    result = plan(problem, rounds=1)
     assert check_placement(problem, result.offsets) == []
     assert height(problem, result.offsets) == result.height_bytes
     assert lower_bound(problem) <= result.lower_bound_bytes <= result.height_bytes
@@ -201,13 +201,13 @@ def hard_problem() -> Problem:
 
 def test_exact_search_packs_what_first_fit_cannot():
     problem = hard_problem()
-    greedy = plan(problem, seconds=0)
+    greedy = plan(problem, rounds=0)
     assert greedy.engine == "first fit"
     assert check_placement(problem, greedy.offsets) == []
     assert greedy.height_bytes > greedy.lower_bound_bytes == 4 * KIB
     assert not greedy.proven_optimal
     assert greedy.gap_bytes == greedy.height_bytes - 4 * KIB
-    result = plan(problem, seconds=60)
+    result = plan(problem, rounds=None)
     assert result.engine == "exact search"
     assert check_placement(problem, result.offsets) == []
     assert (result.height_bytes, result.proven_optimal) == (4 * KIB, True)
@@ -215,14 +215,14 @@ def test_exact_search_packs_what_first_fit_cannot():
 
 def test_the_result_does_not_depend_on_the_number_of_workers_or_the_run():
     problem = hard_problem()
-    results = [plan(problem, seconds=60, workers=workers) for workers in (1, 2, 3, 2)]
+    results = [plan(problem, rounds=None, workers=workers) for workers in (1, 2, 3, 2)]
     assert results[0].engine == "exact search"
     assert results == [results[0]] * 4
 
 
 def test_progress_reports_each_step_and_ends_at_the_result():
     reports: list[Placement] = []
-    result = plan(hard_problem(), seconds=60, progress=reports.append)
+    result = plan(hard_problem(), rounds=None, progress=reports.append)
     assert reports[-1] == result
     gaps = [report.height_bytes - report.lower_bound_bytes for report in reports]
     assert gaps == sorted(gaps, reverse=True)
@@ -230,10 +230,10 @@ def test_progress_reports_each_step_and_ends_at_the_result():
 
 
 def test_stop_ends_the_search_with_the_best_so_far():
-    result = plan(hard_problem(), seconds=60, stop=lambda: True)
+    result = plan(hard_problem(), rounds=None, stop=lambda: True)
     assert result.engine == "first fit"
     assert not result.proven_optimal
-    assert not result.interrupted
+    assert result.interrupted
 
 
 def test_ctrl_c_keeps_the_best_so_far():
@@ -241,7 +241,7 @@ def test_ctrl_c_keeps_the_best_so_far():
         raise KeyboardInterrupt
 
     problem = hard_problem()
-    result = plan(problem, seconds=60, stop=interrupt)
+    result = plan(problem, rounds=None, stop=interrupt)
     assert result.interrupted
     assert check_placement(problem, result.offsets) == []
 
@@ -289,7 +289,7 @@ def test_the_same_placement_without_numba():
         "{block}"
         "from planner_test import hard_problem, plan\n"
         "from deploy.memory.compiled import IS_COMPILED\n"
-        "result = plan(hard_problem(), seconds=250)\n"
+        "result = plan(hard_problem(), rounds=None)\n"
         "print(IS_COMPILED, result.engine, result.height_bytes, result.offsets)\n"
     )
     without = run_python(code.format(block="sys.modules['numba'] = None\n"))

@@ -18,7 +18,7 @@ from unittest import mock
 
 from deploy import flatbuffer, pipeline
 from deploy.backends.tflm.defects import defective_operators
-from deploy.backends.tflm.strips import choose
+from deploy.backends.tflm.strips import walks
 from deploy.graph import Graph
 from deploy.runtime import tflm
 from deploy.targets import kernels
@@ -53,7 +53,7 @@ def outcome(graph: Graph, board: str) -> str:
     content = flatbuffer.write(graph)
     with (
         tempfile.TemporaryDirectory() as folder,
-        mock.patch.object(choose, "usual_work", return_value=_WORK),
+        mock.patch.object(walks, "usual_work", return_value=_WORK),
     ):
         try:
             result = pipeline.plan(content, out=folder, board=board)

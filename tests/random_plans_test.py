@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 
 from deploy import flatbuffer, pipeline
-from deploy.backends.tflm.strips import choose
+from deploy.backends.tflm.strips import walks
 from deploy.runtime import tflm
 from tests.plan_cases import CASES
 from tests.random_plans import BOARDS, KINDS, outcome, runs
@@ -31,7 +31,7 @@ RUN = (
 
 @pytest.fixture(autouse=True)
 def little_effort(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "usual_work", lambda *_, **__: 3000)
+    monkeypatch.setattr(walks, "usual_work", lambda *_, **__: 3000)
 
 
 @pytest.mark.parametrize("board", BOARDS)

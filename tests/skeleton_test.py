@@ -393,8 +393,8 @@ def test_bad_requests() -> None:
     small = dataclasses.replace(report, fits=False, limit_bytes=report.arena_bytes - 100)
     with pytest.raises(BadInputError, match="does not fit nano33ble; received 100 bytes over"):
         project_files("cmake", graph=graph, report=small, sources=sources)
-    floats = dataclasses.replace(graph.tensors[0], dtype="float32")
-    with pytest.raises(UnsupportedModelError, match="input model/input_1 is float32"):
+    floats = dataclasses.replace(graph.tensors[0], dtype="float64")
+    with pytest.raises(UnsupportedModelError, match="input model/input_1 is float64"):
         project_files(
             "cmake",
             graph=graph.replace(tensors=(floats, *graph.tensors[1:])),

@@ -33,7 +33,7 @@ def _mistakes(graph: Graph, seed: int) -> list[str]:
     """Cuts a graph at random, plans it, and says in what the wheel disagrees."""
     graph = drop_dead(graph)
     striped = cut(graph, random_cuts(Network(graph), random.Random(seed)))
-    offsets = place(striped, HOST.kernels, seconds=2).offsets
+    offsets = place(striped, HOST.kernels, rounds=2).offsets
     predicted = predict_arena(striped, offsets=offsets, target=HOST)
     content = write(embed(striped, offsets))
     measured = tflm.allocations(content, tflm.ROOMY_ARENA_BYTES)

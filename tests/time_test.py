@@ -71,7 +71,7 @@ def tall() -> Graph:
 
 def chosen(**settings: object) -> StripChoice:
     goal = target(board="nano33ble")
-    return choose_strips(tall(), target=goal, work=30_000, plan_seconds=0.0, **settings)  # type: ignore[arg-type]
+    return choose_strips(tall(), target=goal, work=30_000, plan_rounds=0, **settings)  # type: ignore[arg-type]
 
 
 def test_a_bound_on_time_holds_and_costs_bytes_at_most() -> None:

@@ -11,7 +11,7 @@ import pytest
 import deploy
 from deploy import flatbuffer, ways
 from deploy.backends.tflm import prepare
-from deploy.backends.tflm.strips import choose, layout
+from deploy.backends.tflm.strips import layout, walks
 from deploy.backends.tflm.strips.diagonal import Diagonals
 from deploy.graph import Graph
 from deploy.runtime import tflm
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(tflm.unavailable_reason() is not None, reason="n
 
 @pytest.fixture(autouse=True)
 def little_effort(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "usual_work", lambda *_, **__: 3000)
+    monkeypatch.setattr(walks, "usual_work", lambda *_, **__: 3000)
 
 
 def big_maps() -> Graph:

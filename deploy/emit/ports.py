@@ -12,6 +12,7 @@ from deploy.proof.names import c_comment, short_name
 from keras_fmc.errors import UnsupportedModelError
 
 _CPP_TYPES = {
+    "float32": "float",
     "int8": "int8_t",
     "uint8": "uint8_t",
     "int16": "int16_t",

@@ -43,7 +43,7 @@ class Effort(NamedTuple):
 
 
 class Cancelled(Exception):
-    """The time is up, or the caller asked to stop; raised between attempts and by them."""
+    """The caller asked to stop; raised between attempts and by them."""
 
 
 class ExactSearch:

@@ -10,7 +10,6 @@ The planner does not check itself; `verify.py` does.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from deploy.memory.bound import bound_of
@@ -20,6 +19,8 @@ from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, Placement, Problem, ro
 
 _FIRST_FIT_WORK = 200_000
 """Pairs of blocks that the walk through neighbouring orders may look at; some 0.1 s."""
+ROUNDS = 6
+"""Rounds of the exact search that are usual; some seconds for a hundred blocks that are hard."""
 _FEW_PIECES = 64
 """Up to here plain Python finds a quick height sooner than compiled code is loaded."""
 
@@ -27,12 +28,11 @@ _FEW_PIECES = 64
 def plan(
     problem: Problem,
     *,
-    seconds: float = 20.0,
+    rounds: int | None = ROUNDS,
     seed: int = 0,
     progress: Callable[[Placement], None] | None = None,
     stop: Callable[[], bool] | None = None,
     workers: int = 2,
-    rounds: int | None = None,
 ) -> Placement:
     """Returns the lowest placement found.
 
@@ -41,19 +41,17 @@ def plan(
     the result is the lowest placement found.
 
     The result depends on the problem and the seed alone, not on the number of workers, if the
-    search ends by itself. If the time limit or `stop` ends it, a faster machine may find a lower
-    placement or a better bound.
+    search ends by itself. If `stop` ends it, a faster machine may find a lower placement or a
+    better bound, and the placement says that it was interrupted.
 
     Args:
         problem: what to place.
-        seconds: time limit of the exact search; 0 asks for first fit alone. Loading the search
-            (and compiling it, once on a machine, some seconds) does not count.
+        rounds: most rounds of the exact search, each with twice the effort of the one before; 0
+            asks for first fit alone, None for as many as it takes to prove the optimum.
         seed: of the random orders.
         progress: called with each better placement or bound, from the calling thread.
         stop: called some fifty times a second; True ends the search with the best so far.
         workers: threads for the search.
-        rounds: most rounds of the exact search, each with twice the effort of the one before, so
-            that it ends by itself.
 
     Returns:
         The placement. Ctrl-C ends the search and returns the best so far, `interrupted` set.
@@ -63,13 +61,16 @@ def plan(
     best = _Best(problem, bound_of(pieces, conflicts), progress)
     try:
         _try_first_fit(best, pieces, conflicts, seed)
-        if not best.good_enough and seconds > 0 and not (stop is not None and stop()):
-            _search(best, pieces, conflicts, seed, workers, seconds, stop, rounds)
+        interrupted = False
+        if not best.good_enough and rounds != 0:
+            interrupted = (stop is not None and stop()) or not _search(
+                best, pieces, conflicts, seed, workers, stop, rounds
+            )
     except KeyboardInterrupt:
         if best.offsets is None:
             raise
         return best.placement(interrupted=True)
-    return best.placement()
+    return best.placement(interrupted=interrupted)
 
 
 def quick_height(problem: Problem) -> int:
@@ -101,6 +102,7 @@ class _Best:
         progress: Callable[[Placement], None] | None,
     ) -> None:
         self.problem = problem
+        self._live_sizes = tuple(block.live_size_bytes for block in problem.blocks)
         self.bound_bytes = bound_bytes
         self.height_bytes = 0
         self.offsets: tuple[int, ...] | None = None
@@ -115,7 +117,8 @@ class _Best:
 
     def offer(self, offsets: tuple[int, ...], engine: str) -> int:
         """Takes offsets if they are lower than the best; returns their height."""
-        height = self.problem.height_of(offsets)
+        ends = [o + size for o, size in zip(offsets, self._live_sizes, strict=True) if size]
+        height = round_up(max(ends, default=0), HEIGHT_ALIGNMENT_BYTES)
         if self.offsets is None or height < self.height_bytes:
             self.offsets, self.height_bytes, self._engine = offsets, height, engine
             self._report()
@@ -177,11 +180,10 @@ def _search(
     conflicts: Conflicts,
     seed: int,
     workers: int,
-    seconds: float,
     stop: Callable[[], bool] | None,
     rounds: int | None,
-) -> None:
-    """The exact search; imports the compiler only here."""
+) -> bool:
+    """The exact search; False if `stop` ended it. Imports the compiler only here."""
     from deploy.memory.exact import Cancelled, ExactSearch, minimise
 
     exact = ExactSearch(pieces, conflicts, seed=seed, workers=workers)
@@ -192,22 +194,17 @@ def _search(
             bound_bytes=best.bound_bytes,
             capacity_bytes=best.problem.capacity_bytes,
             step_bytes=conflicts.granularity_bytes,
-            cancelled=_deadline(seconds, stop),
+            cancelled=stop or (lambda: False),
             found=best.offer,
             raised=best.raise_bound,
             rounds=rounds,
         )
     except Cancelled:
-        return
+        return False
+    return True
 
 
 def _height(pieces: PieceArrays, offsets: list[int]) -> int:
     ends = (o + size for o, size in zip(offsets, pieces.live_size.tolist(), strict=True) if size)
     top = max(ends, default=0)
     return round_up(top, HEIGHT_ALIGNMENT_BYTES)
-
-
-def _deadline(seconds: float, stop: Callable[[], bool] | None) -> Callable[[], bool]:
-    """A function that says whether the time is up or `stop` asks for an end."""
-    end = time.monotonic() + seconds
-    return lambda: time.monotonic() >= end or (stop is not None and stop())

@@ -133,7 +133,8 @@ class Placement:
         lower_bound_bytes: no placement needs less.
         proven_optimal: no placement is lower: the height meets the bound, or a search finished.
         engine: which part of the planner found the offsets.
-        interrupted: the user broke off the search (Ctrl-C); the placement is the best so far.
+        interrupted: the search was broken off (Ctrl-C, `stop`); the placement is the best so
+            far.
     """
 
     offsets: tuple[int, ...]

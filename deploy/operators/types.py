@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from deploy.operators.row import Site, TypeRule
 
-_QUANTIZED = ("int8", "int16", "uint8")
-_BIASES = {"int8": ("int32",), "int16": ("int32", "int64"), "uint8": ("int32",)}
+_BIASES = {
+    "int8": ("int32",),
+    "int16": ("int32", "int64"),
+    "uint8": ("int32",),
+    "float32": ("float32",),
+}
+"""Type of data -> types of the bias."""
+_WEIGHTS = {
+    **dict.fromkeys(("int8", "int16", "uint8"), ("int8", "uint8")),
+    "float32": ("float32",),
+}
+"""Type of data -> types of the weights."""
 
 
 def anything(site: Site) -> None:
@@ -31,14 +41,22 @@ def all_alike(site: Site) -> None:
 
 
 def weighted(data: int, weights: int, bias: int) -> TypeRule:
-    """Quantised data, int8 weights, a bias of int32 (or int64 for int16 data)."""
+    """Quantised data, int8 weights, a bias of int32 (or int64 for int16 data); or all float32."""
 
     def rule(site: Site) -> None:
         dtype = site.tensor(data).dtype
-        if dtype not in _QUANTIZED:
-            site.fail_at(data, " or ".join(_QUANTIZED), dtype)
-        if site.tensor(weights).dtype not in ("int8", "uint8"):
-            site.fail_at(weights, "int8", site.tensor(weights).dtype)
+        if dtype not in _BIASES:
+            site.fail_at(data, " or ".join(_BIASES), dtype)
+        kind = site.tensor(weights).dtype
+        if dtype == "float32" and kind in ("int8", "uint8", "float16"):
+            name = site.tensor(weights).name
+            site.fail(
+                f"is hybrid: {kind} weights, {name}, for float32 maps, and TensorFlow Lite Micro "
+                "has no kernel for that",
+                remedy="Convert again with full int8 quantisation, or without any",
+            )
+        if kind not in _WEIGHTS[dtype]:
+            site.fail_at(weights, " or ".join(_WEIGHTS[dtype]), kind)
         if site.has(bias) and site.tensor(bias).dtype not in _BIASES[dtype]:
             site.fail_at(bias, " or ".join(_BIASES[dtype]), site.tensor(bias).dtype)
         _outputs_are(site, (dtype,))

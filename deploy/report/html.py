@@ -53,7 +53,7 @@ def _header(report: Report) -> str:
     evidence = "good" if report.verified else "warn"
     certificate = "good" if report.proven_optimal else "plain"
     chips = [
-        (certificate, "proven optimal" if report.proven_optimal else "best found"),
+        (certificate, "optimal for these cuts" if report.proven_optimal else "best found"),
         (evidence, "ran in TFLM" if report.verified else "not run in TFLM"),
     ]
     if report.bit_exact is not None:
@@ -61,7 +61,8 @@ def _header(report: Report) -> str:
             ("good", "same output bytes") if report.bit_exact else ("bad", "outputs differ")
         )
     marks = "".join(f'<span class="chip {kind}">{words}</span>' for kind, words in chips)
-    warnings = "".join(f'<p class="warning">{html.escape(w)}</p>' for w in report.warnings)
+    told = [w for w in (text.interruption(report), *report.warnings) if w]
+    warnings = "".join(f'<p class="warning">{html.escape(w)}</p>' for w in told)
     return f"""\
 <p class="target">{html.escape(text.target_line(report))}</p>
 <h1>{html.escape(_model_name(report))}</h1>
@@ -93,7 +94,8 @@ def _arena_section(report: Report) -> str:
     cards = "".join(
         f"<div><dt>{html.escape(name)}</dt><dd>{value}</dd></div>" for name, value in figures
     )
-    notes = f"{_capital(text.certificate(report))}. {_capital(text.evidence(report))}."
+    said = (text.certificate(report), text.search_bound(report), text.evidence(report))
+    notes = " ".join(f"{_capital(sentence)}." for sentence in said if sentence)
     return _section(
         "The arena",
         f'{arena_bars(bars, report.limit_bytes)}<dl class="cards">{cards}</dl>'

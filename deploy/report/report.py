@@ -204,6 +204,10 @@ class Report:
         limit_bytes: what the arena may use; null: nothing limits it.
         limit_source: where the limit comes from.
         engine: the part of the planner that found the offsets.
+        interrupted: what ended the search before its work was done, Ctrl-C or a time limit; null:
+            nothing did. Only then may another run find another plan.
+        search_bound_bytes: no cuts in this operator order have a smaller head; null: strips were
+            not looked for.
         bit_exact: whether outputs equal those of the model as it was, byte for byte; null: not
             compared.
         verified: whether the planned model ran in TFLM with equal outputs.
@@ -254,6 +258,8 @@ class Report:
     limit_bytes: int | None = None
     limit_source: str = ""
     engine: str = ""
+    interrupted: str | None = None
+    search_bound_bytes: int | None = None
     bit_exact: bool | None = None
     verified: bool = False
     verified_reason: str = "not run"

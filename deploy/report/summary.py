@@ -50,10 +50,11 @@ def make_report(
     goal: Target,
     settings: PlanSettings,
     evidence: Evidence,
+    interrupted: str | None = None,
 ) -> Report:
     """Returns the report of a run; every figure in it was computed or measured by that run."""
     graph, arena = planned.graph, planned.arena
-    limit, limit_source = _limit(goal, settings, arena.arena_bytes)
+    limit, limit_source = limit_of(goal, settings, arena.arena_bytes)
     tensors = report_tensors(planned.memory)
     pieces = report_pieces(planned.memory.pieces)
     top = peak(boxes(tensors, pieces), len(graph.operators))
@@ -64,26 +65,28 @@ def make_report(
         runtime=goal.runtime.name,
         kernels=goal.kernels.name,
         lower_bound_bytes=planned.memory.lower_bound_bytes,
-        proven_optimal=planned.memory.proven_optimal,
+        proven_optimal=planned.memory.proven_optimal and interrupted is None,
         fits=limit is None or arena.arena_bytes <= limit,
         macs_ratio=relative_macs(graph, source),
         limit_bytes=limit,
         limit_source=limit_source,
         engine=planned.memory.engine,
+        interrupted=interrupted,
+        search_bound_bytes=prepared.floor_bytes,
         bit_exact=evidence.bit_exact,
         verified=evidence.verified,
         verified_reason=evidence.reason,
         verified_arena_bytes=evidence.arena_bytes,
         peak_operator=top.operator,
         peak_tensors=top.tensors,
-        baseline=_baseline(source, baseline, own_offsets, goal, settings),
-        memories=_memories(goal, arena.arena_bytes),
+        baseline=baseline_of(source, baseline, own_offsets, goal, settings),
+        memories=memories_of(goal, arena.arena_bytes),
         regions=prepared.regions,
         codes=stored_codes(graph, prepared.codes, boxes(tensors, pieces), goal),
         frontier=prepared.frontier,
         decisions=prepared.decisions,
-        warnings=_warnings(planned, goal, evidence),
-        feature_maps_before=_feature_maps(source),
+        warnings=_warnings(planned, prepared, goal, settings, evidence),
+        feature_maps_before=feature_maps_of(source),
         tensors=tensors,
         pieces=pieces,
         target=goal.describe(),
@@ -108,9 +111,9 @@ def model_keys(
         "macs": graph_macs(graph),
         "flash_bytes": len(content),
         "predicted_arena_bytes_wheel": wheel.arena_bytes,
-        "inputs": _ports(graph, graph.inputs),
-        "outputs": _ports(graph, graph.outputs),
-        "feature_maps_after": _feature_maps(graph),
+        "inputs": ports_of(graph, graph.inputs),
+        "outputs": ports_of(graph, graph.outputs),
+        "feature_maps_after": feature_maps_of(graph),
         "operators": tuple(
             ReportOperator(i, op.opcode, graph.tensors[op.outputs[0]].name, operator_macs(graph, i))
             for i, op in enumerate(graph.operators)
@@ -135,13 +138,13 @@ def tensor_keys(graph: Graph, offsets: Sequence[int]) -> tuple[dict[str, Any], .
     )
 
 
-def _limit(goal: Target, settings: PlanSettings, arena_bytes: int) -> tuple[int | None, str]:
+def limit_of(goal: Target, settings: PlanSettings, arena_bytes: int) -> tuple[int | None, str]:
     if settings.arena_bytes is not None:
         return settings.arena_bytes, "--arena"
     return goal.limit_bytes(arena_bytes), goal.limit_source(arena_bytes)
 
 
-def _baseline(
+def baseline_of(
     source: Graph,
     content: bytes,
     offsets: Sequence[int] | None,
@@ -151,7 +154,7 @@ def _baseline(
     """The unchanged model with its own plan or TFLM's, on the target and in the wheel."""
     arena = predict_arena(source, offsets=offsets, target=goal)
     wheel = predict_arena(source, offsets=offsets, target=target(board="host"))
-    limit, _ = _limit(goal, settings, arena.arena_bytes)
+    limit, _ = limit_of(goal, settings, arena.arena_bytes)
     measured = None
     if tflm.unavailable_reason() is None:
         measured = _measured_baseline(source, content, wheel.arena_bytes)
@@ -190,7 +193,7 @@ def _online_tensors(
     return tuple(ReportTensor(**keys) for keys in tensor_keys(source, online.offsets))
 
 
-def _ports(graph: Graph, indices: Sequence[int]) -> tuple[Port, ...]:
+def ports_of(graph: Graph, indices: Sequence[int]) -> tuple[Port, ...]:
     ports = []
     for tensor in (graph.tensors[i] for i in indices):
         q = tensor.quantization
@@ -199,7 +202,7 @@ def _ports(graph: Graph, indices: Sequence[int]) -> tuple[Port, ...]:
     return tuple(ports)
 
 
-def _memories(goal: Target, arena_bytes: int) -> tuple[Memory, ...]:
+def memories_of(goal: Target, arena_bytes: int) -> tuple[Memory, ...]:
     """The board's memories; the one that the arena stands in is marked."""
     home = goal.memory_for(arena_bytes)
     return tuple(
@@ -215,7 +218,7 @@ def _memories(goal: Target, arena_bytes: int) -> tuple[Memory, ...]:
     )
 
 
-def _feature_maps(graph: Graph) -> tuple[FeatureMapEntry, ...]:
+def feature_maps_of(graph: Graph) -> tuple[FeatureMapEntry, ...]:
     return tuple(
         FeatureMapEntry(
             graph.tensors[i].name, graph.tensors[i].shape, graph.tensors[i].size_bytes, first, last
@@ -230,8 +233,16 @@ def _notes(goal: Target) -> tuple[str, ...]:
     return tuple(f"{name}: {note}" for name, note in notes if note)
 
 
-def _warnings(planned: Planned, goal: Target, evidence: Evidence) -> tuple[str, ...]:
+def _warnings(
+    planned: Planned, prepared: Prepared, goal: Target, settings: PlanSettings, evidence: Evidence
+) -> tuple[str, ...]:
     found = list(evidence.warnings)
+    usual, arena = prepared.usual_arena_bytes, planned.arena.arena_bytes
+    if settings.minimise == "head" and usual is not None and usual < arena:
+        found.append(
+            f"the smallest head has an arena of {arena:,} bytes, {arena - usual:,} more than the "
+            f"{usual:,} bytes of another plan; --minimise=arena finds that or a smaller one"
+        )
     growing = sum(t.alias_reason is AliasReason.OVERLAP for t in planned.memory.tensors)
     if goal.board.name == "host" and growing:
         found.append(

@@ -10,6 +10,7 @@ from keras_fmc.sizes import format_size
 
 _NAME_WIDTH = 44
 _ROWS_SHOWN = 60
+_GENERATED_C = "c"
 
 
 def to_text(report: Report) -> str:
@@ -50,10 +51,43 @@ def target_line(report: Report) -> str:
 def certificate(report: Report) -> str:
     """Returns how good the plan is known to be."""
     bound = format_size(report.lower_bound_bytes)
+    if report.runtime == _GENERATED_C:
+        over = format_size(report.arena_bytes - report.lower_bound_bytes)
+        return f"at most {over} above the least of programs that make every row once: {bound}"
     if report.proven_optimal:
-        return f"proven optimal: no plan of these operators and aliases needs less than {bound}"
+        return (
+            "proven optimal for this operator order and these cuts: no plan of them has a head "
+            f"below {bound}"
+        )
     gap = report.head_bytes - report.lower_bound_bytes
-    return f"at most {format_size(gap)} above the lower bound of {bound}"
+    return (
+        f"the head is at most {format_size(gap)} above {bound}, the lower bound for this operator "
+        "order and these cuts"
+    )
+
+
+def search_bound(report: Report) -> str:
+    """Returns how far the search for ways of cutting may be from its end; empty without one."""
+    bound = report.search_bound_bytes
+    if bound is None:
+        return ""
+    if report.head_bytes <= bound:
+        return f"no other cuts in this operator order have a smaller head than {format_size(bound)}"
+    gap = report.head_bytes - bound
+    return (
+        f"no cuts in this operator order have a head below {format_size(bound)}, which is "
+        f"{format_size(gap)} less; whether any come closer is not known"
+    )
+
+
+def interruption(report: Report) -> str:
+    """Returns what ended the search early, and what follows; empty where nothing did."""
+    if report.interrupted is None:
+        return ""
+    return (
+        f"interrupted: {report.interrupted} ended the search before its work was done; this is "
+        "the best plan so far, and another run may find another"
+    )
 
 
 def evidence(report: Report) -> str:
@@ -90,14 +124,21 @@ def _head(report: Report) -> str:
         f"{one_line(report.model)}: {word}. {sentence}",
         f"  for {target_line(report)}",
         "",
-        f"  uint8_t tensor_arena[{report.arena_bytes}];   // aligned to 16 bytes",
+        f"  {_memory_line(report)}",
         "",
         f"  {certificate(report)}",
+        *(f"  {line}" for line in (search_bound(report), interruption(report)) if line),
         f"  {evidence(report)}",
     ]
     lines += [f"  warning: {warning}" for warning in report.warnings]
     lines += [f"  note: {note}" for note in report.notes]
     return "\n".join(lines)
+
+
+def _memory_line(report: Report) -> str:
+    if report.runtime == _GENERATED_C:
+        return f"static memory: {report.arena_bytes:,} bytes, all of it"
+    return f"uint8_t tensor_arena[{report.arena_bytes}];   // aligned to 16 bytes"
 
 
 def _sizes(report: Report) -> str:
@@ -184,10 +225,14 @@ def _peak(report: Report) -> str:
 def _regions(report: Report) -> str:
     if not report.regions:
         return ""
-    lines = ["Runs strip by strip:"]
+    generated = report.runtime == _GENERATED_C
+    lines = ["Made row by row:" if generated else "Runs strip by strip:"]
     for region in report.regions:
         first, last = region.operators[0], region.operators[-1]
         span = short(first) if first == last else f"{short(first)} to {short(last)}"
+        if generated:
+            lines.append(f"  {span}: {len(region.operators)} operators")
+            continue
         lines.append(
             f"  {span}: {len(region.operators)} operators in {region.strips} strips of "
             f"{region.rows} rows, halo {region.halo}, {region.macs_ratio:.3f}x MACs"

@@ -121,6 +121,8 @@ def _ending(code: int | None) -> str:
 
 def _serve(descriptor: int) -> None:
     """The child: answers calls until the parent closes the connection."""
+    # Ctrl-C in a terminal reaches this process, too, and is meant for its parent.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(descriptor)
     while True:
         try:

@@ -201,7 +201,7 @@ def smallest_arena(
     actual = run(content, samples, arena_bytes=size, isolated=True)
     for sample, (want, got) in enumerate(zip(expected, actual, strict=True)):
         for output, (a, b) in enumerate(zip(want, got, strict=True)):
-            if not np.array_equal(a, b):
+            if a.shape != b.shape or a.tobytes() != b.tobytes():
                 raise VerificationError(
                     f"output {output} of sample {sample} differs in an arena of {size} bytes",
                     expected="the outputs of a roomy arena",

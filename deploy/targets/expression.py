@@ -93,12 +93,13 @@ class Expression:
         BadInputError: the text is not a formula, or names something that does not exist.
     """
 
-    __slots__ = ("_code", "constant", "names", "text")
+    __slots__ = ("_code", "_source", "constant", "names", "text")
 
     def __init__(self, text: str | int, names: Mapping[str, str] | None = None) -> None:
         self.text = str(text)
         tree = _parse(self.text, names or {})
         named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        self._source = ast.unparse(tree)
         self._code = compile(tree, "<formula>", "eval")
         self.names = frozenset(named - _FUNCTIONS.keys())
         self.constant: int | None = None
@@ -110,6 +111,14 @@ class Expression:
         if self.constant is not None:
             return self.constant
         return int(eval(self._code, {"__builtins__": {}, **_FUNCTIONS}, numbers))
+
+    def __getstate__(self) -> tuple[str, str, frozenset[str], int | None]:
+        # Compiled code does not travel between processes, its text does.
+        return self._source, self.text, self.names, self.constant
+
+    def __setstate__(self, state: tuple[str, str, frozenset[str], int | None]) -> None:
+        self._source, self.text, self.names, self.constant = state
+        self._code = compile(self._source, "<formula>", "eval")
 
     def __repr__(self) -> str:
         return f"Expression({self.text!r})"

@@ -84,8 +84,8 @@ class Step:
     A temporary names a tensor of the operator by ``side`` ("input", "output") and ``index``
     (None: each), and is taken where its ``condition`` holds; the others have a size in bytes.
     What is kept and scratch buffers are asked for where the size is above zero, a request is a
-    scratch buffer that is asked for always. Room is what the kernel really uses of the buffer
-    asked for before, where that is more.
+    scratch buffer that is asked for at size 0, too, and not where the size is negative. Room is
+    what the kernel really uses of the buffer asked for before, where that is more.
     """
 
     kind: StepKind

@@ -45,9 +45,9 @@ from keras_fmc.choose.plan import (
 )
 from keras_fmc.errors import BadInputError, DoesNotFitError
 from keras_fmc.maps.feature_maps import Effect, FeatureMap, FeatureMaps, MapOperator, profile_graph
-from keras_fmc.model.float_model import trace_float
 from keras_fmc.model.layer_graph import LayerGraph, producers
 from keras_fmc.model.nonnegative import negative_values
+from keras_fmc.qat.float_model import trace_float
 from keras_fmc.sizes import parse_size
 
 Eligible = Callable[[FeatureMap], bool]
@@ -285,8 +285,6 @@ def _obstacles(graph: LayerGraph, maps: FeatureMaps) -> dict[str, SkipReason]:
             reasons[item.name] = SkipReason.MODEL_OUTPUT
         elif "float" not in value.dtype:
             reasons[item.name] = SkipReason.NOT_FLOAT
-        elif getattr(operation, "data_format", None) == "channels_first":
-            reasons[item.name] = SkipReason.CHANNELS_FIRST
         elif maps.operator(item.producer or "").kind in _PADDING:
             reasons[item.name] = SkipReason.PADDED_COPY
     return reasons

@@ -37,7 +37,6 @@ class SkipReason(Enum):
     NOT_ELIGIBLE = "left out by eligible="
     PADDED_COPY = "zero padding of another map"
     INSIDE_LAYER = "inside one Keras layer"
-    CHANNELS_FIRST = "channels first"
     NOT_FLOAT = "not a float tensor"
     NOT_A_MAP = "no map of height, width and channels"
     SIGNED = "it can be negative, and a signed code has at least 2 bits"

@@ -5,29 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import keras
 from keras import layers
 
 from keras_fmc.fold.graph import WorkGraph
 from keras_fmc.fold.report import KeepReason
 from keras_fmc.model.layer_graph import LayerNode
+from keras_fmc.model.operations import Moves, is_activation, row_of
 
-_SPATIAL = (
-    layers.AveragePooling2D,
-    layers.GlobalAveragePooling2D,
-    layers.Cropping2D,
-    layers.ZeroPadding2D,
-)
-_IDENTITY = (layers.Dropout, layers.SpatialDropout2D, layers.GaussianNoise, layers.Identity)
 _MAX_POOLING = (layers.MaxPooling2D, layers.GlobalMaxPooling2D)
-_NONLINEAR = (
-    layers.Activation,
-    layers.ReLU,
-    layers.LeakyReLU,
-    layers.PReLU,
-    layers.ELU,
-    layers.Softmax,
-)
 _ADDITIONS = ("Add", "Subtract", "Average")
 
 
@@ -53,15 +38,11 @@ def passage(graph: WorkGraph, node: LayerNode) -> Passage | None:
     layer = node.operation
     if len(node.inputs) != 1 or getattr(layer, "data_format", None) == "channels_first":
         return None
-    if isinstance(layer, _IDENTITY):
-        return Passage()
-    if isinstance(layer, layers.Activation) and layer.activation is keras.activations.linear:
-        return Passage()
-    if isinstance(layer, _SPATIAL):
-        return Passage(keeps_constants=not isinstance(layer, layers.ZeroPadding2D))
-    if isinstance(layer, layers.UpSampling2D):
-        return Passage() if layer.interpolation in ("nearest", "bilinear") else None
-    if isinstance(layer, (layers.Flatten, layers.Reshape)):
+    row = row_of(layer)
+    moves = Moves.NOTHING if row is None else row.moves
+    if moves in (Moves.ALL, Moves.MAPS):
+        return Passage(keeps_constants=moves is Moves.ALL)
+    if moves is Moves.SPREAD:
         source = graph.values[node.inputs[0]].shape[1:]
         target = graph.values[node.outputs[0]].shape[1:]
         if None in source or None in target:
@@ -79,7 +60,11 @@ def obstacle(graph: WorkGraph, node: LayerNode) -> KeepReason:
     weighted = graph.weighted.get(node.layer_name)
     if isinstance(layer, _MAX_POOLING):
         return KeepReason.MAX_POOLING
-    if isinstance(layer, _NONLINEAR) or (weighted is not None and not weighted.is_linear):
+    if (
+        isinstance(layer, layers.PReLU)
+        or is_activation(layer)
+        or (weighted is not None and not weighted.is_linear)
+    ):
         return KeepReason.NONLINEARITY
     if isinstance(layer, layers.Concatenate):
         return KeepReason.CONCATENATION

@@ -17,11 +17,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import keras
 import numpy as np
 from keras import layers
 
+from keras_fmc.canonical.form import canonical
 from keras_fmc.fold.affine import Affine, read_affine
 from keras_fmc.fold.algebra import (
     Kind,
@@ -36,7 +38,8 @@ from keras_fmc.fold.graph import WorkGraph, scaling
 from keras_fmc.fold.moves import Obstacle, Take, find_giver, find_takers, follow_channels
 from keras_fmc.fold.report import Folded, FoldResult, KeepReason, Kept
 from keras_fmc.fold.split import split_composites
-from keras_fmc.model.layer_graph import LayerNode, trace
+from keras_fmc.model.layer_graph import LayerGraph, LayerNode
+from keras_fmc.model.surgery import rebuild
 
 __all__ = ["FoldResult", "Folded", "KeepReason", "Kept", "fold"]
 
@@ -48,10 +51,11 @@ def fold(model: keras.Model) -> FoldResult:
     """Returns the model with BN and bottlenecks merged into neighbouring layers where exact.
 
     Inference of the result equals that of `model` up to rounding of the weights; the source model
-    is left alone. Layers keep their names. Nested models are flattened, separable convolutions
-    become a depthwise and a 1×1 convolution, and `Rescaling` and `Normalization` are treated as a
-    BN (one at the input stays as a depthwise convolution that is not trained, unless its scales
-    are near 1).
+    is left alone. Layers keep their names. The model is brought into canonical form first
+    (`keras_fmc.canonical`): nested models are flattened, 1-D layers become 2-D ones. Separable
+    convolutions become a depthwise and a 1×1 convolution, and `Rescaling` and `Normalization` are
+    treated as a BN (one at the input stays as a depthwise convolution that is not trained, unless
+    its scales are near 1).
 
     Args:
         model: Sequential, functional or nested, built; channels last.
@@ -59,7 +63,29 @@ def fold(model: keras.Model) -> FoldResult:
     Raises:
         BadInputError, UnsupportedModelError: no Keras model, or one whose layers cannot be seen.
     """
-    graph = WorkGraph(trace(model))
+    folded = fold_graph(canonical(model).graph)
+    return FoldResult(rebuild(folded.graph), folded.folded, folded.kept)
+
+
+@dataclass(frozen=True, slots=True)
+class FoldedGraph:
+    """A folded model as a graph, which `fold` builds.
+
+    Attributes:
+        graph: values that are still made keep their ids.
+        gone: value of the source that nothing makes any more → the value that holds what it held.
+        folded, kept: as of `FoldResult`.
+    """
+
+    graph: LayerGraph
+    gone: dict[int, int]
+    folded: tuple[Folded, ...]
+    kept: tuple[Kept, ...]
+
+
+def fold_graph(source: LayerGraph) -> FoldedGraph:
+    """`fold` of a graph in canonical form."""
+    graph = WorkGraph(source)
     bottlenecks = split_composites(graph)
     folding = _Folding(graph, set(bottlenecks.restorations))
     folding.affines_into_producers()
@@ -72,7 +98,7 @@ def fold(model: keras.Model) -> FoldResult:
         folding.projection_into_producer(graph.node(name))
     for name in bottlenecks.windows:
         folding.keep_window(graph.node(name))
-    return FoldResult(graph.build(), tuple(folding.folded), tuple(folding.kept))
+    return FoldedGraph(graph.graph(), graph.gone, tuple(folding.folded), tuple(folding.kept))
 
 
 class _Folding:
@@ -145,6 +171,7 @@ class _Folding:
         if into:
             self.folded.append(Folded(node.layer_name, self._in_order(into)))
         if not self.graph.readers(restored) and restored not in self.graph.outputs:
+            self.graph.gone[restored] = code
             self.graph.remove(node)
 
     def projection_into_producer(self, node: LayerNode) -> None:

@@ -16,7 +16,6 @@ from keras import layers
 
 from keras_fmc.fold.algebra import Kind, Linear
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef, ValueSpec
-from keras_fmc.model.surgery import clone, rebuild
 
 Rows = Sequence[int | None]
 
@@ -39,6 +38,7 @@ class WorkGraph:
         nodes: calls in execution order.
         values: tensors; their shapes follow the edits.
         weighted: layer name → weights, for the layers that folding can change.
+        gone: value that no call makes any more → the value that holds what it held.
     """
 
     def __init__(self, graph: LayerGraph) -> None:
@@ -47,6 +47,7 @@ class WorkGraph:
         self.values = list(graph.values)
         self._output_structure = graph.output_structure
         self.weighted: dict[str, Weighted] = {}
+        self.gone: dict[int, int] = {}
         for node in graph.nodes:
             if node.layer_name not in self.weighted:
                 weighted = read_weighted(node.operation)
@@ -164,6 +165,7 @@ class WorkGraph:
         for reader in self.readers(output):
             self.rewire(reader, output, source)
         self._output_structure = _substituted(self._output_structure, output, source)
+        self.gone[output] = source
         self.remove(node)
 
     def remove(self, node: LayerNode) -> None:
@@ -173,8 +175,8 @@ class WorkGraph:
     def _index(self, node: LayerNode) -> int:
         return next(i for i, other in enumerate(self.nodes) if other.name == node.name)
 
-    def build(self) -> keras.Model:
-        """Returns the edited model: changed layers with their new weights, the rest cloned."""
+    def graph(self) -> LayerGraph:
+        """Returns the edited graph: changed layers are new ones, with their new weights."""
         made: dict[str, keras.Layer] = {}
         nodes = []
         for node in self.nodes:
@@ -185,19 +187,13 @@ class WorkGraph:
                     made[node.layer_name] = build_weighted(node.layer_name, weighted, shape)
                 node = dataclasses.replace(node, operation=made[node.layer_name])
             nodes.append(node)
-        fresh = {id(layer) for layer in made.values()}
-        graph = dataclasses.replace(
+        return dataclasses.replace(
             self._graph,
             nodes=tuple(nodes),
             values=tuple(self.values),
             outputs=self.outputs,
             output_structure=self._output_structure,
         )
-
-        def layer(node: LayerNode) -> keras.Operation:
-            return node.operation if id(node.operation) in fresh else clone(node)
-
-        return rebuild(graph, layer=layer)
 
 
 _CLASSES: dict[Kind, type[keras.Layer]] = {

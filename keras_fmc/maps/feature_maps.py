@@ -16,21 +16,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from keras_fmc.model.effect import Effect
+
 if TYPE_CHECKING:
     import keras
 
     from keras_fmc.model.layer_graph import LayerGraph
-
-
-class Effect(Enum):
-    """What an operator does with memory."""
-
-    COMPUTE = "compute"
-    """Writes a new map."""
-    ELEMENTWISE = "elementwise"
-    """May overwrite an input of equal size that nobody reads afterwards."""
-    VIEW = "view"
-    """Leaves the bytes where they are: reshape, dropout."""
 
 
 class Storage(Enum):
@@ -139,6 +130,7 @@ class FeatureMaps:
         inputs: Sequence[str],
         outputs: Sequence[str],
         unmodelled: Sequence[str] = (),
+        vanished: Mapping[str, str] | None = None,
     ) -> FeatureMaps:
         """Works out storage and live sets from plain data.
 
@@ -148,13 +140,14 @@ class FeatureMaps:
             operators: in the order of execution.
             inputs, outputs: names of maps; outputs live to the end.
             unmodelled: names of operators whose inner buffers are unknown.
+            vanished: name that a map had on the way → the map that holds it.
 
         Raises:
             BadInputError: no operators, a map without a size, or one read before it is made.
         """
         from keras_fmc.maps.live_sets import analyse
 
-        return analyse(model, list(values), operators, inputs, outputs, unmodelled)
+        return analyse(model, list(values), operators, inputs, outputs, unmodelled, vanished or {})
 
     def operator(self, name: str) -> MapOperator:
         """Returns the operator of that name."""
@@ -292,16 +285,16 @@ def profile(model: keras.Model | str | os.PathLike[str]) -> FeatureMaps:
         BadInputError: not a model, not a readable file, or shapes that are not fixed.
         UnsupportedModelError: a subclassed model.
     """
-    from keras_fmc.model.layer_graph import trace
     from keras_fmc.model.loading import load_model
+    from keras_fmc.qat.checks import checked_graph
 
     if isinstance(model, (str, os.PathLike)):
         model = load_model(model)
-    return profile_graph(trace(model))
+    return profile_graph(checked_graph(model))
 
 
 def profile_graph(graph: LayerGraph) -> FeatureMaps:
-    """`profile` of a model that has been traced; maps keep the names of the graph's values."""
+    """`profile` of a model in canonical form; maps keep the names of the graph's values."""
     from keras_fmc.maps.lowering import lower
 
     lowered = lower(graph)
@@ -311,7 +304,7 @@ def profile_graph(graph: LayerGraph) -> FeatureMaps:
         lowered.operators,
         inputs=lowered.inputs,
         outputs=lowered.outputs,
-        unmodelled=lowered.unmodelled,
+        vanished=lowered.vanished,
     )
 
 

@@ -29,10 +29,11 @@ def analyse(
     inputs: Sequence[str],
     outputs: Sequence[str],
     unmodelled: Sequence[str],
+    vanished: Mapping[str, str],
 ) -> FeatureMaps:
     """See `FeatureMaps.from_operators`."""
     sizes = {name: size for name, _, size in values}
-    order = {name: place for place, name in enumerate(inputs)}
+    order: dict[str, float] = {name: place for place, name in enumerate(inputs)}
     for operator in operators:
         for name in operator.inputs:
             if name not in order:
@@ -48,9 +49,14 @@ def analyse(
     if not operators:
         raise BadInputError(f"model {model!r} has no operators")
     joined, fused = _join_elementwise(operators, set(outputs), sizes)
+    fused |= {name: fused.get(home, home) for name, home in vanished.items()}
+    shapes = {value[0]: value for value in values}
+    order |= {name: order[home] - 0.5 for name, home in vanished.items()}
+    known = [*(value for value in values if value[0] in order)]
+    known += [(name, *shapes[home][1:]) for name, home in vanished.items()]
     return _assign(
         model,
-        sorted((value for value in values if value[0] in order), key=lambda v: order[v[0]]),
+        sorted(known, key=lambda value: order[value[0]]),
         joined,
         tuple(inputs),
         tuple(outputs),

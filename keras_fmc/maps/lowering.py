@@ -1,161 +1,130 @@
-"""What the calls of a Keras model become on the device, as far as memory is concerned.
+"""What a Keras model becomes on the device, as far as memory is concerned.
 
-Most calls are one operator. A separable convolution is two with a map between them; an activation
-that has no operator of its own, such as SiLU, needs its input beside its output; dropout and
-reshape leave the bytes alone. The in-place operators are those that TensorFlow Lite Micro runs
-correctly with input and output at one address.
+The operators are those of the folded model in the form in which it is quantised, which the
+converter turns into the operators of the file, one for one; maps have the names of the user's
+layers. Layers that folding merges into their neighbours leave no operator. The in-place operators
+are those that TensorFlow Lite Micro runs correctly with input and output at one address.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import keras
 
 from keras_fmc.errors import BadInputError
+from keras_fmc.fold.fold import fold_graph
+from keras_fmc.layers.code_quantizer import CodeQuantizer
+from keras_fmc.layers.gf2 import GF2Bottleneck
 from keras_fmc.maps.feature_maps import Effect, MapOperator
-from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueSpec
-
-
-def _names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_IN_PLACE_ACTIVATIONS = _names(
-    "relu relu6 leaky_relu sigmoid tanh softmax hard_sigmoid hard_silu hard_swish"
-)
-_VIEW_LAYERS = _names(
-    """ActivityRegularization AlphaDropout Dropout FakeQuant Flatten GaussianDropout GaussianNoise
-    Identity Reshape SpatialDropout1D SpatialDropout2D SpatialDropout3D"""
-)
-_VIEW_OPERATIONS = _names("Copy ExpandDims Identity Ravel Reshape Squeeze StopGradient")
-_ELEMENTWISE_LAYERS = _names(
-    """Add BatchNormalization LeakyReLU Maximum Multiply Normalization PReLU ReLU Rescaling Softmax
-    Subtract"""
-)
-_ELEMENTWISE_OPERATIONS = _names(
-    """Add HardSigmoid HardSilu LeakyRelu Maximum Multiply Relu Relu6 Sigmoid Softmax Subtract Tanh
-    TrueDivide"""
-)
-_COMPUTE_LAYERS = _names(
-    """Average AveragePooling1D AveragePooling2D Concatenate Conv1D Conv1DTranspose Conv2D
-    Conv2DTranspose Cropping1D Cropping2D Dense DepthwiseConv1D DepthwiseConv2D Dot ELU
-    GlobalAveragePooling1D GlobalAveragePooling2D GlobalMaxPooling1D GlobalMaxPooling2D
-    MaxPooling1D MaxPooling2D Minimum Permute RepeatVector UpSampling1D UpSampling2D
-    ZeroPadding1D ZeroPadding2D"""
-)
-_COMPUTE_OPERATIONS = _names(
-    """AveragePool Concatenate Conv DepthwiseConv GetItem Matmul Max MaxPool Mean Pad Stack Sum
-    Transpose"""
-)
+from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers
+from keras_fmc.model.operations import activation_name, row_of
+from keras_fmc.qat.device_form import device_form
+from keras_fmc.qat.weight_layers import FAKE_QUANT_LAYERS
 
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """A model as operators over maps; arguments of `keras_fmc.maps.feature_maps.feature_maps`."""
+    """A model as operators over maps; arguments of `FeatureMaps.from_operators`."""
 
     model: str
     values: tuple[tuple[str, tuple[int, ...], int], ...]
     operators: tuple[MapOperator, ...]
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    unmodelled: tuple[str, ...]
+    vanished: dict[str, str]
 
 
 def lower(graph: LayerGraph) -> Lowered:
-    """Returns the operators that the device runs for `graph`, before any fusion.
+    """Returns the operators that the device runs for a model in canonical form.
 
-    Maps keep the names of the graph's values. A map inside one Keras layer is called
-    `"layer:part"`.
+    Maps keep the names of the graph's values: of those that the device does not tell apart, such as
+    a convolution's and that of its batch normalisation, the last one names the map. A map inside
+    one Keras layer is called `"layer:part"`.
 
     Raises:
         BadInputError: a map whose size is not fixed.
     """
-    lowering = _Lowering(graph)
-    for node in graph.nodes:
-        lowering.add(node)
-    return Lowered(
-        model=graph.name,
-        values=tuple(lowering.values),
-        operators=tuple(lowering.operators),
-        inputs=tuple(graph.values[id_].name for id_ in graph.inputs),
-        outputs=tuple(dict.fromkeys(graph.values[id_].name for id_ in graph.outputs)),
-        unmodelled=tuple(lowering.unmodelled),
-    )
+    if any(isinstance(node.operation, FAKE_QUANT_LAYERS) for node in graph.nodes):
+        return _Lowering(graph, graph, {}).run()
+    folded = fold_graph(graph)
+    return _Lowering(graph, device_form(folded.graph, split_codes=False), folded.gone).run()
 
 
-@dataclass(slots=True)
 class _Lowering:
-    graph: LayerGraph
-    values: list[tuple[str, tuple[int, ...], int]] = field(default_factory=list)
-    operators: list[MapOperator] = field(default_factory=list)
-    unmodelled: list[str] = field(default_factory=list)
+    def __init__(self, source: LayerGraph, device: LayerGraph, gone: dict[int, int]) -> None:
+        self.source, self.device, self.gone = source, device, gone
+        self.makers = {value: node for node in source.nodes for value in node.outputs}
+        self.calls = sorted((node.name for node in source.nodes), key=len, reverse=True)
+        self.names = self._names()
+        self.values: dict[str, tuple[str, tuple[int, ...], int]] = {}
+        self.operators: list[MapOperator] = []
 
-    def __post_init__(self) -> None:
-        for value in self.graph.values:
-            self._add_value(value.name, value)
+    def run(self) -> Lowered:
+        for value in self.device.inputs:
+            self._value(value)
+        for node in self.device.nodes:
+            self._add(node)
+        vanished = {
+            self.source.values[value].name: self.names[self._home(value)]
+            for value in self.makers
+            if self._home(value) in self.names
+        }
+        held = set(self.names.values())
+        return Lowered(
+            model=self.source.name,
+            values=tuple(self.values.values()),
+            operators=tuple(self.operators),
+            inputs=tuple(self.names[value] for value in self.device.inputs),
+            outputs=tuple(dict.fromkeys(self.names[value] for value in self.device.outputs)),
+            vanished={name: home for name, home in vanished.items() if name not in held},
+        )
 
-    def add(self, node: LayerNode) -> None:
-        """Appends the operators of one call."""
-        operation = node.operation
-        inputs = tuple(self.graph.values[id_].name for id_ in node.inputs)
-        outputs = tuple(self.graph.values[id_].name for id_ in node.outputs)
-        kind = type(operation).__name__
-        expand = _EXPANSIONS.get(kind)
-        if expand is not None:
-            expand(self, node, inputs[0], outputs[0])
-            return
-        activation = _activation_name(operation)
-        if kind == "Activation":
-            self._operator(node.name, activation, inputs, outputs, _activation_effect(activation))
-            return
-        effect = _effect(operation)
-        if effect is None:
-            self.unmodelled.append(node.name)
-            effect = Effect.COMPUTE
-        if _activation_effect(activation) is Effect.COMPUTE:
-            linear = self._hidden(node, "linear", self.graph.values[node.outputs[0]])
-            self._operator(node.name, kind, inputs, (linear,), effect)
-            self._operator(
-                f"{node.name}:{activation}", activation, (linear,), outputs, Effect.COMPUTE
-            )
-            return
-        self._operator(node.name, kind, inputs, outputs, effect)
+    def _home(self, value: int) -> int:
+        while value in self.gone:
+            value = self.gone[value]
+        return value
 
-    def separable(self, node: LayerNode, source: str, output: str) -> None:
-        """A depthwise convolution, a map of C·depth_multiplier channels, a 1×1 convolution."""
-        layer = node.operation
-        value = self.graph.values[node.outputs[0]]
-        channels = self.graph.values[node.inputs[0]].shape[-1] * layer.depth_multiplier
-        spec = ValueSpec("", (*value.shape[:-1], channels), value.dtype)
-        middle = self._hidden(node, "depthwise", spec)
-        self._operator(f"{node.name}:depthwise", "DepthwiseConv", (source,), (middle,))
-        self._operator(node.name, "pointwise Conv", (middle,), (output,))
+    def _names(self) -> dict[int, str]:
+        """Value of the device → name of the map: the last of the user's values that it holds and
+        through which alone it is read."""
+        readers = consumers(self.source)
+        heir = {
+            source: value
+            for value, source in self.gone.items()
+            if len(readers.get(source, ())) == 1
+            and source not in self.source.outputs
+            and value in self.makers
+            and source in self.makers[value].inputs
+        }
+        names = {}
+        for node in self.device.nodes:
+            for value in node.outputs:
+                last = value
+                while last in heir:
+                    last = heir[last]
+                if last < len(self.source.values):
+                    names[value] = self.source.values[last].name
+                else:
+                    name = self.device.values[value].name
+                    is_call = name in self.calls
+                    names[value] = f"{name}:linear" if is_call else self._part(name, _MAPS)
+        names.update({value: self.source.values[value].name for value in self.device.inputs})
+        return names
 
-    def bottleneck(self, node: LayerNode, source: str, output: str) -> None:
-        """P makes what is stored, in bytes that are filled, R restores the map."""
-        layer = node.operation
-        shape = self.graph.values[node.outputs[0]].shape[1:]
-        if None in shape:
-            self._operator(node.name, "bottleneck", (source,), (output,))
-            return
-        stored = layer.stored_shape(shape)
-        positions = stored[:-1]
-        bits = layer.stored_bits(shape) // math.prod(positions)
-        code = f"{node.name}:code"
-        self.values.append((code, tuple(stored), math.prod(positions) * -(-bits // 8)))
-        self._operator(f"{node.name}:P", "P", (source,), (code,))
-        self._operator(node.name, "R", (code,), (output,))
-
-    def _hidden(self, node: LayerNode, part: str, spec: ValueSpec) -> str:
-        name = f"{node.name}:{part}"
-        self._add_value(name, spec)
+    def _part(self, name: str, words: dict[str, str]) -> str:
+        """`"layer:part"` for the name of what stands inside a layer of the user's."""
+        for call in self.calls:
+            if name.startswith(f"{call}_"):
+                part = name.removeprefix(f"{call}_")
+                part = words.get(part, part)
+                return f"{call}:{part}" if part else call
         return name
 
-    def _add_value(self, name: str, spec: ValueSpec) -> None:
+    def _value(self, value: int) -> None:
+        spec = self.device.values[value]
+        name = self.names[value]
         shape = tuple(size for size in spec.shape[1:] if size is not None)
         if len(shape) < len(spec.shape) - 1:
             raise BadInputError(
@@ -163,62 +132,75 @@ class _Lowering:
                 received=f"shape {spec.shape}",
                 remedy="Build the model with a fixed input shape, e.g. keras.Input((96, 96, 3))",
             )
-        self.values.append((name, shape, math.prod(shape) * _width_bytes(spec.dtype)))
+        bits = self._bits(value)
+        if bits is None:
+            size = math.prod(shape) * _width_bytes(spec.dtype)
+        else:
+            size = math.prod(shape[:-1]) * -(-shape[-1] * bits // 8)
+        self.values[name] = (name, shape, size)
 
-    def _operator(
-        self,
-        name: str,
-        kind: str,
-        inputs: tuple[str, ...],
-        outputs: tuple[str, ...],
-        effect: Effect = Effect.COMPUTE,
-    ) -> None:
-        self.operators.append(MapOperator(name, kind, inputs, outputs, effect))
+    def _bits(self, value: int) -> int | None:
+        """Bits of the codes of a projection, in bytes that are filled; None for other maps."""
+        name = self.names[value]
+        readers = [node for node in self.device.nodes if value in node.inputs]
+        if len(readers) == 1 and isinstance(readers[0].operation, CodeQuantizer):
+            name = self.names[readers[0].outputs[0]]
+        call = name.removesuffix(":code")
+        made = [node for node in self.source.nodes if node.name == call != name]
+        return (made[0].operation.bits or 8) if made else None
+
+    def _add(self, node: LayerNode) -> None:
+        operation = node.operation
+        inputs = tuple(self.names[value] for value in node.inputs)
+        outputs = tuple(self.names[value] for value in node.outputs)
+        for value in node.outputs:
+            self._value(value)
+        if inputs == outputs:
+            return
+        user_calls = set(self.calls)
+        name = node.name if node.name in user_calls else self._part(node.name, _OPERATORS)
+        if isinstance(operation, GF2Bottleneck):
+            self._bottleneck(node, name, inputs[0], outputs[0])
+            return
+        kinds = [_kind(node)]
+        value = node.outputs[0]
+        merged = [gone for gone in self.gone if self._home(gone) == value and gone in self.makers]
+        kinds += [_kind(self.makers[gone]) for gone in sorted(merged) if _is_behind(self, gone)]
+        row = row_of(operation)
+        effect = Effect.COMPUTE if row is None else row.effect
+        self.operators.append(MapOperator(name, " + ".join(kinds), inputs, outputs, effect))
+
+    def _bottleneck(self, node: LayerNode, name: str, source: str, output: str) -> None:
+        """P makes what is stored, in bytes that are filled, R restores the map."""
+        layer = node.operation
+        shape = self.device.values[node.outputs[0]].shape[1:]
+        stored = layer.stored_shape(shape)
+        positions = math.prod(stored[:-1])
+        bits = layer.stored_bits(shape) // positions
+        code = f"{name}:code"
+        self.values[code] = (code, tuple(stored), positions * -(-bits // 8))
+        self.operators.append(MapOperator(f"{name}:P", "P", (source,), (code,)))
+        self.operators.append(MapOperator(name, "R", (code,), (output,)))
 
 
-_EXPANSIONS: dict[str, Callable[[_Lowering, LayerNode, str, str], None]] = {
-    "SeparableConv1D": _Lowering.separable,
-    "SeparableConv2D": _Lowering.separable,
-    "ProjectionBottleneck": _Lowering.bottleneck,
-    "GF2Bottleneck": _Lowering.bottleneck,
-}
+_MAPS = {"projection": "code"}
+_OPERATORS = {"projection": "P", "restoration": ""}
+"""Parts of a bottleneck as maps and operators are called."""
 
 
-def _effect(operation: keras.Operation) -> Effect | None:
-    """Returns the effect of an operation by its class or a class it inherits from, None if
-    unknown."""
-    if isinstance(operation, keras.layers.Layer):
-        views, elementwise, compute = _VIEW_LAYERS, _ELEMENTWISE_LAYERS, _COMPUTE_LAYERS
-    else:
-        views, elementwise, compute = (
-            _VIEW_OPERATIONS,
-            _ELEMENTWISE_OPERATIONS,
-            _COMPUTE_OPERATIONS,
-        )
-    for cls in type(operation).__mro__:
-        if cls.__name__ in views or _is_augmentation(cls):
-            return Effect.VIEW
-        if cls.__name__ in elementwise:
-            return Effect.ELEMENTWISE
-        if cls.__name__ in compute:
-            return Effect.COMPUTE
-    return None
+def _is_behind(lowering: _Lowering, gone: int) -> bool:
+    """Whether a merged layer stood behind the operator that took it: not one of its readers."""
+    return lowering.makers[gone].operation.__class__.__name__ in (
+        "BatchNormalization",
+        "Rescaling",
+        "Normalization",
+    )
 
 
-def _is_augmentation(cls: type) -> bool:
-    """Random augmentation layers of Keras do nothing outside training."""
-    return cls.__name__.startswith("Random") and ".layers.preprocessing." in cls.__module__
-
-
-def _activation_name(operation: Any) -> str:
-    activation = getattr(operation, "activation", None)
-    return "linear" if activation is None else getattr(activation, "__name__", "activation")
-
-
-def _activation_effect(name: str) -> Effect:
-    if name == "linear":
-        return Effect.VIEW
-    return Effect.ELEMENTWISE if name in _IN_PLACE_ACTIVATIONS else Effect.COMPUTE
+def _kind(node: LayerNode) -> str:
+    if isinstance(node.operation, keras.layers.Activation):
+        return activation_name(node.operation)
+    return type(node.operation).__name__
 
 
 def _width_bytes(dtype: str) -> int:

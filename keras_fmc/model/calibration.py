@@ -1,12 +1,23 @@
 """The one check of calibration data, for the PCA start, quantisation and conversion.
 
-Calibration data are samples as the model sees them in training: float, preprocessed, one batch
-axis in front. Whatever else comes in is refused before anything is computed from it.
+Calibration data are samples as the model sees them in training: preprocessed, one batch axis in
+front. They come as arrays, or in the ways in which Keras and TensorFlow Lite take data:
+
+| data | read as |
+|---|---|
+| array, or list or dict of arrays | all samples; float, or uint8 as cameras give them |
+| `tf.data.Dataset`, generator, iterable of batches | the first `LIMIT` samples, without targets |
+| `keras.utils.PyDataset` | the same |
+| function, as TensorFlow Lite's `representative_dataset` | what that yields which it returns |
+
+Whatever else comes in is refused before anything is computed from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,6 +25,9 @@ import numpy as np
 from keras_fmc.errors import BadInputError
 
 Shape = tuple[int | None, ...]
+
+LIMIT = 1024
+"""Samples that are read of data that come batch by batch, which may be endless."""
 
 
 def check_calibration(model_or_shape: keras.Model | Shape, x: object) -> np.ndarray:
@@ -50,14 +64,19 @@ def calibration_arrays(model: keras.Model, x: object) -> tuple[np.ndarray, ...]:
     Args:
         model: a built model.
         x: one array for a model with one input; a list, a tuple or a dict by input name for
-            several.
+            several; or what yields batches of them, see the head of this file.
 
     Raises:
         BadInputError: as ``check_calibration``; or the number of arrays or of samples differs.
     """
-    names = [tensor.name for tensor in model.inputs]
+    names = [tensor._keras_history.operation.name for tensor in model.inputs]
     shapes = [tuple(tensor.shape[1:]) for tensor in model.inputs]
+    batches = _batches(x)
+    if batches is not None:
+        x = _gathered(batches, names, shapes)
     if len(names) == 1 and not isinstance(x, dict):
+        if isinstance(x, (list, tuple)) and len(x) == 1 and _fits(shapes[0], x[0]):
+            x = x[0]
         return (_checked(shapes[0], x, "calibration data"),)
     if isinstance(x, dict):
         if sorted(x) != sorted(names):
@@ -89,6 +108,79 @@ def calibration_arrays(model: keras.Model, x: object) -> tuple[np.ndarray, ...]:
     return arrays
 
 
+def _batches(x: Any) -> Iterator[Any] | None:
+    """Returns what yields batches, None for data that are there as a whole."""
+    if x is None or hasattr(x, "__array__") or isinstance(x, (list, tuple, Mapping, str)):
+        return None
+    if isinstance(x, keras.utils.PyDataset):
+        return (x[index] for index in range(len(x)))
+    if isinstance(x, Callable) and not isinstance(x, Iterable):  # type: ignore[arg-type]
+        return iter(x())
+    return iter(x) if isinstance(x, Iterable) else None
+
+
+def _gathered(
+    batches: Iterator[Any], names: Sequence[str], shapes: Sequence[Shape]
+) -> list[np.ndarray] | np.ndarray:
+    """Joins batches, or single samples, of the inputs alone."""
+    parts: list[list[np.ndarray]] = [[] for _ in names]
+    count = 0
+    for batch in itertools.islice(batches, LIMIT):
+        inputs = _inputs_of(batch, names, shapes)
+        for part, shape, array in zip(parts, shapes, inputs, strict=True):
+            part.append(array if array.ndim > len(shape) else array[None])
+        count += len(parts[0][-1])
+        if count >= LIMIT:
+            break
+    if not count:
+        raise BadInputError(
+            "calibration data yield nothing",
+            expected="at least 1 batch",
+            remedy="Check the data set; a generator can be read only once",
+        )
+    try:
+        arrays = [np.concatenate(part)[:LIMIT] for part in parts]
+    except ValueError as error:
+        raise BadInputError(
+            "calibration data yield batches of different shapes",
+            received=", ".join(sorted({_text(array.shape) for part in parts for array in part})),
+        ) from error
+    return arrays if len(arrays) > 1 else arrays[0]
+
+
+def _inputs_of(batch: Any, names: Sequence[str], shapes: Sequence[Shape]) -> list[np.ndarray]:
+    """The inputs in a batch, which may be (inputs, targets) or (inputs, targets, weights)."""
+    candidates = [batch]
+    if isinstance(batch, (list, tuple)) and batch:
+        candidates.append(batch[0])
+    for candidate in candidates:
+        if isinstance(candidate, Mapping) and sorted(candidate) == sorted(names):
+            return [np.asarray(candidate[name]) for name in names]
+        if isinstance(candidate, (list, tuple)):
+            if len(candidate) == len(names) and all(map(_fits, shapes, candidate)):
+                return [np.asarray(part) for part in candidate]
+        elif not isinstance(candidate, Mapping) and len(names) == 1:
+            return [np.asarray(candidate)]
+    raise BadInputError(
+        "calibration data yield batches that do not match the inputs of the model",
+        expected=f"inputs {', '.join(names)} as a list or a dict, alone or with targets behind",
+        received=type(batch).__name__,
+    )
+
+
+def _fits(shape: Shape, part: Any) -> bool:
+    """Whether an array has the shape of one sample or of a batch."""
+    try:
+        given = tuple(np.shape(part))
+    except ValueError:
+        return False
+    return any(
+        len(tail) == len(shape)
+        and all(want in (None, size) for want, size in zip(shape, tail, strict=True))
+        for tail in (given, given[1:])
+    )
+
+
 def _checked(shape: Shape, x: object, subject: str) -> np.ndarray:
     want = f"float array of shape {_text((None, *shape))}"
     if x is None:
@@ -106,6 +198,8 @@ def _checked(shape: Shape, x: object, subject: str) -> np.ndarray:
             received=type(x).__name__,
             remedy="Pass calibration= one NumPy array of samples",
         ) from error
+    if array.dtype == np.uint8:
+        array = array.astype(np.float32)
     if not np.issubdtype(array.dtype, np.floating):
         raise BadInputError(
             f"{subject} of the wrong dtype",

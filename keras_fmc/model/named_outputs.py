@@ -19,6 +19,8 @@ class NamedOutputs(keras.Model):
     Args:
         inputs, outputs, name: as of `keras.Model`.
         output_names: one for each of the flattened outputs; None takes those of the layers.
+        loading: ignored; it stands in the configuration for whoever loads the model without this
+            package, as Keras' error shows the configuration.
     """
 
     def __init__(
@@ -28,6 +30,7 @@ class NamedOutputs(keras.Model):
         name: str | None = None,
         *,
         output_names: Sequence[str] | None = None,
+        loading: str = "",
         **kwargs: Any,
     ) -> None:
         super().__init__(inputs, outputs, name=name, **kwargs)
@@ -35,4 +38,8 @@ class NamedOutputs(keras.Model):
             self.output_names = list(output_names)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "output_names": list(self.output_names)}
+        return {
+            "loading": "import keras_fmc, then load the model",
+            **super().get_config(),
+            "output_names": list(self.output_names),
+        }

@@ -7,30 +7,8 @@ from typing import Any
 import keras
 
 from keras_fmc.layers.code_quantizer import CodeForm, CodeQuantizer
-from keras_fmc.layers.fake_quant import FakeQuant
 from keras_fmc.model.layer_graph import LayerGraph
-
-_NONNEGATIVE_ACTIVATIONS = frozenset(
-    {"relu", "relu6", "sigmoid", "hard_sigmoid", "softmax", "softplus", "exponential"}
-)
-_KEEPS_SIGN: tuple[type[keras.layers.Layer], ...] = (
-    keras.layers.Add,
-    keras.layers.Average,
-    keras.layers.AveragePooling2D,
-    keras.layers.Concatenate,
-    keras.layers.Cropping2D,
-    keras.layers.Dropout,
-    keras.layers.Identity,
-    keras.layers.MaxPooling2D,
-    keras.layers.Maximum,
-    keras.layers.Multiply,
-    keras.layers.Permute,
-    keras.layers.Reshape,
-    keras.layers.SpatialDropout2D,
-    keras.layers.UpSampling2D,
-    keras.layers.ZeroPadding2D,
-)
-"""Layers whose output is not negative if no input is."""
+from keras_fmc.model.operations import own_sign
 
 
 def can_be_negative(tensor: Any) -> bool:
@@ -69,13 +47,6 @@ def _own_sign(operation: Any) -> bool | None:
     """Whether an operation can make negative values; None if only from negative ones."""
     if isinstance(operation, CodeQuantizer):
         return operation.form is not CodeForm.UNSIGNED
-    if isinstance(operation, (*_KEEPS_SIGN, FakeQuant)):
-        return None
-    if isinstance(operation, keras.layers.ReLU):
-        return bool(operation.negative_slope)
-    if isinstance(operation, keras.layers.Layer):
-        if getattr(operation, "makes_nonnegative", False):
-            return False
-        activation = getattr(operation, "activation", None)
-        return getattr(activation, "__name__", "") not in _NONNEGATIVE_ACTIVATIONS
-    return type(operation).__name__.lower() not in _NONNEGATIVE_ACTIVATIONS
+    if getattr(operation, "makes_nonnegative", False):
+        return False
+    return own_sign(operation)

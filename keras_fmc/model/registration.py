@@ -15,6 +15,7 @@ _MODULES = (
     "keras_fmc.layers.fake_quant",
     "keras_fmc.layers.gf2",
     "keras_fmc.layers.projection",
+    "keras_fmc.layers.slice",
     "keras_fmc.layers.transposed",
     "keras_fmc.model.named_outputs",
     "keras_fmc.qat.kernel_rounding",

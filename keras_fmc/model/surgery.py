@@ -165,7 +165,10 @@ def copy_weights(source: keras.Layer, target: keras.Layer) -> None:
         UnsupportedModelError: a weight has no counterpart of its name and shape, or a layer cannot
             load what it saved.
     """
-    if type(source) is type(target):
+    same = len(source.weights) == len(target.weights) and len(sublayers(source)) == len(
+        sublayers(target)
+    )
+    if type(source) is type(target) and same:
         _load_saved(source, target)
         return
     by_name = {weight.name: weight for weight in target.weights}

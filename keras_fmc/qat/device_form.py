@@ -24,25 +24,29 @@ from keras_fmc.errors import BadInputError
 from keras_fmc.layers.code_quantizer import CodeQuantizer
 from keras_fmc.layers.gf2 import GF2Bottleneck
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef, ValueSpec
+from keras_fmc.model.operations import ACTIVATIONS, COMPOSED, activation_name
 from keras_fmc.model.surgery import copy_weights
-from keras_fmc.qat.placement import FUSED_ACTIVATIONS, activation_name
 from keras_fmc.qat.weight_layers import QUANTIZED
-
-_SILU = ("silu", "swish")
 
 
 def ends_in_activation(node: LayerNode) -> bool:
     """Whether `device_form` takes an activation out of this layer."""
     name = activation_name(node.operation)
-    return isinstance(node.operation, tuple(QUANTIZED)) and name not in (
-        "linear",
-        *FUSED_ACTIVATIONS,
-    )
+    known = ACTIVATIONS.get(name)
+    fused = name == "linear" or (known is not None and known.fuses)
+    return isinstance(node.operation, tuple(QUANTIZED)) and not fused
 
 
-def device_form(graph: LayerGraph) -> LayerGraph:
-    """Returns the graph with those calls replaced. Layers that ended in an activation are still
-    the same objects: whoever builds the graph leaves the activation out (`ends_in_activation`)."""
+def device_form(graph: LayerGraph, *, split_codes: bool = True) -> LayerGraph:
+    """Returns the graph with those calls replaced.
+
+    Layers that ended in an activation are still the same objects: whoever builds the graph leaves
+    the activation out (`ends_in_activation`).
+
+    Args:
+        split_codes: False leaves GF(2) bottlenecks, which may have no range yet, and averages of
+            codes alone.
+    """
     values = list(graph.values)
     nodes: list[LayerNode] = []
     taken = {value.name for value in values}
@@ -68,7 +72,7 @@ def device_form(graph: LayerGraph) -> LayerGraph:
 
     def activate(node: LayerNode, function: str, source: int, output: int) -> None:
         dtype = node.operation.dtype_policy
-        if function in _SILU:
+        if function in COMPOSED:
             gate = layers.Activation("sigmoid", dtype=dtype)
             gated = add(f"{node.name}_sigmoid", gate, (source,), None)
             add(f"{node.name}_multiply", layers.Multiply(dtype=dtype), (source, gated), output)
@@ -84,7 +88,7 @@ def device_form(graph: LayerGraph) -> LayerGraph:
             linear = len(values) - 1
             nodes.append(dataclasses.replace(node, outputs=(linear,)))
             activate(node, function, linear, output)
-        elif isinstance(node.operation, layers.Activation) and function in _SILU:
+        elif isinstance(node.operation, layers.Activation) and function in COMPOSED:
             activate(node, function, node.inputs[0], node.outputs[0])
         elif isinstance(node.operation, layers.UpSampling2D) and _is_nearest(node.operation):
             rows, columns = values[node.outputs[0]].shape[1:3]
@@ -93,7 +97,11 @@ def device_form(graph: LayerGraph) -> LayerGraph:
             )
             taken.discard(node.name)
             add(node.name, resizing, node.inputs, node.outputs[0])
-        elif isinstance(node.operation, GF2Bottleneck) and node.operation.quantizes_input:
+        elif (
+            split_codes
+            and isinstance(node.operation, GF2Bottleneck)
+            and node.operation.quantizes_input
+        ):
             codes = add(f"{node.name}_code", _quantizer(node), node.inputs, None)
             core = cores.setdefault(id(node.operation), _core(node, values[codes].shape))
             nodes.append(
@@ -101,7 +109,11 @@ def device_form(graph: LayerGraph) -> LayerGraph:
                     node, operation=core, inputs=(codes,), args=(ValueRef(codes),), kwargs={}
                 )
             )
-        elif isinstance(node.operation, layers.AveragePooling2D) and _averages_codes(nodes, node):
+        elif (
+            split_codes
+            and isinstance(node.operation, layers.AveragePooling2D)
+            and _averages_codes(nodes, node)
+        ):
             averaging = averages.setdefault(id(node.operation), _average(node, values))
             nodes.append(dataclasses.replace(node, operation=averaging))
         else:

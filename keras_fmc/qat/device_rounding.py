@@ -6,17 +6,29 @@ import math
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers
 
 from keras_fmc.errors import BadInputError, UnsupportedModelError
 from keras_fmc.layers.fake_quant import FakeQuant
 from keras_fmc.layers.gf2 import GF2Bottleneck
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers, producers, trace
+from keras_fmc.model.operations import activation_name, is_activation, row_of
 from keras_fmc.model.surgery import clone, rebuild
-from keras_fmc.qat.kernel_rounding import DeviceAverage, DeviceRequantize, requantized_mean
+from keras_fmc.qat import fixed_point
+from keras_fmc.qat.kernel_rounding import (
+    FROM_CODES,
+    DeviceAverage,
+    DeviceRequantize,
+    DeviceResize,
+    DeviceSoftmax,
+    DeviceSum,
+    DeviceTable,
+    requantized_mean,
+)
 from keras_fmc.qat.weight_layers import FAKE_QUANT_LAYERS
 
-_ROUNDINGS = (DeviceAverage, DeviceRequantize)
+_ROUNDINGS = (DeviceAverage, DeviceRequantize, *FROM_CODES)
 
 
 def device_rounding(model: keras.Model, on: bool = True) -> keras.Model:
@@ -28,10 +40,10 @@ def device_rounding(model: keras.Model, on: bool = True) -> keras.Model:
         level = round(round(acc · m) · 2^-s),    ties of the outer rounding away from zero
 
     where s > 0 (`keras_fmc.qat.requantize`); so do products and global averages, and ties of
-    average pooling go away from the code 0 (`keras_fmc.qat.kernel_rounding`). The model returned
-    has the levels of the device, but for what float32 loses. Additions agree as they are, up to
-    ties, and so does whatever chooses among values. Sigmoid, tanh, softmax, leaky ReLUs, hard swish
-    and bilinear resizing keep the rounding of the model, and may be a level off.
+    average pooling go away from the code 0. Sums, activations, softmax and bilinear resizing have
+    fixed-point arithmetic of their own (`keras_fmc.qat.kernel_rounding`). The model returned has
+    the levels of TensorFlow Lite Micro's reference kernels, computed in integers; whatever chooses
+    among values agrees as it is. A PReLU keeps the rounding of the model, and may be a level off.
 
     The result is a clone with the same weights, not compiled. It trains, with the gradient of the
     model that it came from (straight through the roundings), saves and loads. It is not what
@@ -66,7 +78,11 @@ def device_rounding(model: keras.Model, on: bool = True) -> keras.Model:
         if layer is None:
             return inputs[0]
         outputs = node.replay(layer, inputs)
-        return roundings[node.name](outputs) if node.name in roundings else outputs
+        if node.name not in roundings:
+            return outputs
+        behind = roundings[node.name]
+        reads = isinstance(behind, FROM_CODES)
+        return behind([outputs, *inputs]) if reads else behind(outputs)
 
     return rebuild(graph, layer=switched, call=call)
 
@@ -124,28 +140,97 @@ def _roundings(graph: LayerGraph) -> dict[str, keras.Layer]:
         operation = reader.operation
         return operation if isinstance(operation, FakeQuant) else grid_behind(reader.outputs[0])
 
+    def fused(value: int) -> bool:
+        """Whether a ReLU reads a value as it is made, before it is rounded."""
+        node = graph.nodes[makers[value]] if value in makers else None
+        while node is not None and row_of(node.operation) is _NOTHING:
+            node = graph.nodes[makers[node.inputs[0]]]
+        return node is not None and not isinstance(node.operation, FakeQuant)
+
     def rounding(node: LayerNode) -> keras.Layer | None:
         operation, name = node.operation, f"{node.name}_device"
         while name in taken:
             name += "_"
-        if type(operation) is layers.AveragePooling2D:
+        if not node.inputs or not readers[node.outputs[0]]:
+            return None
+        kind = type(operation)
+        if kind is layers.AveragePooling2D:
             grid = grid_behind(node.outputs[0])
             positions = math.prod(operation.pool_size)
             return DeviceAverage(
                 scale=grid.scale, zero_point=grid.zero_point, positions=positions, name=name
             )
-        if type(operation) is layers.GlobalAveragePooling2D:
+        if kind is layers.GlobalAveragePooling2D:
             output_scale = grid_behind(node.outputs[0]).scale
             positions = math.prod(size or 1 for size in graph.values[node.inputs[0]].shape[1:3])
-            scale = grid_before(node.inputs[0]).scale
+            scale = _float32(grid_before(node.inputs[0]).scale)
             return requantized_mean(
                 scale=scale, output_scale=output_scale, positions=positions, name=name
             )
-        if type(operation).__name__ == "Multiply" and len(node.inputs) == 2:
-            step = math.prod(grid_before(value).scale for value in node.inputs)
+        if kind.__name__ == "Multiply" and len(node.inputs) == 2:
+            step = math.prod(_float32(grid_before(value).scale) for value in node.inputs)
             output_scale = grid_behind(node.outputs[0]).scale
             return DeviceRequantize(step=step, output_scale=output_scale, name=name)
-        return None
+        is_table = is_activation(operation) and not fused(node.inputs[0])
+        smooth = isinstance(operation, (layers.Resizing, layers.UpSampling2D))
+        if kind not in (layers.Add, layers.Subtract) and not is_table and not smooth:
+            return None
+        if activation_name(operation) == "linear" and is_table:
+            return None
+        grids = [grid_before(value) for value in node.inputs]
+        # Codes of fewer bits are no int8 tensors of one scale.
+        if any(type(grid) is not FakeQuant for grid in (*grids, grid_behind(node.outputs[0]))):
+            return None
+        options: dict[str, Any] = {
+            "inputs": [(grid.scale, grid.zero_point) for grid in grids],
+            "output": (lambda grid: (grid.scale, grid.zero_point))(grid_behind(node.outputs[0])),
+            "name": name,
+        }
+        if smooth:
+            if operation.interpolation != "bilinear":
+                return None
+            size = graph.values[node.outputs[0]].shape[1:3]
+            return DeviceResize(size=[length or 0 for length in size], **options)
+        if not is_table:
+            return DeviceSum(sign=1 if kind is layers.Add else -1, **options)
+        if activation_name(operation) == "softmax":
+            return DeviceSoftmax(**options)
+        table = _table(operation, *options["inputs"][0], *options["output"])
+        return DeviceTable(table=table, **options)
 
     made = {node.name: rounding(node) for node in graph.nodes}
     return {name: layer for name, layer in made.items() if layer is not None}
+
+
+def _float32(scale: float) -> float:
+    """A scale as the file holds it."""
+    return float(np.float32(scale))
+
+
+_NOTHING = row_of(layers.Dropout(0.0))
+
+
+def _table(
+    operation: Any, scale: float, zero_point: int, output_scale: float, output_zero: int
+) -> list[int]:
+    """The codes that an activation of its own makes of each code."""
+    scale, output_scale = _float32(scale), _float32(output_scale)
+    name = activation_name(operation)
+    if name == "sigmoid":
+        found = fixed_point.sigmoid_table(scale, zero_point)
+    elif name == "tanh":
+        found = fixed_point.tanh_table(scale, zero_point)
+    elif name in ("hard_silu", "hard_swish"):
+        found = fixed_point.hard_swish_table(scale, zero_point, output_scale, output_zero)
+    elif name == "leaky_relu":
+        slope = getattr(operation, "negative_slope", _KERAS_SLOPE)
+        found = fixed_point.leaky_table(scale, zero_point, output_scale, output_zero, float(slope))
+    else:
+        found = fixed_point.relu_table(
+            scale, zero_point, output_scale, output_zero, 6.0 if name == "relu6" else None
+        )
+    return [int(code) for code in found]
+
+
+_KERAS_SLOPE = 0.2
+"""Of `keras.activations.leaky_relu`."""

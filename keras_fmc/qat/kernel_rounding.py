@@ -6,12 +6,15 @@ They stand between the operator and its `FakeQuant`, in models of `keras_fmc.dev
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 
-from keras_fmc.qat.requantize import requantize
+from keras_fmc.qat.fixed_point import exp_on_negative, quantized_multiplier
+from keras_fmc.qat.requantize import divide, high_mul, requantize
 
 _register = keras.saving.register_keras_serializable(package="keras_fmc")
 
@@ -96,6 +99,213 @@ class DeviceRequantize(layers.Layer):
     def get_config(self) -> dict[str, Any]:
         config = {"step": self.step, "output_scale": self.output_scale, "unit": self.unit}
         return {**super().get_config(), **config}
+
+
+class _FromCodes(layers.Layer):
+    """A layer behind an operator that reads the operator's inputs, too.
+
+        call([outputs, *inputs]) = what the kernel makes of the codes of the inputs
+
+    The gradient is that of `outputs`.
+
+    Args:
+        inputs: (scale, zero point) of each input.
+        output: (scale, zero point) of the output.
+    """
+
+    def __init__(
+        self,
+        *,
+        inputs: Sequence[tuple[float, int]],
+        output: tuple[float, int],
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.inputs_grid = tuple((float(scale), int(zero)) for scale, zero in inputs)
+        self.output_grid = (float(output[0]), int(output[1]))
+
+    def call(self, tensors: Any) -> Any:
+        outputs, *inputs = tensors
+        codes = [
+            ops.cast(ops.clip(ops.round(x / scale) + zero, -128, 127), "int64")
+            for x, (scale, zero) in zip(inputs, self.inputs_grid, strict=True)
+        ]
+        scale, zero = self.output_grid
+        y = ops.cast(self.kernel_codes(*codes) - zero, "float32") * scale
+        return outputs + ops.stop_gradient(y - outputs)
+
+    def kernel_codes(self, *codes: Any) -> Any:
+        """Output codes, int64, before they are clipped to what the operator fuses."""
+        raise NotImplementedError
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return input_shape[0]
+
+    def get_config(self) -> dict[str, Any]:
+        config = {"inputs": self.inputs_grid, "output": self.output_grid}
+        return {**super().get_config(), **config}
+
+
+@_register
+class DeviceTable(_FromCodes):
+    """An operator that makes each code from one code: `table[code + 128]`.
+
+    Args:
+        table: 256 output codes, of `keras_fmc.qat.fixed_point`.
+    """
+
+    def __init__(self, *, table: Sequence[int], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.table = [int(code) for code in table]
+
+    def kernel_codes(self, *codes: Any) -> Any:
+        return ops.take(ops.convert_to_tensor(self.table, "int64"), codes[0] + 128)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "table": self.table}
+
+
+@_register
+class DeviceSum(_FromCodes):
+    """ADD and SUB: both inputs are brought to the step of twice the larger scale, times 2⁻²⁰.
+
+        sum = M₁ · 2²⁰ (x - z_x) ± M₂ · 2²⁰ (y - z_y),    code = z + M · sum
+
+    with the fixed-point products of `keras_fmc.qat.requantize`.
+
+    Args:
+        sign: -1 for SUB.
+
+    Source: tensorflow/lite/kernels/internal/reference/add.h and sub.h.
+    """
+
+    def __init__(self, *, sign: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.sign = int(sign)
+
+    def kernel_codes(self, *codes: Any) -> Any:
+        widest = 2.0 * max(float(np.float32(scale)) for scale, _ in self.inputs_grid)
+        one, other = (
+            _times((x - zero) * (1 << _SUM_SHIFT), float(np.float32(scale)) / widest)
+            for x, (scale, zero) in zip(codes, self.inputs_grid, strict=True)
+        )
+        scale, zero = self.output_grid
+        total = one + self.sign * other
+        return _times(total, widest / ((1 << _SUM_SHIFT) * float(np.float32(scale)))) + zero
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "sign": self.sign}
+
+
+_SUM_SHIFT = 20
+
+
+@_register
+class DeviceSoftmax(_FromCodes):
+    """SOFTMAX over the last axis, in fixed point.
+
+    Source: tensorflow/lite/kernels/internal/reference/softmax.h.
+    """
+
+    def kernel_codes(self, *codes: Any) -> Any:
+        table, least = _exponentials(self.inputs_grid[0][0])
+        below = codes[0] - ops.max(codes[0], axis=-1, keepdims=True)
+        counts = below >= least
+        exponentials = ops.take(ops.convert_to_tensor(table, "int64"), -below)
+        parts = ops.where(counts, divide(exponentials, _long(1 << 12)), _long(0))
+        total = ops.sum(parts, axis=-1, keepdims=True)
+        # total · 2^zeros lies in [2³¹, 2³²).
+        above = ops.searchsorted(_SOFTMAX_POWERS, ops.reshape(total, (-1,)), side="right")
+        bits = ops.reshape(ops.cast(above, "int64"), ops.shape(total))
+        shifted = total * ops.take(ops.convert_to_tensor(_SOFTMAX_POWERS), 32 - bits) - (1 << 31)
+        factor = _reciprocal(shifted)
+        product = high_mul(factor, exponentials)
+        exponent = 12 - (32 - bits) + 31 - 8
+        unsaturated = divide(product, ops.take(ops.convert_to_tensor(_SOFTMAX_POWERS), exponent))
+        return ops.where(counts, ops.clip(unsaturated - 128, -128, 127), _long(-128))
+
+
+_SOFTMAX_POWERS = 1 << np.arange(0, 45, dtype=np.int64)
+
+
+def _exponentials(scale: float) -> tuple[list[int], int]:
+    """e^-d in Q0 of d = 0 … 255 levels, and the least difference that counts."""
+    bits = 5
+    real = min(float(np.float32(scale)) * (1 << (31 - bits)), float((1 << 31) - 1))
+    quantized, shift = quantized_multiplier(real)
+    radius = math.floor(((1 << bits) - 1) * 2.0 ** (31 - bits) / 2.0**shift)
+    steps = np.arange(256, dtype=np.int64)
+    raw = ((-steps << max(shift, 0)) * quantized + (1 << 30)) >> 31
+    raw = np.maximum(raw, -(1 << 31))
+    return [int(value) for value in exp_on_negative(raw, bits)], -radius
+
+
+def _reciprocal(raw: Any) -> Any:
+    """1 / (1 + a) of a in [0, 1], Q0, on int64 tensors; as `fixed_point.one_over_one_plus`."""
+    one = (1 << 31) - 1
+    half = (raw + one + 1) // 2
+    x = 1515870810 + high_mul(half, _long(-1010580540))
+    for _ in range(3):
+        rest = (1 << 29) - high_mul(half, x)
+        x = x + high_mul(x, rest) * 4
+    return ops.clip(x * 2, -one - 1, one)
+
+
+@_register
+class DeviceResize(_FromCodes):
+    """RESIZE_BILINEAR with half-pixel centres, in 10 bits of fraction.
+
+    Args:
+        size: (rows, columns) of the output.
+
+    Source: tensorflow/lite/kernels/internal/reference/resize_bilinear.h.
+    """
+
+    def __init__(self, *, size: Sequence[int], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.size = (int(size[0]), int(size[1]))
+
+    def kernel_codes(self, *codes: Any) -> Any:
+        x = codes[0]
+        sides = [_between(x.shape[axis + 1], self.size[axis]) for axis in range(2)]
+        total: Any = 0
+        for row, row_weight in sides[0]:
+            taken = ops.take(x, row, axis=1) * row_weight[:, None, None]
+            for column, column_weight in sides[1]:
+                total = total + ops.take(taken, column, axis=2) * column_weight[:, None]
+        rounding = 1 << 19
+        positive = (ops.abs(total) + rounding) // (1 << 20)
+        # Towards zero, with the rounding of 0 below it.
+        return ops.where(total > 0, positive, -positive)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "size": self.size}
+
+
+FROM_CODES = (DeviceTable, DeviceSum, DeviceSoftmax, DeviceResize)
+"""Layers that are called on an operator's output and its inputs."""
+
+
+def _between(length: int, size: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(indices, weights of 10 bits) of the lower and the upper neighbour of each output."""
+    step = ((1 << 10) * length + size // 2) // size
+    place = np.arange(size, dtype=np.int64) * step + step // 2 - (1 << 9)
+    lower = np.maximum(np.where(place >= 0, place // 1024, -(-place // 1024)), 0)
+    ahead = place + (1 << 10) - 1
+    upper = np.minimum(np.where(ahead >= 0, ahead // 1024, -(-ahead // 1024)), length - 1)
+    rest = place - (lower << 10)
+    return [(lower, (1 << 10) - rest), (upper, rest)]
+
+
+def _times(x: Any, real: float) -> Any:
+    """`fixed_point.multiply` on int64 tensors."""
+    quantized, shift = quantized_multiplier(real)
+    high = high_mul(x * (1 << max(shift, 0)), _long(quantized))
+    return divide(high, _long(1 << max(-shift, 0)))
+
+
+def _long(value: int) -> Any:
+    return ops.convert_to_tensor(value, "int64")
 
 
 def requantized_mean(*, scale: float, output_scale: float, positions: int, name: str) -> Any:

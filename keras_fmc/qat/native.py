@@ -8,6 +8,7 @@ weights, and one `FakeQuant` for each scale group, called wherever the device ro
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -62,7 +63,9 @@ def group_ranges(
             found = [group.fixed]
         if index in records:
             found.append(best_range(records[index]))
-        ranges.append((min(low for low, _ in found), max(high for _, high in found)))
+        # As the rounding layers hold them, and so the file its scales.
+        low, high = min(low for low, _ in found), max(high for _, high in found)
+        ranges.append((float(np.float32(low)), float(np.float32(high))))
     return ranges
 
 
@@ -143,7 +146,8 @@ def _build(
     def call(node: LayerNode, layer: Any, inputs: tuple[Any, ...]) -> Any:
         if layer is None:
             return inputs[0]
-        outputs = keras.tree.flatten(node.replay(layer, inputs))
+        called = dataclasses.replace(node, kwargs={**node.kwargs, **own_scales.get(node.name, {})})
+        outputs = keras.tree.flatten(called.replay(layer, inputs))
         return [rounded(*pair) for pair in zip(node.outputs, outputs, strict=True)]
 
     by_value = {
@@ -152,6 +156,7 @@ def _build(
         for value in group.values
     }
 
+    own_scales: dict[str, dict[str, float]] = {}
     capped = capped_sources(graph, groups)
     scales = {
         value: _scale(quantizer, group, range_)
@@ -172,18 +177,28 @@ def _build(
             return None
         changes: dict[str, Any] = {"activation": "relu"} if node.outputs[0] in capped else {}
         if type(node.operation) in QUANTIZED:
-            changes["smallest"] = _smallest(node, by_value, readers, graph)
+            changes["smallest"] = max(
+                _smallest(call, by_value, readers, graph)
+                for call in graph.nodes
+                if call.operation is node.operation
+            )
             if momentum is None:
+                calls = [call for call in graph.nodes if call.operation is node.operation]
                 pairs = {
                     (call.inputs[0], _rounded_output(call, by_value, readers, graph))
-                    for call in graph.nodes
-                    if call.operation is node.operation
+                    for call in calls
                 }
                 changes["input_scale"] = scales[node.inputs[0]]
                 changes["signs"] = any(output in signs for _, output in pairs)
-                # None where the calls of a shared layer have several.
-                of_calls = {(scales[source], levels[output]) for source, output in pairs}
-                changes["output_scale"] = of_calls.pop()[1] if len(of_calls) == 1 else None
+                first = _rounded_output(node, by_value, readers, graph)
+                changes["output_scale"] = levels[first]
+                if len({(scales[source], levels[output]) for source, output in pairs}) > 1:
+                    for call in calls:
+                        output = _rounded_output(call, by_value, readers, graph)
+                        own_scales[call.name] = {
+                            "input_scale": scales[call.inputs[0]],
+                            "output_scale": levels[output],
+                        }
                 # Rounded only behind the ReLU that fuses.
                 changes["rectified"] = (
                     node.outputs[0] not in by_value or activation_name(node.operation) != "linear"

@@ -14,67 +14,36 @@ The groups are those of TensorFlow Lite's quantisation specification
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
-import keras
 from keras import layers
 
 from keras_fmc.errors import BadInputError, UnsupportedModelError
 from keras_fmc.layers.fake_quant import FakeQuant
 from keras_fmc.layers.gf2 import GF2Bottleneck
-from keras_fmc.layers.transposed import DepthToSpace
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers, producers
-from keras_fmc.qat.weight_layers import FAKE_QUANT_LAYERS, QUANTIZED
-
-SIGMOID_RANGE = (0.0, 255 / 256)
-TANH_RANGE = (-1.0, 127 / 128)
-FIXED_RANGES = {"sigmoid": SIGMOID_RANGE, "softmax": SIGMOID_RANGE, "tanh": TANH_RANGE}
-"""Activation → output range that the int8 kernels fix."""
-
-FUSED_ACTIVATIONS = ("relu", "relu6")
-"""Activations that become part of the operator before them."""
-
-FREE_ACTIVATIONS = ("leaky_relu", "hard_silu", "hard_swish", *FUSED_ACTIVATIONS)
-"""Activations that are operators of their own and choose the scale of their output."""
-
-
-class Role(Enum):
-    """What an operation does to the scale."""
-
-    FREE = "chooses the scale of its output"
-    SAME = "its output has the scale of its inputs"
-    ROUNDS = "its output has the scale of its input, and is rounded to it again"
-    ABSENT = "does nothing at inference"
-    FIXED = "its output has a scale that the kernel fixes"
-    CODED = "its output lies on the grid of its own codes"
-
-
-_FUSES = (*QUANTIZED, layers.Add, layers.Subtract, layers.Multiply)
-_FUSING_OPERATIONS = ("Add", "Subtract", "Multiply")
-_FREE = (layers.GlobalAveragePooling2D, layers.PReLU, *_FUSES)
-_SAME = (
-    layers.Concatenate,
-    layers.Cropping2D,
-    DepthToSpace,
-    layers.Flatten,
-    layers.GlobalMaxPooling2D,
-    layers.Maximum,
-    layers.MaxPooling2D,
-    layers.Minimum,
-    layers.Permute,
-    layers.Reshape,
-    layers.ZeroPadding2D,
+from keras_fmc.model.operations import (
+    ACTIVATIONS,
+    SIGMOID_RANGE,
+    TANH_RANGE,
+    Role,
+    activation_name,
+    fixed_range,
+    is_activation,
+    row_of,
 )
-_SAME_OPERATIONS = ("Concatenate", "Maximum", "Minimum", "Reshape")
-_ABSENT = (
-    layers.ActivityRegularization,
-    layers.Dropout,
-    layers.GaussianDropout,
-    layers.GaussianNoise,
-    layers.Identity,
-    layers.SpatialDropout2D,
-    FakeQuant,
-)
+from keras_fmc.qat.refusals import refusal
+from keras_fmc.qat.weight_layers import FAKE_QUANT_LAYERS
+
+__all__ = [
+    "SIGMOID_RANGE",
+    "TANH_RANGE",
+    "Role",
+    "ScaleGroup",
+    "activation_name",
+    "role",
+    "scale_groups",
+]
+
 _POOLS = (layers.AveragePooling2D, layers.MaxPooling2D)
 
 
@@ -100,21 +69,6 @@ class ScaleGroup:
     fixed: tuple[float, float] | None = None
     quantizers: tuple[str, ...] = ()
     codes: tuple[float, float] | None = None
-
-
-def activation_name(operation: keras.Operation) -> str:
-    """Returns the activation that an operation ends in, or is: "linear" if none."""
-    if isinstance(operation, layers.ReLU):
-        return _relu_name(operation)
-    if isinstance(operation, layers.LeakyReLU):
-        return "leaky_relu"
-    if isinstance(operation, layers.Softmax):
-        return "softmax"
-    if not isinstance(operation, keras.Layer):
-        name = type(operation).__name__.lower()
-        return name if name in (*FUSED_ACTIVATIONS, *FIXED_RANGES) else "linear"
-    activation = getattr(operation, "activation", None)
-    return "linear" if activation is None else getattr(activation, "__name__", "unknown")
 
 
 def scale_groups(graph: LayerGraph) -> tuple[ScaleGroup, ...]:
@@ -146,32 +100,11 @@ def role(node: LayerNode) -> Role:
         )
     if isinstance(operation, GF2Bottleneck) and not operation.quantizes_input:
         return Role.CODED
-    is_stock = type(operation).__module__.startswith("keras.")
-    if not is_stock and not isinstance(operation, (FakeQuant, DepthToSpace)):
-        raise _unsupported(node, f"custom layer {type(operation).__name__}")
-    name = activation_name(operation)
-    is_activation = isinstance(operation, (layers.Activation, layers.ReLU, layers.LeakyReLU))
-    if is_activation or isinstance(operation, layers.Softmax) or _is_raw(operation, name):
-        if name == "linear":
-            return Role.ABSENT
-        if name in FIXED_RANGES:
-            return Role.FIXED
-        if name in FREE_ACTIVATIONS:
-            return Role.FREE
-        raise _unsupported(node, f"activation {name!r}")
-    if isinstance(operation, layers.AveragePooling2D):
-        return Role.ROUNDS
-    if isinstance(operation, (layers.UpSampling2D, layers.Resizing)):
-        if operation.interpolation not in ("nearest", "bilinear"):
-            raise _unsupported(node, f"interpolation {operation.interpolation!r}")
-        return Role.ROUNDS if operation.interpolation == "bilinear" else Role.SAME
-    if isinstance(operation, _FREE) or _is_raw(operation, *_FUSING_OPERATIONS):
-        return Role.FREE
-    if isinstance(operation, _SAME) or _is_raw(operation, *_SAME_OPERATIONS):
-        return Role.SAME
-    if isinstance(operation, _ABSENT) or _is_augmentation(operation):
-        return Role.ABSENT
-    raise _unsupported(node, type(operation).__name__)
+    row = row_of(operation)
+    if row is None:
+        found = refusal(node)
+        raise UnsupportedModelError(f"layer {found.layer!r}: {found.what}", remedy=found.remedy)
+    return row.role
 
 
 class _Grouping:
@@ -211,7 +144,7 @@ class _Grouping:
             if node is None:
                 sources.append(value)
             elif self.roles[node.name] is Role.FIXED:
-                fixed[node.name] = FIXED_RANGES[activation_name(node.operation)]
+                fixed[node.name] = fixed_range(node.operation) or (0.0, 0.0)
                 sources.append(value)
             elif self.roles[node.name] is Role.CODED:
                 fixed[node.name] = node.operation.restored_range
@@ -289,44 +222,10 @@ class _Grouping:
 
 def _fuses(node: LayerNode) -> bool:
     """Whether a ReLU behind the call becomes part of it."""
-    operation = node.operation
-    return (isinstance(operation, _FUSES) and activation_name(operation) == "linear") or _is_raw(
-        operation, *_FUSING_OPERATIONS
-    )
+    row = row_of(node.operation)
+    return row is not None and row.fuses and activation_name(node.operation) == "linear"
 
 
 def _is_fused_activation(node: LayerNode) -> bool:
-    operation = node.operation
-    is_layer = isinstance(operation, (layers.Activation, layers.ReLU))
-    name = activation_name(operation)
-    return name in FUSED_ACTIVATIONS and (is_layer or _is_raw(operation, *FUSED_ACTIVATIONS))
-
-
-def _is_raw(operation: keras.Operation, *names: str) -> bool:
-    """Whether it is an operation of `keras.ops`, as in `x + y`, of one of these names."""
-    if isinstance(operation, keras.Layer):
-        return False
-    return type(operation).__name__.lower() in [name.lower() for name in names]
-
-
-def _is_augmentation(operation: keras.Operation) -> bool:
-    cls = type(operation)
-    return cls.__name__.startswith("Random") and ".layers.preprocessing." in cls.__module__
-
-
-def _relu_name(layer: layers.ReLU) -> str:
-    if layer.threshold:
-        return f"relu with threshold {layer.threshold}"
-    if layer.negative_slope:
-        return "leaky_relu" if layer.max_value is None else "leaky_relu with a maximum"
-    if layer.max_value is None:
-        return "relu"
-    return "relu6" if layer.max_value == 6 else f"relu with maximum {layer.max_value}"
-
-
-def _unsupported(node: LayerNode, what: str) -> UnsupportedModelError:
-    return UnsupportedModelError(
-        f"layer {node.name!r}: {what} has no int8 form here",
-        remedy="Replace it by stock layers that TensorFlow Lite Micro runs in int8; see "
-        "keras_fmc.qat.placement for the list",
-    )
+    known = ACTIVATIONS.get(activation_name(node.operation))
+    return is_activation(node.operation) and known is not None and known.fuses

@@ -10,14 +10,16 @@ prevents that, see `smallest_magnitude`.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from keras_fmc.layers.code_quantizer import sign_thresholds
 from keras_fmc.layers.fake_quant import SMALLEST_RANGE, fake_quant_weights
-from keras_fmc.qat.requantize import requantize
+from keras_fmc.qat.requantize import levels
 
 _BIAS_HEADROOM = 8.0
 """How many times larger biases and outputs may become in training before a bias overflows."""
@@ -78,45 +80,87 @@ class _RoundsKernel:
             "device_rounding": self.device_rounding,
         }
 
-    def _finish(self: Any, outputs: Any) -> Any:
+    def call(
+        self: Any,
+        inputs: Any,
+        input_scale: float | None = None,
+        output_scale: float | None = None,
+    ) -> Any:
+        """`input_scale` and `output_scale` are those of a call of a layer that has several."""
+        input_scale = self.input_scale if input_scale is None else input_scale
+        output_scale = self.output_scale if output_scale is None else output_scale
+        outputs = self._linear(inputs, self._rounded_kernel())
         if self.use_bias:
-            outputs = ops.add(outputs, self._device_bias())
+            nudge = 0.0 if self.device_rounding else _NUDGE
+            bias = self._device_bias(input_scale, output_scale, nudge=nudge)
+            outputs = ops.add(outputs, bias)
         if self.device_rounding:
-            outputs = outputs + ops.stop_gradient(self._rounded_sums(outputs) - outputs)
+            exact = self._device_sums(inputs, input_scale, output_scale)
+            outputs = outputs + ops.stop_gradient(exact - outputs)
         return outputs if self.activation is None else self.activation(outputs)
 
-    def _device_bias(self: Any) -> Any:
+    def _device_bias(
+        self: Any, input_scale: float | None, output_scale: float | None, *, nudge: Any
+    ) -> Any:
         """The bias, rounded to input scale times weight scale; the gradient passes unchanged."""
         bias = ops.convert_to_tensor(self.bias)
-        if self.input_scale is None:
+        if input_scale is None:
             return bias
-        step = self._step()
-        nudge = _NUDGE if self.rectified and not self.device_rounding else 0.0
-        if nudge and self.output_scale is not None:
+        step = self._weight_scale() * input_scale
+        nudge = nudge if self.rectified else 0.0
+        if nudge and output_scale is not None:
             # With M of ½ and more there is one rounding.
-            nudge = ops.where(step < self.output_scale / 2, nudge, 0.0)
+            nudge = ops.where(step < output_scale / 2, nudge, 0.0)
         return bias + ops.stop_gradient((ops.round(bias / step) + nudge) * step - bias)
 
-    def _rounded_sums(self: Any, outputs: Any) -> Any:
-        added = 1 - sign_thresholds(outputs.shape[-1]) if self.signs else 0.0
-        return requantize(outputs + added, self._step(), self.output_scale) - added
+    def _device_sums(self: Any, inputs: Any, input_scale: float, output_scale: float) -> Any:
+        """What the kernels make of int8 codes and weights, in real values.
 
-    def _step(self: Any) -> Any:
-        """Input scale times weight scale, shape (channels,), or (1,) with one scale for all."""
+        Products of codes less their zero point and of weights are below 2¹⁵; sums of up to 2⁹ of
+        them are exact in float32, longer ones are computed in float64.
+        """
+        weight_scale = self._weight_scale()
+        shape = [1] * len(self.kernel.shape)
+        axes = self._kernel_axes
+        if axes is not None:
+            for axis in range(len(shape)):
+                shape[axis] = 1 if axis in axes else self.kernel.shape[axis]
+        weights = ops.round(self.kernel / ops.reshape(weight_scale, shape))
+        codes = ops.round(inputs / input_scale)
+        if self._products() >= 1 << 9:
+            weights, codes = ops.cast(weights, "float64"), ops.cast(codes, "float64")
+        acc = ops.cast(ops.round(self._linear(codes, weights)), "int64")
+        step = ops.cast(weight_scale, "float64") * float(np.float32(input_scale))
+        added = 1 - sign_thresholds(acc.shape[-1]) if self.signs else 0.0
+        # The int32 bias is made from the float32 one of the model that is converted.
+        constant = ops.zeros_like(weight_scale) + added
+        if self.use_bias:
+            constant = self._device_bias(input_scale, output_scale, nudge=_NUDGE) + added
+        acc = acc + ops.cast(ops.round(ops.cast(constant, "float64") / step), "int64")
+        return ops.cast(levels(acc, step, output_scale), "float32") * output_scale - added
+
+    def _weight_scale(self: Any) -> Any:
+        """Shape (channels,), or (1,) with one scale for all."""
         kernel = ops.convert_to_tensor(self.kernel)
         largest = ops.reshape(ops.max(ops.abs(kernel), axis=self._kernel_axes), (-1,))
-        return ops.stop_gradient(ops.maximum(largest, self.smallest)) / 127 * self.input_scale
+        return ops.stop_gradient(ops.maximum(largest, self.smallest)) / 127
+
+    def _products(self: Any) -> int:
+        """Products in one sum."""
+        axes = range(len(self.kernel.shape)) if self._kernel_axes is None else self._kernel_axes
+        return math.prod(self.kernel.shape[axis] for axis in axes)
 
 
 @_register
 class FakeQuantConv2D(_RoundsKernel, layers.Conv2D):
     """`Conv2D` with `fake_quant_weights` per output channel."""
 
-    def call(self, inputs: Any) -> Any:
-        rounded = fake_quant_weights(
-            ops.convert_to_tensor(self.kernel), axis=-1, smallest=self.smallest
-        )
-        return self._finish(self.convolution_op(inputs, rounded))
+    def _rounded_kernel(self) -> Any:
+        kernel = ops.convert_to_tensor(self.kernel)
+        return fake_quant_weights(kernel, axis=-1, smallest=self.smallest)
+
+    def _linear(self, inputs: Any, kernel: Any) -> Any:
+        return self.convolution_op(inputs, kernel)
 
 
 @_register
@@ -125,12 +169,14 @@ class FakeQuantDepthwiseConv2D(_RoundsKernel, layers.DepthwiseConv2D):
 
     _kernel_axes = (0, 1)
 
-    def call(self, inputs: Any) -> Any:
+    def _rounded_kernel(self) -> Any:
         rows, columns, channels, multiplier = self.kernel.shape
         flat = ops.reshape(self.kernel, (rows, columns, channels * multiplier))
         rounded = fake_quant_weights(flat, axis=-1, smallest=self.smallest)
-        kernel = ops.reshape(rounded, self.kernel.shape)
-        outputs = ops.depthwise_conv(
+        return ops.reshape(rounded, self.kernel.shape)
+
+    def _linear(self, inputs: Any, kernel: Any) -> Any:
+        return ops.depthwise_conv(
             inputs,
             kernel,
             strides=self.strides,
@@ -138,7 +184,6 @@ class FakeQuantDepthwiseConv2D(_RoundsKernel, layers.DepthwiseConv2D):
             dilation_rate=self.dilation_rate,
             data_format=self.data_format,
         )
-        return self._finish(outputs)
 
 
 @_register
@@ -147,9 +192,11 @@ class FakeQuantDense(_RoundsKernel, layers.Dense):
 
     _kernel_axes = None
 
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        kernel = fake_quant_weights(self.kernel, axis=None, smallest=self.smallest)
-        return self._finish(ops.matmul(inputs, kernel))
+    def _rounded_kernel(self) -> Any:
+        return fake_quant_weights(self.kernel, axis=None, smallest=self.smallest)
+
+    def _linear(self, inputs: Any, kernel: Any) -> Any:
+        return ops.matmul(inputs, kernel)
 
 
 @_register
@@ -162,17 +209,19 @@ class FakeQuantConv2DTranspose(_RoundsKernel, layers.Conv2DTranspose):
 
     _kernel_axes = (0, 1, 3)
 
-    def call(self, inputs: Any) -> Any:
-        outputs = ops.conv_transpose(
+    def _rounded_kernel(self) -> Any:
+        return _rounded_over_axis_2(self.kernel, self.smallest)
+
+    def _linear(self, inputs: Any, kernel: Any) -> Any:
+        return ops.conv_transpose(
             inputs,
-            _rounded_over_axis_2(self.kernel, self.smallest),
+            kernel,
             strides=list(self.strides),
             padding=self.padding,
             output_padding=self.output_padding,
             dilation_rate=self.dilation_rate,
             data_format=self.data_format,
         )
-        return self._finish(outputs)
 
 
 QUANTIZED: dict[type[layers.Layer], type[layers.Layer]] = {

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from deploy.backends.tflm.layout import analyse, memory_plan
 from deploy.backends.tflm.overlap import overlap_distances
 from deploy.backends.tflm.scratch import scratch_requests
 from deploy.backends.tflm.settle import settled
+from deploy.effort import Effort
 from deploy.graph import Graph
 from deploy.memory.bound import lower_bound
 from deploy.memory.plan import AliasReason, MemoryPlan
 from deploy.memory.planner import plan
 from deploy.targets import Kernels
 
-DEFAULT_SECONDS = 30.0
+ROUNDS_OF_EFFORT = {Effort.QUICK: 3, Effort.NORMAL: 6, Effort.THOROUGH: 9}
+"""Rounds of the memory planner's exact search, each with twice the effort of the one before."""
 _COPIED = (
     frozenset[AliasReason](),
     frozenset({AliasReason.CONCATENATION_VIEW}),
@@ -28,27 +31,35 @@ def place(
     graph: Graph,
     kernels: Kernels,
     *,
-    seconds: float = DEFAULT_SECONDS,
+    rounds: int = ROUNDS_OF_EFFORT[Effort.NORMAL],
     overlap: bool = False,
+    stop: Callable[[], bool] | None = None,
 ) -> MemoryPlan:
     """Returns a checked plan of the graph's tensors for a kernel library.
 
     The plan leaves room for the scratch buffers of the kernels, which TFLM places itself; the
     head is what remains after TFLM has placed them. With ``overlap``, outputs grow into inputs
-    where the library's kernels allow it and the head becomes smaller by it.
+    where the library's kernels allow it and the head becomes smaller by it. ``rounds`` and
+    ``stop`` limit the planner, as they do in ``planner.plan``.
 
     Raises:
         VerificationError: the replay found the plan wrong (a defect, never the user's fault).
     """
-    apart = _place(graph, kernels, seconds, {})
+    apart = _place(graph, kernels, rounds, {}, stop)
     distances = overlap_distances(graph, kernels) if overlap else {}
     if not distances:
         return apart
-    overlapping = _place(graph, kernels, seconds, distances)
+    overlapping = _place(graph, kernels, rounds, distances, stop)
     return min(apart, overlapping, key=lambda plan: plan.head_bytes)
 
 
-def _place(graph: Graph, kernels: Kernels, seconds: float, overlaps: dict[int, int]) -> MemoryPlan:
+def _place(
+    graph: Graph,
+    kernels: Kernels,
+    rounds: int,
+    overlaps: dict[int, int],
+    stop: Callable[[], bool] | None,
+) -> MemoryPlan:
     """The best plan with views, and with some of them as real copies: an alias is a constraint."""
     scratch = [
         (r.operator_index, r.room_bytes) for r in scratch_requests(graph, kernels) if r.room_bytes
@@ -69,7 +80,7 @@ def _place(graph: Graph, kernels: Kernels, seconds: float, overlaps: dict[int, i
         seen.add(layout.aliases)
         bounds.append(lower_bound(layout.problem))
         if best is None or bounds[-1] < best.head_bytes:
-            found = memory_plan(layout, plan(layout.problem, seconds=seconds))
+            found = memory_plan(layout, plan(layout.problem, rounds=rounds, stop=stop))
             found = settled(graph, found, kernels, overlaps=overlaps)
             proven = proven and found.proven_optimal
             if best is None or found.head_bytes < best.head_bytes:

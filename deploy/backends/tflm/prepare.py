@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,8 @@ from deploy.backends.tflm.codes.lower import LoweredCodes, lower_codes, stored_c
 from deploy.backends.tflm.codes.momentary import index_bytes, momentary_maps
 from deploy.backends.tflm.codes.tables import use_tables
 from deploy.backends.tflm.codes.trial import best_lowering
-from deploy.backends.tflm.place import place
+from deploy.backends.tflm.place import ROUNDS_OF_EFFORT, place
+from deploy.effort import effort_named
 from deploy.graph import Graph
 from deploy.macs import graph_macs, relative_macs
 from deploy.outcome import Decision, FrontierPoint, Prepared, StoredCodes
@@ -40,6 +41,7 @@ def prepare(
     goal: Target,
     settings: PlanSettings,
     progress: Progress,
+    stop: Callable[[], bool] = lambda: False,
     *,
     codes: bool = True,
 ) -> Prepared:
@@ -49,16 +51,21 @@ def prepare(
     with maps of codes is planned both ways, each in strips where settings allow them, and the
     smaller arena (or head, as settings say) wins. Where there are strips, no plan unpacks a map
     whole: its int32 indices and the planes of its bits exist for a strip of rows at most.
+    ``stop`` is asked often; True ends all searches with the best so far.
     """
     named = shorten_names(source)
     graph = run_passes(named)
-    plain = _planned(graph, named, goal, settings, progress, max_macs=settings.max_macs)
+    plain = _planned(graph, named, goal, settings, progress, stop, max_macs=settings.max_macs)
     if (
         not codes
         or not stored_code_maps(graph)
         or not stored_code_maps(tabled := use_tables(graph))
     ):
         return plain
+    if stop():
+        names = ", ".join(tabled.tensors[m.tensor].name for m in stored_code_maps(tabled))
+        reason = "stored in int8: the search was interrupted before packing was tried"
+        return replace(plain, decisions=(*plain.decisions, Decision(names, reason)))
     progress.say("packing codes")
     maps = {tabled.tensors[m.tensor].name: m.bits for m in stored_code_maps(tabled)}
     left = _left_whole(tabled, maps, goal, settings) if settings.strips else ()
@@ -66,8 +73,8 @@ def prepare(
     maps = {name: bits for name, bits in maps.items() if name not in {d.subject for d in left}}
     if not maps:
         return plain
-    lowered = best_lowering(tabled, maps, goal, settings)
-    packed = _packed(lowered, graph, goal, settings, progress)
+    lowered = best_lowering(tabled, maps, goal, settings, stop)
+    packed = _packed(lowered, graph, goal, settings, progress, stop)
     if isinstance(packed, Decision):
         return replace(plain, decisions=(*plain.decisions, packed))
     if rank(packed, goal, settings) < rank(plain, goal, settings):
@@ -85,7 +92,12 @@ def prepare(
 
 
 def _packed(
-    lowered: LoweredCodes, source: Graph, goal: Target, settings: PlanSettings, progress: Progress
+    lowered: LoweredCodes,
+    source: Graph,
+    goal: Target,
+    settings: PlanSettings,
+    progress: Progress,
+    stop: Callable[[], bool],
 ) -> Prepared | Decision:
     """The plan of the packed graph, or why there is none."""
     graph = run_passes(lowered.graph)
@@ -104,6 +116,7 @@ def _packed(
         goal,
         settings,
         progress,
+        stop,
         max_macs=max_macs,
         never_whole=never_whole,
     )
@@ -154,7 +167,7 @@ def _why_whole(
             max_macs=settings.max_macs,
             never_whole=never_whole,
             work=1,
-            plan_seconds=0.0,
+            plan_rounds=0,
         )
         if not first_try.holds_whole:
             return None
@@ -180,6 +193,7 @@ def _planned(
     goal: Target,
     settings: PlanSettings,
     progress: Progress,
+    stop: Callable[[], bool],
     *,
     max_macs: float,
     never_whole: frozenset[str] = frozenset(),
@@ -189,23 +203,39 @@ def _planned(
     ``source`` is what the passes made it of.
     """
     progress.say("planning")
-    whole = _whole(graph, source, goal, settings)
+    whole = _whole(graph, source, goal, settings, stop)
     if not settings.strips:
         return whole
-    striped = _striped(graph, goal, settings, progress, max_macs, never_whole)
+    striped = _striped(graph, goal, settings, progress, stop, max_macs, never_whole)
     candidates = [striped] if never_whole else [striped, whole]
     best = min(candidates, key=lambda prepared: rank(prepared, goal, settings))
-    return replace(best, frontier=striped.frontier, decisions=striped.decisions)
+    usual = striped.usual_arena_bytes
+    if usual is not None and not never_whole:
+        arena = predict_arena(whole.graph, offsets=whole.memory.offsets, target=goal).arena_bytes
+        usual = min(usual, arena)
+    return replace(
+        best,
+        frontier=striped.frontier,
+        decisions=striped.decisions,
+        floor_bytes=striped.floor_bytes,
+        usual_arena_bytes=usual,
+    )
 
 
-def _whole(graph: Graph, source: Graph, goal: Target, settings: PlanSettings) -> Prepared:
+def _whole(
+    graph: Graph, source: Graph, goal: Target, settings: PlanSettings, stop: Callable[[], bool]
+) -> Prepared:
     """The best plan without strips: in the order that the passes chose, or as it was."""
     orders = [graph]
     as_given = run_passes(source, reorder=False)
     if as_given.operators != graph.operators:
         orders.append(as_given)
     overlap = settings.overlap is True
-    plans = [Prepared(g, place(g, goal.kernels, overlap=overlap)) for g in orders]
+    rounds = ROUNDS_OF_EFFORT[effort_named(settings.effort)]
+    plans = [
+        Prepared(g, place(g, goal.kernels, rounds=rounds, overlap=overlap, stop=stop))
+        for g in orders
+    ]
     return min(plans, key=lambda prepared: prepared.memory.head_bytes)
 
 
@@ -247,6 +277,7 @@ def _striped(
     goal: Target,
     settings: PlanSettings,
     progress: Progress,
+    stop: Callable[[], bool],
     max_macs: float,
     never_whole: frozenset[str],
 ) -> Prepared:
@@ -261,6 +292,8 @@ def _striped(
         arena_bytes=settings.arena_bytes,
         overlap=settings.overlap is not False,
         never_whole=never_whole,
+        effort=effort_named(settings.effort),
+        stop=stop,
         progress=lambda fraction: progress.say("looking for strips", fraction),
     )
     return Prepared(
@@ -270,4 +303,6 @@ def _striped(
         choice.frontier,
         choice.reasons,
         holds_whole=choice.holds_whole,
+        floor_bytes=choice.floor_bytes,
+        usual_arena_bytes=choice.smallest_arena_bytes,
     )

@@ -59,7 +59,7 @@ def operator_requests(
         if step.kind is StepKind.ROOM:
             if requests and size > requests[-1].size_bytes:
                 requests[-1] = replace(requests[-1], used_bytes=size)
-        elif size > 0 or step.kind is StepKind.REQUEST:
+        elif size > 0 or (size == 0 and step.kind is StepKind.REQUEST):
             requests.append(ScratchRequest(index, size))
     return requests
 

@@ -5,8 +5,8 @@
  *   static uint8_t tensor_arena[${prefix}_ARENA_BYTES], aligned to ${alignment} bytes
  *
  * The head is reused from operator to operator, the tail stays for good. The planned
- * tensors need ${planned} bytes of the head; no plan of this operator order needs less
- * than ${bound} bytes (${certificate}).
+ * tensors need ${planned} bytes of the head; no plan of these operators in this order, with
+ * these aliases, needs less than ${bound} bytes (${certificate}).
  *
  * arena_plan.c proves these numbers at compile time. A number changed here without
  * a new plan stops the compiler.

@@ -12,7 +12,7 @@ The result is planned in earnest by the caller, beside the graph without packing
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from deploy.backends.tflm.arena import predict_arena
@@ -20,7 +20,7 @@ from deploy.backends.tflm.codes.lower import LoweredCodes, lower_codes, stored_c
 from deploy.backends.tflm.codes.momentary import momentary_maps
 from deploy.backends.tflm.codes.pack import stored_bytes
 from deploy.backends.tflm.place import place
-from deploy.backends.tflm.strips.choose import SMALL_GRAPH_OPERATORS
+from deploy.backends.tflm.strips.walks import SMALL_GRAPH_OPERATORS
 from deploy.graph import Graph
 from deploy.passes import run_passes
 from deploy.targets import Target
@@ -30,23 +30,29 @@ if TYPE_CHECKING:
 
 _SMALL_WORK, _LARGE_WORK = 60_000, 150_000
 _MOST_LEFT_OUT = 8
-_SECONDS = 1.0
+_ROUNDS = 2
+"""Of the memory planner."""
 
 
 def best_lowering(
-    graph: Graph, maps: Mapping[str, int], goal: Target, settings: PlanSettings
+    graph: Graph,
+    maps: Mapping[str, int],
+    goal: Target,
+    settings: PlanSettings,
+    stop: Callable[[], bool],
 ) -> LoweredCodes:
     """Returns the graph with the code maps packed for which that looks best, at least one.
 
     Args:
         graph: after `use_tables`, as a look-up may take the place of a map.
         maps: those to choose from, name → bits, one or more.
+        stop: asked often; True ends the searches with what they have.
     """
     found = [m for m in stored_code_maps(graph) if graph.tensors[m.tensor].name in maps]
     ways = [True, False] if any(_are_apart(graph, m.tensor) for m in found) else [True]
     if len(ways) == len(maps) == 1:
         return lower_codes(graph, maps=maps)
-    tried = [(_judged(graph, maps, shared, goal, settings), not shared) for shared in ways]
+    tried = [(_judged(graph, maps, shared, goal, settings, stop), not shared) for shared in ways]
     best, each = min(tried)
     saving = {
         graph.tensors[m.tensor].name: graph.tensors[m.tensor].size_bytes
@@ -55,7 +61,7 @@ def best_lowering(
     }
     for name in sorted(maps, key=lambda n: (saving[n], n))[:_MOST_LEFT_OUT]:
         fewer = {n: bits for n, bits in maps.items() if n != name}
-        if fewer and (value := _judged(graph, fewer, not each, goal, settings)) < best:
+        if fewer and (value := _judged(graph, fewer, not each, goal, settings, stop)) < best:
             best, maps = value, fewer
     return lower_codes(graph, maps=maps, shared=not each)
 
@@ -67,7 +73,12 @@ def _are_apart(graph: Graph, tensor: int) -> bool:
 
 
 def _judged(
-    graph: Graph, maps: Mapping[str, int], shared: bool, goal: Target, settings: PlanSettings
+    graph: Graph,
+    maps: Mapping[str, int],
+    shared: bool,
+    goal: Target,
+    settings: PlanSettings,
+    stop: Callable[[], bool],
 ) -> tuple[int, ...]:
     """What a short search makes of it; less is better."""
     from deploy.backends.tflm.strips import choose_strips
@@ -84,13 +95,14 @@ def _judged(
             overlap=settings.overlap is not False,
             never_whole=momentary_maps(packed, lowered.stored),
             work=_SMALL_WORK if len(graph.operators) <= SMALL_GRAPH_OPERATORS else _LARGE_WORK,
-            plan_seconds=0.0,
+            plan_rounds=0,
+            stop=stop,
         )
         arena, head = choice.arena.arena_bytes, choice.memory.head_bytes
         if choice.holds_whole:
             arena, head = sys.maxsize, sys.maxsize
     else:
-        memory = place(packed, goal.kernels, seconds=_SECONDS)
+        memory = place(packed, goal.kernels, rounds=_ROUNDS, stop=stop)
         arena = predict_arena(packed, offsets=memory.offsets, target=goal).arena_bytes
         head = memory.head_bytes
     return (head, arena) if settings.minimise == "head" else (arena, head)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from deploy.backends.tflm.arena import predict_arena
 from deploy.backends.tflm.strips.costs import costs_of
 from deploy.backends.tflm.strips.cuts import Cuts
+from deploy.backends.tflm.strips.floor import floor_bytes
 from deploy.backends.tflm.strips.goal import Goal
-from deploy.backends.tflm.strips.judge import Candidate, Verdict
-from deploy.backends.tflm.strips.layout import CutGraph, cut_graph, placed
-from deploy.backends.tflm.strips.network import Network
+from deploy.backends.tflm.strips.judge import Candidate, Judge, Verdict
 from deploy.backends.tflm.strips.regions import regions_of
-from deploy.backends.tflm.strips.search import Search
-from deploy.backends.tflm.time import graph_time, time_ratio
+from deploy.backends.tflm.strips.walks import Found, Measured, Point, Walk, measure, walks_of
+from deploy.backends.tflm.strips.workers import run_walks
+from deploy.effort import Effort
 from deploy.graph import Graph
 from deploy.macs import graph_macs
 from deploy.memory.plan import MemoryPlan
@@ -23,20 +21,10 @@ from deploy.outcome import ArenaPrediction, Decision, FrontierPoint, Region
 from deploy.passes.dead import drop_dead
 from deploy.passes.order import order_for_memory
 from deploy.targets import Target
-from keras_fmc.errors import BadInputError, VerificationError
+from keras_fmc.errors import BadInputError
 
-SMALL_GRAPH_OPERATORS = 40
-_SMALL_WORK, _LARGE_WORK = 1_400_000, 4_000_000
-_SMALL_WORK_FOR_THE_HEAD = 700_000
-"""A step costs more there, as strips are many."""
-_FEW_OPERATORS, _FEW_FOR_THE_HEAD, _LEAST_WORK = 10, 5, 0.02
-"""Below so many operators, work falls with the square of those that can be cut, to that part."""
-_SMALL_SECONDS, _LARGE_SECONDS = 60.0, 90.0
-"""Only a machine that is very slow or busy gets there before the work is done."""
-_MEASURED, _PLANNED_LONGER = 10, 6
-_LONG_PROGRAM = 500
-"""Steps above which only a third of the candidates is planned."""
-_PLAN_ROUNDS = 3
+PLAN_ROUNDS = 3
+"""Rounds of the memory planner for the best ways found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +42,9 @@ class StripChoice:
         frontier: estimates that no other beats in arena and MACs both.
         reasons: operators that cannot be cut, and why.
         fits: whether the arena is at most ``arena_bytes``, where that was asked for.
-        interrupted: Ctrl-C, ``stop`` or the time limit ended the search early.
+        floor_bytes: no way of cutting has a smaller head, see ``floor``.
+        smallest_arena_bytes: of all ways that were planned, whatever was to be made small.
+        interrupted: Ctrl-C or ``stop`` ended the search early.
         holds_whole: no way was found that ``never_whole`` allows, so the graph is left whole.
     """
 
@@ -68,28 +58,14 @@ class StripChoice:
     frontier: tuple[FrontierPoint, ...]
     reasons: tuple[Decision, ...]
     fits: bool
+    floor_bytes: int
+    smallest_arena_bytes: int
     interrupted: bool
     holds_whole: bool = False
 
     @property
     def macs_ratio(self) -> float:
         return self.macs / self.source_macs if self.source_macs else 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    verdict: Verdict
-    cut: CutGraph
-    memory: MemoryPlan
-    arena: ArenaPrediction
-    time: int | None
-    time_ratio: float | None
-
-    def over_time(self, goal: Goal) -> float:
-        """By how much of the graph's own time it is too slow; 0 where nothing bounds it."""
-        if goal.max_time is None or self.time_ratio is None:
-            return 0.0
-        return max(0.0, self.time_ratio - goal.max_time)
 
 
 def choose_strips(
@@ -102,13 +78,17 @@ def choose_strips(
     arena_bytes: int | None = None,
     never_whole: frozenset[str] = frozenset(),
     overlap: bool = True,
-    seconds: float | None = None,
+    effort: Effort = Effort.NORMAL,
     work: int | None = None,
-    plan_seconds: float = 4.0,
+    plan_rounds: int = PLAN_ROUNDS,
+    workers: int | None = None,
     progress: Callable[[float], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> StripChoice:
     """Returns the graph cut so that it needs the smallest arena, head, or fewest MACs.
+
+    The result depends on the arguments alone, however many processes look for it, unless
+    ``stop`` or Ctrl-C ends the search early.
 
     Args:
         target: runtime and kernels that the arena is for.
@@ -121,163 +101,151 @@ def choose_strips(
         never_whole: names of maps that may exist for a strip of rows only, whatever that costs;
             those of a single row are exempt.
         overlap: whether outputs may grow into their inputs where the target's kernels allow it.
-        seconds: time limit of the search; None: 60 s, or 90 s above 40 operators.
-        work: effort of the search in steps judged; None: ``usual_work``.
-        plan_seconds: time limit of the memory planner for each of the best candidates; most
-            often its effort ends it before. 0 asks for a quick plan.
+        effort: which walks are searched; see ``walks``.
+        work: one walk of this effort, in steps judged, instead of the usual ones.
+        plan_rounds: effort of the memory planner for the best ways; 0 asks for quick plans.
+        workers: processes; None: as many as there are cores.
         progress: called with the part of the work that is done, 0 to 1.
         stop: asked often; True ends the search with the best so far.
     """
     graph = drop_dead(graph)
     graph = order_for_memory(graph, in_place=target.kernels.in_place).graph
-    small = len(graph.operators) <= SMALL_GRAPH_OPERATORS
-    if work is None:
-        work = usual_work(graph, for_head=minimise == "head" and arena_bytes is None)
-    deadline = time.monotonic() + (seconds or (_SMALL_SECONDS if small else _LARGE_SECONDS))
-    ended_early = False
-
-    def ended() -> bool:
-        nonlocal ended_early
-        ended_early = ended_early or time.monotonic() > deadline or (stop is not None and stop())
-        return ended_early
-
     if max_time is not None and not target.kernels.times:
         raise BadInputError(
             f"the time of the {target.kernels.name} kernels is not known",
             expected="kernels with figures, such as cmsis-nn-dsp",
             remedy="Leave --max-time out; --max-macs bounds multiply-accumulates",
         )
+    costs = costs_of(graph, target, overlap=overlap)
     goal = Goal(minimise, max_macs, arena_bytes, max_time)
-    search = Search(
+    judge = Judge(graph, costs, never_whole=never_whole)
+    network = judge.network()
+    walks = walks_of(goal, effort, network) if work is None else (Walk(goal, 0, work),)
+    found = run_walks(
         graph,
-        costs_of(graph, target, overlap=overlap),
-        goal,
-        work=work,
+        costs,
+        target,
+        walks,
         never_whole=never_whole,
+        workers=workers,
         progress=progress,
-        stop=ended,
+        stop=stop,
     )
-    try:
-        search.run()
-    except KeyboardInterrupt:
-        ended_early = True
-    holds_whole = not search.ranking.best
-    if holds_whole:
-        search.ranking.best = [(0.0, search.whole)]
-    best = _best(search, target, plan_seconds)
-    if best is None:
-        # The kernels can read none of them as they would stand.
-        holds_whole = bool(search.judge.in_strips())
-        search.ranking.best = [(0.0, search.whole)]
-        best = _best(search, target, plan_seconds)
-        if best is None:
-            raise VerificationError("the graph cannot be laid out, neither in strips nor whole")
-    network, cuts, program = search.judge.program(best.verdict.candidate)
+    ended_early = any(f.ended_early for f in found)
+    holds_whole = all(f.holds_whole for f in found)
+    usable = found if holds_whole else [f for f in found if not f.holds_whole]
+    best, candidate = _best(judge, usable, goal, target, plan_rounds, stop)
+    network, cuts, program = judge.program(candidate)
     return StripChoice(
         graph=best.cut.graph,
         memory=best.memory,
         arena=best.arena,
         macs=graph_macs(best.cut.graph),
         source_macs=graph_macs(graph),
-        candidate=Candidate(best.verdict.candidate.clones, cuts),
+        candidate=Candidate(candidate.clones, cuts),
         regions=regions_of(network, cuts, program),
-        frontier=_frontier(search, best),
+        frontier=_frontier(usable, best, max(judge.network().total_macs, 1)),
         reasons=tuple(
             Decision(graph.label(operator), f"left whole: {reason.value}")
-            for operator, reason in search.judge.network().reasons.items()
+            for operator, reason in judge.network().reasons.items()
         ),
         fits=arena_bytes is None or best.arena.arena_bytes <= arena_bytes,
-        interrupted=ended_early,
+        floor_bytes=floor_bytes(judge.network(), costs),
+        smallest_arena_bytes=min(
+            best.arena.arena_bytes,
+            *(
+                point.arena_bytes
+                for walk in usable
+                for point in walk.points
+                if point.verdict.macs <= max_macs * graph_macs(graph)
+            ),
+        ),
+        interrupted=ended_early or (stop is not None and stop()),
         holds_whole=holds_whole,
     )
 
 
-def usual_work(graph: Graph, *, for_head: bool = False) -> int:
-    """Returns the effort of a search in steps judged, unless the caller has another wish.
+def _best(
+    judge: Judge,
+    found: Sequence[Found],
+    goal: Goal,
+    target: Target,
+    rounds: int,
+    stop: Callable[[], bool] | None,
+) -> tuple[Measured, Candidate]:
+    """Plans the best of each walk in earnest and takes the one that is best then.
 
-    Where a handful of operators can be cut the search knows nearly all ways after a fraction of
-    the work that ten of them take; for the head, five, as there are more ways with more strips.
+    What each walk contributes depends on that walk alone, so more walks never give less.
     """
-    if len(graph.operators) > SMALL_GRAPH_OPERATORS:
-        return _LARGE_WORK
-    work = _SMALL_WORK_FOR_THE_HEAD if for_head else _SMALL_WORK
-    few = _FEW_FOR_THE_HEAD if for_head else _FEW_OPERATORS
-    if len(graph.operators) >= few:
-        return work
-    share = (len(Network(graph).row_operators) / few) ** 2
-    return int(work * max(share, _LEAST_WORK))
+    points = [point for walk in found for point in walk.points]
+    chosen = min(points, key=lambda point: _rank(goal, point))
+    measured: list[Measured] = []
+    quick = measure(judge, chosen.verdict, target)
+    assert quick is not None, "it was planned before"
+    measured.append(quick)
+    for walk in found:
+        if rounds <= 0 or (stop is not None and stop()):
+            break
+        first = sorted(walk.points, key=lambda point: _rank(goal, point))[:2]
+        for verdict in (*(p.verdict for p in first), *walk.hopeful):
+            known = {m.verdict.candidate.key(): m for m in measured}
+            lowest = next((p.lowest_head_bytes for p in first if p.verdict is verdict), None)
+            lowest = verdict.bound_bytes if lowest is None else lowest
+            arena = lowest + verdict.tail_bytes - _TAIL_ERROR
+            least = Point(verdict, arena, lowest, lowest, time=0, time_ratio=None)
+            best = min(_rank(goal, m.point()) for m in measured)
+            if _rank(goal, least) >= best:
+                continue
+            if verdict.candidate.key() in known and known[verdict.candidate.key()] is not quick:
+                continue
+            again = measure(judge, verdict, target, rounds=rounds, stop=stop)
+            if again is not None:
+                measured.append(again)
+    best_of_all = min(measured, key=lambda m: _rank(goal, m.point()))
+    return best_of_all, best_of_all.verdict.candidate
 
 
-def _best(search: Search, target: Target, seconds: float) -> _Measured | None:
-    """Plans the best candidates in earnest and takes the one that is best then."""
-    share = 1 if search.ranking.best[0][1].steps <= _LONG_PROGRAM else 3
-    verdicts = [verdict for _, verdict in search.ranking.best[: _MEASURED // share]]
-    is_bound = bool(search.judge.in_strips())
-    if not is_bound and (
-        search.goal.max_time is not None
-        or all(v.candidate.cuts.ends or v.candidate.clones for v in verdicts)
-    ):
-        verdicts.append(search.whole)
-    measured = [m for v in verdicts if (m := _measure(search, v, target, 0.0)) is not None]
-    if search.goal.arena_bytes is not None or search.goal.max_time is not None:
-        # Estimates end just below the budget; what is smaller fits if they were too low. And what
-        # moves few bytes is among those that take few products.
-        spare = sorted(search.ranking.frontier, key=lambda v: (v.arena_bytes, v.macs))
-        spare = spare[:: max(1, len(spare) // _MEASURED)]
-        measured += [m for v in spare if (m := _measure(search, v, target, 0.0)) is not None]
-    measured.sort(key=lambda m: _rank(search.goal, m))
-    if seconds > 0:
-        # The quick height is an estimate; where it is far above the bound, planning may help most.
-        known = {v.candidate.key() for v in verdicts}
-        hopeful = [v for _, v in search.ranking.hopeful if v.candidate.key() not in known]
-        chosen = [m.verdict for m in measured[: _PLANNED_LONGER // 2 // share]]
-        chosen += hopeful[: _PLANNED_LONGER // share - len(chosen)]
-        longer = [_measure(search, verdict, target, seconds) for verdict in chosen]
-        measured += [m for m in longer if m is not None]
-    return min(measured, key=lambda m: _rank(search.goal, m), default=None)
+_TAIL_ERROR = 256
+"""The tail of a verdict is an estimate; it is not off by more bytes than that."""
 
 
-def _measure(search: Search, verdict: Verdict, target: Target, seconds: float) -> _Measured | None:
-    network, program, found = search.judge.footprint(verdict.candidate)
-    cut = None if found is None else cut_graph(network, program, found, target.kernels)
-    if cut is None:
-        return None
-    memory = placed(cut, target.kernels, seconds=seconds, rounds=_PLAN_ROUNDS)
-    arena = predict_arena(cut.graph, offsets=memory.offsets, target=target)
-    time = graph_time(cut.graph, target.kernels)
-    ratio = time_ratio(cut.graph, search.graph, target.kernels)
-    return _Measured(verdict, cut, memory, arena, time, ratio)
-
-
-def _rank(goal: Goal, measured: _Measured) -> tuple[float, ...]:
+def _rank(goal: Goal, point: Point) -> tuple[float, ...]:
     """Less is better; of plans of one size, that which moves fewer bytes and products."""
-    arena, macs = measured.arena.arena_bytes, measured.verdict.macs
-    slow, time = measured.over_time(goal), measured.time or 0
+    arena, macs = point.arena_bytes, point.verdict.macs
+    slow, time = point.over_time(goal), point.time
     if goal.arena_bytes is not None:
         return max(0, arena - goal.arena_bytes), slow, time, macs, arena
     if goal.minimise == "head":
-        return slow, measured.memory.head_bytes, arena, time, macs
+        return slow, point.head_bytes, arena, time, macs
     return slow, arena, time, macs
 
 
-def _frontier(search: Search, best: _Measured) -> tuple[FrontierPoint, ...]:
+def _frontier(found: Sequence[Found], best: Measured, total_macs: int) -> tuple[FrontierPoint, ...]:
     chosen = best.verdict.candidate.key()
+    verdicts: list[Verdict] = []
+    for verdict in (v for walk in found for v in walk.frontier):
+        if any(v.arena_bytes <= verdict.arena_bytes and v.macs <= verdict.macs for v in verdicts):
+            continue
+        verdicts = [
+            v for v in verdicts if v.arena_bytes < verdict.arena_bytes or v.macs < verdict.macs
+        ]
+        verdicts.append(verdict)
     points = [
         FrontierPoint(
             arena_bytes=v.arena_bytes,
             head_bytes=v.head_bytes,
-            macs_ratio=v.macs / search.total_macs,
+            macs_ratio=v.macs / total_macs,
             operators=v.steps,
-            chosen=v.candidate.key() == chosen,
+            chosen=False,
         )
-        for v in search.ranking.frontier
+        for v in verdicts
         if v.candidate.key() != chosen
     ]
     points.append(
         FrontierPoint(
             arena_bytes=best.arena.arena_bytes,
             head_bytes=best.memory.head_bytes,
-            macs_ratio=best.verdict.macs / search.total_macs,
+            macs_ratio=best.verdict.macs / total_macs,
             operators=len(best.cut.graph.operators),
             chosen=True,
         )

@@ -79,19 +79,18 @@ def placed(
     cut: CutGraph,
     kernels: Kernels,
     *,
-    seconds: float,
-    rounds: int | None = None,
+    rounds: int,
     stop: Callable[[], bool] | None = None,
 ) -> MemoryPlan:
     """Returns a plan of the graph's tensors, checked by replay.
 
-    ``seconds``, ``rounds`` and ``stop`` limit the planner, as they do in ``planner.plan``.
+    ``rounds`` and ``stop`` limit the planner, as they do in ``planner.plan``.
 
     Raises:
         VerificationError: the replay found the plan wrong (a defect, never the user's fault).
     """
     graph = cut.graph
-    placement = plan(cut.layout.problem, seconds=seconds, rounds=rounds, stop=stop)
+    placement = plan(cut.layout.problem, rounds=rounds, stop=stop)
     found = memory_plan(cut.layout, placement)
     return settled(graph, found, kernels, overlaps=cut.overlaps)
 

@@ -10,6 +10,15 @@ from deploy.backends.tflm.strips.cuts import FLAGS, Cuts, normalised, reads_seve
 from deploy.backends.tflm.strips.judge import Candidate, Judge, Verdict
 from deploy.backends.tflm.strips.network import Network
 
+_Parts = tuple[float, float]
+_HALOS: tuple[tuple[_Parts, _Parts], ...] = (
+    *(((1.0, 0.0),) * 2,) * 2,
+    ((0.0, 1.0), (0.0, 1.0)),
+    ((0.0, 0.0), (0.0, 0.0)),
+    ((0.5, 0.3), (0.5, 0.3)),
+    *(((1.0, 0.0), (0.0, 1.0)),) * 2,
+)
+
 
 class Mover:
     """Draws neighbours of candidates; the same generator state gives the same neighbour."""
@@ -267,18 +276,19 @@ class Mover:
             if not (keep_inner and ends.get(operator)):
                 ends[operator] = ()
         ends[driver] = strips
-        share_recomputed, share_copied = self.random.choice(
-            ((1.0, 0.0), (1.0, 0.0), (0.0, 1.0), (0.0, 0.0), (0.5, 0.3))
-        )
+        # (part recomputed, part copied) of operators with windows, and of the others
+        wide, others = self.random.choice(_HALOS)
         sets = {
             name: set(getattr(cuts, name)) - set(inside)
             for name in ("recomputed", "copied", "loose", "padded", "eager")
         }
         for operator in inside[:-1]:
+            rule = network.row_operators[operator].rule
+            again, kept = wide if getattr(rule, "kernel_extent", 1) > 1 else others
             draw = self.random.random()
-            if draw < share_recomputed:
+            if draw < again:
                 sets["recomputed"].add(operator)
-            elif draw < share_recomputed + share_copied:
+            elif draw < again + kept:
                 sets["copied"].add(operator)
         for name in ("loose", "padded"):
             if self.random.random() < 0.3:

@@ -49,6 +49,8 @@ _ROWS_UNTIL = 0.5
 _SLICE = 0.01
 _POLISH = 0.1
 """What the last descent may take, as a part of the work."""
+_SHORT = 4
+"""Operators of a segment that counts as short."""
 _HEADS = 40
 _MAC_PRICES = (0.0, 0.1, 0.5, 2.0)
 """What doubling the MACs may cost, in heads of the graph that is not cut."""
@@ -132,7 +134,7 @@ class Search:
         self._descend(self.work * (1 + _POLISH))
 
     def _segment(self, start: int, stop: int) -> Segment:
-        return Segment(
+        segment = Segment(
             self.graph,
             self.costs,
             start,
@@ -140,6 +142,8 @@ class Search:
             self.clone_macs,
             never_whole=self.never_whole,
         )
+        segment.whole_bytes = max(self._loads()[start:stop])
+        return segment
 
     def _begin_in_strips(self) -> None:
         """Finds ways of cutting that ``never_whole`` allows, which may take too many MACs.
@@ -224,7 +228,8 @@ class Search:
         # through many operators, so for them the longest segments come in between.
         spread = self._spread(pairs, [place for place in busy if place < high])
         if self.goal.minimise != "head":
-            return spread
+            # Short ones cost least, and a path puts them together.
+            return sorted(spread, key=lambda pair: max(pair[1] - pair[0], _SHORT))
         longest = sorted(pairs, key=lambda pair: (pair[0] - pair[1], pair))
         return list(dict.fromkeys(itertools.chain.from_iterable(zip(longest, spread, strict=True))))
 
@@ -257,7 +262,9 @@ class Search:
         room: Callable[[int, int], float] | None = None,
     ) -> Verdict | None:
         # Some have to be cut even where that makes no head smaller.
-        most = self.apart.head_bytes * (2 if segment.judge.in_strips() else 1)
+        most = self.apart.head_bytes * 2
+        if not segment.judge.in_strips():
+            most = min(self.apart.head_bytes, segment.whole_bytes)
         verdict = segment.judged(candidate, room=room or (lambda tail, macs: most))
         if verdict is None:
             return None

@@ -8,6 +8,7 @@ costs in the tail and in MACs add up.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -39,6 +40,8 @@ class Segment:
     Attributes:
         passing_bytes: maps that are live throughout and that no operator of the segment touches.
         pieces: ways of cutting it of which none is better than another in everything.
+        whole_bytes: what its operators need if they are not cut; no way of cutting it that needs
+            so much is of interest.
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Segment:
         self.clones: tuple[Clone, ...] = tuple(cloneable(part, max_macs, network.macs))
         self.pieces: list[Piece] = []
         self.whole_tail_bytes = sum(own)
+        self.whole_bytes = sys.maxsize
 
     def judged(self, candidate: Candidate, *, room: Callable[[int, int], float]) -> Verdict | None:
         """Judges a candidate of the segment; ``room`` as ``Judge.verdict`` has it."""

@@ -136,6 +136,9 @@ def _cuts(network: Network, operators: list[int], thin: bool) -> Iterator[Cuts]:
     dear = frozenset(o for o in operators if network.macs[o] * 10 > network.total_macs)
     # (recomputed, copied, loose)
     kept = [(none, every, none), (none, none, none), (every - wide, wide, none)]
+    if wide and every - wide:
+        # A window runs along with what reads it; the halo is kept of what the window reads.
+        kept.append((wide, every - wide, none))
     if thin:
         halos, paddings = kept, list(dict.fromkeys((dear, every, none)))
         strips = [n for n in (rows, 32, 24, 16, 8, 4) if n <= rows and n * len(every) <= _RUNS]
@@ -144,7 +147,7 @@ def _cuts(network: Network, operators: list[int], thin: bool) -> Iterator[Cuts]:
         paddings = [none, dear] if dear else [none]
         strips = [n for n in (2, 3, 4, 6) if n <= rows]
     for number in dict.fromkeys(strips):
-        for power in _POWERS[: 2 if thin else 3]:
+        for power in _POWERS[: 2 if thin else 1]:
             ends: dict[int, tuple[int, ...]] = dict.fromkeys(operators, ())
             ends[driver] = uneven_ends(rows, number, power)
             for recomputed, copied, loose in halos:

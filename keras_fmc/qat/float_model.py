@@ -5,21 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from keras_fmc.errors import BadInputError
-from keras_fmc.model.layer_graph import LayerGraph, trace
+from keras_fmc.model.layer_graph import LayerGraph
+from keras_fmc.qat.checks import checked_graph
 from keras_fmc.qat.weight_layers import FAKE_QUANT_LAYERS
 
 _REMEDY = "Choose and insert bottlenecks into the float model first, then call quantize()"
 
 
 def trace_float(model: Any, *, purpose: str) -> LayerGraph:
-    """Returns `trace(model)`.
+    """Returns the canonical form of a float model.
 
     Args:
         purpose: what the graph is for, for the message.
 
     Raises:
         BadInputError: the model is quantised already, or no Keras model with sizes.
-        UnsupportedModelError: a subclassed model.
+        UnsupportedModelError: as `keras_fmc.check`.
     """
     if type(model).__module__.split(".")[0] == "tf_keras":
         raise BadInputError(
@@ -29,7 +30,7 @@ def trace_float(model: Any, *, purpose: str) -> LayerGraph:
             received=f"tf_keras {type(model).__name__}",
             remedy=_REMEDY,
         )
-    graph = trace(model)
+    graph = checked_graph(model)
     for node in graph.nodes:
         if isinstance(node.operation, FAKE_QUANT_LAYERS):
             raise BadInputError(

@@ -1,0 +1,174 @@
+"""The row program of a graph as C files: search, layout, text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from deploy.backends.c.assign import Layout, assign
+from deploy.backends.c.emit import model_source
+from deploy.backends.c.header import header
+from deploy.backends.c.lowering import lower
+from deploy.backends.c.names import Names, static_bytes
+from deploy.backends.c.plan_header import plan_header
+from deploy.backends.c.program import Program
+from deploy.backends.c.proof import plan_source
+from deploy.backends.c.replay import replay
+from deploy.backends.c.search import search
+from deploy.graph import Graph
+from deploy.proof.names import c_comment
+from keras_fmc.errors import BadInputError, UnsupportedModelError
+
+_KERNELS = Path(__file__).with_name("kernels")
+_HEADERS = ("fmc_fixed_point.h", "fmc_kernels.h")
+_END_TYPES = ("int8", "uint8", "int16", "int32")
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedModel:
+    """A model as C.
+
+    Attributes:
+        files: name -> text, of all files that firmware compiles.
+        static_bytes: all static RAM of the code.
+        constant_bytes: weights, biases, multipliers, tables and descriptors, in flash.
+    """
+
+    graph: Graph
+    layout: Layout
+    name: str
+    files: Mapping[str, str] = field(repr=False)
+    static_bytes: int
+    constant_bytes: int
+
+    @property
+    def fed_rows(self) -> int | None:
+        """Rows of the image, where the application feeds it row by row."""
+        fed = self.layout.fed
+        return None if fed is None else self.layout.program.maps[fed].rows
+
+
+def file_names(model_name: str) -> tuple[str, ...]:
+    """Returns the names of all files that a model of this name may come with."""
+    name = Names.of(model_name).function
+    own = (f"{name}.h", f"{name}.c", f"{name}_constants.h", f"{name}_constants.c")
+    kernels = sorted(path.name for path in _KERNELS.iterdir() if path.suffix in (".c", ".h"))
+    return (*own, "arena_plan.h", "arena_plan.c", *kernels)
+
+
+def generate(graph: Graph, *, model_name: str, fed: bool = False) -> GeneratedModel:
+    """Returns the C of a graph; with ``fed`` the application hands over the image row by row.
+
+    Raises:
+        UnsupportedModelError: an operator has no C semantics, or needs the image as a whole;
+            names it.
+        BadInputError: rows cannot be fed to a model of several inputs.
+    """
+    for index in (*graph.inputs, *graph.outputs):
+        if graph.tensors[index].dtype not in _END_TYPES:
+            raise UnsupportedModelError(
+                f"input or output {graph.tensors[index].name} is {graph.tensors[index].dtype}",
+                expected=f"one of {', '.join(_END_TYPES)}",
+                remedy="--runtime=tflm runs it",
+            )
+    program = lower(graph)
+    if not program.steps:
+        raise UnsupportedModelError(
+            "the model computes nothing: its outputs are views of its inputs",
+            remedy="--runtime=tflm runs it",
+        )
+    layout = lay_out(program, fed=_fed_map(graph, program) if fed else None)
+    return GeneratedModel(
+        graph=graph,
+        layout=layout,
+        name=Names.of(model_name).function,
+        files=_files(graph, layout, model_name),
+        static_bytes=static_bytes(layout),
+        constant_bytes=sum(c.size_bytes for c in program.constants),
+    )
+
+
+def lay_out(program: Program, *, fed: int | None) -> Layout:
+    """Returns the program of least height with its addresses."""
+    found = search(program, fed=fed)
+    if found is None:
+        raise _needs_whole(program, fed)
+    layout = assign(program, found, fed=fed)
+    if fed is not None and layout.regions[0].placed.schedule.lines[fed] >= program.maps[fed].rows:
+        raise _needs_whole(program, fed)
+    return layout
+
+
+def _fed_map(graph: Graph, program: Program) -> int:
+    if len(graph.inputs) != 1:
+        raise BadInputError(
+            "rows cannot be fed to a model of several inputs",
+            expected="one input",
+            received=f"{len(graph.inputs)} inputs",
+            remedy="Use --input=whole",
+        )
+    (m,) = program.inputs
+    if program.maps[m].rows == 1 or m in program.outputs:
+        raise _needs_whole(program, m)
+    return m
+
+
+def _needs_whole(program: Program, fed: int | None) -> UnsupportedModelError:
+    readers = [s.label for s in program.steps for r in s.reads if r.map == fed]
+    late = readers[-1] if readers else "an output"
+    return UnsupportedModelError(
+        "the image cannot be fed row by row",
+        expected="an image of several rows whose first rows are done with before the last come",
+        received=f"{late} needs it as a whole",
+        remedy="Use --input=whole",
+    )
+
+
+def _files(graph: Graph, layout: Layout, model_name: str) -> dict[str, str]:
+    name = Names.of(model_name).function
+    kernels = sorted({step.source for step in layout.program.steps})
+    return {
+        f"{name}.h": header(graph, layout, model_name=model_name),
+        f"{name}.c": model_source(graph, layout, model_name=model_name),
+        f"{name}_constants.h": _constants_header(layout, name, model_name),
+        f"{name}_constants.c": _constants_source(layout, name, model_name),
+        "arena_plan.h": plan_header(layout, model_name=model_name),
+        "arena_plan.c": plan_source(layout, replay(layout), model_name=model_name),
+        **{file: (_KERNELS / file).read_text() for file in (*_HEADERS, *kernels)},
+    }
+
+
+def _constants_header(layout: Layout, name: str, model_name: str) -> str:
+    guard = f"{name.upper()}_CONSTANTS_H_"
+    lines = [
+        f"/* Constants of {c_comment(model_name)}, for flash. Generated. */",
+        f"#ifndef {guard}",
+        f"#define {guard}",
+        "",
+        '#include "fmc_kernels.h"',
+        "",
+        "#ifdef __cplusplus",
+        'extern "C" {',
+        "#endif",
+        "",
+        *(f"extern const {c.declaration};" for c in layout.program.constants),
+        "",
+        "#ifdef __cplusplus",
+        "}",
+        "#endif",
+        "",
+        "#endif",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _constants_source(layout: Layout, name: str, model_name: str) -> str:
+    lines = [
+        f"/* Constants of {c_comment(model_name)}, for flash. Generated. */",
+        f'#include "{name}_constants.h"',
+        "",
+    ]
+    lines += [f"const {c.declaration} = {c.value};" for c in layout.program.constants]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,64 @@
+/* Two operands value by value, with broadcasting over columns and channels; and tables. */
+#include "fmc_fixed_point.h"
+#include "fmc_kernels.h"
+
+enum { HEADROOM_BITS = 20 };
+
+static int8_t sum(const fmc_binary_t *p, int32_t a, int32_t b, int32_t sign) {
+  const int32_t x =
+      fmc_scale((a + p->a_offset) * (1 << HEADROOM_BITS), p->a_multiplier, p->a_shift);
+  const int32_t y =
+      fmc_scale((b + p->b_offset) * (1 << HEADROOM_BITS), p->b_multiplier, p->b_shift);
+  return fmc_clamp(fmc_scale(x + sign * y, p->out_multiplier, p->out_shift) + p->out_offset,
+                   p->low, p->high);
+}
+
+/* Runs an expression of x = a[..] and y = b[..] over columns and channels. */
+#define FMC_EACH(expression)                                                            \
+  for (int32_t i = 0; i < p->columns; i++, a += p->a_column, b += p->b_column) {        \
+    const int8_t *a_value = a, *b_value = b;                                            \
+    for (int32_t c = 0; c < p->channels; c++) {                                         \
+      const int32_t x = *a_value, y = *b_value;                                         \
+      *out++ = (expression);                                                            \
+      a_value += p->a_channel;                                                          \
+      b_value += p->b_channel;                                                          \
+    }                                                                                   \
+  }
+
+void fmc_add(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out) {
+  FMC_EACH(sum(p, x, y, 1))
+}
+
+void fmc_sub(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out) {
+  FMC_EACH(sum(p, x, y, -1))
+}
+
+void fmc_mul(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out) {
+  FMC_EACH(fmc_clamp(fmc_scale((x + p->a_offset) * (y + p->b_offset), p->out_multiplier,
+                               p->out_shift) +
+                         p->out_offset,
+                     p->low, p->high))
+}
+
+void fmc_maximum(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out) {
+  FMC_EACH((int8_t)(x > y ? x : y))
+}
+
+void fmc_minimum(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out) {
+  FMC_EACH((int8_t)(x < y ? x : y))
+}
+
+static int32_t leaky(const fmc_binary_t *p, int32_t value, int32_t slope) {
+  return value >= 0 ? fmc_scale(value, p->a_multiplier, p->a_shift)
+                    : fmc_scale(value * slope, p->b_multiplier, p->b_shift);
+}
+
+void fmc_prelu(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out) {
+  FMC_EACH(fmc_clamp(leaky(p, x + p->a_offset, y + p->b_offset) + p->out_offset, p->low, p->high))
+}
+
+void fmc_table(const int8_t *table, const int8_t *in, int8_t *out, int32_t count) {
+  while (count-- > 0) {
+    *out++ = table[*in++ + 128];
+  }
+}

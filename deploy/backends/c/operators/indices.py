@@ -1,0 +1,80 @@
+"""Codes as int32 indices: CAST, ADD of a number, GATHER from a constant table."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from deploy.backends.c.lowering import Lowering
+from deploy.backends.c.program import SAME_ROW
+from deploy.graph import Activation
+
+_SOURCE = "fmc_index.c"
+_INDEX = "(const int32_t *)(const void *)({in0})"
+_TARGET = "(int32_t *)(void *)({out})"
+_LOW, _HIGH = -(1 << 31) + 1, (1 << 31) - 1
+
+
+def cast(lowering: Lowering, step: int) -> None:
+    """CAST of bytes to int32."""
+    operator = lowering.graph.operators[step]
+    x, y = operator.inputs[0], operator.outputs[0]
+    kinds = lowering.tensor(x).dtype, lowering.tensor(y).dtype
+    if kinds not in (("int8", "int32"), ("uint8", "int32")):
+        lowering.refuse(step, f"{kinds[0]} to {kinds[1]}", "int8 or uint8 to int32")
+    rows, row_bytes = lowering.view_of(x)
+    lowering.step(
+        step,
+        lowering.output(y, (rows, 4 * row_bytes)),
+        [lowering.read(x, SAME_ROW, (rows, row_bytes))],
+        f"fmc_widen({{in0}}, {row_bytes}, {int(kinds[0] == 'uint8')}, {_TARGET});",
+        _SOURCE,
+    )
+
+
+def is_of_int32(lowering: Lowering, step: int) -> bool:
+    """Whether an operator works on int32."""
+    operator = lowering.graph.operators[step]
+    return lowering.tensor(operator.outputs[0]).dtype == "int32"
+
+
+def add_int32(lowering: Lowering, step: int) -> None:
+    """ADD of one number to int32 values."""
+    operator = lowering.graph.operators[step]
+    operands = sorted(operator.inputs, key=lambda t: lowering.tensor(t).is_constant)
+    x, number, y = operands[0], operands[1], operator.outputs[0]
+    amount = lowering.tensor(number)
+    if not amount.is_constant or amount.elements != 1 or lowering.tensor(x).is_constant:
+        lowering.refuse(step, "int32 operands", "an int32 map and one constant number")
+    if operator.integer("fused_activation_function") != Activation.NONE:
+        lowering.refuse(step, "an activation of int32 values", "none")
+    value = int(amount.array().ravel()[0])
+    rows, row_bytes = lowering.view_of(x)
+    lowering.step(
+        step,
+        lowering.output(y, (rows, row_bytes)),
+        [lowering.read(x, SAME_ROW, (rows, row_bytes), lead_bytes=0)],
+        f"fmc_add_int32({_INDEX}, {row_bytes // 4}, {value}, {_LOW}, {_HIGH}, {_TARGET});",
+        _SOURCE,
+    )
+
+
+def lookup(lowering: Lowering, step: int) -> None:
+    """GATHER from a constant table of bytes at int32 places."""
+    operator = lowering.graph.operators[step]
+    table, index, y = lowering.tensor(operator.inputs[0]), operator.inputs[1], operator.outputs[0]
+    if table.dtype != "int8" or lowering.tensor(index).dtype != "int32":
+        lowering.refuse(step, f"a table of {table.dtype}", "int8 at int32 places")
+    if operator.integer("axis") or operator.integer("batch_dims"):
+        lowering.refuse(step, "another axis than the first", "axis 0")
+    run = math.prod(table.shape[1:])
+    rows, row_bytes = lowering.view_of(index)
+    name = lowering.array(np.asarray(table.array()), "int8")
+    lowering.step(
+        step,
+        lowering.output(y, (rows, row_bytes // 4 * run)),
+        [lowering.read(index, SAME_ROW, (rows, row_bytes))],
+        f"fmc_lookup({name}, {table.shape[0]}, {run}, {_INDEX}, {row_bytes // 4}, {{out}});",
+        _SOURCE,
+    )

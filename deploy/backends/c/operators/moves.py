@@ -1,0 +1,346 @@
+"""Operators that move values without changing them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from deploy.backends.c.fixed_point import zero_point
+from deploy.backends.c.lowering import Lowering, constant_integers
+from deploy.backends.c.operators.indices import lookup
+from deploy.backends.c.program import SAME_ROW, Read, Rows, pixels
+from deploy.graph import ITEM_BYTES
+
+_COPY_BYTES = 16 * 4
+_PAD_BYTES = 7 * 4
+_DIMENSIONS = 5
+
+
+def view(lowering: Lowering, step: int) -> None:
+    """RESHAPE, SQUEEZE, EXPAND_DIMS: the same bytes under another shape."""
+    operator = lowering.graph.operators[step]
+    x, y = operator.inputs[0], operator.outputs[0]
+    if lowering.tensor(x).is_constant:
+        lowering.refuse(step, "a constant input", "an activation")
+    lowering.map_of[y] = lowering.map_of[x]
+
+
+def slice_(lowering: Lowering, step: int) -> None:
+    """SLICE."""
+    operator = lowering.graph.operators[step]
+    begin = constant_integers(lowering, step, operator.inputs[1])
+    strides = _strides(lowering, operator.inputs[0])
+    _copy(lowering, step, operator.outputs[0], _dot(begin, strides), strides)
+
+
+def strided_slice(lowering: Lowering, step: int) -> None:
+    """STRIDED_SLICE without an ellipsis or new axes."""
+    operator = lowering.graph.operators[step]
+    x, y = operator.inputs[0], operator.outputs[0]
+    if operator.integer("ellipsis_mask") or operator.integer("new_axis_mask"):
+        lowering.refuse(step, "an ellipsis or a new axis", "begin, end and strides")
+    begin, _, steps = (constant_integers(lowering, step, t) for t in operator.inputs[1:4])
+    shape, strides = lowering.tensor(x).shape, _strides(lowering, x)
+    mask, shrink = operator.integer("begin_mask"), operator.integer("shrink_axis_mask")
+    starts = []
+    for axis, extent in enumerate(shape):
+        start = begin[axis] + (extent if begin[axis] < 0 else 0)
+        if mask >> axis & 1:
+            start = 0 if steps[axis] > 0 else extent - 1
+        starts.append(min(max(start, 0), extent - 1))
+    kept = [axis for axis in range(len(shape)) if not shrink >> axis & 1]
+    moved = [strides[axis] * steps[axis] for axis in kept]
+    _copy(lowering, step, y, _dot(starts, strides), moved)
+
+
+def split(lowering: Lowering, step: int) -> None:
+    """SPLIT and SPLIT_V: a slice for each output."""
+    operator = lowering.graph.operators[step]
+    by_size = operator.opcode == "SPLIT_V"
+    x, axis_operand = (0, 2) if by_size else (1, 0)
+    source = operator.inputs[x]
+    (axis,) = constant_integers(lowering, step, operator.inputs[axis_operand])
+    axis %= len(lowering.tensor(source).shape)
+    strides, begin = _strides(lowering, source), 0
+    for y in operator.outputs:
+        _copy(lowering, step, y, begin * strides[axis], strides, x=source)
+        begin += lowering.tensor(y).shape[axis]
+
+
+def unpack(lowering: Lowering, step: int) -> None:
+    """UNPACK: a slice for each output, without the axis."""
+    operator = lowering.graph.operators[step]
+    axis = operator.integer("axis") % len(lowering.tensor(operator.inputs[0]).shape)
+    strides = _strides(lowering, operator.inputs[0])
+    kept = [s for i, s in enumerate(strides) if i != axis]
+    for number, y in enumerate(operator.outputs):
+        _copy(lowering, step, y, number * strides[axis], kept)
+
+
+def transpose(lowering: Lowering, step: int) -> None:
+    """TRANSPOSE."""
+    operator = lowering.graph.operators[step]
+    order = constant_integers(lowering, step, operator.inputs[1])
+    strides = _strides(lowering, operator.inputs[0])
+    _copy(lowering, step, operator.outputs[0], 0, [strides[axis] for axis in order])
+
+
+def space_to_depth(lowering: Lowering, step: int) -> None:
+    """SPACE_TO_DEPTH: an output row takes ``block_size`` input rows."""
+    operator = lowering.graph.operators[step]
+    x, y = operator.inputs[0], operator.outputs[0]
+    block = operator.integer("block_size")
+    source, out = _images(lowering, step, x, y)
+    run = block * source[2]
+    copy = _descriptor(
+        lowering,
+        [out[1], block],
+        [run, source[1] * source[2]],
+        [out[2], run],
+        run,
+    )
+    lowering.step(
+        step,
+        lowering.output(y, (out[0], out[1] * out[2])),
+        [lowering.read(x, Rows(block, 0, block), (source[0], source[1] * source[2]))],
+        f"fmc_copy({copy}, {{in0}}, {{out}});",
+        "fmc_copy.c",
+    )
+
+
+def depth_to_space(lowering: Lowering, step: int) -> None:
+    """DEPTH_TO_SPACE: ``block_size`` output rows share an input row."""
+    operator = lowering.graph.operators[step]
+    x, y = operator.inputs[0], operator.outputs[0]
+    block = operator.integer("block_size")
+    source, out = _images(lowering, step, x, y)
+    run = block * out[2]
+    copy = _descriptor(lowering, [source[1]], [source[2]], [run], run)
+    lowering.step(
+        step,
+        lowering.output(y, (out[0], out[1] * out[2])),
+        [lowering.read(x, Rows(1, 0, block, block), (source[0], source[1] * source[2]))],
+        f"fmc_copy({copy}, {{in0}} + {{row}} % {block} * {run}, {{out}});",
+        "fmc_copy.c",
+    )
+
+
+def gather(lowering: Lowering, step: int) -> None:
+    """GATHER of an activation at constant places, or from a constant table at any."""
+    operator = lowering.graph.operators[step]
+    x, index, y = operator.inputs[0], operator.inputs[1], operator.outputs[0]
+    if lowering.tensor(x).is_constant:
+        lookup(lowering, step)
+        return
+    if operator.integer("batch_dims"):
+        lowering.refuse(step, "batch dimensions", "none")
+    entry = lowering.tensor(x)
+    axis = operator.integer("axis") % len(entry.shape)
+    places = constant_integers(lowering, step, index)
+    outer = math.prod(entry.shape[:axis])
+    run = math.prod(entry.shape[axis + 1 :]) * ITEM_BYTES[entry.dtype]
+    name = lowering.array(places, "int16")
+    lowering.step(
+        step,
+        lowering.output(y, (1, lowering.tensor(y).size_bytes)),
+        [lowering.read_whole(x)],
+        f"for (int32_t i = 0; i < {outer}; i++) {{{{ fmc_pick({name}, {len(places)}, {run}, "
+        f"{{in0}} + i * {entry.shape[axis] * run}, {{out}} + i * {len(places) * run}); }}}}",
+        "fmc_copy.c",
+    )
+
+
+def pad(lowering: Lowering, step: int) -> None:
+    """PAD and PADV2 of rows, columns and channels."""
+    operator = lowering.graph.operators[step]
+    x, y = operator.inputs[0], operator.outputs[0]
+    lowering.require_int8(step, x, y)
+    amounts = constant_integers(lowering, step, operator.inputs[1])
+    pairs = list(zip(amounts[::2], amounts[1::2], strict=True))
+    missing = 4 - len(pairs)
+    shape, out = ((1,) * missing + lowering.tensor(t).shape for t in (x, y))
+    pairs = [(0, 0)] * missing + pairs
+    if missing < 0 or shape[0] != 1 or pairs[0] != (0, 0):
+        lowering.refuse(step, "a padded batch", "rows, columns and channels")
+    if operator.opcode == "PADV2":
+        (value,) = constant_integers(lowering, step, operator.inputs[2])
+    else:
+        value = zero_point(lowering.tensor(y))
+    rows, columns, channels = 1, 2, 3
+    if shape[1] == out[1] == 1:
+        shape, out = ((s[0], s[2], 1, s[3]) for s in (shape, out))
+        pairs = [pairs[0], pairs[2], (0, 0), pairs[3]]
+    fields = (shape[columns], shape[channels], *pairs[columns], *pairs[channels], value)
+    descriptor = lowering.struct("fmc_pad_t", fields, _PAD_BYTES)
+    top = pairs[rows][0]
+    lowering.step(
+        step,
+        lowering.output(y, (out[rows], out[columns] * out[channels])),
+        [lowering.read(x, Rows(1, -top, 1 - top), (shape[1], shape[2] * shape[3]))],
+        f"fmc_pad({descriptor}, {{in0}}, {{rows0}}, {{out}});",
+        "fmc_copy.c",
+    )
+
+
+def concatenation(lowering: Lowering, step: int) -> None:
+    """CONCATENATION of maps of one scale."""
+    operator = lowering.graph.operators[step]
+    shape = lowering.tensor(operator.outputs[0]).shape
+    axis = operator.integer("axis") % len(shape)
+    _join(lowering, step, axis, shape)
+
+
+def pack(lowering: Lowering, step: int) -> None:
+    """PACK: a concatenation along a new axis."""
+    operator = lowering.graph.operators[step]
+    shape = lowering.tensor(operator.outputs[0]).shape
+    _join(lowering, step, operator.integer("axis") % len(shape), shape)
+
+
+def _join(lowering: Lowering, step: int, axis: int, shape: tuple[int, ...]) -> None:
+    operator = lowering.graph.operators[step]
+    y = operator.outputs[0]
+    item = ITEM_BYTES[lowering.tensor(y).dtype]
+    row_axis = _row_axis(shape)
+    rows = shape[row_axis] if row_axis is not None and axis >= row_axis else 1
+    row_bytes = lowering.tensor(y).size_bytes // rows
+    by_rows = rows > 1 and axis == row_axis
+    outer = 1 if by_rows or rows > 1 else math.prod(shape[:axis])
+    if rows > 1 and row_axis is not None and not by_rows:
+        outer = math.prod(shape[row_axis + 1 : axis])
+    reads: list[Read] = []
+    calls, begin = [], 0
+    for x in operator.inputs:
+        size = lowering.tensor(x).size_bytes
+        if by_rows:
+            count = size // row_bytes
+            rule, own = Rows(1, -begin, 1 - begin), (count, row_bytes)
+            begin += count
+        else:
+            rule, own = SAME_ROW, (rows, size // rows)
+        if lowering.tensor(x).is_constant:
+            if item != 1:
+                lowering.refuse(step, "a constant part of wide values", "int8")
+            name = lowering.array(lowering.tensor(x).array(), "int8")
+            start, there = f"{name} + {{row}} * {own[1]}", ""
+            if by_rows:
+                low, high = begin - own[0], begin
+                start = f"{name} + ({{row}} - {low}) * {own[1]}"
+                there = f"if ({{row}} >= {low} && {{row}} < {high}) "
+        else:
+            number = len(reads)
+            start = f"{{in{number}}}"
+            there = f"if ({{rows{number}}} > 0) " if by_rows else ""
+            reads.append(lowering.read(x, rule, own))
+        if by_rows:
+            calls.append(f"{there}{{{{ memcpy({{out}}, {start}, {row_bytes}u); }}}}")
+        else:
+            run = own[1] // outer
+            copy = _descriptor(lowering, [outer], [run], [row_bytes // outer], run)
+            calls.append(f"fmc_copy({copy}, {start}, {{out}} + {begin});")
+            begin += run
+    output = lowering.output(y, (rows, row_bytes))
+    lowering.step(step, output, reads, "\n".join(calls), "fmc_copy.c")
+
+
+def _row_axis(shape: tuple[int, ...]) -> int | None:
+    """The axis whose steps are the rows of ``pixels(shape)``."""
+    if len(shape) == 4 and shape[0] == 1:
+        return 1 if shape[1] > 1 else 2
+    return 1 if len(shape) == 3 and shape[0] == 1 else None
+
+
+def _copy(
+    lowering: Lowering,
+    step: int,
+    y: int,
+    base: int,
+    strides: Sequence[int],
+    *,
+    x: int | None = None,
+) -> None:
+    """Adds the step out[i, j, …] = in[base + i · strides[0] + j · strides[1] + …], in bytes.
+
+    Row by row where each output row comes from one input row; else from the whole map.
+    """
+    source = lowering.graph.operators[step].inputs[0] if x is None else x
+    shape = lowering.tensor(y).shape
+    item = ITEM_BYTES[lowering.tensor(y).dtype]
+    in_view = lowering.view_of(source)
+    axis = _row_axis(shape)
+    if axis is not None and shape[axis] > 1:
+        rest = [(n, s) for i, (n, s) in enumerate(zip(shape, strides, strict=True)) if i != axis]
+        lines, left = divmod(strides[axis], in_view[1])
+        first, inside = divmod(base, in_view[1])
+        reach = inside + sum((n - 1) * s for n, s in rest) + item
+        if left == 0 and lines >= 0 and reach <= in_view[1] and all(s >= 0 for _, s in rest):
+            copy = _grid(lowering, step, rest, item)
+            rows, columns, channels = pixels(shape)
+            lowering.step(
+                step,
+                lowering.output(y, (rows, columns * channels * item)),
+                [lowering.read(source, Rows(lines, first, first + 1), in_view)],
+                f"fmc_copy({copy}, {{in0}} + {inside}, {{out}});",
+                "fmc_copy.c",
+            )
+            return
+    copy = _grid(lowering, step, list(zip(shape, strides, strict=True)), item)
+    lowering.step(
+        step,
+        lowering.output(y, (1, lowering.tensor(y).size_bytes)),
+        [lowering.read_whole(source)],
+        f"fmc_copy({copy}, {{in0}} + {base}, {{out}});",
+        "fmc_copy.c",
+    )
+
+
+def _grid(lowering: Lowering, step: int, grid: list[tuple[int, int]], item: int) -> str:
+    """The descriptor of a copy to one place from (extent, stride) of each dimension."""
+    run, dims = item, [d for d in grid if d[0] > 1]
+    while dims and dims[-1][1] == run:
+        run *= dims.pop()[0]
+    if len(dims) > _DIMENSIONS:
+        lowering.refuse(step, f"{len(dims)} dimensions that move", f"at most {_DIMENSIONS}")
+    out_strides: list[int] = []
+    size = run
+    for extent, _ in reversed(dims):
+        out_strides.insert(0, size)
+        size *= extent
+    return _descriptor(lowering, [n for n, _ in dims], [s for _, s in dims], out_strides, run)
+
+
+def _descriptor(
+    lowering: Lowering,
+    extents: list[int],
+    in_strides: list[int],
+    out_strides: list[int],
+    run: int,
+) -> str:
+    missing = _DIMENSIONS - len(extents)
+    groups = [[1] * missing + extents, [0] * missing + in_strides, [0] * missing + out_strides]
+    fields = ["{" + ", ".join(map(str, group)) + "}" for group in groups]
+    return lowering.struct("fmc_copy_t", (*fields, run), _COPY_BYTES)
+
+
+def _strides(lowering: Lowering, x: int) -> list[int]:
+    """Bytes from one index of each dimension to the next."""
+    entry = lowering.tensor(x)
+    return [
+        math.prod(entry.shape[axis + 1 :]) * ITEM_BYTES[entry.dtype]
+        for axis in range(len(entry.shape))
+    ]
+
+
+def _dot(a: Sequence[int], b: Sequence[int]) -> int:
+    return sum(p * q for p, q in zip(a, b, strict=True))
+
+
+def _images(
+    lowering: Lowering, step: int, x: int, y: int
+) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    lowering.require_int8(step, x, y)
+    shapes = [lowering.tensor(t).shape for t in (x, y)]
+    if any(len(s) != 4 or s[0] != 1 for s in shapes):
+        lowering.refuse(step, f"the shape {shapes[0]}", "NHWC of batch 1")
+    first, second = ((s[1], s[2], s[3]) for s in shapes)
+    return first, second

@@ -1,0 +1,246 @@
+"""``arena_plan.c`` of a row program: why its memory is right, as static assertions.
+
+The statements are over the numbers of arena_plan.h, which the code uses. What they take for
+granted, which row is read until when, was seen by the replay.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from string import Template
+
+from deploy.backends.c.assign import Layout, Region
+from deploy.backends.c.names import Names
+from deploy.backends.c.replay import Event, RegionTrace
+from deploy.proof.names import c_comment
+
+_TEMPLATES = Path(__file__).with_name("templates")
+
+
+def plan_source(layout: Layout, traces: Sequence[RegionTrace], *, model_name: str) -> str:
+    """Returns arena_plan.c."""
+    names = Names.of(model_name)
+    statements = [*_maps(layout, names)]
+    for number, (region, trace) in enumerate(zip(layout.regions, traces, strict=True)):
+        statements.append(f"\n/* Region {number}. */")
+        statements += _Region(layout, number, region, trace, names).statements()
+    return Template((_TEMPLATES / "arena_plan.c").read_text()).substitute(
+        model=c_comment(model_name), statements="\n".join(statements)
+    )
+
+
+def _maps(layout: Layout, names: Names) -> Iterator[str]:
+    yield f"FMC_IS({names.macro}_ARENA_BYTES, {layout.arena_bytes})"
+    for m, entry in enumerate(layout.program.maps):
+        yield f"FMC_IS({names.rows(m)}, {entry.rows})"
+        yield f"FMC_IS({names.row_bytes(m)}, {entry.row_bytes})"
+        factor = "1" if entry.sums else names.rows(m)
+        yield f"FMC_SIZE({names.size_bytes(m)}, {factor}, {names.row_bytes(m)})"
+
+
+class _Region:
+    """The statements of one region."""
+
+    def __init__(
+        self, layout: Layout, number: int, region: Region, trace: RegionTrace, names: Names
+    ) -> None:
+        self.layout, self.number, self.region, self.names = layout, number, region, names
+        self.schedule, self.maps = region.placed.schedule, layout.program.maps
+        self.trace = trace
+        self._alive_rows: dict[int, list[tuple[int, int]]] = {}
+        self.last_read: dict[int, dict[int, int]] = {}
+        self.written: dict[int, list[int]] = {}
+        for event, entry in enumerate(trace.events):
+            self.written.setdefault(entry.map, []).append(event)
+            for read in entry.reads:
+                rows = self.last_read.setdefault(read.map, {})
+                rows.update(dict.fromkeys(range(read.first, read.stop), event))
+
+    def statements(self) -> Iterator[str]:
+        lines = self.schedule.lines
+        for m in sorted(self.region.offsets):
+            yield f"FMC_IS({self._offset(m)}, {self.region.offsets[m]})"
+            if m in lines:
+                yield f"FMC_IS({self._held(m)}, {lines[m]})"
+                seen = self.trace.held.get(m, 1)
+                yield f"FMC_AT_LEAST({self._held(m)}, {seen})"
+            yield f"FMC_INSIDE({self._offset(m)}, {self._bytes(m)}, {self.names.macro})"
+        yield from self._arrivals()
+        for a, b in itertools.combinations(sorted(self.region.offsets), 2):
+            yield from self._pair(a, b)
+
+    def _arrivals(self) -> Iterator[str]:
+        """Whole maps stand where the region before left them, or are moved there safely."""
+        if self.number == 0:
+            return
+        before = self.layout.regions[self.number - 1]
+        after = {*before.placed.schedule.sinks, *before.placed.schedule.passengers}
+        moved = {move.map for move in self.region.moves}
+        for m in sorted(after - moved):
+            if m in self.region.offsets:
+                yield f"FMC_SAME({self._offset(m)}, {self.names.offset(self.number - 1, m)})"
+        at = {m: self.names.offset(self.number - 1, m) for m in after}
+        for move in self.region.moves:
+            for other in sorted(after - {move.map}):
+                yield self._apart_text(
+                    self._offset(move.map),
+                    self.names.size_bytes(move.map),
+                    at[other],
+                    self.names.size_bytes(other),
+                )
+            at[move.map] = self._offset(move.map)
+
+    def _pair(self, a: int, b: int) -> Iterator[str]:
+        """What keeps two maps of a region apart, as far as both hold what is still read."""
+        sources, sinks = self.schedule.sources, self.schedule.sinks
+        for x, y in ((a, b), (b, a)):
+            if x in sources and y in sinks and not self.maps[x].sums and not self.maps[y].sums:
+                yield from self._grows(x, y, self.written.get(y, []))
+                return
+        stays = set(self.schedule.passengers)
+        if {a, b} <= {*sources, *stays} or {a, b} <= {*sinks, *stays}:
+            yield self._apart_text(self._offset(a), self._bytes(a), self._offset(b), self._bytes(b))
+            return
+        bounds = [
+            bound
+            for event in range(len(self.trace.events))
+            if (bound := self._meeting(a, b, event)) is not None
+        ]
+        if bounds:
+            low, high = min(low for low, _ in bounds), max(high for _, high in bounds)
+            yield f"FMC_CLEAR({self._offset(a)}, {self._offset(b)}, {low}, {high})"
+
+    def _meeting(self, a: int, b: int, event: int) -> tuple[int, int] | None:
+        """Distances of b less a, exclusive, at which what both hold during an event would meet."""
+        entry = self.trace.events[event]
+        for x, y, turned in ((a, b, False), (b, a, True)):
+            lead = self._lead(entry, x, y)
+            if lead is None:
+                continue
+            # The row of y may stand over rows of x that end with it, behind what is read.
+            read, held = self._span(x, event), self._span(y, event)
+            left = self._span(x, event + 1, until=event)
+            assert read is not None
+            assert held is not None
+            low = self._slot(x, entry, entry.reads[0].first) - lead
+            if left is not None:
+                low = min(low, left[0] - held[1])
+            return (-read[1], -low) if turned else (low, read[1])
+        one, other = self._span(a, event), self._span(b, event)
+        if one is None or other is None:
+            return None
+        return one[0] - other[1], one[1] - other[0]
+
+    def _lead(self, entry: Event, source: int, target: int) -> int | None:
+        """The lead with which an event writes a buffer of one row behind what it reads."""
+        one_row = target in self.schedule.lines and self.schedule.lines[target] == 1
+        if entry.map != target or not one_row or self.maps[target].sums or len(entry.reads) != 1:
+            return None
+        read = entry.reads[0]
+        if read.map != source or read.first == read.stop or self.maps[source].sums:
+            return None
+        stays = source in self.schedule.passengers or source in self.schedule.sinks
+        return None if stays else read.lead_bytes
+
+    def _slot(self, m: int, entry: Event, row: int) -> int:
+        """Where a row of a map stands during an event, from where the map begins."""
+        if m in self.schedule.lines:
+            if self.schedule.lines[m] == 1:
+                return 0
+            row -= entry.kept.get(m, 0)
+        return row * self.maps[m].row_bytes
+
+    def _span(self, m: int, event: int, *, until: int | None = None) -> tuple[int, int] | None:
+        """The bytes of a map that are written or still read at an event; None for none.
+
+        ``until``: as it stands during that event, without what is written after it.
+        """
+        there = event if until is None else until
+        if m in self.schedule.passengers:
+            return 0, self.maps[m].size_bytes
+        first, last = self._alive(m)[event] if event < len(self.trace.events) else (0, 0)
+        if until is not None:
+            rows = self.last_read.get(m, {})
+            alive = [
+                row
+                for row, end in rows.items()
+                if end > until and self._written_at(m, row) <= until
+            ]
+            first, last = (min(alive), max(alive) + 1) if alive else (0, 0)
+        if first >= last:
+            return None
+        if self.maps[m].sums:
+            return 0, self.maps[m].row_bytes
+        entry = self.trace.events[there]
+        low = self._slot(m, entry, first)
+        if m in self.schedule.lines and self.schedule.lines[m] == 1:
+            return 0, self.maps[m].row_bytes
+        return low, low + (last - first) * self.maps[m].row_bytes
+
+    def _written_at(self, m: int, row: int) -> int:
+        if m in self.schedule.sources:
+            return -1
+        return self.written[m][row]
+
+    def _alive(self, m: int) -> list[tuple[int, int]]:
+        """For each event the rows [first, stop) of a map that are written or still read."""
+        if m not in self._alive_rows:
+            count = len(self.trace.events)
+            first, stop = [1 << 30] * count, [0] * count
+            rows = self.last_read.get(m, {})
+            total = self.maps[m].rows if m in self.schedule.sources else len(self.written[m])
+            for row in range(total):
+                born = max(self._written_at(m, row), 0)
+                last = count - 1 if m in self.schedule.sinks else rows.get(row, born)
+                if self.maps[m].sums and rows and m not in self.schedule.sinks:
+                    last = max(rows.values())
+                if m in self.schedule.sources and row not in rows:
+                    continue
+                for event in range(born, last + 1):
+                    first[event] = min(first[event], row)
+                    stop[event] = max(stop[event], row + 1)
+            self._alive_rows[m] = list(zip(first, stop, strict=True))
+        return self._alive_rows[m]
+
+    def _grows(self, source: int, target: int, written: Sequence[int]) -> Iterator[str]:
+        """Each row of the target ends before what is still read of the source, or is behind it."""
+        rows = self.last_read.get(source, {})
+        row_count = self.maps[source].rows
+        for row, event in enumerate(written):
+            entry = self.trace.events[event]
+            needed = min(
+                (r for r, last in rows.items() if last > event or self._reads(entry, source, r)),
+                default=row_count,
+            )
+            if needed < row_count:
+                yield (
+                    f"FMC_GROWS({self._offset(target)}, {row}, {self.names.row_bytes(target)}, "
+                    f"{self._offset(source)}, {needed}, {self.names.row_bytes(source)}, "
+                    f"{self.names.size_bytes(source)})"
+                )
+
+    def _reads(self, entry: Event, source: int, row: int) -> bool:
+        """Whether an event reads a row that it must not write over."""
+        same = self.maps[source].row_bytes == self.maps[entry.map].row_bytes
+        return any(
+            read.map == source
+            and read.first <= row < read.stop
+            and not (read.lead_bytes == 0 and same)
+            for read in entry.reads
+        )
+
+    def _offset(self, m: int) -> str:
+        return self.names.offset(self.number, m)
+
+    def _held(self, m: int) -> str:
+        return self.names.held(self.number, m)
+
+    def _bytes(self, m: int) -> str:
+        if m in self.schedule.lines:
+            return f"({self._held(m)} * {self.names.row_bytes(m)})"
+        return self.names.size_bytes(m)
+
+    def _apart_text(self, a: str, a_bytes: str, b: str, b_bytes: str) -> str:
+        return f"FMC_APART({a}, {a_bytes}, {b}, {b_bytes})"

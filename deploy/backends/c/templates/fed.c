@@ -1,0 +1,48 @@
+/* Makes what the rows that came allow. */
+static void advance(void) {
+${first_region}
+}
+
+${name}_status ${name}_begin(void) {
+  if (FMC_NO_ARENA) {
+    return ${NAME}_NULL_POINTER;
+  }
+  memset(&state, 0, sizeof(state));
+  state.fed = 1;
+  advance();
+  return ${NAME}_OK;
+}
+
+${name}_status ${name}_feed_row(const ${type} *row) {
+  if (!row) {
+    return ${NAME}_NULL_POINTER;
+  }
+  if (state.fed == 0) {
+    return ${NAME}_NOT_BEGUN;
+  }
+  if (state.fed > ${rows}) {
+    return ${NAME}_TOO_MANY_ROWS;
+  }
+  state.fed++;
+  if (${busy}) {
+    take_row(row);
+    advance();
+  }
+  return ${NAME}_OK;
+}
+
+${name}_status ${name}_finish(${output_parameters}) {
+  if (${output_null_checks}) {
+    return ${NAME}_NULL_POINTER;
+  }
+  if (state.fed == 0) {
+    return ${NAME}_NOT_BEGUN;
+  }
+  if (state.fed <= ${rows}) {
+    return ${NAME}_ROWS_MISSING;
+  }
+${regions}
+${copies_out}
+  state.fed = 0;
+  return ${NAME}_OK;
+}

@@ -1,0 +1,283 @@
+"""Which searches an effort stands for, and what one of them finds.
+
+A *walk* is one search with its own seed, work and limit of multiply-accumulates; what it finds
+depends on nothing else. An effort is a set of walks, so more effort, more multiply-accumulates
+allowed, or the head instead of the arena never give less: each is a larger set, out of which the
+best is taken.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from deploy.backends.tflm.arena import predict_arena
+from deploy.backends.tflm.strips.costs import Costs
+from deploy.backends.tflm.strips.goal import Goal
+from deploy.backends.tflm.strips.judge import Judge, Verdict
+from deploy.backends.tflm.strips.layout import CutGraph, cut_graph, placed
+from deploy.backends.tflm.strips.network import Network
+from deploy.backends.tflm.strips.search import Search
+from deploy.backends.tflm.time import graph_time, time_ratio
+from deploy.effort import Effort
+from deploy.graph import Graph
+from deploy.memory.plan import MemoryPlan
+from deploy.outcome import ArenaPrediction
+from deploy.targets import Target
+from keras_fmc.errors import VerificationError
+
+_WALKS: dict[float, tuple[int, int, int]] = {
+    1.0: (1, 1, 2),
+    1.02: (0, 1, 4),
+    1.05: (1, 1, 6),
+    1.1: (0, 1, 6),
+    1.2: (1, 1, 4),
+    1.3: (0, 1, 4),
+    1.5: (1, 1, 4),
+    2.0: (1, 1, 4),
+    4.0: (1, 1, 4),
+}
+"""Level of multiply-accumulates -> number of walks for each effort. A limit between two levels
+counts as the lower one."""
+_WALKS_FOR_THE_HEAD: dict[float, tuple[int, int, int]] = {
+    1.0: (0, 1, 2),
+    1.05: (1, 1, 4),
+    1.1: (0, 1, 4),
+    1.3: (1, 1, 4),
+    2.0: (1, 1, 4),
+}
+"""The same for the head, or a given arena; the walks for the arena come in addition."""
+_SHARES = {1.0: 0.2, 1.02: 0.7}
+"""Parts of the usual work for levels at which there is less to find."""
+SMALL_GRAPH_OPERATORS = 40
+_SMALL_WORK, _LARGE_WORK = 300_000, 1_300_000
+_SMALL_WORK_FOR_THE_HEAD = 250_000
+"""A step costs more there, as strips are many."""
+_FEW_OPERATORS, _FEW_FOR_THE_HEAD, _LEAST_WORK = 10, 5, 0.02
+"""Below so many operators, work falls with the square of those that can be cut, to that part."""
+_MEASURED, _HOPEFUL = 6, 2
+_LONG_PROGRAM = 500
+"""Steps above which only a third of the candidates is planned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """One search; see the module."""
+
+    goal: Goal
+    seed: int
+    work: int
+
+
+class Point(NamedTuple):
+    """A way of cutting with what its plan came to.
+
+    ``lowest_head_bytes`` bounds all its plans; ``time`` is estimated in instructions (0 where the
+    kernels have no figures), ``time_ratio`` by that of the graph as it is.
+    """
+
+    verdict: Verdict
+    arena_bytes: int
+    head_bytes: int
+    lowest_head_bytes: int
+    time: int
+    time_ratio: float | None
+
+    def over_time(self, goal: Goal) -> float:
+        """By how much of the graph's own time it is too slow; 0 where nothing bounds it."""
+        if goal.max_time is None or self.time_ratio is None:
+            return 0.0
+        return max(0.0, self.time_ratio - goal.max_time)
+
+
+class Found(NamedTuple):
+    """What a walk found.
+
+    Attributes:
+        points: the best ways, with quick plans of theirs.
+        hopeful: ways that could be better than they look, if planned with more effort.
+        frontier: estimates that no other beats in arena and MACs both.
+        holds_whole: no way was found that the graph's ``never_whole`` allows.
+        ended_early: ``stop`` ended it.
+    """
+
+    points: tuple[Point, ...]
+    hopeful: tuple[Verdict, ...]
+    frontier: tuple[Verdict, ...]
+    holds_whole: bool
+    ended_early: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A way of cutting, written down and planned."""
+
+    verdict: Verdict
+    cut: CutGraph
+    memory: MemoryPlan
+    arena: ArenaPrediction
+    time: int
+    time_ratio: float | None
+
+    def point(self) -> Point:
+        return Point(
+            self.verdict,
+            self.arena.arena_bytes,
+            self.memory.head_bytes,
+            self.memory.lower_bound_bytes,
+            self.time,
+            self.time_ratio,
+        )
+
+
+def walks_of(goal: Goal, effort: Effort, network: Network) -> tuple[Walk, ...]:
+    """Returns the walks that look for a goal in a graph."""
+    if not network.row_operators:
+        return (Walk(goal, 0, 0),)
+    for_head = goal.minimise == "head" and goal.arena_bytes is None
+    tables: list[tuple[str, int | None, dict[float, tuple[int, int, int]]]]
+    tables = [("arena", None, _WALKS)]
+    if goal.minimise == "head" or goal.arena_bytes is not None:
+        tables.append((goal.minimise, goal.arena_bytes, _WALKS_FOR_THE_HEAD))
+    walks = []
+    for minimise, arena_bytes, table in tables:
+        usual = usual_work(network, for_head=for_head and minimise == "head")
+        walks += [
+            Walk(
+                Goal(minimise, level, arena_bytes, goal.max_time),
+                seed,
+                int(usual * _SHARES.get(level, 1.0)),
+            )
+            for level, numbers in table.items()
+            if level <= max(goal.max_macs, 1.0)
+            for seed in range(numbers[effort.grade])
+        ]
+    return tuple(walks)
+
+
+def usual_work(network: Network, *, for_head: bool = False) -> int:
+    """Returns the work of one walk, in steps judged.
+
+    Where a handful of operators can be cut a walk knows nearly all ways after a fraction of the
+    work that ten of them take; for the head, five, as there are more ways with more strips.
+    """
+    if len(network.order) > SMALL_GRAPH_OPERATORS:
+        return _LARGE_WORK
+    work = _SMALL_WORK_FOR_THE_HEAD if for_head else _SMALL_WORK
+    few = _FEW_FOR_THE_HEAD if for_head else _FEW_OPERATORS
+    if len(network.order) >= few:
+        return work
+    share = (len(network.row_operators) / few) ** 2
+    return int(work * max(share, _LEAST_WORK))
+
+
+def run_walk(
+    graph: Graph,
+    costs: Costs,
+    target: Target,
+    walk: Walk,
+    *,
+    never_whole: frozenset[str] = frozenset(),
+    progress: Callable[[float], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> Found:
+    """Searches, and plans the best ways found quickly.
+
+    Ctrl-C ends the search with what it has.
+    """
+    ended_early = False
+
+    def ended() -> bool:
+        nonlocal ended_early
+        ended_early = ended_early or (stop is not None and stop())
+        return ended_early
+
+    search = Search(
+        graph,
+        costs,
+        walk.goal,
+        work=walk.work,
+        seed=walk.seed,
+        never_whole=never_whole,
+        progress=progress,
+        stop=ended,
+    )
+    collecting = gc.isenabled()
+    # Nothing that a search makes refers to itself, and it makes millions of small objects.
+    gc.disable()
+    try:
+        search.run()
+    except KeyboardInterrupt:
+        ended_early = True
+    finally:
+        if collecting:
+            gc.enable()
+    return _found(search, target, ended_early)
+
+
+def _found(search: Search, target: Target, ended_early: bool) -> Found:
+    """Plans the best candidates of a search quickly."""
+    ranking, goal = search.ranking, search.goal
+    holds_whole = not ranking.best
+    best = [verdict for _, verdict in ranking.best] or [search.whole]
+    share = 1 if best[0].steps <= _LONG_PROGRAM else 3
+    verdicts = best[: _MEASURED // share]
+    if not search.judge.in_strips() and (
+        goal.max_time is not None
+        or all(v.candidate.cuts.ends or v.candidate.clones for v in verdicts)
+    ):
+        verdicts.append(search.whole)
+    if goal.arena_bytes is not None or goal.max_time is not None:
+        # Estimates end just below the budget; what is smaller fits if they were too low. And what
+        # moves few bytes is among those that take few products.
+        spare = sorted(ranking.frontier, key=lambda v: (v.arena_bytes, v.macs))
+        verdicts += spare[:: max(1, len(spare) // _MEASURED)]
+    points, known = [], set()
+    for verdict in verdicts:
+        key = verdict.candidate.key()
+        measured = None if key in known else measure(search.judge, verdict, target)
+        known.add(key)
+        if measured is not None:
+            points.append(measured.point())
+    if not points:
+        # The kernels can read none of them as they would stand.
+        holds_whole = bool(search.judge.in_strips())
+        measured = measure(search.judge, search.whole, target)
+        if measured is None:
+            raise VerificationError("the graph cannot be laid out, neither in strips nor whole")
+        points.append(measured.point())
+    # The quick height is an estimate; where it is far above the bound, planning may help most.
+    hopeful = [v for _, v in ranking.hopeful if v.candidate.key() not in known]
+    return Found(
+        tuple(points),
+        tuple(hopeful[: _HOPEFUL // share]),
+        tuple(ranking.frontier),
+        holds_whole,
+        ended_early,
+    )
+
+
+def measure(
+    judge: Judge,
+    verdict: Verdict,
+    target: Target,
+    *,
+    rounds: int = 0,
+    stop: Callable[[], bool] | None = None,
+) -> Measured | None:
+    """Plans a way of cutting; None if the kernels cannot read views so placed.
+
+    Args:
+        rounds: of the memory planner; 0 asks for a quick plan.
+    """
+    network, program, found = judge.footprint(verdict.candidate)
+    cut = None if found is None else cut_graph(network, program, found, target.kernels)
+    if cut is None:
+        return None
+    memory = placed(cut, target.kernels, rounds=rounds, stop=stop)
+    arena = predict_arena(cut.graph, offsets=memory.offsets, target=target)
+    time = graph_time(cut.graph, target.kernels) or 0
+    ratio = time_ratio(cut.graph, judge.graph, target.kernels)
+    return Measured(verdict, cut, memory, arena, time, ratio)

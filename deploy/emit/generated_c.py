@@ -1,0 +1,235 @@
+"""Runtime c from graph to report: the row program, what was seen of it, and its figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy import flatbuffer
+from deploy.backends.c.build import GeneratedModel, generate
+from deploy.backends.c.evidence import CEvidence, collect
+from deploy.backends.c.names import Names, state
+from deploy.backends.tflm.embed import without_plan
+from deploy.emit.written import REPORT_FILE
+from deploy.graph import Graph
+from deploy.macs import graph_macs, operator_macs
+from deploy.outcome import Region
+from deploy.passes import run_passes
+from deploy.passes.reference_versions import with_reference_versions
+from deploy.proof.source import SourceRun, run_source
+from deploy.report.occupancy import boxes, peak
+from deploy.report.report import Report, ReportOperator, ReportTensor
+from deploy.report.summary import (
+    baseline_of,
+    feature_maps_of,
+    limit_of,
+    memories_of,
+    ports_of,
+)
+from deploy.settings import GENERATED_C, PORTABLE, PlanSettings
+from deploy.targets import Target
+from keras_fmc.errors import BadInputError, VerificationError
+
+_MADE_ONCE = "rows made once"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedC:
+    """A generated model and what was seen of it."""
+
+    model: GeneratedModel
+    evidence: CEvidence
+
+
+def plan_c(source: Graph, ran: SourceRun, *, name: str, fed: bool) -> PlannedC:
+    """Returns the C of a graph, compiled and compared with the run of its source.
+
+    Raises:
+        UnsupportedModelError, BadInputError: as ``generate``.
+        VerificationError: the C does not compile, or an output differs.
+    """
+    model = generate(run_passes(source), model_name=name, fed=fed)
+    return PlannedC(model, collect(model, ran))
+
+
+def is_generated(folder: str | Path) -> bool:
+    """Whether a folder holds a report of generated C."""
+    try:
+        content = json.loads((Path(folder) / REPORT_FILE).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("runtime") == GENERATED_C
+
+
+def verify_c(folder: str | Path, report: Report, *, source: str | None) -> str:
+    """Generates the C of the source model again, compares every file, and runs it.
+
+    Raises:
+        BadInputError: the source model is not there.
+        VerificationError: a file is not what the source makes, or an output differs.
+    """
+    path = source or report.model
+    if not path.endswith(".tflite") or not Path(path).exists():
+        raise BadInputError(
+            f"the model that {folder} was made from is not there",
+            received=path,
+            remedy="Name it with --source",
+        )
+    content = flatbuffer.read_content(path)
+    read = flatbuffer.read(content, source=path)
+    fed = any(line.endswith("_INPUT_ROWS") for line in _macros(folder, report))
+    planned = plan_c(
+        with_reference_versions(without_plan(read)),
+        run_source(content, read, source=path),
+        name=Path(report.model).stem,
+        fed=fed,
+    )
+    for name, text in planned.model.files.items():
+        there = Path(folder) / name
+        if not there.is_file() or there.read_text() != text:
+            raise VerificationError(
+                f"{there} is not what {path} makes",
+                expected="the file as it was written",
+                received="another text" if there.is_file() else "no file",
+                remedy="Plan the model again with fmc plan",
+            )
+    if planned.model.static_bytes != report.arena_bytes:
+        raise VerificationError(
+            f"the report of {folder} is of another model",
+            expected=f"{planned.model.static_bytes} bytes",
+            received=f"{report.arena_bytes} bytes",
+            remedy="Plan the model again with fmc plan",
+        )
+    return f"{folder}: {planned.evidence.reason}; compared with {path}"
+
+
+def _macros(folder: str | Path, report: Report) -> list[str]:
+    header = Path(folder) / f"{Names.of(Path(report.model).stem).function}.h"
+    if not header.is_file():
+        return []
+    return [line.split()[1] for line in header.read_text().splitlines() if line[:8] == "#define "]
+
+
+def c_report(
+    planned: PlannedC,
+    *,
+    source: Graph,
+    baseline: tuple[bytes, Sequence[int] | None],
+    name: str,
+    goal: Target,
+    settings: PlanSettings,
+) -> Report:
+    """Returns the report of a generated model: its arena is all of its static memory."""
+    model, evidence = planned.model, planned.evidence
+    graph, layout = model.graph, model.layout
+    static = model.static_bytes
+    bound = layout.lower_bound_bytes + state(layout).size_bytes
+    limit, limit_source = limit_of(goal, settings, static)
+    tensors = _tensors(model)
+    top = peak(boxes(tensors, ()), len(graph.operators))
+    flash = goal.board.flash_bytes
+    enough_flash = flash is None or model.constant_bytes <= flash
+    warnings = (
+        ()
+        if enough_flash
+        else (
+            f"the constants take {model.constant_bytes:,} bytes of flash, the board has {flash:,}",
+        )
+    )
+    return Report(
+        model=name,
+        board=goal.board.name,
+        core=goal.board.core,
+        runtime=GENERATED_C,
+        kernels=PORTABLE,
+        arena_bytes=static,
+        head_bytes=static,
+        tail_bytes=0,
+        scratch_bytes=0,
+        lower_bound_bytes=bound,
+        proven_optimal=static == bound,
+        fits=(limit is None or static <= limit) and enough_flash,
+        macs=graph_macs(graph),
+        macs_ratio=graph_macs(graph) / graph_macs(source) if graph_macs(source) else 1.0,
+        flash_bytes=model.constant_bytes,
+        limit_bytes=limit,
+        limit_source=limit_source,
+        engine="row program",
+        bit_exact=evidence.bit_exact,
+        verified=evidence.verified,
+        verified_reason=evidence.reason,
+        peak_operator=top.operator,
+        peak_tensors=top.tensors,
+        baseline=baseline_of(source, *baseline, goal, settings),
+        inputs=ports_of(graph, graph.inputs),
+        outputs=ports_of(graph, graph.outputs),
+        memories=memories_of(goal, static),
+        regions=_regions(model),
+        warnings=(*evidence.warnings, *warnings),
+        target=f"{goal.board.title} ({goal.board.core}), generated C, {PORTABLE} kernels",
+        feature_maps_before=feature_maps_of(source),
+        feature_maps_after=feature_maps_of(graph),
+        operators=tuple(
+            ReportOperator(i, op.opcode, graph.tensors[op.outputs[0]].name, operator_macs(graph, i))
+            for i, op in enumerate(graph.operators)
+        ),
+        tensors=tensors,
+    )
+
+
+def _regions(model: GeneratedModel) -> tuple[Region, ...]:
+    found = []
+    for region in model.layout.regions:
+        schedule = region.placed.schedule
+        if schedule.single or not schedule.sinks:
+            continue
+        steps = model.layout.program.steps[schedule.first : schedule.stop]
+        labels = tuple(dict.fromkeys(model.graph.label(s.operator) for s in steps))
+        rows = max(model.layout.program.maps[m].rows for m in schedule.sinks)
+        found.append(Region(labels, strips=rows, rows=1, halo=_MADE_ONCE))
+    return tuple(found)
+
+
+def _tensors(model: GeneratedModel) -> tuple[ReportTensor, ...]:
+    """Whole maps and line buffers: where they stand from which operator to which."""
+    program = model.layout.program
+    found: list[ReportTensor] = []
+    standing: dict[int, int] = {}
+    for region in model.layout.regions:
+        schedule = region.placed.schedule
+        operators = [program.steps[s].operator for s in range(schedule.first, schedule.stop)]
+        for m in sorted(region.offsets):
+            rows = schedule.lines.get(m)
+            entry, offset = program.maps[m], region.offsets[m]
+            size = entry.size_bytes if rows is None else rows * entry.row_bytes
+            place = standing.get(m)
+            if place is not None and found[place].offset == offset:
+                found[place] = _until(found[place], max(operators))
+                continue
+            name = entry.name if rows is None or entry.sums else f"{entry.name}, {rows} rows"
+            tensor = entry.tensor
+            shape = model.graph.tensors[tensor].shape if tensor >= 0 else (entry.row_bytes // 4,)
+            dtype = model.graph.tensors[tensor].dtype if tensor >= 0 else "int32"
+            standing[m] = len(found)
+            if place is not None:
+                name = f"{name}, moved before {model.graph.label(min(operators))}"
+            found.append(
+                ReportTensor(
+                    name, offset, size, min(operators), max(operators), shape=shape, dtype=dtype
+                )
+            )
+    return tuple(found)
+
+
+def _until(tensor: ReportTensor, last: int) -> ReportTensor:
+    return ReportTensor(
+        tensor.name,
+        tensor.offset,
+        tensor.size_bytes,
+        tensor.first,
+        last,
+        shape=tensor.shape,
+        dtype=tensor.dtype,
+    )

@@ -1,0 +1,181 @@
+"""Lambda and custom layers, taken apart into the layers and operations that they call.
+
+Keras runs a layer on symbolic tensors as it runs a model: what `call` does with `keras.ops`, with
+operators and with other layers leaves a graph. That graph takes the layer's place. Layers inside
+stay the same objects, so a layer that is called twice stays shared. A function that computes with
+TensorFlow itself, or with weights of the layer's own, leaves none and is refused.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from keras_fmc.canonical.editor import Editor
+from keras_fmc.errors import FmcError
+from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef, trace
+
+_DEPTH = 8
+"""Layers inside layers inside …; more is a layer that calls itself."""
+
+_WRITE = (
+    "Write it with keras.ops and stock layers, whose calls can be followed, or replace it by stock "
+    "layers"
+)
+
+
+def expand(editor: Editor, *, depth: int = 0) -> LayerGraph:
+    """Replaces every call that can be followed; see above."""
+    found = False
+    for node in editor.graph.nodes:
+        if not _is_opaque(node):
+            editor.keep(node)
+            continue
+        if node.kwargs.get("training"):
+            editor.refuse(node, "it is called with training=True", "Call it without training=")
+            continue
+        try:
+            inner = _followed(editor, node)
+        except (FmcError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
+            line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            kind = _kind(node)
+            editor.refuse(node, f"{kind} cannot be followed on symbolic tensors: {line}", _WRITE)
+            continue
+        found = True
+        _splice(editor, node, inner)
+    graph = editor.done()
+    if not found or depth >= _DEPTH:
+        return graph
+    again = Editor(graph)
+    graph = expand(again, depth=depth + 1)
+    editor.refusals += [item for item in again.refusals if item not in editor.refusals]
+    return graph
+
+
+def _is_opaque(node: LayerNode) -> bool:
+    operation = node.operation
+    if isinstance(operation, layers.Lambda):
+        return True
+    module = type(operation).__module__
+    return isinstance(operation, keras.Layer) and not module.startswith(("keras.", "keras_fmc."))
+
+
+def _kind(node: LayerNode) -> str:
+    if isinstance(node.operation, layers.Lambda):
+        return "the function of a Lambda layer"
+    return f"custom layer {type(node.operation).__name__}"
+
+
+def _followed(editor: Editor, node: LayerNode) -> LayerGraph:
+    """Returns the graph that a call of the layer leaves, with an input for each tensor it reads."""
+    operation = node.operation
+    ids = dict.fromkeys(node.inputs)
+    inputs = {id_: keras.Input(batch_shape=editor.graph.values[id_].shape) for id_ in ids}
+
+    def fill(leaf: Any) -> Any:
+        return inputs[leaf.id] if isinstance(leaf, ValueRef) else leaf
+
+    inside = _layers_in(operation)
+    counts = [(layer, len(layer._inbound_nodes), len(layer._outbound_nodes)) for layer in inside]
+    args, kwargs = keras.tree.map_structure(fill, (node.args, node.kwargs))
+    try:
+        if isinstance(operation, layers.Lambda):
+            function = functools.partial(operation.function, **operation.arguments)
+        else:
+            function = operation.call
+            kwargs = {key: value for key, value in kwargs.items() if key != "training"}
+        outputs = function(*args, **kwargs)
+        leaves = keras.tree.flatten(outputs)
+        if len(leaves) != len(node.outputs) or not all(
+            isinstance(leaf, keras.KerasTensor) for leaf in leaves
+        ):
+            raise ValueError("it returns something else than tensors")
+        graph = trace(keras.Model(list(inputs.values()), leaves))
+        own = {id(weight) for weight in operation.weights} if _has_weights(operation) else set()
+        seen = {
+            id(weight)
+            for inner in graph.nodes
+            if isinstance(inner.operation, keras.Layer)
+            for weight in inner.operation.weights
+        }
+        if own - seen:
+            raise ValueError("it computes with weights of its own, which no stock layer holds")
+        return graph
+    finally:
+        # The layers inside belong to the user's model.
+        for layer, before, behind in counts:
+            del layer._inbound_nodes[before:]
+            del layer._outbound_nodes[behind:]
+
+
+def _has_weights(operation: keras.Operation) -> bool:
+    return isinstance(operation, keras.Layer) and bool(operation.weights)
+
+
+def _layers_in(operation: Any) -> list[keras.Layer]:
+    if not isinstance(operation, keras.Layer):
+        return []
+    return list(operation._flatten_layers(include_self=False, recursive=True))
+
+
+def _splice(editor: Editor, node: LayerNode, inner: LayerGraph) -> None:
+    """Puts the calls of `inner` where `node` stood; the last one has its name."""
+    now = dict(zip(inner.inputs, map(editor.at, dict.fromkeys(node.inputs)), strict=True))
+    made_outputs = dict(zip(inner.outputs, node.outputs, strict=True))
+    last = inner.nodes[-1] if inner.nodes else None
+    for call in inner.nodes:
+        is_last = call is last and len(node.outputs) == 1
+        wanted = node.layer_name if is_last else f"{node.layer_name}_{call.layer_name}"
+        layer_name = editor.layer_name(call.operation, wanted, exact=is_last)
+        outputs = []
+        for value in call.outputs:
+            spec = inner.values[value]
+            if value in made_outputs and value not in now:
+                id_ = made_outputs[value]
+                editor.values[id_] = dataclasses.replace(
+                    spec, name=editor.graph.values[id_].name if is_last else spec.name
+                )
+            else:
+                editor.values.append(spec)
+                id_ = len(editor.values) - 1
+            now[value] = id_
+            outputs.append(id_)
+        name = node.name if is_last else layer_name
+        if any(other.name == name for other in editor.nodes):
+            name = editor.free(name)
+        for place, id_ in enumerate(outputs):
+            label = f"{name}:{place}" if place else name
+            editor.values[id_] = dataclasses.replace(editor.values[id_], name=label)
+        args, kwargs = keras.tree.map_structure(
+            lambda leaf: ValueRef(now[leaf.id]) if isinstance(leaf, ValueRef) else leaf,
+            (call.args, call.kwargs),
+        )
+        editor.nodes.append(
+            LayerNode(
+                name,
+                layer_name,
+                call.operation,
+                tuple(now[value] for value in call.inputs),
+                tuple(outputs),
+                args,
+                kwargs,
+            )
+        )
+    for value, id_ in zip(inner.outputs, node.outputs, strict=True):
+        if now[value] != id_:
+            editor.alias(id_, now[value])
+
+
+def constant(argument: Any) -> np.ndarray | None:
+    """Returns a number or an array among the arguments of an operation, None for anything else."""
+    if isinstance(argument, (ValueRef, str, bytes, type(None))):
+        return None
+    try:
+        return np.asarray(keras.ops.convert_to_numpy(argument), np.float64)
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,87 @@
+"""Why a layer cannot come to the device, and what to write instead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import layers
+
+from keras_fmc.canonical.editor import Refusal
+from keras_fmc.model.layer_graph import LayerNode
+from keras_fmc.model.operations import ACTIVATIONS, COMPOSED, activation_name, is_activation
+
+_NORMALISE = (
+    "Use BatchNormalization, which costs nothing on the device: statistics of the sample itself "
+    "have no int8 operator in TensorFlow Lite Micro"
+)
+_ATTEND = (
+    "Mix positions with depthwise convolutions instead: the device multiplies no two maps in int8 "
+    "here"
+)
+_UNROLL = (
+    "Replace it by Conv1D layers, dilated and causal for a long view, or convert the model with "
+    "TensorFlow's own quantisation (unroll=True, batch 1) and give the .tflite to `fmc plan`"
+)
+_CURVED = "Use relu, leaky_relu, hard_swish or silu, which the device has in int8"
+
+_REMEDIES: dict[str, str] = {
+    "LayerNormalization": _NORMALISE,
+    "GroupNormalization": _NORMALISE,
+    "UnitNormalization": _NORMALISE,
+    "RMSNormalization": _NORMALISE,
+    "SpectralNormalization": "Train with it, then copy the normalised weights into plain layers",
+    "MultiHeadAttention": _ATTEND,
+    "GroupQueryAttention": _ATTEND,
+    "Attention": _ATTEND,
+    "AdditiveAttention": _ATTEND,
+    "Dot": _ATTEND,
+    "LSTM": _UNROLL,
+    "GRU": _UNROLL,
+    "SimpleRNN": _UNROLL,
+    "RNN": _UNROLL,
+    "Bidirectional": _UNROLL,
+    "ConvLSTM1D": _UNROLL,
+    "ConvLSTM2D": _UNROLL,
+    "Conv3D": "Fold the third dimension into channels, and use Conv2D",
+    "TimeDistributed": "Call the layer on each step, and join the results with Concatenate",
+    "ELU": _CURVED,
+    "Embedding": "Look the vectors up on the host, and feed them to the model",
+    "Masking": "Feed samples of one length, padded with zeros",
+    "LocallyConnected2D": "Use Conv2D",
+    "EinsumDense": "Use Dense",
+    "RandomCrop": "Crop on the host; in the model it resizes at inference, too",
+}
+
+_STOCK = "Use one of the layers that keras_fmc.supported() lists"
+
+
+def refusal(node: LayerNode) -> Refusal:
+    """Returns what to say about a layer that `row_of` does not know."""
+    operation = node.operation
+    kind = type(operation).__name__
+    if is_activation(operation):
+        name = activation_name(operation)
+        return Refusal(node.name, f"activation {name!r} has no int8 form here", _CURVED)
+    if not type(operation).__module__.startswith("keras."):
+        what = f"custom layer {kind} has no int8 form here"
+        return Refusal(node.name, what, "Write its call() with keras.ops and stock layers")
+    interpolation = getattr(operation, "interpolation", None)
+    if isinstance(operation, (layers.UpSampling2D, layers.Resizing)):
+        what = f"interpolation {interpolation!r} has no int8 form here"
+        return Refusal(node.name, what, "Use 'nearest' or 'bilinear'")
+    if isinstance(operation, layers.BatchNormalization):
+        return Refusal(
+            node.name,
+            "BatchNormalization has no int8 form here without a fixed scale per channel",
+            "Call it without training=True, on the last axis",
+        )
+    return Refusal(node.name, f"{kind} has no int8 form here", _REMEDIES.get(kind, _STOCK))
+
+
+def unknown_activation(operation: Any) -> str | None:
+    """Returns the activation that a layer ends in, if the device does not have it."""
+    if not isinstance(operation, keras.Layer):
+        return None
+    name = activation_name(operation)
+    return None if name == "linear" or name in ACTIVATIONS or name in COMPOSED else name

@@ -1,0 +1,309 @@
+"""Every operator of generated C against TFLM's reference kernels, over random shapes."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from generated import assert_c_is_tflm, merged
+from int8_graphs import Int8GraphMaker
+from single_operators import NAMES, single_operator
+
+from deploy.backends.c.lowering import lower
+from deploy.graph import Activation, Graph, Operator, Options, Padding, Quantization
+from keras_fmc.errors import UnsupportedModelError
+
+CASES = 10
+GROUP = 16
+Draw = Callable[[Int8GraphMaker, np.random.Generator], "int | list[int]"]
+
+
+def pick(rng: np.random.Generator, *options: object) -> object:
+    return options[int(rng.integers(len(options)))]
+
+
+def image(make: Int8GraphMaker, rng: np.random.Generator, least: int = 1) -> int:
+    shape = (1, *(int(v) for v in rng.integers(least, 9, 2)), int(rng.integers(1, 10)))
+    if rng.integers(4) == 0:
+        shape = (1, 1, *shape[2:])
+    return make.input(shape)
+
+
+def window(make: Int8GraphMaker, rng: np.random.Generator, x: int, *, dilated: bool) -> dict:
+    _, height, width, _ = make.shape(x)
+    padding = pick(rng, Padding.SAME, Padding.VALID)
+    limits = (5, 5) if padding == Padding.SAME else (min(5, height), min(5, width))
+    kernel = tuple(int(rng.integers(1, n + 1)) for n in limits)
+    stride = tuple(int(v) for v in rng.integers(1, 4, 2))
+    chosen = {"kernel": kernel, "stride": stride, "padding": padding}
+    if dilated:
+        wide = padding == Padding.SAME and rng.integers(3) == 0
+        chosen |= {"dilation": (2, 3) if wide else (1, 1)}
+        chosen |= {"stride": (1, 1)} if wide else {}
+    return chosen
+
+
+def conv(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+    x = image(make, rng)
+    act = pick(rng, *(a for a in Activation if a <= Activation.RELU6))
+    channels = int(rng.integers(1, 12))
+    return make.conv(x, channels=channels, activation=act, **window(make, rng, x, dilated=True))
+
+
+def depthwise(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+    x = image(make, rng)
+    options = window(make, rng, x, dilated=True)
+    bias = bool(rng.integers(2))
+    return make.depthwise(x, multiplier=int(rng.integers(1, 4)), bias=bias, **options)
+
+
+def transpose_conv(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+    x = image(make, rng)
+    stride = tuple(int(v) for v in rng.integers(1, 4, 2))
+    kernel = tuple(int(s + rng.integers(0, 3)) for s in stride)
+    padding = pick(rng, Padding.SAME, Padding.VALID)
+    channels = int(rng.integers(1, 6))
+    return make.transpose_conv(x, channels=channels, kernel=kernel, stride=stride, padding=padding)
+
+
+def dense(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+    x = image(make, rng)
+    x = make.reshape(x, (int(np.prod(make.shape(x)[:3])), make.shape(x)[3]))
+    act = pick(rng, Activation.NONE, Activation.RELU)
+    return make.fully_connected(x, units=int(rng.integers(1, 9)), activation=act)
+
+
+def pool(kind: str) -> Draw:
+    def draw(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+        x = image(make, rng)
+        if rng.integers(4) == 0:
+            shape = make.shape(x)[1:3]
+            return make.pool(x, kind=kind, kernel=shape, stride=shape)
+        return make.pool(x, kind=kind, **window(make, rng, x, dilated=False))
+
+    return draw
+
+
+def binary(kind: str) -> Draw:
+    def draw(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+        x = image(make, rng)
+        shape = make.shape(x)
+        other = tuple(n if rng.integers(3) else 1 for n in shape)
+        if kind in ("MAXIMUM", "MINIMUM"):
+            y = make.constant_like(x, other)
+        else:
+            y = make.input(other) if rng.integers(2) else make.constant_like(x, other)
+        pair = (x, y) if rng.integers(2) else (y, x)
+        return make.binary(kind, *pair)
+
+    return draw
+
+
+def unary(kind: str) -> Draw:
+    return lambda make, rng: make.unary(kind, image(make, rng))
+
+
+def concatenation(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+    x = image(make, rng)
+    axis = int(rng.integers(1, 4))
+    parts = [x]
+    for _ in range(int(rng.integers(1, 4))):
+        shape = list(make.shape(x))
+        shape[axis] = int(rng.integers(1, 5))
+        y = make.constant_like(x, shape) if rng.integers(3) == 0 else make.input(shape)
+        parts.append(y if make.graph.tensors[y].is_constant else _as(make, y, x))
+    return make.concatenation(parts, axis=axis)
+
+
+def _as(make: Int8GraphMaker, y: int, x: int) -> int:
+    return make.requantize(y, make.quantization(x))
+
+
+def slices(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+    x = image(make, rng)
+    begin = [int(rng.integers(n)) for n in make.shape(x)]
+    size = [int(rng.integers(1, n - b + 1)) for n, b in zip(make.shape(x), begin, strict=True)]
+    if rng.integers(2):
+        return make.slice(x, begin, size)
+    end = [b + s for b, s in zip(begin, size, strict=True)]
+    return make.strided_slice(x, begin, end, [int(v) for v in rng.integers(1, 3, 4)])
+
+
+def pad(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+    x = image(make, rng)
+    amounts = [(0, 0), *(tuple(int(v) for v in rng.integers(0, 3, 2)) for _ in range(3))]
+    return make.pad(x, amounts)
+
+
+def resize(kind: str) -> Draw:
+    def draw(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+        x = image(make, rng)
+        size = tuple(int(v) for v in rng.integers(1, 12, 2))
+        corners, centres = [(False, False), (True, False), (False, True)][int(rng.integers(3))]
+        options = Options(
+            "ResizeBilinearOptions"
+            if kind == "RESIZE_BILINEAR"
+            else "ResizeNearestNeighborOptions",
+            (("align_corners", corners), ("half_pixel_centers", centres)),
+        )
+        out = (1, *size, make.shape(x)[3])
+        operands = [x, make.integers("size", size)]
+        return make.operator(kind, operands, out, make.quantization(x), options, version=3)
+
+    return draw
+
+
+def reduction(kind: str) -> Draw:
+    def draw(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+        x = image(make, rng)
+        axes = sorted({int(v) for v in rng.integers(1, 4, int(rng.integers(1, 4)))})
+        if kind in ("REDUCE_MAX", "REDUCE_MIN"):
+            q = make.quantization(x)
+        else:
+            q = Quantization((float(np.float32(make.scale(x) * rng.uniform(0.5, 4))),), (5,))
+        out = [1 if i in axes else n for i, n in enumerate(make.shape(x))]
+        options = Options("ReducerOptions", (("keep_dims", True),))
+        return make.operator(kind, [x, make.integers("axes", axes)], out, q, options, version=2)
+
+    return draw
+
+
+def transpose(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+    x = image(make, rng)
+    order = [0, *(int(v) for v in rng.permutation([1, 2, 3]))]
+    out = [make.shape(x)[i] for i in order]
+    operands = [x, make.integers("order", order)]
+    options = Options("TransposeOptions")
+    return make.operator("TRANSPOSE", operands, out, make.quantization(x), options, version=2)
+
+
+def blocks(kind: str) -> Draw:
+    def draw(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+        b, h, w, c = (int(v) for v in (rng.integers(2, 4), *rng.integers(1, 4, 3)))
+        wide, deep = (1, h * b, w * b, c), (1, h, w, c * b * b)
+        source, out = (wide, deep) if kind == "SPACE_TO_DEPTH" else (deep, wide)
+        x = make.input(source)
+        name = "SpaceToDepthOptions" if kind == "SPACE_TO_DEPTH" else "DepthToSpaceOptions"
+        options = Options(name, (("block_size", b),))
+        return make.operator(kind, [x], out, make.quantization(x), options)
+
+    return draw
+
+
+def split(make: Int8GraphMaker, rng: np.random.Generator) -> list[int]:
+    shape = [1, *(int(v) for v in rng.integers(1, 6, 3))]
+    axis = int(rng.integers(1, 4))
+    parts = int(rng.integers(2, 4))
+    size, shape[axis] = shape[axis], shape[axis] * parts
+    x = make.input(shape)
+    out = list(shape)
+    out[axis] = size
+    outputs = [make.operator("QUANTIZE", [x], out, make.quantization(x)) for _ in range(parts)]
+    del make.graph.operators[-parts:]
+    inputs = (make.integers("axis", axis), x)
+    options = Options("SplitOptions", (("num_splits", parts),))
+    make.graph.operator(Operator("SPLIT", inputs, tuple(outputs), options, 2))
+    return outputs
+
+
+def gather(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+    x = image(make, rng)
+    axis = int(rng.integers(1, 4))
+    places = [int(v) for v in rng.integers(0, make.shape(x)[axis], 3)]
+    out = list(make.shape(x))
+    out[axis] = 3
+    options = Options("GatherOptions", (("axis", axis),))
+    operands = [x, make.integers("places", places)]
+    return make.operator("GATHER", operands, out, make.quantization(x), options, version=2)
+
+
+DRAWS: dict[str, Draw] = {
+    "CONV_2D": conv,
+    "DEPTHWISE_CONV_2D": depthwise,
+    "TRANSPOSE_CONV": transpose_conv,
+    "FULLY_CONNECTED": dense,
+    **{kind: pool(kind) for kind in ("AVERAGE_POOL_2D", "MAX_POOL_2D")},
+    **{kind: binary(kind) for kind in ("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM")},
+    **{
+        kind: unary(kind)
+        for kind in (
+            *("RELU", "RELU6", "LEAKY_RELU", "LOGISTIC", "TANH", "HARD_SWISH"),
+            *("QUANTIZE", "SOFTMAX"),
+        )
+    },
+    "PRELU": lambda make, rng: make.prelu(image(make, rng)),
+    "CONCATENATION": concatenation,
+    "SLICE and STRIDED_SLICE": slices,
+    "SPLIT": split,
+    "PAD": pad,
+    **{kind: resize(kind) for kind in ("RESIZE_NEAREST_NEIGHBOR", "RESIZE_BILINEAR")},
+    **{kind: reduction(kind) for kind in ("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN")},
+    "TRANSPOSE": transpose,
+    **{kind: blocks(kind) for kind in ("SPACE_TO_DEPTH", "DEPTH_TO_SPACE")},
+    "GATHER": gather,
+}
+
+
+@pytest.mark.parametrize("name", DRAWS)
+def test_an_operator_of_any_shape_is_tflms(name: str) -> None:
+    """Many cases as one model, so that they compile at once."""
+    make = Int8GraphMaker(len(name))
+    rng = np.random.default_rng(len(name))
+    outputs: list[int] = []
+    for _ in range(CASES):
+        found = DRAWS[name](make, rng)
+        outputs += [found] if isinstance(found, int) else found
+    assert_c_is_tflm(make.build(outputs=outputs))
+
+
+def has_semantics(name: str) -> bool:
+    try:
+        lower(single_operator(name))
+    except UnsupportedModelError:
+        return False
+    return True
+
+
+def test_single_operators_are_tflms() -> None:
+    graphs = [single_operator(name) for name in NAMES if has_semantics(name)]
+    assert len({g.operators[-1].opcode for g in graphs}) >= 35
+    for first in range(0, len(graphs), GROUP):
+        assert_c_is_tflm(merged(graphs[first : first + GROUP]))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not has_semantics(name)])
+def test_an_operator_without_semantics_is_refused_by_name(name: str) -> None:
+    graph = single_operator(name)
+    opcodes = "|".join(op.opcode for op in graph.operators)
+    with pytest.raises(UnsupportedModelError) as refusal:
+        lower(graph)
+    assert re.match(rf"({opcodes}) #\d+ \(.*\) has no C semantics", refusal.value.what)
+    assert refusal.value.remedy == "--runtime=tflm runs it"
+
+
+def weights_of(opcode: str) -> Graph:
+    make = Int8GraphMaker(0)
+    x = make.input((1, 4, 4, 3))
+    y = make.conv(x, channels=2) if opcode == "CONV_2D" else make.depthwise(x)
+    return make.build(outputs=[y])
+
+
+@pytest.mark.parametrize("opcode", ["CONV_2D", "DEPTHWISE_CONV_2D"])
+def test_weights_that_are_not_symmetric_are_refused(opcode: str) -> None:
+    graph = weights_of(opcode)
+    number = graph.operators[0].inputs[1]
+    tensors = list(graph.tensors)
+    q = tensors[number].quantization
+    assert q is not None
+    shifted = dataclasses.replace(q, zero_points=(3,) * len(q.zero_points))
+    tensors[number] = dataclasses.replace(tensors[number], quantization=shifted)
+    with pytest.raises(UnsupportedModelError, match="weights that are not symmetric"):
+        lower(graph.replace(tensors=tuple(tensors)))
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))

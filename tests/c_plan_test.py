@@ -1,0 +1,184 @@
+"""``fmc plan --runtime=c`` from the command line to the folder, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from generated import residual
+from int8_graphs import Int8GraphMaker
+from support import mlperf_tiny
+
+import deploy
+from deploy import cli, flatbuffer
+from deploy.backends.c import evidence
+from deploy.backends.c.build import generate
+from deploy.passes import run_passes
+from deploy.proof.source import run_source
+from deploy.runtime import compiled
+from keras_fmc.errors import BadInputError, UnsupportedModelError, VerificationError
+
+KEYS = (
+    *("model", "board", "runtime", "kernels", "arena_bytes", "head_bytes", "tail_bytes"),
+    *("scratch_bytes", "lower_bound_bytes", "proven_optimal", "fits", "macs", "macs_ratio"),
+    *("flash_bytes", "bit_exact", "verified_arena_bytes", "baseline", "tensors", "regions"),
+)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.tflite"
+    path.write_bytes(flatbuffer.write(residual()))
+    return path
+
+
+def plan(model: Path, *options: str) -> int:
+    return cli.main(["plan", str(model), "--runtime=c", *options])
+
+
+def test_a_folder_with_c_and_a_report(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert plan(model, "--board", "nano33ble", "--out", str(out)) == 0
+    names = {path.name for path in out.iterdir()}
+    assert {"tiny.h", "tiny.c", "tiny_constants.c", "arena_plan.h", "arena_plan.c"} <= names
+    assert "model.tflite" not in names
+    report = json.loads((out / "report.json").read_text())
+    assert set(KEYS) <= set(report)
+    assert report["runtime"] == "c"
+    assert report["kernels"] == "portable"
+    assert report["tail_bytes"] == 0
+    assert report["macs_ratio"] == 1.0
+    assert report["arena_bytes"] < report["baseline"]["arena_bytes"]
+    assert f"#define TINY_STATIC_BYTES {report['arena_bytes']}" in (out / "tiny.h").read_text()
+    if compiled.unavailable_reason() is None:
+        assert report["bit_exact"] is True
+        assert report["verified"] is True
+        assert "17 inputs" in report["verified_reason"]
+
+
+@pytest.mark.parametrize("fed", [False, True])
+def test_verify_runs_the_folder_again(
+    model: Path, tmp_path: Path, fed: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert plan(model, "--out", str(out), f"--input={'rows' if fed else 'whole'}") == 0
+    assert cli.main(["verify", str(out)]) == 0
+    assert "outputs equal byte for byte" in capsys.readouterr().out
+    changed = out / "tiny_constants.c"
+    changed.write_text(changed.read_text().replace("1", "2", 1))
+    assert cli.main(["verify", str(out)]) == 3
+    assert "tiny_constants.c is not what" in capsys.readouterr().err
+    model.unlink()
+    assert cli.main(["verify", str(out)]) == 2
+
+
+def test_projects_around_generated_c_are_refused(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert plan(model, "--out", str(out)) == 0
+    assert cli.main(["emit", str(out), "--as", "cmake"]) == 2
+    assert "holds generated C" in capsys.readouterr().err
+
+
+def test_rows_take_less_than_the_image(model: Path) -> None:
+    whole = deploy.plan(model, runtime="c", board="nano33ble").report
+    fed = deploy.plan(model, runtime="c", input="rows", board="nano33ble").report
+    assert fed.arena_bytes < whole.arena_bytes
+    assert "fed row by row" in fed.verified_reason
+
+
+def test_an_arena_that_is_too_small_is_exit_1_without_c(model: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert plan(model, "--arena", "1KB", "--out", str(out)) == 1
+    assert {p.name for p in out.iterdir()} == {"report.txt", "report.json", "report.html"}
+
+
+def test_without_a_compiler_nothing_is_verified(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CC", "no-such-compiler")
+    report = deploy.plan(model, runtime="c").report
+    assert report.verified is False
+    assert report.bit_exact is None
+    assert "the compiler no-such-compiler (CC) is not here" in report.verified_reason
+
+
+def test_an_output_that_differs_is_exit_3(model: Path, tmp_path: Path) -> None:
+    """The same layers with other weights."""
+    generated = generate(run_passes(residual()), model_name="tiny")
+    make = Int8GraphMaker(3)
+    x = make.input((1, 16, 16, 3))
+    other = make.build(outputs=[make.fully_connected(make.mean(x), units=5)])
+    with pytest.raises(VerificationError, match="differs from the model's on input 0"):
+        evidence.collect(generated, run_source(flatbuffer.write(other), other))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--strips"], "generated C has no --strips"),
+        (["--minimise=head"], "generated C has no --minimise"),
+        (["--kernels=cmsis-nn"], "no kernels of the name cmsis-nn"),
+        (["--input=column"], "whole"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    model: Path, options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plan(model, *options) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_rows_are_for_generated_c(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["plan", str(model), "--input=rows"]) == 2
+    assert "TFLM takes the image as a whole" in capsys.readouterr().err
+
+
+def test_the_python_interface_refuses_the_same(model: Path) -> None:
+    with pytest.raises(BadInputError, match="no setting minimise"):
+        deploy.plan(model, runtime="c", minimise="head")
+    with pytest.raises(BadInputError, match="unknown input"):
+        deploy.plan(model, runtime="c", input="columns")
+
+
+def test_an_operator_without_c_is_named(tmp_path: Path) -> None:
+    make = Int8GraphMaker(0)
+    x = make.input((1, 4, 4, 2))
+    q = make.quantization(x)
+    y = make.operator("ELU", [x], make.shape(x), q)
+    content = flatbuffer.write(make.build(outputs=[y]))
+    with pytest.raises(UnsupportedModelError, match=r"ELU #0 .* has no C semantics") as refusal:
+        deploy.plan(content, runtime="c")
+    assert refusal.value.remedy == "--runtime=tflm runs it"
+
+
+def test_tflm_is_a_name_of_a_runtime(model: Path) -> None:
+    named = deploy.plan(model, runtime="tflm", board="nano33ble", strips=False).report
+    usual = deploy.plan(model, board="nano33ble", strips=False).report
+    assert named == usual
+
+
+@pytest.mark.parametrize(
+    ("name", "whole_bytes", "fed_bytes"),
+    [
+        ("vww_96_int8", 28_200, 14_700),
+        ("pretrainedResnet_quant", 16_400, 15_300),
+        ("kws_ref_model", 9_000, 9_000),
+        ("ad01_int8", 800, None),
+    ],
+)
+def test_the_memory_that_is_stated(name: str, whole_bytes: int, fed_bytes: int | None) -> None:
+    graph = run_passes(flatbuffer.read_file(mlperf_tiny(name)))
+    assert generate(graph, model_name=name).static_bytes <= whole_bytes
+    if fed_bytes is None:
+        with pytest.raises(UnsupportedModelError, match="needs it as a whole"):
+            generate(graph, model_name=name, fed=True)
+    else:
+        assert generate(graph, model_name=name, fed=True).static_bytes <= fed_bytes
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))

@@ -1,0 +1,219 @@
+"""Row programs: random graphs against TFLM, what they hold, and what cannot be fed."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import sys
+
+import numpy as np
+import pytest
+from generated import (
+    assert_c_is_tflm,
+    equal,
+    in_c,
+    in_tflm,
+    made,
+    random_samples,
+    residual,
+)
+from int8_graphs import Int8GraphMaker
+from random_graphs import random_graph
+
+from deploy.backends.c.assign import Move, assign, safe_moves
+from deploy.backends.c.build import lay_out
+from deploy.backends.c.layout import place_region
+from deploy.backends.c.lowering import lower
+from deploy.backends.c.program import Map, Program
+from deploy.backends.c.replay import replay
+from deploy.backends.c.schedule import Cuts, play
+from deploy.backends.c.search import search
+from deploy.graph import Padding
+from deploy.passes import run_passes
+from keras_fmc.errors import BadInputError, UnsupportedModelError, VerificationError
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_random_graphs_are_tflms(seed: int) -> None:
+    assert_c_is_tflm(random_graph(seed), seed=seed)
+
+
+FED_AS_A_WHOLE = frozenset({30, 34, 37, 38, 46})
+
+
+@pytest.mark.parametrize("seed", range(30, 48))
+def test_random_graphs_fed_row_by_row_are_tflms(seed: int) -> None:
+    graph = random_graph(seed)
+    if len(graph.inputs) > 1:
+        with pytest.raises(BadInputError, match="several inputs"):
+            made(graph, fed=True)
+        return
+    if seed in FED_AS_A_WHOLE:
+        with pytest.raises(UnsupportedModelError, match="needs it as a whole"):
+            made(graph, fed=True)
+        return
+    model = made(graph, fed=True)
+    samples = random_samples(graph)
+    assert equal(in_tflm(graph, samples), in_c(model, samples))
+
+
+@pytest.mark.parametrize("seed", range(100, 220))
+def test_every_program_passes_the_replay(seed: int) -> None:
+    program = lower(run_passes(random_graph(seed)))
+    if program.steps:
+        traces = replay(lay_out(program, fed=None))
+        rows = sum(len(trace.events) for trace in traces)
+        assert rows <= sum(program.maps[s.output].rows for s in program.steps)
+
+
+def test_a_residual_block_holds_rows_and_no_map() -> None:
+    """A row of the stem waits for two rows below it: the skip costs no more than the window."""
+    windows = {"image": 3, "stem": 3, "first": 3, "second": 1, "sum": 3, "last": 1}
+    row = 16 * 8
+    model = assert_c_is_tflm(residual(), fed=True)
+    region = model.layout.regions[0].placed.schedule
+    assert sorted(region.lines.values()) == sorted(windows.values())
+    # Rows of three buffers of three rows, an image's three rows and the sums are all there when
+    # a row is fed; rows that come and go at once stand where others have ended.
+    assert model.layout.arena_bytes < (3 + 3 + 3) * row + 2 * row + 3 * 16 * 3 + 4 * 16
+    assert model.layout.arena_bytes >= (2 + 2 + 2) * row
+    whole = assert_c_is_tflm(residual())
+    assert whole.layout.arena_bytes < model.layout.arena_bytes + 16 * 16 * 3
+
+
+def test_no_row_is_made_twice() -> None:
+    program = lower(run_passes(residual()))
+    layout = lay_out(program, fed=None)
+    made_rows = [(event.map, event.row) for trace in replay(layout) for event in trace.events]
+    assert len(made_rows) == len(set(made_rows))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_search_is_exact_over_all_choices_of_whole_maps(seed: int) -> None:
+    """Every path of cuts, enumerated."""
+    program = lower(run_passes(random_graph(seed, operators=(2, 6))))
+    last = len(program.steps)
+    if not 0 < last <= 9:
+        return
+    cuts = Cuts.of(program)
+
+    def height(first: int, stop: int) -> int:
+        both = [
+            place_region(program, play(cuts, first, stop, fed=None, backwards=backwards))
+            for backwards in ((False,) if stop - first == 1 else (False, True))
+        ]
+        return min(p.height_bytes for p in both if p is not None)
+
+    heights = {pair: height(*pair) for pair in itertools.combinations(range(last + 1), 2)}
+    least = min(
+        max(heights[pair] for pair in itertools.pairwise((0, *inner, last)))
+        for count in range(last)
+        for inner in itertools.combinations(range(1, last), count)
+    )
+    found = search(program, fed=None)
+    assert found is not None
+    assert found.height_bytes == least
+    assert found.lower_bound_bytes <= least
+    assert all(region.floor_bytes <= region.height_bytes for region in found.regions)
+
+
+def test_the_same_graph_gives_the_same_files() -> None:
+    assert made(residual()).files == made(residual()).files
+
+
+def test_a_layout_is_caught_where_a_number_is_wrong() -> None:
+    """Every address and every size of a line buffer, changed one by one."""
+    program = lower(run_passes(residual()))
+    layout = lay_out(program, fed=None)
+    caught = tried = 0
+    for number, region in enumerate(layout.regions):
+        schedule = region.placed.schedule
+        for m in region.offsets:
+            for other in region.offsets:
+                if other != m:
+                    offsets = {**region.offsets, m: region.offsets[other]}
+                    placed = dataclasses.replace(region.placed, offsets=offsets)
+                    tried += 1
+                    caught += is_caught(layout, number, placed)
+        for m, rows in schedule.lines.items():
+            if rows > 1:
+                fewer = dataclasses.replace(schedule, lines={**schedule.lines, m: rows - 1})
+                placed = dataclasses.replace(region.placed, schedule=fewer)
+                assert is_caught(layout, number, placed), (m, rows)
+    assert tried > 20
+    assert caught > tried // 2
+
+
+def is_caught(layout: object, number: int, placed: object) -> bool:
+    regions = list(layout.regions)  # type: ignore[attr-defined]
+    regions[number] = dataclasses.replace(regions[number], placed=placed)
+    changed = dataclasses.replace(layout, regions=tuple(regions))  # type: ignore[type-var]
+    try:
+        replay(changed)
+    except VerificationError:
+        return True
+    return False
+
+
+def test_moves_do_not_overwrite_what_waits() -> None:
+    maps = tuple(Map(f"m{k}", 1, 8, k) for k in range(2))
+    program = Program(maps, (), (), (), (), {})
+    up = safe_moves(program, {0: 0, 1: 8}, {0: 8, 1: 16})
+    assert up == (Move(1, 8, 16), Move(0, 0, 8))
+    assert safe_moves(program, {0: 0, 1: 8}, {0: 8, 1: 0}) is None
+
+
+def test_an_image_that_is_read_late_cannot_be_fed() -> None:
+    make = Int8GraphMaker(0)
+    x = make.input((1, 8, 8, 4))
+    y = make.reshape(make.conv(x, channels=4), (1, 256))
+    y = make.reshape(make.fully_connected(y, units=256), (1, 8, 8, 4))
+    graph = make.build(outputs=[make.binary("ADD", x, y)])
+    with pytest.raises(UnsupportedModelError, match=r"ADD #\d+ .* needs it as a whole"):
+        made(graph, fed=True)
+
+
+def test_one_row_lies_on_its_side() -> None:
+    """A signal of 64 samples runs sample by sample: less than two of its maps."""
+    make = Int8GraphMaker(0)
+    x = make.input((1, 1, 64, 2))
+    for _ in range(3):
+        x = make.conv(x, channels=8, kernel=(1, 3), padding=Padding.SAME)
+    model = assert_c_is_tflm(make.build(outputs=[make.mean(x)]))
+    assert model.layout.arena_bytes < 64 * 2 + 64 * 8
+    assert_c_is_tflm(make.build(outputs=[make.mean(x)]), fed=True)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_rows_stand_over_what_they_are_made_from(seed: int) -> None:
+    """Chains of windows whose one-row buffers begin as near to their inputs as kernels allow."""
+    make, rng = Int8GraphMaker(seed), np.random.default_rng(seed)
+    x = make.input((1, 14, int(rng.integers(3, 15)), int(rng.integers(1, 9))))
+    for turn in range(6):
+        kernel = (int(rng.integers(1, 4)), int(rng.integers(1, 4)))
+        padding = Padding.SAME
+        stride = (1, int(rng.integers(1, 3)) if turn < 2 else 1)
+        kind = int(rng.integers(4))
+        if kind == 0:
+            channels = int(rng.integers(1, 13))
+            x = make.conv(x, channels=channels, kernel=kernel, stride=stride, padding=padding)
+        elif kind == 1:
+            x = make.depthwise(x, kernel=kernel, stride=stride, padding=padding)
+        else:
+            pool = ("AVERAGE_POOL_2D", "MAX_POOL_2D")[kind - 2]
+            x = make.pool(x, kind=pool, kernel=kernel, stride=stride, padding=padding)
+        x = make.conv(x, channels=int(rng.integers(1, 13)))
+    assert_c_is_tflm(make.build(outputs=[make.mean(x)]), fed=bool(seed % 2))
+
+
+def test_maps_that_pass_each_other_stay() -> None:
+    program = lower(run_passes(random_graph(7)))
+    found = search(program, fed=None)
+    assert found is not None
+    layout = assign(program, found, fed=None)
+    assert layout.arena_bytes >= found.height_bytes
+    replay(layout)
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))

@@ -1,0 +1,279 @@
+"""Models as people write them, in canonical form: the same function, in layers of the table."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import keras_fmc as fmc
+from keras_fmc.canonical.form import canonical
+from keras_fmc.errors import BadInputError, UnsupportedModelError
+from keras_fmc.fold.fold import fold_graph
+from keras_fmc.model.operations import row_of
+from keras_fmc.model.surgery import rebuild, trace
+from keras_fmc.qat.device_form import device_form
+
+MAP, SEQUENCE = (6, 5, 4), (9, 4)
+Build = Callable[[keras.KerasTensor], object]
+
+
+@keras.saving.register_keras_serializable("canonical_test")
+class Gate(layers.Layer):
+    """A custom layer with layers, operations and another custom layer inside."""
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.dense = layers.Conv2D(4, 1)
+        self.norm = layers.BatchNormalization()
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        self.dense.build(shape)
+        self.norm.build(shape)
+
+    def call(self, x: object, training: bool | None = None) -> object:
+        return x * ops.sigmoid(self.norm(self.dense(x), training=training)) + 0.5
+
+
+@keras.saving.register_keras_serializable("canonical_test")
+class Twice(layers.Layer):
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.gate = Gate()
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        self.gate.build(shape)
+
+    def call(self, x: object) -> object:
+        return self.gate(self.gate(x))
+
+
+def hard_swish(x: object) -> object:
+    return x * ops.relu6(x + 3.0) / 6.0
+
+
+MAPS: dict[str, Build] = {
+    "x / c - 1": lambda x: x / 127.5 - 1.0,
+    "c - x": lambda x: 1.0 - x,
+    "per channel": lambda x: x * np.arange(1, 5, dtype="float32") + np.ones(4, "float32"),
+    "-x, x ** 2": lambda x: -x + x**2,
+    "|x - y|": lambda x: ops.abs(x - ops.square(x)),
+    "maximum, minimum": lambda x: ops.minimum(ops.maximum(x, 0.0), 0.7),
+    "max of two": lambda x: ops.maximum(x, 1 - x),
+    "clip": lambda x: ops.clip(x, 0, 2),
+    "mean": lambda x: ops.mean(x, axis=(1, 2)),
+    "mean, keepdims": lambda x: ops.mean(x, axis=[1, 2], keepdims=True),
+    "mean of channels": lambda x: ops.mean(x, axis=-1, keepdims=True),
+    "max": lambda x: ops.max(x, axis=(1, 2)),
+    "sum": lambda x: ops.sum(x, axis=(1, 2)),
+    "strides": lambda x: x[:, ::2, 1::2],
+    "rows": lambda x: x[:, 1:-1, :3],
+    "channels": lambda x: x[..., 1:3],
+    "one row": lambda x: x[:, 2],
+    "new axis": lambda x: x[:, 1, :, None],
+    "split": lambda x: ops.split(x, 2, axis=-1)[1],
+    "split, both": lambda x: ops.split(x, [1], axis=1),
+    "unstack": lambda x: ops.unstack(x, axis=1)[3],
+    "pad": lambda x: ops.pad(x, ((0, 0), (1, 2), (0, 1), (0, 0))),
+    "transpose": lambda x: ops.transpose(x, (0, 3, 1, 2)),
+    "swapaxes, moveaxis": lambda x: ops.moveaxis(ops.swapaxes(x, 1, 2), 3, 1),
+    "reshape": lambda x: ops.reshape(x, (-1, 30, 4)),
+    "expand, squeeze": lambda x: ops.squeeze(ops.expand_dims(x, 1), 1),
+    "stack": lambda x: ops.stack([x, 2 * x], axis=3),
+    "concatenate": lambda x: ops.concatenate([x, ops.relu(x)], axis=-1),
+    "activations": lambda x: ops.softmax(ops.tanh(ops.leaky_relu(ops.silu(x), 0.3))),
+    "keras.activations": lambda x: keras.activations.relu(x, max_value=0.4),
+    "pools": lambda x: ops.max_pool(ops.average_pool(x, 2, 1), 2, padding="same"),
+    "resize": lambda x: ops.image.resize(x, (3, 10), interpolation="nearest"),
+    "average": lambda x: layers.Average()([x, ops.relu(x), x * 3]),
+    "three": lambda x: layers.Multiply()([x, layers.Add()([x, x + 1, -x]), x]),
+    "hard sigmoid": layers.Conv2D(3, 1, activation="hard_sigmoid"),
+    "hard swish": hard_swish,
+    "hard swish of a gate": lambda x: x * keras.activations.hard_sigmoid(x),
+    "hard swish, layers": lambda x: layers.Multiply()([x, layers.ReLU(6.0)(x + 3)]) * (1 / 6),
+    "ReLU(1)": layers.ReLU(max_value=1.0),
+    "lambda": layers.Lambda(lambda t: ops.relu(t) * 2 - 1),
+    "function": layers.Conv2D(4, 3, activation=lambda t: ops.relu(t - 0.5)),
+    "layer as activation": layers.Conv2D(4, 3, activation=layers.LeakyReLU(0.2)),
+    "custom": Gate(),
+    "custom, nested, shared": Twice(),
+    "padding": lambda x: layers.Conv2D(3, 3, 2)(layers.ZeroPadding2D(((0, 1), (1, 1)))(x)),
+    "augmentation": keras.Sequential([layers.RandomFlip(), layers.RandomZoom(0.2)]),
+}
+
+SEQUENCES: dict[str, Build] = {
+    "conv": layers.Conv1D(5, 3, padding="same", activation="relu"),
+    "strides": layers.Conv1D(6, 4, strides=2, groups=2),
+    "causal, dilated": layers.Conv1D(5, 3, padding="causal", dilation_rate=2),
+    "depthwise": layers.DepthwiseConv1D(3, 2, padding="same", depth_multiplier=2),
+    "separable": layers.SeparableConv1D(5, 3, padding="same", activation="relu"),
+    "separable, dilated": layers.SeparableConv1D(5, 3, dilation_rate=2),
+    "transposed": layers.Conv1DTranspose(5, 4, strides=2, padding="same"),
+    "transposed, valid": layers.Conv1DTranspose(3, 3, strides=2, output_padding=1),
+    "pools": lambda x: layers.AveragePooling1D(2)(layers.MaxPooling1D(3, 1, "same")(x)),
+    "global": lambda x: [
+        layers.GlobalAveragePooling1D()(x),
+        layers.GlobalMaxPooling1D(keepdims=True)(x),
+    ],
+    "shapes": lambda x: layers.UpSampling1D(2)(layers.Cropping1D(1)(layers.ZeroPadding1D(2)(x))),
+    "mean": lambda x: ops.mean(layers.Conv1D(3, 1)(x), axis=1, keepdims=True),
+    "pad": lambda x: layers.Conv1D(3, 3)(ops.pad(x, ((0, 0), (2, 0), (0, 0)))),
+    "residual": lambda x: layers.ReLU()(
+        layers.Add()([x, layers.BatchNormalization()(layers.Conv1D(4, 3, padding="same")(x))])
+    ),
+    "dense": lambda x: layers.Dense(3, activation="relu")(layers.Conv1D(4, 3)(x)),
+    "flatten": lambda x: layers.Dense(2)(layers.Flatten()(layers.Conv1D(4, 3)(x))),
+    "map and sequence": lambda x: layers.Reshape((3, 3, 5))(layers.Conv1D(5, 1)(x)),
+    "shared": lambda x: (lambda c: c(c(x)))(layers.Conv1D(4, 3, padding="same")),
+    "dropout": lambda x: layers.SpatialDropout1D(0.2)(layers.Conv1D(4, 3)(x)),
+    "prelu": lambda x: layers.PReLU(shared_axes=[1])(layers.Conv1D(4, 3)(x)),
+    "join": lambda x: layers.Concatenate(axis=1)([layers.Conv1D(4, 3)(x), x]),
+    "two outputs": lambda x: (lambda y: [y, layers.MaxPooling1D()(y)])(layers.Conv1D(4, 3)(x)),
+}
+
+CASES = {
+    **{f"map: {name}": (MAP, build) for name, build in MAPS.items()},
+    **{f"sequence: {name}": (SEQUENCE, build) for name, build in SEQUENCES.items()},
+}
+
+
+def model_of(shape: tuple[int, ...], build: Build) -> keras.Model:
+    inputs = keras.Input(shape, name="in")
+    model = keras.Model(inputs, build(inputs))
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        values = rng.normal(size=weight.shape) * 0.5
+        weight.assign(np.abs(values) + 0.5 if "variance" in weight.name else values)
+    return model
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_canonical_form_is_the_same_function_in_known_layers(name: str) -> None:
+    shape, build = CASES[name]
+    model = model_of(shape, build)
+    before = {id(layer): len(layer._inbound_nodes) for layer in model._flatten_layers()}
+    form = canonical(model)
+    assert form.refusals == ()
+    assert before == {id(layer): len(layer._inbound_nodes) for layer in model._flatten_layers()}
+    small = rebuild(form.graph)
+    x = np.random.default_rng(1).normal(size=(3, *shape)).astype(np.float32)
+    got, want = (keras.tree.flatten(m(x, training=False)) for m in (small, model))
+    for one, other in zip(got, want, strict=True):
+        np.testing.assert_allclose(np.asarray(one), np.asarray(other), rtol=1e-5, atol=1e-5)
+    assert small.output_names == model.output_names
+    device = device_form(fold_graph(form.graph).graph)
+    assert [node.name for node in device.nodes if row_of(node.operation) is None] == []
+    fmc.check(small)
+
+
+def test_patterns_end_in_one_operator() -> None:
+    for name in ("hard swish", "hard swish of a gate", "hard swish, layers"):
+        graph = canonical(model_of(MAP, MAPS[name])).graph
+        assert [node.operation.activation.__name__ for node in graph.nodes] == ["hard_silu"], name
+    graph = canonical(model_of(MAP, MAPS["x / c - 1"])).graph
+    (node,) = graph.nodes
+    assert (node.operation.scale, node.operation.offset) == (1 / 127.5, -1.0)
+    graph = canonical(model_of(MAP, MAPS["padding"])).graph
+    assert [node.operation.padding for node in graph.nodes] == ["same"]
+
+
+def test_custom_layers_train_and_stay_shared() -> None:
+    model = model_of(MAP, lambda x: layers.GlobalAveragePooling2D()(Twice(name="twice")(x)))
+    small = rebuild(canonical(model).graph)
+    assert len(small.trainable_weights) == len(model.trainable_weights)
+    assert sum(isinstance(layer, layers.Conv2D) for layer in small.layers) == 1
+    small.compile("sgd", "mse", jit_compile=False)
+    x = np.random.default_rng(1).normal(size=(8, *MAP)).astype(np.float32)
+    moving = [np.array(w) for w in small.non_trainable_weights]
+    small.fit(x, np.zeros((8, 4)), verbose=0)
+    after = [np.array(w) for w in small.non_trainable_weights]
+    assert any(not np.array_equal(a, b) for a, b in zip(moving, after, strict=True))
+
+
+class Own(layers.Layer):
+    """Computes with a weight that no stock layer holds."""
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        self.w = self.add_weight(name="w", shape=(shape[-1], 3))
+
+    def call(self, x: object) -> object:
+        return ops.matmul(x, self.w)
+
+
+REFUSED: dict[str, tuple[Build, str]] = {
+    "lstm": (lambda x: layers.LSTM(3)(layers.Reshape((6, 20))(x)), "LSTM has no int8.*\n.*Conv1D"),
+    "layernorm": (layers.LayerNormalization(), "LayerNormalization.*\n.*BatchNormalization"),
+    "own weights": (Own(name="own"), "'own': custom layer Own .*weights of its own.*\n.*keras.ops"),
+    "gelu": (layers.Conv2D(3, 1, activation="gelu"), "activation 'gelu'.*\n.*hard_swish"),
+    "ops.exp": (lambda x: ops.exp(x), "Exp has no int8 form here.*\n.*softmax"),
+    "matmul": (lambda x: ops.matmul(x, np.ones((4, 3), "float32")), "Matmul.*\n.*Dense"),
+    "backwards": (lambda x: x[:, ::-1], "GetItem with these arguments has no int8 form"),
+    "training": (
+        lambda x: layers.BatchNormalization()(x, training=True),
+        "without a fixed scale per channel",
+    ),
+    "first": (layers.Conv2D(2, 1, data_format="channels_first"), "channels first.*\n.*_last"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_has_no_form_is_refused_at_every_first_call(name: str) -> None:
+    build, message = REFUSED[name]
+    model = model_of(MAP, build)
+    calls = (
+        fmc.check,
+        fmc.profile,
+        lambda m: fmc.choose_bottlenecks(m, ceiling="1KB"),
+        lambda m: fmc.quantize(m, calibration=np.zeros((1, *MAP), "float32")),
+    )
+    for call in calls:
+        with pytest.raises(UnsupportedModelError, match=message):
+            call(model)
+
+
+def test_all_reasons_come_at_once() -> None:
+    model = model_of(
+        MAP, lambda x: layers.ELU(name="b")(ops.exp(layers.LayerNormalization(name="a")(x)))
+    )
+    with pytest.raises(UnsupportedModelError) as caught:
+        fmc.check(model)
+    text = str(caught.value)
+    assert "has 3 layers that cannot come to the device" in text
+    assert all(f"layer '{name}" in text for name in ("a'", "exp", "b'"))
+    half = keras.Sequential([keras.Input((4, 4, 1), dtype="float16"), layers.Flatten()])
+    with pytest.raises(BadInputError, match="expected float32"):
+        fmc.check(half)
+
+
+class Stepping(keras.Model):
+    """A functional model with a training step of its own."""
+
+    def train_step(self, data: object) -> object:
+        return super().train_step(data)
+
+
+class Closed(keras.Model):
+    """The same, made without inputs and outputs."""
+
+    def __init__(self) -> None:
+        inputs = keras.Input(MAP)
+        super().__init__(inputs, layers.Conv2D(2, 1)(inputs))
+
+    def train_step(self, data: object) -> object:
+        return super().train_step(data)
+
+
+def test_a_training_step_is_kept_or_refused() -> None:
+    inputs = keras.Input(MAP)
+    model = Stepping(inputs, layers.Conv2D(2, 1)(inputs))
+    assert type(rebuild(trace(model))) is Stepping
+    with pytest.raises(UnsupportedModelError, match=r"a Closed with a train_step\(\) of its own"):
+        fmc.check(Closed())
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
