@@ -21,7 +21,7 @@ def check_supported(graph: Graph, *, source: str = "model") -> None:
     """Raises UnsupportedModelError, naming operator and tensor, unless the graph can be planned.
 
     A graph can be planned when it is a single subgraph of builtin operators with static shapes,
-    of maps that are integers, bool or float32, without variables, whose operators agree with the
+    of maps that are integers, bool or float32, whose operators agree with the
     operator table.
     """
     if not graph.operators:
@@ -46,13 +46,6 @@ def check_supported(graph: Graph, *, source: str = "model") -> None:
             expected="at least one of each",
             remedy="Convert the model again",
         )
-    used = {i for op in graph.operators for i in (*op.present_inputs, *op.outputs)}
-    for index in sorted(used | set(graph.inputs) | set(graph.outputs)):
-        if graph.tensors[index].is_variable:
-            raise UnsupportedModelError(
-                f"tensor {graph.tensors[index].name} of {source} is a variable",
-                remedy="Stateful models cannot be planned offline; export a stateless one",
-            )
     for index in graph.activations():
         tensor = graph.tensors[index]
         if tensor.dtype in _UNKNOWN_TYPES:
@@ -89,7 +82,7 @@ def float_warnings(graph: Graph) -> tuple[str, ...]:
 def check_writes(graph: Graph, source: str = "model") -> None:
     """Raises UnsupportedModelError unless each map is given once: an input, or by an operator."""
     for index in graph.inputs:
-        if graph.tensors[index].is_constant or graph.inputs.count(index) > 1:
+        if not graph.tensors[index].in_head or graph.inputs.count(index) > 1:
             raise UnsupportedModelError(
                 f"input {graph.tensors[index].name} of {source} is a constant, or stands there "
                 "twice",
@@ -98,7 +91,7 @@ def check_writes(graph: Graph, source: str = "model") -> None:
     written = {*graph.inputs}
     for step, operator in enumerate(graph.operators):
         for tensor in operator.outputs:
-            if tensor in written or graph.tensors[tensor].is_constant:
+            if tensor in written or not graph.tensors[tensor].in_head:
                 raise UnsupportedModelError(
                     f"{graph.label(step)} in {source} writes {graph.tensors[tensor].name} again",
                     remedy="The file is damaged; convert the model again",
@@ -111,7 +104,7 @@ def _check_dataflow(graph: Graph, source: str) -> None:
     written = {*graph.inputs}
     for step, operator in enumerate(graph.operators):
         for tensor in operator.present_inputs:
-            if tensor not in written and not graph.tensors[tensor].is_constant:
+            if tensor not in written and graph.tensors[tensor].in_head:
                 raise UnsupportedModelError(
                     f"{graph.label(step)} in {source} reads {graph.tensors[tensor].name} "
                     "before any operator writes it",
