@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TF_ENV := TF_CPP_MIN_LOG_LEVEL=3
 
 .PHONY: env demo test lint package docs docs-outputs docs-pictures mutants random-plans \
-    bench-mlperf bench-arena bench-allocation bench-qat bench-commands bench-codes \
+    bench-mlperf bench-arena bench-allocation bench-qat bench-commands bench-codes bench-models \
     accuracy-tables memory-tables clean
 
 env: $(VENV)/.ready
@@ -81,6 +81,11 @@ bench-arena: env
 MODELS ?= ../shared/models/mlperf_tiny
 bench-commands: env
 	$(BIN)/python benchmarks/bench_commands.py $(wildcard $(MODELS)/*.tflite)
+
+# What the product makes of each .tflite file of a folder.
+FOLDER ?= ../shared/models
+bench-models: env
+	$(BIN)/python benchmarks/bench_models.py $(FOLDER)
 
 bench-allocation: env
 	$(BIN)/python benchmarks/bench_allocation.py

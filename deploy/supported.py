@@ -17,6 +17,36 @@ _WITH_INT8 = (
 _CONTROL_FLOW = frozenset({"IF", "WHILE", "CALL", "CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE"})
 
 
+_CUSTOM = {
+    "ethos-u": (
+        "compiled by Vela for an Ethos-U, which plans its memory itself:",
+        "Plan the .tflite that Vela was given",
+    ),
+    "edgetpu-custom-op": (
+        "compiled for an Edge TPU, whose operator TensorFlow Lite Micro cannot run:",
+        "Plan the .tflite that the Edge TPU compiler was given",
+    ),
+    "TFLite_Detection_PostProcess": (
+        "TensorFlow Lite Micro's custom operator",
+        "TensorFlow Lite Micro runs it, but its memory is not known here: export the model with "
+        "the raw boxes and scores as outputs, and select boxes in the application",
+    ),
+    "Signal": (
+        "TensorFlow Lite Micro's custom signal operator",
+        "TensorFlow Lite Micro runs it with its own plan, but its memory is not known here: plan "
+        "the network that reads the features by itself",
+    ),
+}
+"""Start of a custom operator's code -> what it is, and what to do."""
+
+
+def _custom(code: str) -> tuple[str, str]:
+    for start, known in _CUSTOM.items():
+        if code.startswith(start):
+            return known
+    return "unknown operator", "Convert with TFLITE_BUILTINS only"
+
+
 def check_supported(graph: Graph, *, source: str = "model") -> None:
     """Raises UnsupportedModelError, naming operator and tensor, unless the graph can be planned.
 
@@ -30,10 +60,11 @@ def check_supported(graph: Graph, *, source: str = "model") -> None:
         )
     for step, operator in enumerate(graph.operators):
         if operator.opcode in ("CUSTOM", "DELEGATE") or operator.custom_code:
+            what, remedy = _custom(operator.custom_code)
             raise UnsupportedModelError(
-                f"unknown operator {graph.label(step)} in {source}",
+                f"{what} {graph.label(step)} in {source}",
                 expected="builtin operators of TensorFlow Lite Micro",
-                remedy="Convert with TFLITE_BUILTINS only",
+                remedy=remedy,
             )
         if operator.opcode in _CONTROL_FLOW:
             raise UnsupportedModelError(

@@ -17,6 +17,7 @@ import numpy as np
 from deploy.graph import Graph, Operator, Options, Quantization, Tensor
 from deploy.operators import OPERATORS, Site
 from tests.int8_graphs import Int8GraphMaker
+from tests.stateful_graphs import STATEFUL, stateful_operator
 
 _SCALE = Quantization((0.0625,), (0,))
 _VERSIONS = {"BROADCAST_TO": 2}
@@ -27,6 +28,8 @@ _UNIT = Quantization((1 / 256,), (-128,))
 def operator_draw(opcode: str, seed: int) -> Graph:
     """Returns the graph of an operator with outputs of the shapes that its row says."""
     drawing = _Drawing(seed)
+    if opcode in STATEFUL:
+        return stateful_operator(opcode, seed)
     _DRAWS[opcode](drawing, opcode)
     return drawing.graph()
 
