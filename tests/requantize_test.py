@@ -209,9 +209,10 @@ def test_sums_of_many_products_in_float32_are_close_enough(kind, inputs, activat
 
 @pytest.mark.parametrize("rectified", [False, True])
 def test_sums_are_integers(rectified):
-    """What float32 lost of a sum comes back; a bias that training sees larger would use it up."""
-    acc = np.arange(-400, 400)
-    step, multiplier = 0.013, 0.314159
+    """Sums are made of codes: what float32 lost of an input comes back."""
+    codes = np.arange(-128, 128)
+    acc = 127 * codes
+    step, multiplier = 0.013, 0.00314159
     layer = FakeQuantDense(
         1,
         activation="relu" if rectified else None,
@@ -224,7 +225,7 @@ def test_sums_are_integers(rectified):
     layer.set_weights([np.ones((1, 1)), np.zeros(1)])
     wanted = kernel_levels(acc, multiplier)
     for lost in (-0.3, 0.0, 0.3):
-        y = layer(((acc + lost) * step)[:, None].astype(np.float32))
+        y = layer(((codes + lost) * 127 * step)[:, None].astype(np.float32))
         levels = np.floor(keras.ops.convert_to_numpy(y)[:, 0] / layer.output_scale + 0.5)
         np.testing.assert_array_equal(levels, np.maximum(wanted, 0) if rectified else wanted)
 

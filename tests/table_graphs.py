@@ -19,10 +19,11 @@ from deploy.graph import Graph, Quantization, Tensor
 from deploy.operators import OPERATORS, Site
 from deploy.targets import kernels
 from tests.operator_draws import Drawing, draw_operator
+from tests.stateful_graphs import STATEFUL
 
 _NEVER = frozenset(("DEQUANTIZE", "DIV", "NEG", "QUANTIZE", "RSQRT"))
 """Float maps, and what TensorFlow Lite Micro computes for some values or types only."""
-DRAWN = tuple(sorted((set(OPERATORS) & set(kernels("reference").rules)) - _NEVER))
+DRAWN = tuple(sorted((set(OPERATORS) & set(kernels("reference").rules)) - _NEVER - set(STATEFUL)))
 """The rows of the table whose memory is known."""
 _LARGEST_MAP_BYTES = 6000
 _OFTEN = (
