@@ -86,8 +86,28 @@ def check_supported(graph: Graph, *, source: str = "model") -> None:
                 expected="int8, or float32",
                 remedy=_WITH_INT8,
             )
+    _check_variables(graph, source)
     _check_dataflow(graph, source)
     check_operators(graph, source=source)
+
+
+_WITH_STATE = frozenset({"SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM"})
+"""Operators that keep state in variables of their own."""
+
+
+def _check_variables(graph: Graph, source: str) -> None:
+    for step, operator in enumerate(graph.operators):
+        for index in (*operator.present_inputs, *operator.outputs):
+            tensor = graph.tensors[index]
+            if tensor.is_variable and (
+                operator.opcode not in _WITH_STATE or tensor.data or index in operator.outputs
+            ):
+                raise UnsupportedModelError(
+                    f"tensor {tensor.name} of {graph.label(step)} in {source} is a variable",
+                    expected=f"variables without contents, read by {' or '.join(sorted(_WITH_STATE))}",
+                    remedy="The file is damaged, or its converter left it wrong: convert the "
+                    "model again",
+                )
 
 
 def float_warnings(graph: Graph) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from code_graphs import code_map, gate_graph, skip_graph
 from int8_graphs import Int8GraphMaker
 
 import deploy
-from deploy import flatbuffer
+from deploy import flatbuffer, ways
 from deploy.backends.tflm import prepare
 from deploy.backends.tflm.codes import trial
 from deploy.backends.tflm.codes.lower import lower_codes
@@ -36,8 +36,9 @@ def little_effort(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def packed_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """The plan with packed codes wins, whatever it takes."""
-    rank = prepare._rank
-    monkeypatch.setattr(prepare, "_rank", lambda p, *rest: (not p.codes, *rank(p, *rest)))
+    rank = prepare.rank
+    for module in (prepare, ways):
+        monkeypatch.setattr(module, "rank", lambda p, *rest: (not p.codes, *rank(p, *rest)))
 
 
 def planned(graph: Graph, **settings: object) -> tuple[Report, Graph]:

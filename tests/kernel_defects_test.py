@@ -136,7 +136,7 @@ def test_a_plan_with_something_behind_a_scratch_buffer_is_refused() -> None:
     x = make.input((1, 6, 7, 3))
     made = make.transpose_conv(x, channels=5, kernel=(2, 2), stride=(1, 3))
     graph, library = make.build(outputs=[made]), kernels("cmsis-nn-dsp")
-    plan = place(graph, library, seconds=2.0)
+    plan = place(graph, library)
     asked, used = 4 * (6 * 3 + 2) * 5 * 2, 4 * (6 * 3 + 3) * 5 * 2
 
     def moved(gap: int) -> MemoryPlan:

@@ -123,7 +123,8 @@ def test_text_begins_with_whether_it_fits_and_the_number() -> None:
     lines = to_text(full_report()).splitlines()
     assert lines[0] == "dir/model.tflite: Fits. 1,000 B of 1,024 B (--arena), 24 B left."
     assert "  uint8_t tensor_arena[1000];   // aligned to 16 bytes" in lines
-    assert "  at most 16 B above the lower bound of 176 B" in lines
+    bound = "the lower bound for this operator order and these cuts"
+    assert f"  the head is at most 16 B above 176 B, {bound}" in lines
     over = to_text(full_report(fits=False, limit_bytes=900)).splitlines()
     assert over[0].endswith("Does not fit. 1,000 B, 100 B over the 900 B (--arena).")
     free = to_text(full_report(limit_bytes=None)).splitlines()

@@ -132,9 +132,20 @@ def choose_strips(
         stop=stop,
     )
     ended_early = any(f.ended_early for f in found)
-    holds_whole = all(f.holds_whole for f in found)
-    usable = found if holds_whole else [f for f in found if not f.holds_whole]
-    best, candidate = _best(judge, usable, goal, target, plan_rounds, stop)
+    # A walk above the limit counts with what it found below; always there is one at 1.0.
+    limit = max(max_macs, 1.0) * max(network.total_macs, 1)
+    within, above = list[Found](), list[Found]()
+    for walk, one in zip(walks, found, strict=True):
+        if walk.goal.max_macs <= max(max_macs, 1.0):
+            within.append(one)
+        elif (lower := _below(one, limit)).points:
+            above.append(lower)
+    holds_whole = all(f.holds_whole for f in (*within, *above))
+    if not holds_whole:
+        within = [f for f in within if not f.holds_whole]
+        above = [f for f in above if not f.holds_whole]
+    usable = [*within, *above]
+    best, candidate = _best(judge, within, above, goal, target, plan_rounds, stop)
     network, cuts, program = judge.program(candidate)
     return StripChoice(
         graph=best.cut.graph,
@@ -165,9 +176,18 @@ def choose_strips(
     )
 
 
+def _below(found: Found, most_macs: float) -> Found:
+    """What a walk found with no more multiply-accumulates than that."""
+    return found._replace(
+        points=tuple(p for p in found.points if p.verdict.macs <= most_macs),
+        frontier=tuple(v for v in found.frontier if v.macs <= most_macs),
+    )
+
+
 def _best(
     judge: Judge,
     found: Sequence[Found],
+    above: Sequence[Found],
     goal: Goal,
     target: Target,
     rounds: int,
@@ -175,9 +195,11 @@ def _best(
 ) -> tuple[Measured, Candidate]:
     """Plans the best of each walk in earnest and takes the one that is best then.
 
-    What each walk contributes depends on that walk alone, so more walks never give less.
+    What each walk contributes depends on that walk alone, so more walks never give less. Of
+    walks ``above`` the limit quick plans count only: which ways of theirs would be planned in
+    earnest depends on the limit.
     """
-    points = [point for walk in found for point in walk.points]
+    points = [point for walk in (*found, *above) for point in walk.points]
     chosen = min(points, key=lambda point: _rank(goal, point))
     measured: list[Measured] = []
     quick = measure(judge, chosen.verdict, target)

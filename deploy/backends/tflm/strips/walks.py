@@ -39,8 +39,8 @@ _WALKS: dict[float, tuple[int, int, int]] = {
     2.0: (1, 1, 4),
     4.0: (1, 1, 4),
 }
-"""Level of multiply-accumulates -> number of walks for each effort. A limit between two levels
-counts as the lower one."""
+"""Level of multiply-accumulates -> number of walks for each effort. Below a limit between two
+levels, what the walks of the upper one found on their way counts, too."""
 _WALKS_FOR_THE_HEAD: dict[float, tuple[int, int, int]] = {
     1.0: (0, 1, 2),
     1.05: (1, 1, 4),
@@ -56,8 +56,13 @@ _SMALL_WORK, _LARGE_WORK = 300_000, 1_300_000
 _SMALL_WORK_FOR_THE_HEAD = 250_000
 """A step costs more there, as strips are many."""
 _FEW_OPERATORS, _FEW_FOR_THE_HEAD, _LEAST_WORK = 10, 5, 0.02
-"""Below so many operators, work falls with the square of those that can be cut, to that part."""
+_FEW_POWER = 1.5
+"""Below so many operators, work falls with this power of those that can be cut, to that part."""
+_SEEDS_OF_FEW = 2
+"""Walks more that such graphs get at each level: they are short, and one may miss what is there."""
 _MEASURED, _HOPEFUL = 6, 2
+_SPARE = 3
+"""Ways with fewer multiply-accumulates that every walk plans, for limits below its own."""
 _LONG_PROGRAM = 500
 """Steps above which only a third of the candidates is planned."""
 
@@ -141,6 +146,7 @@ def walks_of(goal: Goal, effort: Effort, network: Network) -> tuple[Walk, ...]:
     tables = [("arena", None, _WALKS)]
     if goal.minimise == "head" or goal.arena_bytes is not None:
         tables.append((goal.minimise, goal.arena_bytes, _WALKS_FOR_THE_HEAD))
+    is_short = len(network.order) < _FEW_OPERATORS
     walks = []
     for minimise, arena_bytes, table in tables:
         usual = usual_work(network, for_head=for_head and minimise == "head")
@@ -151,10 +157,15 @@ def walks_of(goal: Goal, effort: Effort, network: Network) -> tuple[Walk, ...]:
                 int(usual * _SHARES.get(level, 1.0)),
             )
             for level, numbers in table.items()
-            if level <= max(goal.max_macs, 1.0)
-            for seed in range(numbers[effort.grade])
+            if level <= _level_above(goal.max_macs, table)
+            for seed in range(numbers[effort.grade] + (_SEEDS_OF_FEW if is_short else 0))
         ]
     return tuple(walks)
+
+
+def _level_above(max_macs: float, table: dict[float, tuple[int, int, int]]) -> float:
+    """The least level that is not below a limit, or the last one."""
+    return min((level for level in table if level >= max_macs), default=max(table))
 
 
 def usual_work(network: Network, *, for_head: bool = False) -> int:
@@ -169,7 +180,7 @@ def usual_work(network: Network, *, for_head: bool = False) -> int:
     few = _FEW_FOR_THE_HEAD if for_head else _FEW_OPERATORS
     if len(network.order) >= few:
         return work
-    share = (len(network.row_operators) / few) ** 2
+    share = (len(network.row_operators) / few) ** _FEW_POWER
     return int(work * max(share, _LEAST_WORK))
 
 
@@ -234,6 +245,8 @@ def _found(search: Search, target: Target, ended_early: bool) -> Found:
         # moves few bytes is among those that take few products.
         spare = sorted(ranking.frontier, key=lambda v: (v.arena_bytes, v.macs))
         verdicts += spare[:: max(1, len(spare) // _MEASURED)]
+    cheap = sorted(ranking.frontier, key=lambda v: v.macs)
+    verdicts += cheap[:: max(1, len(cheap) // _SPARE)][:_SPARE]
     points, known = [], set()
     for verdict in verdicts:
         key = verdict.candidate.key()
