@@ -104,7 +104,7 @@ def _check_variables(graph: Graph, source: str) -> None:
             ):
                 raise UnsupportedModelError(
                     f"tensor {tensor.name} of {graph.label(step)} in {source} is a variable",
-                    expected=f"variables without contents, read by {' or '.join(sorted(_WITH_STATE))}",
+                    expected="variables without contents, read by SVDF or LSTM",
                     remedy="The file is damaged, or its converter left it wrong: convert the "
                     "model again",
                 )
