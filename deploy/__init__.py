@@ -10,6 +10,7 @@ _EXPORTS = {
     "convert": "deploy.pipeline",
     "plan": "deploy.pipeline",
     "verify": "deploy.pipeline",
+    "predict": "deploy.predict",
     "Result": "deploy.pipeline",
     "PlanSettings": "deploy.settings",
     "Report": "deploy.report.report",
@@ -21,6 +22,7 @@ __all__ = list(_EXPORTS)
 if TYPE_CHECKING:
     from deploy.graph import Graph
     from deploy.pipeline import Result, convert, plan, verify
+    from deploy.predict import predict
     from deploy.report.report import Report
     from deploy.settings import PlanSettings
 

@@ -22,7 +22,7 @@ from deploy.progress import Progress
 from deploy.proof.evidence import Evidence, collect
 from deploy.proof.source import run_source
 from deploy.report.report import Report
-from deploy.settings import PlanSettings
+from deploy.settings import PlanSettings, takes_settings
 from deploy.supported import check_supported, float_warnings
 from deploy.targets import target
 from deploy.ways import best_plan
@@ -50,6 +50,7 @@ class Result:
         return 0 if self.report.fits else DoesNotFitError.exit_code
 
 
+@takes_settings
 def plan(model: str | Path | bytes, *, out: str | Path | None = None, **settings: object) -> Result:
     """Plans an int8 .tflite, given as a path or as bytes; keywords are those of PlanSettings.
 
@@ -64,6 +65,7 @@ def plan(model: str | Path | bytes, *, out: str | Path | None = None, **settings
     return plan_file(model, chosen, out=out)
 
 
+@takes_settings
 def convert(
     model: keras.Model,
     *,

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import difflib
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import ParamSpec, TypeVar
 
 from deploy.targets import Target, target
 from keras_fmc.errors import BadInputError
+from keras_fmc.sizes import parse_size
 
 GENERATED_C = "c"
 """The runtime that is none: C without an interpreter."""
@@ -15,6 +21,11 @@ TFLM = "tflm"
 
 PORTABLE = "portable"
 """The kernels that come with generated C."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_SIZES = ("reserve_bytes", "arena_bytes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +38,8 @@ class PlanSettings:
         kernels, runtime: other than the board's usual ones; runtime "c" is generated C, whose
             kernels are "portable".
         input: for runtime "c": "whole", the image stands in RAM, or "rows", it is fed row by row.
-        reserve_bytes: what the firmware itself needs, instead of the board's usual reserve.
+        reserve_bytes: what the firmware itself needs, instead of the board's usual reserve; here
+            and in the next, "64KB" is 65,536.
         arena_bytes: what the arena may use, instead of what the board leaves.
         max_macs: most multiply-accumulates, as a multiple of the source model's.
         max_time: most time as it is estimated for the kernels, as a multiple of the source
@@ -57,6 +69,12 @@ class PlanSettings:
     effort: str = "normal"
     time_limit: float | None = None
     progress: bool = False
+
+    def __post_init__(self) -> None:
+        for name in _SIZES:
+            value = getattr(self, name)
+            if isinstance(value, str):
+                object.__setattr__(self, name, parse_size(value))
 
     @property
     def generates_c(self) -> bool:
@@ -102,3 +120,44 @@ class PlanSettings:
                     received=f"{name} {getattr(self, name)}",
                     remedy=f"Leave --{name} out, or give --runtime=tflm",
                 )
+
+
+def takes_settings(function: Callable[P, R]) -> Callable[P, R]:
+    """Gives a function with ``**settings`` the fields of PlanSettings as its keywords.
+
+    ``help`` and editors then show them with types and defaults, and what is no keyword is refused.
+
+    Raises:
+        BadInputError: of the function: an unknown keyword; names the nearest one.
+    """
+    own = inspect.signature(function)
+    kept = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    added = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=f"{field.type} | str" if field.name in _SIZES else field.type,
+        )
+        for field in fields(PlanSettings)
+    ]
+    shown = own.replace(parameters=[*kept, *added])
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        for name in kwargs:
+            if name not in shown.parameters:
+                raise _unknown(function.__name__, name, list(shown.parameters))
+        return function(*args, **kwargs)
+
+    checked.__signature__ = shown  # type: ignore[attr-defined]
+    return checked
+
+
+def _unknown(function: str, name: str, known: list[str]) -> BadInputError:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    return BadInputError(
+        f"{function} has no keyword {name!r}",
+        expected=f"one of {', '.join(known)}",
+        remedy=f"The nearest is {close[0]!r}",
+    )

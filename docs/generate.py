@@ -14,6 +14,7 @@ from deploy.emit.skeleton import KINDS
 from deploy.report.keys import to_markdown
 from deploy.targets import boards, kernels
 from deploy.targets.load import names_in
+from keras_fmc.qat.supported import supported
 from keras_fmc.sizes import format_size
 
 
@@ -27,6 +28,7 @@ def write_all(folder: Path) -> None:
         "commands": commands_text(),
         "kinds": ", ".join(f"`{kind}`" for kind in KINDS),
         "layers": layers_table(),
+        "supported": str(supported()),
         "report": to_markdown(),
     }
     for name, text in made.items():

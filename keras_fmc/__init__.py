@@ -32,6 +32,7 @@ _EXPORTS = {
     "fold": "keras_fmc.fold.fold",
     "FoldResult": "keras_fmc.fold.fold",
     "check": "keras_fmc.qat.checks",
+    "supported": "keras_fmc.qat.supported",
     "quantize": "keras_fmc.qat",
     "device_rounding": "keras_fmc.qat.device_rounding",
     "load_model": "keras_fmc.model.loading",
@@ -46,6 +47,7 @@ _EXPORTS = {
     "convert": "deploy.pipeline",
     "plan": "deploy.pipeline",
     "verify": "deploy.pipeline",
+    "predict": "deploy.predict",
     "Result": "deploy.pipeline",
     "PlanSettings": "deploy.settings",
     "Report": "deploy.report.report",
@@ -64,6 +66,7 @@ __all__ = [
 if TYPE_CHECKING:
     from deploy.graph import Graph
     from deploy.pipeline import Result, convert, plan, verify
+    from deploy.predict import predict
     from deploy.report.report import Report
     from deploy.settings import PlanSettings
     from keras_fmc.choose.ceiling import CompressionPlan, choose_bottlenecks
@@ -78,6 +81,7 @@ if TYPE_CHECKING:
     from keras_fmc.qat import quantize
     from keras_fmc.qat.checks import check
     from keras_fmc.qat.device_rounding import device_rounding
+    from keras_fmc.qat.supported import supported
     from keras_fmc.rewrite import RewriteResult, freeze_base, insert_bottlenecks
     from keras_fmc.samples import sample_model
 

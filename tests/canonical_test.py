@@ -275,5 +275,21 @@ def test_a_training_step_is_kept_or_refused() -> None:
         fmc.check(Closed())
 
 
+def test_what_the_table_lists_is_taken_and_the_rest_names_the_table() -> None:
+    import keras_fmc as fmc
+
+    rows = {row.layer: row for row in fmc.supported()}
+    assert {"Conv2D", "Conv1D", "BatchNormalization", "keras.ops: Pad"} <= set(rows)
+    assert "Conv3D" not in rows
+    assert rows["Dropout"].device == "does nothing at inference"
+    text = str(fmc.supported())
+    assert text.count("\n") == 2 + len(rows)
+    assert "| `Conv1D` | its 2-D twin on maps (length, 1, channels) |  |" in text
+    inputs = keras.Input((8, 8, 2))
+    model = keras.Model(inputs, keras.ops.log(inputs))
+    with pytest.raises(fmc.FmcError, match=r"keras_fmc\.supported\(\)"):
+        fmc.check(model)
+
+
 if __name__ == "__main__":
     sys.exit(pytest.main([__file__]))

@@ -222,6 +222,9 @@ _TWINS: dict[type[keras.Layer], Callable[..., list[Make]]] = {
 }
 """1-D layer → what makes its twin, and before it a padding."""
 
+LAYERS = tuple(_TWINS)
+"""The 1-D layers that have a twin."""
+
 _AS_THEY_ARE = (
     layers.Activation,
     layers.ActivityRegularization,

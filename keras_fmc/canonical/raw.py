@@ -40,8 +40,7 @@ def raw(editor: Editor) -> LayerGraph:
             editor.refuse(
                 node,
                 f"{kind} {how}has no int8 form here",
-                REMEDIES.get(kind, "Write it with stock layers that the table of supported layers "
-                "names"),
+                REMEDIES.get(kind, "Write it with stock layers that keras_fmc.supported() lists"),
             )  # fmt: skip
     return editor.done()
 

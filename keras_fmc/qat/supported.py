@@ -1,0 +1,79 @@
+"""Which layers run on the device: read from the tables that decide it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from keras_fmc.canonical import one_dimension, raw
+from keras_fmc.model import operations
+from keras_fmc.model.operations import ACTIVATIONS, COMPOSED, FOLDED, TABLE
+
+_SMOOTH = "interpolation 'nearest' or 'bilinear'"
+_CONDITIONS = {
+    "UpSampling2D": _SMOOTH,
+    "UpSampling1D": "",
+    "Resizing": _SMOOTH,
+    "BatchNormalization": "on the last axis, without training=True",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Supported:
+    """A row: a layer, operation or activation, what it is on the device, and on what condition."""
+
+    layer: str
+    device: str
+    condition: str = ""
+
+
+class SupportedTable(tuple[Supported, ...]):
+    """The rows; as text they are a Markdown table."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        lines = ["| layer | on the device | condition |", "| --- | --- | --- |"]
+        lines += [f"| `{row.layer}` | {row.device} | {row.condition} |" for row in self]
+        return "\n".join(lines) + "\n"
+
+
+def supported() -> SupportedTable:
+    """Returns every layer, operation and activation that `quantize` takes, sorted by kind.
+
+    Layers of the user's own and `Lambda` are taken where what they call stands in the table.
+    """
+    rows = [
+        Supported(cls.__name__, row.role.value, _CONDITIONS.get(cls.__name__, ""))
+        for cls, row in TABLE.items()
+        if cls.__module__.startswith("keras.")
+    ]
+    rows += [
+        Supported(
+            cls.__name__,
+            "merged with other layers, or taken apart",
+            _CONDITIONS.get(cls.__name__, ""),
+        )
+        for cls in FOLDED
+    ]
+    rows += [
+        Supported(cls.__name__, "its 2-D twin on maps (length, 1, channels)")
+        for cls in one_dimension.LAYERS
+    ]
+    rows += [
+        Supported(f"keras.ops: {name}", "the layers that do the same", "arguments that they have")
+        for name in raw.TWINS
+    ]
+    rows += [
+        Supported(f"activation: {name}", _activation(name))
+        for name in dict.fromkeys((*ACTIVATIONS, *sorted(COMPOSED)))
+    ]
+    return SupportedTable(sorted(rows, key=lambda row: (":" in row.layer, row.layer)))
+
+
+def _activation(name: str) -> str:
+    if name in COMPOSED:
+        return "taken apart into operators that the device has"
+    row = operations.ACTIVATIONS[name]
+    if row.fixed is not None:
+        return operations.Role.FIXED.value
+    return "part of the operator before it" if row.fuses else operations.Role.FREE.value
