@@ -6,7 +6,7 @@ TF_ENV := TF_CPP_MIN_LOG_LEVEL=3
 
 .PHONY: env demo test test-quick lint package docs docs-outputs docs-pictures mutants random-plans \
     bench-mlperf bench-arena bench-c bench-allocation bench-qat bench-commands bench-codes \
-    bench-determinism keras-coverage \
+    bench-determinism bench-models keras-coverage \
     accuracy-tables memory-tables clean
 
 env: $(VENV)/.ready
@@ -88,6 +88,11 @@ bench-commands: env
 
 bench-determinism: env
 	$(BIN)/python benchmarks/bench_determinism.py
+
+# What the product makes of each .tflite file of a folder.
+FOLDER ?= ../shared/models
+bench-models: env
+	$(BIN)/python benchmarks/bench_models.py $(FOLDER)
 
 bench-allocation: env
 	$(BIN)/python benchmarks/bench_allocation.py

@@ -79,6 +79,11 @@ class Tensor:
         return self.data is not None
 
     @property
+    def in_head(self) -> bool:
+        """Whether it shares memory with others: no constant, and no variable, which is kept."""
+        return self.data is None and not self.is_variable
+
+    @property
     def elements(self) -> int:
         return math.prod(self.shape)
 
@@ -168,12 +173,17 @@ class Graph:
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
 
     def activations(self) -> tuple[int, ...]:
-        """Returns the indices of the tensors that live in the arena: used and not constant."""
+        """Returns the tensors that share the arena's head: used, not constants, not variables."""
         used = set(self.inputs) | set(self.outputs)
         for operator in self.operators:
             used.update(operator.present_inputs)
             used.update(operator.outputs)
-        return tuple(i for i in sorted(used) if not self.tensors[i].is_constant)
+        return tuple(i for i in sorted(used) if self.tensors[i].in_head)
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether an inference depends on those before it."""
+        return any(self.tensors[i].is_variable for op in self.operators for i in op.present_inputs)
 
     def producers(self) -> dict[int, int]:
         """Returns tensor index -> index of the operator that writes it."""

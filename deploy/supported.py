@@ -17,11 +17,41 @@ _WITH_INT8 = (
 _CONTROL_FLOW = frozenset({"IF", "WHILE", "CALL", "CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE"})
 
 
+_CUSTOM = {
+    "ethos-u": (
+        "compiled by Vela for an Ethos-U, which plans its memory itself:",
+        "Plan the .tflite that Vela was given",
+    ),
+    "edgetpu-custom-op": (
+        "compiled for an Edge TPU, whose operator TensorFlow Lite Micro cannot run:",
+        "Plan the .tflite that the Edge TPU compiler was given",
+    ),
+    "TFLite_Detection_PostProcess": (
+        "TensorFlow Lite Micro's custom operator",
+        "TensorFlow Lite Micro runs it, but its memory is not known here: export the model with "
+        "the raw boxes and scores as outputs, and select boxes in the application",
+    ),
+    "Signal": (
+        "TensorFlow Lite Micro's custom signal operator",
+        "TensorFlow Lite Micro runs it with its own plan, but its memory is not known here: plan "
+        "the network that reads the features by itself",
+    ),
+}
+"""Start of a custom operator's code -> what it is, and what to do."""
+
+
+def _custom(code: str) -> tuple[str, str]:
+    for start, known in _CUSTOM.items():
+        if code.startswith(start):
+            return known
+    return "unknown operator", "Convert with TFLITE_BUILTINS only"
+
+
 def check_supported(graph: Graph, *, source: str = "model") -> None:
     """Raises UnsupportedModelError, naming operator and tensor, unless the graph can be planned.
 
     A graph can be planned when it is a single subgraph of builtin operators with static shapes,
-    of maps that are integers, bool or float32, without variables, whose operators agree with the
+    of maps that are integers, bool or float32, whose operators agree with the
     operator table.
     """
     if not graph.operators:
@@ -30,10 +60,11 @@ def check_supported(graph: Graph, *, source: str = "model") -> None:
         )
     for step, operator in enumerate(graph.operators):
         if operator.opcode in ("CUSTOM", "DELEGATE") or operator.custom_code:
+            what, remedy = _custom(operator.custom_code)
             raise UnsupportedModelError(
-                f"unknown operator {graph.label(step)} in {source}",
+                f"{what} {graph.label(step)} in {source}",
                 expected="builtin operators of TensorFlow Lite Micro",
-                remedy="Convert with TFLITE_BUILTINS only",
+                remedy=remedy,
             )
         if operator.opcode in _CONTROL_FLOW:
             raise UnsupportedModelError(
@@ -46,13 +77,6 @@ def check_supported(graph: Graph, *, source: str = "model") -> None:
             expected="at least one of each",
             remedy="Convert the model again",
         )
-    used = {i for op in graph.operators for i in (*op.present_inputs, *op.outputs)}
-    for index in sorted(used | set(graph.inputs) | set(graph.outputs)):
-        if graph.tensors[index].is_variable:
-            raise UnsupportedModelError(
-                f"tensor {graph.tensors[index].name} of {source} is a variable",
-                remedy="Stateful models cannot be planned offline; export a stateless one",
-            )
     for index in graph.activations():
         tensor = graph.tensors[index]
         if tensor.dtype in _UNKNOWN_TYPES:
@@ -89,7 +113,7 @@ def float_warnings(graph: Graph) -> tuple[str, ...]:
 def check_writes(graph: Graph, source: str = "model") -> None:
     """Raises UnsupportedModelError unless each map is given once: an input, or by an operator."""
     for index in graph.inputs:
-        if graph.tensors[index].is_constant or graph.inputs.count(index) > 1:
+        if not graph.tensors[index].in_head or graph.inputs.count(index) > 1:
             raise UnsupportedModelError(
                 f"input {graph.tensors[index].name} of {source} is a constant, or stands there "
                 "twice",
@@ -98,7 +122,7 @@ def check_writes(graph: Graph, source: str = "model") -> None:
     written = {*graph.inputs}
     for step, operator in enumerate(graph.operators):
         for tensor in operator.outputs:
-            if tensor in written or graph.tensors[tensor].is_constant:
+            if tensor in written or not graph.tensors[tensor].in_head:
                 raise UnsupportedModelError(
                     f"{graph.label(step)} in {source} writes {graph.tensors[tensor].name} again",
                     remedy="The file is damaged; convert the model again",
@@ -111,7 +135,7 @@ def _check_dataflow(graph: Graph, source: str) -> None:
     written = {*graph.inputs}
     for step, operator in enumerate(graph.operators):
         for tensor in operator.present_inputs:
-            if tensor not in written and not graph.tensors[tensor].is_constant:
+            if tensor not in written and graph.tensors[tensor].in_head:
                 raise UnsupportedModelError(
                     f"{graph.label(step)} in {source} reads {graph.tensors[tensor].name} "
                     "before any operator writes it",

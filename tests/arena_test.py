@@ -19,6 +19,7 @@ from keras_fmc.errors import UnsupportedModelError
 from tests.int8_graphs import Int8GraphMaker
 from tests.random_graphs import random_graph
 from tests.single_operators import NAMES, single_operator
+from tests.stateful_graphs import STATEFUL
 from tests.support import MLPERF_TINY, mlperf_tiny
 
 needs_wheel = pytest.mark.skipif(
@@ -58,6 +59,8 @@ def test_each_operator(name: str) -> None:
 
 def test_every_opcode_with_data_is_tested() -> None:
     tested = {op.opcode for name in NAMES for op in single_operator(name).operators}
+    # Those are in state_test, against the wheel as well.
+    tested |= STATEFUL.keys()
     assert kernels("reference").rules.keys() == tested
 
 

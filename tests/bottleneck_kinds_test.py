@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -78,6 +79,7 @@ def test_layers_are_what_the_plan_says_and_keep_the_energy_that_is_said(name, in
 def test_a_start_from_data_keeps_more_than_the_others(name):
     model, x = model_(), images(48)
     plan = fmc.choose_bottlenecks(model, ceiling=0.25, **OPTIONS[name])
+    plan = dataclasses.replace(plan, bottlenecks=plan.bottlenecks[:1])
     first = {}
     for initializer in ("pca", "identity", "random"):
         result = insert_bottlenecks(model, plan, calibration=x, initializer=initializer)
@@ -121,7 +123,9 @@ def test_windows_without_overlap_keep_what_principal_components_of_blocks_keep(r
 def test_profiles_count_the_bytes_of_codes(name):
     model, x = model_(), images(8)
     plan = fmc.choose_bottlenecks(model, ceiling=0.5, **OPTIONS[name])
-    maps = fmc.profile(insert_bottlenecks(model, plan, calibration=x).model)
+    # Where the values start has no part in it.
+    result = insert_bottlenecks(model, plan, calibration=x, initializer="identity")
+    maps = fmc.profile(result.model)
     for spec in plan.bottlenecks:
         code = maps[f"{spec.name}_bottleneck:code"]
         assert (code.shape, code.size_bytes) == (spec.stored_shape, spec.code_bytes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from deploy.cli import COMMANDS
+from deploy.runtime import tflm
 from deploy.targets import boards
 from keras_fmc.samples import CACHE_VARIABLE
 
@@ -39,6 +41,10 @@ def has_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
 def test_a_page_does_what_it_shows(page: Path, has_models: bool) -> None:
     if blocks.needs_models(page) and not has_models:
         pytest.skip("the MLPerf Tiny models are not here; set FMC_SHARED to the folder with them")
+    if "$ fmc plan" in page.read_text() and tflm.unavailable_reason() is not None:
+        pytest.skip(f"pages show plans that ran: {tflm.unavailable_reason()}")
+    if "--runtime=c" in page.read_text() and shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
     try:
         for ran in blocks.Session(PLANS).run(page):
             if ran.shown is not None:

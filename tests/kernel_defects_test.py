@@ -21,6 +21,7 @@ from deploy.backends.tflm.defects import (
 from deploy.backends.tflm.online import simulate
 from deploy.backends.tflm.place import place
 from deploy.backends.tflm.scratch import scratch_requests
+from deploy.backends.tflm.settle import settled
 from deploy.backends.tflm.strips import choose_strips
 from deploy.backends.tflm.strips.costs import costs_of
 from deploy.backends.tflm.strips.cuts import Cuts, normalised
@@ -31,9 +32,10 @@ from deploy.backends.tflm.strips.network import Network
 from deploy.backends.tflm.strips.schedule import schedule
 from deploy.backends.tflm.strips.unsound import Unsound
 from deploy.graph import Graph, Padding
+from deploy.memory.plan import MemoryPlan
 from deploy.targets import kernels, target
 from deploy.targets.load_kernels import read_kernels
-from keras_fmc.errors import BadInputError
+from keras_fmc.errors import BadInputError, VerificationError
 from tests.int8_graphs import Int8GraphMaker
 from tests.strip_graphs import random_cuts
 from tests.window_graphs import graph_of
@@ -127,6 +129,25 @@ def test_scratch_past_the_head_counts_in_the_arena() -> None:
     arena = predict_arena(graph, offsets=offsets, target=goal)
     assert arena.head_bytes == online.head_bytes
     assert arena.arena_bytes >= online.reach_bytes + arena.tail_bytes
+
+
+def test_a_plan_with_something_behind_a_scratch_buffer_is_refused() -> None:
+    make = Int8GraphMaker(3)
+    x = make.input((1, 6, 7, 3))
+    made = make.transpose_conv(x, channels=5, kernel=(2, 2), stride=(1, 3))
+    graph, library = make.build(outputs=[made]), kernels("cmsis-nn-dsp")
+    plan = place(graph, library, seconds=2.0)
+    asked, used = 4 * (6 * 3 + 2) * 5 * 2, 4 * (6 * 3 + 3) * 5 * 2
+
+    def moved(gap: int) -> MemoryPlan:
+        """The output so far behind the input that the buffer just fits between them."""
+        offsets = list(plan.offsets)
+        offsets[x], offsets[made] = 0, 128 + gap
+        return dataclasses.replace(plan, offsets=tuple(offsets))
+
+    settled(graph, moved(-(-used // 16) * 16), library, overlaps={})
+    with pytest.raises(VerificationError, match=r"scratch of TRANSPOSE_CONV #0 .* overlaps"):
+        settled(graph, moved(asked), library, overlaps={})
 
 
 def one_row_at_a_time() -> Graph:

@@ -17,6 +17,7 @@ import numpy as np
 from deploy.graph import Graph, Operator, Options, Quantization, Tensor
 from deploy.operators import OPERATORS, Site
 from tests.int8_graphs import Int8GraphMaker
+from tests.stateful_graphs import STATEFUL, stateful_operator
 
 _SCALE = Quantization((0.0625,), (0,))
 _VERSIONS = {"BROADCAST_TO": 2}
@@ -26,6 +27,8 @@ _UNIT = Quantization((1 / 256,), (-128,))
 
 def operator_draw(opcode: str, seed: int) -> Graph:
     """Returns the graph of an operator with outputs of the shapes that its row says."""
+    if opcode in STATEFUL:
+        return stateful_operator(opcode, seed)
     drawing = Drawing(seed)
     draw_operator(drawing, opcode)
     return drawing.graph()

@@ -23,6 +23,7 @@ from tests.int8_graphs import Int8GraphMaker
 from tests.operator_draws import operator_draw
 from tests.random_graphs import random_graph
 from tests.single_operators import NAMES, single_operator
+from tests.stateful_graphs import STATEFUL
 
 SEEDS = range(8)
 KERNELS = Path(__file__).parent.parent / "deploy" / "targets" / "kernels"
@@ -88,7 +89,7 @@ def test_options_of_another_operator_are_refused(opcode: str) -> None:
     graph = operator_draw(opcode, 0)
     operator = graph.operators[0]
     assert operator.options is not None
-    other = dataclasses.replace(operator.options, kind="SVDFOptions")
+    other = dataclasses.replace(operator.options, kind="LSTMOptions")
     wrong = dataclasses.replace(operator, options=other)
     with pytest.raises(UnsupportedModelError, match="options of another operator"):
         check_operators(graph.replace(operators=(wrong,)))
@@ -97,12 +98,18 @@ def test_options_of_another_operator_are_refused(opcode: str) -> None:
 def counted(graph: Graph) -> int:
     """Products of one operator, counted one by one over a map of ones."""
     operator = graph.operators[0]
-    shapes = [graph.tensors[i].shape for i in operator.inputs]
+    shapes = [graph.tensors[i].shape if i >= 0 else () for i in operator.inputs]
     out = graph.tensors[operator.outputs[0]].shape
     if operator.opcode == "TRANSPOSE_CONV":
         _, rows, columns, depth = shapes[2]
         channels, height, width, _ = shapes[1]
         return sum(1 for _ in np.ndindex(rows, columns, depth, channels, height, width))
+    if operator.opcode == "SVDF":
+        (_, depth), (filters, _), (_, memory) = shapes[0], shapes[1], shapes[2]
+        return sum(depth + memory for _ in np.ndindex(shapes[0][0], filters))
+    if operator.opcode == "UNIDIRECTIONAL_SEQUENCE_LSTM":
+        gates = 4
+        return sum(shapes[0][-1] + out[-1] for _ in np.ndindex(gates, *out))
     if operator.opcode == "BATCH_MATMUL":
         depth = shapes[0][-2] if operator.option("adj_x") else shapes[0][-1]
         return sum(depth for _ in np.ndindex(*out))
@@ -115,7 +122,8 @@ def counted(graph: Graph) -> int:
 
 @pytest.mark.parametrize("opcode", sorted(OPERATORS))
 def test_products_are_counted(opcode: str) -> None:
-    has_products = OPERATORS[opcode].weights is not None or opcode == "BATCH_MATMUL"
+    has_products = OPERATORS[opcode].weights is not None
+    has_products |= opcode in ("BATCH_MATMUL", *STATEFUL)
     for seed in SEEDS:
         graph = operator_draw(opcode, seed)
         assert graph_macs(graph) == (counted(graph) if has_products else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 
 import numpy as np
@@ -15,9 +16,11 @@ from deploy.backends.tflm.embed import embed
 from deploy.backends.tflm.online import simulate
 from deploy.backends.tflm.place import place
 from deploy.backends.tflm.scratch import scratch_requests
+from deploy.backends.tflm.settle import settled
 from deploy.proof.samples import sample_inputs
 from deploy.runtime import tflm
-from deploy.targets import target
+from deploy.targets import kernels, target
+from tests.int8_graphs import Int8GraphMaker
 
 SEEDS = range(150)
 
@@ -60,6 +63,37 @@ def test_the_kernel_library_changes_offsets_and_the_number() -> None:
     # In the reference kernels' plan there is no better gap for the scratch.
     elsewhere = simulate(graph, requests, offsets=plans["reference"]).head_bytes
     assert elsewhere >= heads["cmsis-nn-dsp"]
+
+
+@pytest.mark.parametrize(
+    ("head_less", "bound_less", "proven", "still"),
+    [
+        (0, 0, True, True),
+        (16, 32, True, False),
+        (0, 32, True, True),
+        (0, 32, False, False),
+        (16, 0, False, True),
+        (0, -64, True, True),
+    ],
+)
+def test_what_was_proven_holds_for_the_head_that_the_runtime_has(
+    head_less: int, bound_less: int, proven: bool, still: bool
+) -> None:
+    make = Int8GraphMaker(2)
+    x = make.conv(make.input((1, 8, 8, 4)), channels=8, kernel=(3, 3))
+    graph, library = make.build(outputs=[make.conv(x, channels=4)]), kernels("cmsis-nn-dsp")
+    plan = place(graph, library)
+    head = plan.head_bytes
+    claimed = dataclasses.replace(
+        plan,
+        head_bytes=head - head_less,
+        lower_bound_bytes=head - bound_less,
+        proven_optimal=proven,
+    )
+    found = settled(graph, claimed, library, overlaps={})
+    assert found.head_bytes == head
+    assert found.lower_bound_bytes == min(head - bound_less, head)
+    assert found.proven_optimal is still
 
 
 if __name__ == "__main__":

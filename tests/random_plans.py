@@ -70,19 +70,26 @@ def outcome(graph: Graph, board: str) -> str:
 def search(seeds: Iterable[int], boards: Sequence[str], kinds: Sequence[str]) -> int:
     """Prints what is wrong; returns how often."""
     counts: Counter[str] = Counter()
-    for seed in seeds:
-        for kind in kinds:
-            graph = KINDS[kind](seed)
-            if not runs(graph):
-                counts["refused by TFLM itself"] += 1
-                continue
-            for board in boards:
-                found = outcome(graph, board)
-                counts[found if found in "01" else "wrong"] += 1
-                if found not in "01":
-                    print(f"{kind} {seed} {board}: {found}", flush=True)
-    print(dict(counts))
+    try:
+        for seed in seeds:
+            for kind in kinds:
+                _count(counts, kind, seed, boards)
+    finally:
+        # What was seen is said of a search that is interrupted, too.
+        print(dict(counts), flush=True)
     return counts["wrong"]
+
+
+def _count(counts: Counter[str], kind: str, seed: int, boards: Sequence[str]) -> None:
+    graph = KINDS[kind](seed)
+    if not runs(graph):
+        counts["refused by TFLM itself"] += 1
+        return
+    for board in boards:
+        found = outcome(graph, board)
+        counts[found if found in "01" else "wrong"] += 1
+        if found not in "01":
+            print(f"{kind} {seed} {board}: {found}", flush=True)
 
 
 def main() -> int:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support import shared_path
 
 from deploy import cli
+from deploy.supported import check_supported
+from keras_fmc.errors import UnsupportedModelError
+from tests.int8_graphs import Int8GraphMaker
 
 REFUSED = {
     "c02_ptq": r"SPACE_TO_BATCH_ND #12 .*batch_size=1",
@@ -52,6 +56,27 @@ def test_a_file_that_cannot_be_planned(
     assert len(error.splitlines()) == 2
     assert len(error) < 1200
     assert not out.exists() or list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("SignalRfft", r"TensorFlow Lite Micro's custom signal operator SignalRfft #0 .*runs it"),
+        ("TFLite_Detection_PostProcess", r"custom operator TFLite_Detection.* raw boxes"),
+        ("ethos-u", r"compiled by Vela for an Ethos-U.*Plan the \.tflite that Vela was given"),
+        ("edgetpu-custom-op", r"compiled for an Edge TPU.* cannot run"),
+        ("Mine", r"unknown operator Mine #0"),
+    ],
+)
+def test_a_custom_operator_is_told_for_what_it_is(code: str, told: str) -> None:
+    make = Int8GraphMaker(0)
+    x = make.input((1, 4))
+    graph = make.build(outputs=[make.unary("RELU", x)])
+    operator = replace(graph.operators[0], opcode="CUSTOM", custom_code=code, options=None)
+    with pytest.raises(UnsupportedModelError) as error:
+        check_supported(graph.replace(operators=(operator,)))
+    assert re.search(told, str(error.value).replace("\n", " "))
+    assert len(str(error.value).splitlines()) == 2
 
 
 if __name__ == "__main__":

@@ -69,6 +69,28 @@ def test_in_place_is_the_very_address_and_the_opcodes_that_are_named() -> None:
         verify_plan(graph, offsets_of(graph, places), head_bytes=96, in_place=["ADD"])
 
 
+def test_a_copy_is_where_its_source_is_or_apart_from_it() -> None:
+    maker = GraphMaker()
+    source = maker.tensor(1, 4, 4, 4)
+    made = maker.rows(source, 1, 4)
+    graph = maker.build((source,), (made,))
+    for offset in (16 + 16, 16 + 64):
+        verify_plan(graph, offsets_of(graph, {source: 16, made: offset}), head_bytes=160)
+    for offset in (17, 24, 31, 33, 48, 79):
+        with pytest.raises(VerificationError, match=r"SLICE #0 .* ranges that overlap"):
+            verify_plan(graph, offsets_of(graph, {source: 16, made: offset}), head_bytes=160)
+
+
+def test_inputs_stand_apart_though_nobody_reads_one_of_them() -> None:
+    maker = GraphMaker()
+    first, second = maker.tensor(1, 4, 4, 4), maker.tensor(1, 4, 4, 4)
+    made = maker.unary(second)
+    graph = maker.build((first, second), (made,))
+    verify_plan(graph, offsets_of(graph, {first: 0, second: 64, made: 128}), head_bytes=192)
+    with pytest.raises(VerificationError, match="the graph's inputs reads tensor"):
+        verify_plan(graph, offsets_of(graph, {first: 1, second: 64, made: 128}), head_bytes=192)
+
+
 def waiting() -> tuple[Graph, dict[int, int]]:
     """A map that waits while another operator runs: 0 waits at 64 bytes, 1 runs at 0 and 128."""
     maker = GraphMaker()

@@ -137,6 +137,40 @@ def test_a_part_that_cannot_be_a_view_leaves_the_others_as_they_are() -> None:
     }
 
 
+@pytest.mark.parametrize("wide_first", [True, False])
+def test_an_output_takes_the_place_of_an_input_of_its_size_only(wide_first: bool) -> None:
+    """A broadcast operand is read again for every row."""
+    make = Int8GraphMaker(0)
+    x = make.input((1, 4, 4, 8))
+    narrow = make.pool(x, kernel=(4, 4), stride=(4, 4))
+    wide = make.unary("TANH", x)
+    made = make.binary("MUL", *((wide, narrow) if wide_first else (narrow, wide)))
+    graph = make.build(outputs=[made])
+    found = analyse(graph, in_place={"MUL"}).aliases
+    assert [(a.tensor, a.of) for a in found] == [(made, wide)]
+    only = make.build(outputs=[make.binary("MUL", narrow, make.constant_like(x, (1, 4, 4, 8)))])
+    assert all(a.of != narrow for a in analyse(only, in_place={"MUL"}).aliases)
+
+
+@pytest.mark.parametrize(
+    ("paddings", "shares"),
+    [
+        ([(0, 0), (0, 2), (0, 0), (0, 0)], True),
+        ([(0, 0), (2, 0), (0, 0), (0, 0)], False),
+        ([(0, 0), (1, 1), (0, 0), (0, 0)], False),
+        ([(0, 0), (0, 2), (0, 1), (0, 0)], False),
+        ([(0, 0), (0, 0), (0, 0), (0, 1)], False),
+    ],
+)
+def test_pad_takes_the_place_of_its_input_where_all_rows_stay(
+    paddings: object, shares: bool
+) -> None:
+    make = Int8GraphMaker(0)
+    x = make.unary("TANH", make.input((1, 4, 4, 2)))
+    graph = make.build(outputs=[make.unary("TANH", make.pad(x, paddings))])
+    assert bool(analyse(graph, in_place={"PAD"}).aliases) is shares
+
+
 def test_both_inputs_at_one_address_may_be_overwritten() -> None:
     graph = two_windows((1, 4), (1, 4), behind=True)
     reasons = [a.reason for a in analyse(graph, in_place=("ADD",)).aliases]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import random
 import sys
@@ -159,6 +160,15 @@ def test_padding_and_dilation_reach_the_rule():
     found = row_operator(make.build(outputs=[y]), 0)
     assert found.rule == Sliding(11, 7, 5, 1, False)
     assert np.prod(make.shape(y)) == 7 * 7 * 2
+
+
+def test_blocks_are_whole_where_the_operator_asks_for_it():
+    rule = Sliding(in_rows=9, out_rows=3, kernel_extent=3, stride=3, whole_blocks=True)
+    assert rule.run((3, 9)) == (1, 3)
+    assert rule.run((3, 8)) is None
+    # Pools leave the rows out that fill no window, and windows that begin elsewhere are no use.
+    assert dataclasses.replace(rule, whole_blocks=False).run((3, 8)) == (1, 2)
+    assert rule.run((1, 7)) is None
 
 
 if __name__ == "__main__":

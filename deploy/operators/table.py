@@ -1,7 +1,7 @@
 """The operator table: one row for each operator of TensorFlow Lite Micro that works on integers.
 
-Operators that keep state or branch (VAR_HANDLE, IF, SVDF …) and those that are float only have
-none.
+Operators that branch or keep state outside tensors (IF, VAR_HANDLE …) and those that are float
+only have none.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from deploy.operators import (
     convolutions,
     elementwise,
     intervals,
+    recurrent,
     reductions,
     resizes,
     shapes,
@@ -251,6 +252,30 @@ def _rows() -> Iterable[OperatorRow]:
         first,
         options="L2NormOptions",
         has_scale=True,
+    )
+
+    # Operators that keep state in variables.
+    yield _row(
+        "SVDF",
+        5,
+        recurrent.svdf,
+        recurrent.svdf_types,
+        options="SVDFOptions",
+        needs_options=True,
+        optional=(3,),
+        has_scale=True,
+        products=recurrent.svdf_products,
+    )
+    yield _row(
+        "UNIDIRECTIONAL_SEQUENCE_LSTM",
+        24,
+        recurrent.lstm,
+        recurrent.lstm_types,
+        options="UnidirectionalSequenceLSTMOptions",
+        needs_options=True,
+        optional=recurrent.LSTM_ABSENT,
+        has_scale=True,
+        products=recurrent.lstm_products,
     )
 
     # Reductions.

@@ -92,7 +92,7 @@ class _Replay:
                 if last_use[tensor] == step and tensor not in self.graph.outputs:
                     self.ought.pop(tensor, None)
         for tensor in self.graph.outputs:
-            if not self.graph.tensors[tensor].is_constant:
+            if self.graph.tensors[tensor].in_head:
                 self._expect(tensor, "the graph's outputs", None)
 
     def _check_bounds(self) -> None:
@@ -101,7 +101,7 @@ class _Replay:
             used.update(operator.present_inputs, operator.outputs)
         for index in sorted(used):
             tensor = self.graph.tensors[index]
-            if tensor.is_constant:
+            if not tensor.in_head:
                 continue
             offset = self.offsets[index]
             if offset < 0 or offset + tensor.size_bytes > self.head_bytes:
@@ -126,7 +126,7 @@ class _Replay:
             self._copy(operator, label)
             return
         for tensor in operator.present_inputs:
-            if not self.graph.tensors[tensor].is_constant:
+            if self.graph.tensors[tensor].in_head:
                 self._expect(tensor, label, operator)
         for output in operator.outputs:
             for tensor in operator.present_inputs:
@@ -212,7 +212,7 @@ class _Replay:
     def _may_overlap(
         self, step: int, operator: Operator, tensor: int, output: int, label: str
     ) -> None:
-        if self.graph.tensors[tensor].is_constant:
+        if not self.graph.tensors[tensor].in_head:
             return
         start, end = self._range(tensor)
         out_start, out_end = self._range(output)
@@ -231,7 +231,7 @@ class _Replay:
     def _scratch(self, use: ScratchUse, operator: Operator, label: str) -> None:
         stop = use.offset + use.size_bytes
         for tensor in (*operator.present_inputs, *operator.outputs):
-            if self.graph.tensors[tensor].is_constant:
+            if not self.graph.tensors[tensor].in_head:
                 continue
             start, end = self._range(tensor)
             if start < stop and use.offset < end:

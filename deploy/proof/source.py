@@ -92,13 +92,15 @@ def run_source(
             )
             content, outputs = plain, without
     count = max(_FEWEST_COMPARED, _PRODUCTS_COMPARED // max(graph_macs(graph), 1))
+    # What keeps state has to run from its first sample on.
+    compared = slice(count) if graph.keeps_state else slice(-count, None)
     try:
-        others = reference(samples[-count:])
+        others = reference(samples[compared])
     except FmcError as error:
         reason = one_line(str(error.received or error.what))
         warnings.append(f"not compared with LiteRT, which cannot run the model: {reason}")
     else:
-        if not _equal(outputs[-count:], others):
+        if not _equal(outputs[compared], others):
             warnings.append(
                 "TensorFlow Lite Micro and LiteRT compute different outputs of the model as it "
                 "is; the plan repeats those of TensorFlow Lite Micro"
@@ -107,7 +109,8 @@ def run_source(
 
 
 def check_repeats(run: SourceRun) -> None:
-    """Runs the source again, its samples in another order, where a plan of it went wrong.
+    """Runs the source again where a plan of it went wrong, its samples in another order unless it
+    keeps state.
 
     Raises:
         UnsupportedModelError: its outputs are others now, as it reads what nobody wrote, or may
@@ -121,14 +124,15 @@ def check_repeats(run: SourceRun) -> None:
             received=run.defects[0],
             remedy="The model itself is at fault, not its plan",
         )
+    order = slice(None) if flatbuffer.read(run.content).keeps_state else slice(None, None, -1)
     again = _blamed(
         lambda: tflm.run(
-            run.content, run.samples[::-1], arena_bytes=tflm.ROOMY_ARENA_BYTES, isolated=True
+            run.content, run.samples[order], arena_bytes=tflm.ROOMY_ARENA_BYTES, isolated=True
         ),
         "the model",
         "TensorFlow Lite Micro",
     )
-    if not _equal(run.outputs, again[::-1]):
+    if not _equal(run.outputs, again[order]):
         raise UnsupportedModelError(
             "the model computes other outputs of the same inputs each time it runs in TensorFlow "
             "Lite Micro: an operator leaves values unwritten",

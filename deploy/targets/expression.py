@@ -38,6 +38,8 @@ NAMES = frozenset(
         "pad_w",
         "multiplier",
         "operand_elements",
+        "operand_rows",
+        "cell_bytes",
         "per_channel",
         "fixed_weights",
         "item_bytes",

@@ -89,6 +89,12 @@ class _Replay:
         self.parts.append(("kernel data", self.tail - before))
         count = len(self.scratch)
         self.part("scratch handles", [_times(runtime.scratch_handle, count)] if count else [])
+        states = [t.size_bytes for t in graph.tensors if t.is_variable]
+        before = self.tail
+        for size in states:
+            self.keep(size, runtime.kernel_alignment_bytes)
+        if states:
+            self.parts.append(("variables", self.tail - before))
         planning_tail, planner = self.tail, self.planner_bytes()
         self.temporaries(rules, moments, later=planning_tail + planner)
         preparing = self.need

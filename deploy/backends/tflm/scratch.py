@@ -12,6 +12,7 @@ from deploy.targets.records import KernelRule, Kernels, StepKind
 from keras_fmc.errors import UnsupportedModelError
 
 _WEIGHTS, _BIAS = 1, 2
+_CELL_STATE = 19
 _WINDOWED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"})
 _POOLS = frozenset({"AVERAGE_POOL_2D", "MAX_POOL_2D", "L2_POOL_2D"})
 
@@ -107,7 +108,8 @@ class OperatorNumbers(dict[str, int]):
     ``in_*`` and ``out_*`` are NHWC extents of input and output (missing leading dimensions are
     1), ``kernel_*`` those of the weights or the pooling window, ``pad_*`` rows above and columns
     left, ``multiplier`` that of a depthwise convolution, ``operand_elements`` the elements of the
-    second input, ``per_channel`` 1 where the weights have several scales, ``fixed_weights`` 1
+    second input, ``operand_rows`` its first extent, ``cell_bytes`` the size of the cell state of
+    an LSTM, ``per_channel`` 1 where the weights have several scales, ``fixed_weights`` 1
     where weights and bias are constants, ``item_bytes`` the size of an element of the input.
     """
 
@@ -136,6 +138,12 @@ class OperatorNumbers(dict[str, int]):
         if name == "operand_elements":
             operand = self._input(1)
             return 0 if operand is None else operand.elements
+        if name == "operand_rows":
+            operand = self._input(1)
+            return 0 if operand is None else operand.shape[0]
+        if name == "cell_bytes":
+            cell = self._input(_CELL_STATE)
+            return 0 if cell is None else cell.size_bytes
         if name == "per_channel":
             weights = self._input(_WEIGHTS)
             quantization = None if weights is None else weights.quantization

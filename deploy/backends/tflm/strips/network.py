@@ -43,7 +43,7 @@ class Network:
         for index, operator in enumerate(graph.operators):
             cuttable = self.row_operators.get(index)
             for position, tensor in enumerate(operator.inputs):
-                if tensor < 0 or graph.tensors[tensor].is_constant:
+                if tensor < 0 or not graph.tensors[tensor].in_head:
                     continue
                 if cuttable is not None and position in cuttable.row_inputs:
                     self.row_readers.setdefault(tensor, []).append((index, position))
@@ -64,7 +64,7 @@ class Network:
         self.total_macs = sum(self.macs)
         self.outputs = frozenset(graph.outputs)
         self.reads = tuple(
-            tuple(-1 if t < 0 or graph.tensors[t].is_constant else t for t in operator.inputs)
+            tuple(t if t >= 0 and graph.tensors[t].in_head else -1 for t in operator.inputs)
             for operator in graph.operators
         )
         self.writes = tuple(operator.outputs for operator in graph.operators)

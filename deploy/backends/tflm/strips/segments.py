@@ -126,12 +126,7 @@ def _part(graph: Graph, start: int, stop: int) -> tuple[Graph, int]:
     """The operators [start, stop) as a graph, and the bytes of the maps that only pass."""
     inside = graph.operators[start:stop]
     written = {t for operator in inside for t in operator.outputs}
-    read = {
-        t
-        for operator in inside
-        for t in operator.present_inputs
-        if not graph.tensors[t].is_constant
-    }
+    read = {t for operator in inside for t in operator.present_inputs if graph.tensors[t].in_head}
     later = set(graph.outputs)
     for operator in graph.operators[stop:]:
         later.update(operator.present_inputs)
