@@ -21,6 +21,7 @@ DEPLOY = (
     {"emit", "convert", "profile"},
     {"ways"},
     {"pipeline"},
+    {"predict"},
     {"cli"},
 )
 """Rooms of deploy, lowest first; those of one set may import each other."""

@@ -246,7 +246,7 @@ def test_several_inputs_take_a_list_of_calibration_data():
     [
         (None, "no calibration data"),
         (np.zeros((4, 8, 9, 3), "float32"), r"wrong shape.*received shape \(4, 8, 9, 3\)"),
-        (np.zeros((4, 8, 8, 3), "uint8"), "wrong dtype"),
+        (np.zeros((4, 8, 8, 3), "int32"), "wrong dtype"),
         (np.full((4, 8, 8, 3), np.nan, "float32"), "NaN"),
         (np.zeros((0, 8, 8, 3), "float32"), "empty"),
     ],
