@@ -22,10 +22,10 @@ TFLM = "tflm"
 PORTABLE = "portable"
 """The kernels that come with generated C."""
 
-_SIZES = ("reserve_bytes", "arena_bytes")
-
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_SIZES = ("reserve_bytes", "arena_bytes")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

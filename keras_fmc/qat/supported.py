@@ -38,8 +38,10 @@ class SupportedTable(tuple[Supported, ...]):
 
 
 def supported() -> SupportedTable:
-    """Returns every layer, operation and activation that `quantize` takes, sorted by kind.
+    """Returns the rows of the tables of layers, operations and activations, sorted by kind.
 
+    Not in these tables, though taken: layers that are nothing but an activation (`ReLU`, …), what
+    passes of `keras_fmc.canonical` rewrite without a table (`Average`, …) and augmentation layers.
     Layers of the user's own and `Lambda` are taken where what they call stands in the table.
     """
     rows = [
