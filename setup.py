@@ -65,6 +65,7 @@ setup(
         "flatbuffers>=24",
         "numba>=0.60",
         "numpy>=1.26",
+        "shtab>=1.7",
         "tqdm>=4.60",
         f"tflite-micro; {_HAS_TFLM_WHEEL}",
     ],
@@ -100,7 +101,7 @@ setup(
         # For boards that run Linux: TensorFlow is not needed to run an emitted model there.
         "edge": ["tflite-runtime>=2.14", "numpy<2"],
     },
-    entry_points={"console_scripts": ["fmc = deploy.cli:main"]},
+    entry_points={"console_scripts": ["fmc = keras_fmc.command:main"]},
     # A folder named "build" would collide with BUILD on case-insensitive disks.
     options={"build": {"build_base": "_build"}},
 )

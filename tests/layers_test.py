@@ -22,12 +22,15 @@ DEPLOY = (
     {"ways"},
     {"pipeline"},
     {"predict"},
+    {"options", "command_line"},
+    {"commands"},
     {"cli"},
 )
 """Rooms of deploy, lowest first; those of one set may import each other."""
 
 KERAS_FMC = (
     {"errors", "lazy", "printable", "sizes", "reference"},
+    {"command"},
     {"samples"},
     {"layers", "model"},
     {"canonical"},

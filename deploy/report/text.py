@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deploy.report.report import Baseline, Port, Report, ReportTensor
+from deploy.targets import HOST
 from keras_fmc.printable import one_line
 from keras_fmc.sizes import format_size
 
 _NAME_WIDTH = 44
 _ROWS_SHOWN = 60
 _GENERATED_C = "c"
+_WHEEL = "That is in the tflite_micro wheel of a PC; a device's number comes with its board's name."
 
 
 def to_text(report: Report) -> str:
@@ -30,7 +32,17 @@ def to_text(report: Report) -> str:
 
 
 def result(report: Report) -> tuple[str, str]:
-    """Returns a word and a sentence: fits or not, by how many bytes, in what."""
+    """Returns a word and a sentence: fits or not, by how many bytes, in what.
+
+    A number for the wheel says so: on a device it is another.
+    """
+    word, sentence = _result(report)
+    if report.board == HOST and report.runtime != _GENERATED_C:
+        return word, f"{sentence} {_WHEEL}"
+    return word, sentence
+
+
+def _result(report: Report) -> tuple[str, str]:
     arena = format_size(report.arena_bytes)
     if report.limit_bytes is None:
         return "No limit was given", f"It needs an arena of {arena}."
@@ -118,9 +130,10 @@ def shape_text(shape: Sequence[int]) -> str:
     return "x".join(str(n) for n in shape) or "scalar"
 
 
-def _head(report: Report) -> str:
+def head_lines(report: Report) -> list[str]:
+    """Returns the result, what it holds for, the declaration, how good it is, what was seen."""
     word, sentence = result(report)
-    lines = [
+    return [
         f"{one_line(report.model)}: {word}. {sentence}",
         f"  for {target_line(report)}",
         "",
@@ -130,9 +143,16 @@ def _head(report: Report) -> str:
         *(f"  {line}" for line in (search_bound(report), interruption(report)) if line),
         f"  {evidence(report)}",
     ]
-    lines += [f"  warning: {warning}" for warning in report.warnings]
-    lines += [f"  note: {note}" for note in report.notes]
-    return "\n".join(lines)
+
+
+def remark_lines(report: Report) -> list[str]:
+    """Returns the warnings, then the notes."""
+    lines = [f"  warning: {warning}" for warning in report.warnings]
+    return lines + [f"  note: {note}" for note in report.notes]
+
+
+def _head(report: Report) -> str:
+    return "\n".join([*head_lines(report), *remark_lines(report)])
 
 
 def _memory_line(report: Report) -> str:
@@ -141,12 +161,30 @@ def _memory_line(report: Report) -> str:
     return f"uint8_t tensor_arena[{report.arena_bytes}];   // aligned to 16 bytes"
 
 
+MAIN_SIZES = (
+    "arena",
+    "  head, reused",
+    "  tail, persistent",
+    "flash of the model",
+    "multiply-accumulates",
+    "  relative to the model",
+    "time, estimated",
+)
+"""The rows of the table of sizes that a short form shows."""
+
+
 def _sizes(report: Report) -> str:
+    return "\n".join(size_lines(report))
+
+
+def size_lines(report: Report, wanted: Sequence[str] | None = None) -> list[str]:
+    """Returns the table of sizes beside TFLM's own; only the rows ``wanted``, where given."""
     base = report.baseline
     rows = [("", "this plan", "TFLM's own" if base else "")]
 
     def add(label: str, value: str, other: str | None) -> None:
-        rows.append((label, value, (other or "") if base else ""))
+        if wanted is None or label in wanted:
+            rows.append((label, value, (other or "") if base else ""))
 
     def both(label: str, mine: int | None, other: int | None) -> None:
         if mine is not None or other is not None:
@@ -179,7 +217,7 @@ def _sizes(report: Report) -> str:
         add("  without NDEBUG", f"{report.time_ratio_assertions:.2f}x", "1.00x")
     if base and base.operators:
         add("operators", str(len(report.operators)), str(base.operators))
-    return "\n".join(_table(rows, right=(1, 2)))
+    return _table(rows, right=(1, 2))
 
 
 def port_text(port: Port) -> str:
@@ -210,16 +248,23 @@ def _firmware(report: Report) -> str:
 
 
 def _peak(report: Report) -> str:
+    return "\n".join(peak_lines(report))
+
+
+def peak_lines(report: Report, *, most: int = 12) -> list[str]:
+    """Returns the operator during which most is alive, and what is; at most ``most`` names."""
     if not report.peak_tensors:
-        return ""
+        return []
     known = {operator.index: operator for operator in report.operators}
     operator = known.get(report.peak_operator)
     at = f"operator {report.peak_operator}" + (f", {operator.opcode}" if operator else "")
     sizes = {tensor.name: tensor.size_bytes for tensor in report.tensors}
-    names = [f"  {_bytes(sizes.get(name)):>12}  {short(name)}" for name in report.peak_tensors[:12]]
+    names = [
+        f"  {_bytes(sizes.get(name)):>12}  {short(name)}" for name in report.peak_tensors[:most]
+    ]
     hidden = len(report.peak_tensors) - len(names)
     more = [f"  {'':>12}  and {hidden} more"] if hidden > 0 else []
-    return "\n".join([f"Peak at {at}; alive there:", *names, *more])
+    return [f"Peak at {at}; alive there:", *names, *more]
 
 
 def _regions(report: Report) -> str:
