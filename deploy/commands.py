@@ -15,6 +15,7 @@ from deploy.options import (
     BOARD,
     BOARD_FILE,
     CALIBRATION,
+    DATA,
     EXPLAIN,
     FORMAT,
     KERNELS,
@@ -24,6 +25,7 @@ from deploy.options import (
     PROJECT_OUT,
     SEARCH,
     SOURCE,
+    STOP,
     TARGET,
     VERBOSE,
     emit_kind,
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from deploy.pipeline import Result
     from deploy.settings import PlanSettings
 
-KINDS = ("cmake", "arduino", "esp-idf", "platformio", "zephyr")
+KINDS = ("cmake", "arduino", "esp-idf", "platformio", "zephyr", "stm32cube")
 """The kinds of firmware projects; a test holds them to be those of ``deploy.emit.skeleton``."""
 
 _NO_C_OPTIONS = ("strips", "overlap", "minimise", "max-macs")
@@ -188,7 +190,14 @@ def _emit(rest: Sequence[str], values: flags.FlagValues) -> int:
 
     kind = value(values, "as")
     folder = value(values, "out") or str(Path(rest[0]) / kind)
-    files = emit_project(rest[0], kind=kind, out=folder)
+    files = emit_project(
+        rest[0],
+        kind=kind,
+        out=folder,
+        board_file=value(values, "board-file"),
+        data=value(values, "data"),
+        stop=value(values, "stop"),
+    )
     text = f"Files in {folder}: {', '.join(files)}"
     data = {"folder": folder, "kind": kind, "files": list(files)}
     _print_form(values, text=text, line=f"{folder}: a {kind} project", data=data)
@@ -267,7 +276,7 @@ _ALL = (
     Command(
         *("emit", "Write a firmware project around an emitted model."),
         arguments=("DIR",),
-        options=(emit_kind(KINDS), PROJECT_OUT),
+        options=(BOARD_FILE, emit_kind(KINDS), DATA, STOP, PROJECT_OUT),
         run=_emit,
         example="fmc emit build --as zephyr",
     ),

@@ -113,6 +113,16 @@ OUT = Option("out", _FILES, "the folder for the files; none: print only", "DIR")
 CALIBRATION = Option("calibration", _FILES, "samples, .npy, for post-training quantisation", "FILE")
 SOURCE = Option("source", _FILES, "the model before planning (default: the one planned)", "FILE")
 PROJECT_OUT = Option("out", _FILES, "the folder of the project (default: DIR/KIND)", "DIR")
+DATA = Option(
+    *("data", _FILES, "how the model comes in (default: array, incbin from 512 KB on)", "HOW"),
+    choices=("array", "incbin"),
+)
+STOP = Option(
+    "stop",
+    _FILES,
+    "start-up fails where TFLM does not use the memory that was planned (default: where outputs "
+    "grow into inputs)",
+)
 FORMAT = Option(
     *("format", _PRINTED, "form of the comparison", "FORM", "text"),
     choices=("text", "markdown"),

@@ -139,8 +139,19 @@ def read_report(path: str | Path) -> Report:
     return Report.from_json(_read(path).decode("utf-8", "replace"), source=str(path))
 
 
-def emit_project(folder: str | Path, *, kind: str, out: str | Path) -> tuple[str, ...]:
-    """Writes a firmware project of the given kind around an emitted model."""
+def emit_project(
+    folder: str | Path,
+    *,
+    kind: str,
+    out: str | Path,
+    board_file: str | Path | None = None,
+    data: str | None = None,
+    stop: bool | None = None,
+) -> tuple[str, ...]:
+    """Writes a firmware project of the given kind around an emitted model.
+
+    The other arguments are those of ``deploy.emit.skeleton.project_files``.
+    """
     from deploy.emit.files import write_all
     from deploy.emit.generated_c import is_generated
     from deploy.emit.skeleton import project_files
@@ -156,6 +167,9 @@ def emit_project(folder: str | Path, *, kind: str, out: str | Path) -> tuple[str
         report=read_report(Path(folder) / REPORT_FILE),
         sources={name: _read(Path(folder) / name) for name in FIRMWARE_FILES},
         graph=flatbuffer.read(_read(Path(folder) / MODEL_FILE)),
+        board_file=board_file,
+        data=data,
+        stop=stop,
     )
     refuse_overwriting(out, tuple(files), sources=read)
     return tuple(str(p.relative_to(out)) for p in write_all(out, files))

@@ -18,18 +18,14 @@ def to_brief(report: Report) -> str:
     Of a model that does not fit it says what is alive where most is; of one that fits, its
     parts beside TFLM's own. Remarks that have no place are counted.
     """
-    head = text.head_lines(report)
     remarks = text.remark_lines(report)
     if len(remarks) > _REMARKS:
         hidden = len(remarks) - (_REMARKS - 1)
         remarks = [*remarks[: _REMARKS - 1], f"  and {hidden} more remarks: --verbose"]
-    first = [*head, *remarks, ""]
-    room = MOST_LINES - 1 - len(first)
-    rows = text.size_lines(report, text.MAIN_SIZES)
-    if not report.fits:
-        peak = text.peak_lines(report, most=_PEAK_TENSORS)
-        rows = [*rows[: room - len(peak) - 1], "", *peak] if peak else rows
-    return "\n".join([*first, *rows[:room]])
+    peak = [] if report.fits else text.peak_lines(report, most=_PEAK_TENSORS)
+    sizes = text.size_lines(report, text.MAIN_SIZES if report.fits else text.SIZES_TOO_LARGE)
+    lines = [*text.head_lines(report), *remarks, "", *peak, *sizes]
+    return "\n".join(lines[: MOST_LINES - 1])
 
 
 def summary(report: Report) -> str:

@@ -172,6 +172,9 @@ MAIN_SIZES = (
 )
 """The rows of the table of sizes that a short form shows."""
 
+SIZES_TOO_LARGE = ("arena", "  head, reused", "  tail, persistent", "multiply-accumulates")
+"""The same for a plan that does not fit."""
+
 
 def _sizes(report: Report) -> str:
     return "\n".join(size_lines(report))
