@@ -87,6 +87,14 @@ def _arena_section(report: Report) -> str:
         (f"MACs, {report.macs_ratio:.3f}× the model's", f"{report.macs:,}"),
         ("flash of the model", f"{report.flash_bytes:,} B"),
     ]
+    if report.time_ms is not None:
+        before = report.baseline.time_ms if report.baseline else None
+        name = f"time of an inference, {text.time_basis(report).replace('+-', '±')}"
+        if before is not None:
+            name += f"; as it was {text.milliseconds(before)}"
+        figures.append((name, text.milliseconds(report.time_ms)))
+    else:
+        figures.append(("time of an inference", "no figures"))
     if report.predicted_arena_bytes_wheel is not None:
         figures.append(("predicted for the wheel", f"{report.predicted_arena_bytes_wheel:,} B"))
     if report.verified_arena_bytes is not None:

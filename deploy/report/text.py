@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 from deploy.report.report import Baseline, Port, Report, ReportTensor
 from deploy.targets import HOST
@@ -161,6 +162,8 @@ def _memory_line(report: Report) -> str:
     return f"uint8_t tensor_arena[{report.arena_bytes}];   // aligned to 16 bytes"
 
 
+TIME = "time of an inference, estimated"
+TIME_AT = "  at, within"
 MAIN_SIZES = (
     "arena",
     "  head, reused",
@@ -168,7 +171,10 @@ MAIN_SIZES = (
     "flash of the model",
     "multiply-accumulates",
     "  relative to the model",
-    "time, estimated",
+    "time",
+    TIME,
+    TIME_AT,
+    "time relative to the model",
 )
 """The rows of the table of sizes that a short form shows."""
 
@@ -214,13 +220,37 @@ def size_lines(report: Report, wanted: Sequence[str] | None = None) -> list[str]
     both("flash of the model", report.flash_bytes, of("flash_bytes"))
     add("multiply-accumulates", f"{report.macs:,}", f"{base.macs:,}" if base else None)
     add("  relative to the model", f"{report.macs_ratio:.3f}x", "1.000x")
-    if report.time_ratio is not None:
-        add("time, estimated", f"{report.time_ratio:.2f}x", "1.00x")
-    if report.time_ratio_assertions is not None:
-        add("  without NDEBUG", f"{report.time_ratio_assertions:.2f}x", "1.00x")
+    if report.runtime != _GENERATED_C:
+        _add_times(report, add)
     if base and base.operators:
         add("operators", str(len(report.operators)), str(base.operators))
     return _table(rows, right=(1, 2))
+
+
+def _add_times(report: Report, add: Callable[[str, str, str | None], None]) -> None:
+    """Milliseconds where core and clock are known, and the time relative to the model's."""
+    base = report.baseline
+    if report.time_ms is None:
+        add("time", "no figures", None)
+    else:
+        add(TIME, milliseconds(report.time_ms), milliseconds(base.time_ms) if base else None)
+        add(TIME_AT, time_basis(report), None)
+    if report.time_ratio is not None:
+        add("time relative to the model", f"{report.time_ratio:.2f}x", "1.00x")
+    if report.time_ratio_assertions is not None:
+        add("  without NDEBUG", f"{report.time_ratio_assertions:.2f}x", "1.00x")
+
+
+def time_basis(report: Report) -> str:
+    """Returns the clock that the milliseconds hold for, and by how much they may be off."""
+    if report.time_ms is None or report.time_error is None or not report.clock_hz:
+        return f"no time figures for {report.core} with {report.kernels}"
+    return f"{report.clock_hz // 1_000_000} MHz, +-{report.time_error:.0%}"
+
+
+def milliseconds(value: float | None) -> str:
+    """Returns a time of three digits: an estimate has no more."""
+    return "-" if value is None else f"{value:.{max(0, 2 - int(math.log10(max(value, 0.01))))}f} ms"
 
 
 def port_text(port: Port) -> str:

@@ -10,6 +10,7 @@ from dataclasses import fields as field_list
 from pathlib import Path
 from typing import Any, NoReturn
 
+from deploy.targets.cores import parse_clock
 from deploy.targets.load import Fields, names_in, read_json, runtime_from_file
 from deploy.targets.load_kernels import kernels_from_file
 from deploy.targets.records import Board, BoardNames, Kernels, Memory, Runtime
@@ -139,6 +140,7 @@ def _board(data: Any, where: str) -> Board:
         source=_text(fields, "source", where),
         note=_text(fields, "note", where, default=""),
         fpu=_word(fields, "fpu", where),
+        clock_hz=parse_clock(fields.take("clock", str, default=""), where),
         names=_names(fields.take("names", dict, default={}), f"{where}, names"),
     )
     fields.finish()

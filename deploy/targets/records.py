@@ -257,6 +257,7 @@ class Board:
         source: the document the figures are from.
         fpu: what GCC calls its floating point unit, "auto" where the core says it all; empty:
             none, or not known.
+        clock_hz: the highest of its core; 0: not known.
         names: what PlatformIO, Arduino, Zephyr, ESP-IDF and STM32CubeMX call it.
     """
 
@@ -272,6 +273,7 @@ class Board:
     source: str
     note: str = ""
     fpu: str = ""
+    clock_hz: int = 0
     names: BoardNames = BoardNames()
 
     @property
