@@ -78,12 +78,15 @@ setup(
             "check-wheel-contents>=0.6",
             "hypothesis>=6.100",
             "mypy==2.4.1",
+            "pandas>=2",
             "pytest>=8",
             "pytest-xdist>=3.5",
             "ruff==0.17.6",
             "scikit-learn>=1.4",
             "twine>=6.1",
         ],
+        # to_dataframe() of reports and profiles.
+        "notebook": ["pandas>=2"],
         "demo": ["keras-fmc[keras]", "scikit-learn>=1.4"],
         # The site, its notebooks, and the libraries that its recipes use.
         "docs": [

@@ -22,6 +22,7 @@ DEPLOY = (
     {"ways"},
     {"pipeline"},
     {"predict"},
+    {"report_logger"},
     {"options", "command_line"},
     {"commands"},
     {"cli"},
@@ -29,7 +30,7 @@ DEPLOY = (
 """Rooms of deploy, lowest first; those of one set may import each other."""
 
 KERAS_FMC = (
-    {"errors", "lazy", "printable", "sizes", "reference"},
+    {"errors", "lazy", "printable", "sizes", "reference", "notebook"},
     {"command"},
     {"samples"},
     {"layers", "model"},

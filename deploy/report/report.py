@@ -7,6 +7,7 @@ show is here, or follows from the plan by ``deploy.report.occupancy``.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from deploy.memory.plan import MemoryPlan, PlannedPiece
 from deploy.outcome import Decision, FrontierPoint, Region, StoredCode
@@ -308,6 +309,24 @@ class Report:
         from deploy.report.codec import encode
 
         return encode(self)
+
+    def _repr_html_(self) -> str:
+        """A small table, in a notebook."""
+        from deploy.report.notebook import to_table
+
+        return to_table(self)
+
+    def to_dataframe(self) -> Any:
+        """Returns the tensors in the arena as a pandas.DataFrame."""
+        from deploy.report.notebook import tensor_frame
+
+        return tensor_frame(self)
+
+    def metrics(self) -> dict[str, float]:
+        """Returns the numbers as a flat dict, those of the baseline behind ``baseline_``."""
+        from deploy.report.notebook import metrics
+
+        return metrics(self)
 
     @staticmethod
     def from_json(text: str, *, source: str = "report") -> Report:

@@ -187,7 +187,12 @@ def _sizes(report: Report) -> str:
 
 
 def size_lines(report: Report, wanted: Sequence[str] | None = None) -> list[str]:
-    """Returns the table of sizes beside TFLM's own; only the rows ``wanted``, where given."""
+    """Returns the table of ``size_rows`` in columns."""
+    return _table(size_rows(report, wanted), right=(1, 2))
+
+
+def size_rows(report: Report, wanted: Sequence[str] | None = None) -> list[tuple[str, str, str]]:
+    """Returns the sizes beside TFLM's own, a head first; only the rows ``wanted``, where given."""
     base = report.baseline
     rows = [("", "this plan", "TFLM's own" if base else "")]
 
@@ -224,7 +229,7 @@ def size_lines(report: Report, wanted: Sequence[str] | None = None) -> list[str]
         _add_times(report, add)
     if base and base.operators:
         add("operators", str(len(report.operators)), str(base.operators))
-    return _table(rows, right=(1, 2))
+    return rows
 
 
 def _add_times(report: Report, add: Callable[[str, str, str | None], None]) -> None:
