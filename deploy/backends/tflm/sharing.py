@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from deploy.backends.tflm.views import View, slice_window, views, window_bytes
+from deploy.backends.tflm.views import View, copies_of, views
 from deploy.graph import Graph, Operator
 from deploy.lifetimes import reading_steps, tensor_lifetimes, user_step
 from deploy.memory.plan import AliasReason
@@ -80,6 +80,7 @@ class Sharing:
         self.graph = graph
         self.in_place = in_place
         self.overlaps = overlaps
+        self.copies = copies_of(graph)
         self.view_alignment = view_alignment
         self.spans = tensor_lifetimes(graph)
         self.root = {t: t for t in self.spans}
@@ -96,7 +97,7 @@ class Sharing:
 
     def merge(self) -> None:
         by_step: dict[int, list[View]] = defaultdict(list)
-        for view in views(self.graph):
+        for view in views(self.graph, self.copies):
             if view.reason in self.reasons:
                 by_step[view.step].append(view)
         for _, together in sorted(by_step.items()):
@@ -305,10 +306,10 @@ class Sharing:
                 # A view copies bytes onto themselves: neither a read nor a write.
                 continue
             low, high = 0, self.size[tensor]
-            if operator.opcode in ("SLICE", "STRIDED_SLICE") and operator.inputs[0] == tensor:
-                window = slice_window(self.graph, operator)
-                if window is not None:
-                    low, high = window_bytes(self.graph, tensor, window)
+            parts = [part.span for part in self.copies.get(step, ()) if part.source == tensor]
+            if parts:
+                item = self.size[tensor] // max(self.graph.tensors[tensor].elements, 1)
+                low, high = min(a for a, _ in parts) * item, max(b for _, b in parts) * item
             reads.append((low, high, step))
         return reads
 

@@ -9,13 +9,17 @@ is 1), so a band of rows is one contiguous piece of memory. All intervals are ha
 * ``run(window)``: the output rows that come out when the unchanged operator is given only the
   rows ``window`` of its input (None: the strides do not line up, every row would be wrong);
 * ``exact(window, valid)``: which of those equal the whole map's rows, if the rows ``valid`` of
-  the window are right. The rest are *garbage*: padding took the place of rows that exist.
+  the window are right. The rest are *wrong rows*: padding took the place of rows that exist.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
+
+import numpy as np
+
+from deploy.operators.window import same_padding
 
 Rows = tuple[int, int]
 """Half-open interval of rows."""
@@ -42,12 +46,6 @@ class RowRule(Protocol):
     def run(self, window: Rows) -> Rows | None: ...
 
     def exact(self, window: Rows, valid: Rows) -> Rows: ...
-
-
-def same_padding(in_size: int, kernel_extent: int, stride: int) -> tuple[int, int]:
-    """(before, after) of SAME padding: total = max(0, (ceil(in / s) - 1) s + k - in)."""
-    total = max(0, (-(-in_size // stride) - 1) * stride + kernel_extent - in_size)
-    return total // 2, total - total // 2
 
 
 def _clip(start: int, stop: int, size: int) -> Rows:
@@ -266,8 +264,6 @@ def resize_weights(
     corners are not aligned.
     """
     if kind == "RESIZE_NEAREST_NEIGHBOR":
-        import numpy as np
-
         scale = np.float32(in_rows) / np.float32(out_rows)
         offset = np.float32(0.5 if half_pixel else 0.0)
         source = int(np.floor((np.float32(row) + offset) * scale))
