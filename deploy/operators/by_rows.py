@@ -20,7 +20,7 @@ class Uncut(Enum):
     RANK = "its map has no rows (fewer than three dimensions)"
     SINGLE_ROW = "its map has a single row"
     ROWS_REDUCED = "it reduces over the rows, and partial results would be rounded"
-    ROWS_MOVED = "rows of its input and of its output lie along different axes"
+    ROWS_MOVED = "its rows are not rows of its input in their order"
     MIXED_ROWS = "its inputs have different numbers of rows"
     PARAMETERS = "its parameters are not constants"
     NORMALISED_ROWS = "it normalises over the rows"
