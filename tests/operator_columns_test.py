@@ -16,11 +16,12 @@ from deploy.backends.tflm.strips.choose import cut
 from deploy.backends.tflm.strips.cuts import Cuts, normalised
 from deploy.backends.tflm.strips.network import Network
 from deploy.backends.tflm.strips.operators import row_operator
-from deploy.graph import Graph
+from deploy.graph import Graph, Options
 from deploy.operators import OPERATORS, InC, Site
 from deploy.operators.by_rows import RowOperator, Uncut
 from deploy.operators.row import computes
 from deploy.operators.window import Moves, Window, window_positions
+from tests.int8_graphs import Int8GraphMaker
 from tests.operator_draws import Drawing, draw_operator, operator_draw, outputs_in_litert
 
 SEEDS = range(6)
@@ -104,6 +105,17 @@ def test_what_is_copied_goes_where_the_row_says(opcode: str) -> None:
                 assert np.array_equal(made[part.target][run_of], source[low:high]), seed
         for tensor, found in zip(graph.outputs, outputs_in_litert(graph, inputs), strict=True):
             assert np.array_equal(made[tensor], found.ravel()), seed
+
+
+@pytest.mark.parametrize("axis", [1, 2, 3, -1])
+def test_only_rows_in_their_order_run_as_strips(axis: int) -> None:
+    make = Int8GraphMaker(0)
+    x = make.input((1, 6, 5, 4))
+    options = Options("ReverseV2Options", ())
+    inputs = [x, make.integers("axis", (axis,))]
+    y = make.operator("REVERSE_V2", inputs, make.shape(x), make.quantization(x), options)
+    found = row_operator(make.build(outputs=[y]), 0)
+    assert isinstance(found, RowOperator) if axis != 1 else found is Uncut.ROWS_MOVED
 
 
 def touched(window: Window, position: int, size: int, count: int, axis: int) -> set[int]:

@@ -86,6 +86,19 @@ def transposed(site: Site) -> Copies:
     return (_taken(site, 0, 0, site.output.shape, 0, tuple(strides[axis] for axis in order)),)
 
 
+def reversed_(site: Site) -> Copies:
+    """REVERSE_V2: the dimensions in input 1 from their last element to their first."""
+    axes = site.integers(1)
+    if axes is None:
+        return None
+    shape, strides = site.shape(0), list(natural_strides(site.shape(0)))
+    start = 0
+    for axis in {axis % len(shape) for axis in axes}:
+        start += (shape[axis] - 1) * strides[axis]
+        strides[axis] = -strides[axis]
+    return (_taken(site, 0, 0, shape, start, tuple(strides)),)
+
+
 def joined(site: Site) -> Copies:
     """CONCATENATION: inputs one behind the other along ``axis``."""
     if site.number("fused_activation_function"):
@@ -188,6 +201,15 @@ def _reshaped_strip(strip: Strip) -> Parameters:
     return Parameters(options, inputs)
 
 
+def _reversed_rows(site: RowSite) -> RowOperator | Uncut:
+    axes = site.constant(1)
+    if axes is None:
+        return Uncut.PARAMETERS
+    if any(int(axis) % len(site.out_shape) <= site.axis for axis in axes.ravel()):
+        return Uncut.ROWS_MOVED
+    return same_row(site)
+
+
 def _padded_rows(site: RowSite) -> RowOperator | Uncut:
     paddings = site.constant(1)
     if paddings is None or (len(site.operator.inputs) > 2 and site.constant(2) is None):
@@ -229,5 +251,6 @@ JOINED_ROWS = ByRows(_joined_rows)
 SPLIT_ROWS = ByRows(_split_rows)
 GATHERED_ROWS = ByRows(_gathered_rows)
 RESHAPED_ROWS = ByRows(_reshaped_rows, _reshaped_strip)
+REVERSED_ROWS = ByRows(_reversed_rows)
 PADDED_ROWS = ByRows(_padded_rows, _padded_strip)
 SLICED_ROWS = ByRows(_sliced_rows, _sliced_strip)

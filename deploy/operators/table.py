@@ -181,7 +181,6 @@ def _reductions() -> Iterable[OperatorRow]:
     yield _row("ARG_MAX", 2, reductions.arg, types.indices, "ArgMax", _WHOLE, _TFLM)
     yield _row("ARG_MIN", 2, reductions.arg, types.indices, "ArgMin", _WHOLE, _TFLM)
     yield _row("CUMSUM", 2, reductions.along, _FIRST, "Cumsum", _WHOLE, _TFLM, _SCALED)
-    yield _row("REVERSE_V2", 2, reductions.along, _FIRST, "ReverseV2", _WHOLE, _TFLM)
 
 
 def _pixels() -> Iterable[OperatorRow]:
@@ -236,6 +235,9 @@ def _copies() -> Iterable[OperatorRow]:
     yield _row("STRIDED_SLICE", 4, shape, _FIRST, options, _WHOLE, copy, **own)
     own = {**hull, "copies": copies.transposed}
     yield _row("TRANSPOSE", 2, shapes.transpose, _FIRST, "Transpose", _WHOLE, copy, **own)
+    own = {**hull, "copies": copies.reversed_}
+    rows = copies.REVERSED_ROWS
+    yield _row("REVERSE_V2", 2, reductions.along, _FIRST, "ReverseV2", rows, copy, **own)
 
     padded: _Columns = {"interval": intervals.pad}
     rows = copies.PADDED_ROWS
