@@ -151,6 +151,11 @@ def _plan_flags(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_bool("strips", True, "run big maps strip by strip", flag_values=values)
     flags.DEFINE_bool("overlap", None, "outputs may grow into inputs", flag_values=values)
+    from deploy.passes import USUAL_PASSES
+
+    flags.DEFINE_string(
+        "passes", USUAL_PASSES, "what rewrites the graph first, in order", flag_values=values
+    )
     flags.DEFINE_enum(
         "effort",
         "normal",
@@ -207,6 +212,7 @@ def _settings(values: flags.FlagValues) -> PlanSettings:
         max_macs=_value(values, "max-macs"),
         max_time=_value(values, "max-time"),
         minimise=_value(values, "minimise"),
+        passes=_value(values, "passes"),
         strips=_value(values, "strips"),
         overlap=_value(values, "overlap"),
         effort=_value(values, "effort"),

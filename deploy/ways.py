@@ -50,7 +50,7 @@ class Checked:
 
 def ways(source: Graph, settings: PlanSettings) -> Iterator[Way]:
     """Yields the ways that settings allow, the one with the most in it first."""
-    if has_codes(source):
+    if has_codes(source, settings):
         yield Way("codes packed into bytes", True, settings)
     may_grow = settings.overlap is True or (settings.strips and settings.overlap is None)
     if may_grow:

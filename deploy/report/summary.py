@@ -71,6 +71,7 @@ def make_report(
         limit_bytes=limit,
         limit_source=limit_source,
         engine=planned.memory.engine,
+        passes=settings.passes,
         interrupted=interrupted,
         search_bound_bytes=prepared.floor_bytes,
         bit_exact=evidence.bit_exact,

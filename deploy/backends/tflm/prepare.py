@@ -16,7 +16,8 @@ from deploy.effort import effort_named
 from deploy.graph import Graph
 from deploy.macs import graph_macs, relative_macs
 from deploy.outcome import Decision, FrontierPoint, Prepared, StoredCodes
-from deploy.passes import run_passes
+from deploy.passes import Context, run_passes
+from deploy.passes.order import OrderForMemory
 from deploy.passes.short_names import shorten_names
 from deploy.progress import Progress
 from deploy.targets import Target
@@ -31,9 +32,9 @@ _NO_WAY = (
 )
 
 
-def has_codes(source: Graph) -> bool:
+def has_codes(source: Graph, settings: PlanSettings) -> bool:
     """Whether a graph has maps that could be stored packed."""
-    return bool(stored_code_maps(run_passes(source)))
+    return bool(stored_code_maps(run_passes(source, passes=settings.pass_list)))
 
 
 def prepare(
@@ -47,14 +48,14 @@ def prepare(
 ) -> Prepared:
     """Returns the best plan found: of the graph as it is, or, with ``codes``, with those packed.
 
-    Names are shortened first, as they stand in flash; then ``deploy.passes.PASSES`` run. A graph
+    Names are shortened first, as they stand in flash; then the passes of the settings run. A graph
     with maps of codes is planned both ways, each in strips where settings allow them, and the
     smaller arena (or head, as settings say) wins. Where there are strips, no plan unpacks a map
     whole: its int32 indices and the planes of its bits exist for a strip of rows at most.
     ``stop`` is asked often; True ends all searches with the best so far.
     """
     named = shorten_names(source)
-    graph = run_passes(named)
+    graph = run_passes(named, Context(goal.kernels), passes=settings.pass_list)
     plain = _planned(graph, named, goal, settings, progress, stop, max_macs=settings.max_macs)
     if (
         not codes
@@ -100,7 +101,7 @@ def _packed(
     stop: Callable[[], bool],
 ) -> Prepared | Decision:
     """The plan of the packed graph, or why there is none."""
-    graph = run_passes(lowered.graph)
+    graph = run_passes(lowered.graph, Context(goal.kernels), passes=settings.pass_list)
     ratio = relative_macs(graph, source)
     if ratio > settings.max_macs:
         return Decision(
@@ -155,7 +156,7 @@ def _why_whole(
 
     for shared in (True, False):
         lowered = lower_codes(graph, maps={name: bits}, shared=shared)
-        packed = run_passes(lowered.graph)
+        packed = run_passes(lowered.graph, Context(goal.kernels), passes=settings.pass_list)
         never_whole = momentary_maps(packed, lowered.stored)
         found = obstacles(packed, never_whole)
         if found:
@@ -227,7 +228,8 @@ def _whole(
 ) -> Prepared:
     """The best plan without strips: in the order that the passes chose, or as it was."""
     orders = [graph]
-    as_given = run_passes(source, reorder=False)
+    others = [p for p in settings.pass_list if not isinstance(p, OrderForMemory)]
+    as_given = run_passes(source, Context(goal.kernels), passes=others)
     if as_given.operators != graph.operators:
         orders.append(as_given)
     overlap = settings.overlap is True

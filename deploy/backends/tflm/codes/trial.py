@@ -22,7 +22,7 @@ from deploy.backends.tflm.codes.pack import stored_bytes
 from deploy.backends.tflm.place import place
 from deploy.backends.tflm.strips.walks import SMALL_GRAPH_OPERATORS
 from deploy.graph import Graph
-from deploy.passes import run_passes
+from deploy.passes import Context, run_passes
 from deploy.targets import Target
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _judged(
     from deploy.backends.tflm.strips import choose_strips
 
     lowered = lower_codes(graph, maps=maps, shared=shared)
-    packed = run_passes(lowered.graph)
+    packed = run_passes(lowered.graph, Context(goal.kernels), passes=settings.pass_list)
     if settings.strips:
         choice = choose_strips(
             packed,
