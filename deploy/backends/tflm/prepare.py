@@ -226,12 +226,17 @@ def _planned(
 def _whole(
     graph: Graph, source: Graph, goal: Target, settings: PlanSettings, stop: Callable[[], bool]
 ) -> Prepared:
-    """The best plan without strips: in the order that the passes chose, or as it was."""
+    """The best plan without strips: in the order that the passes chose, or another.
+
+    The order counts on what kernels may do in place, which not every plan can grant, and knows
+    nothing of views: the order that does without, and that of the file, are tried as well.
+    """
+    unordered = [p for p in settings.pass_list if not isinstance(p, OrderForMemory)]
     orders = [graph]
-    others = [p for p in settings.pass_list if not isinstance(p, OrderForMemory)]
-    as_given = run_passes(source, Context(goal.kernels), passes=others)
-    if as_given.operators != graph.operators:
-        orders.append(as_given)
+    for passes in (settings.pass_list, unordered):
+        other = run_passes(source, passes=passes)
+        if all(other.operators != known.operators for known in orders):
+            orders.append(other)
     overlap = settings.overlap is True
     rounds = ROUNDS_OF_EFFORT[effort_named(settings.effort)]
     plans = [
