@@ -115,10 +115,6 @@ def _options(values: flags.FlagValues) -> str:
     return "\n".join(lines)
 
 
-def _no_flags(values: flags.FlagValues) -> None:
-    del values
-
-
 def _target_flags(values: flags.FlagValues) -> None:
     string = flags.DEFINE_string
     string("board", "host", "the board, by a name that fmc boards lists", flag_values=values)

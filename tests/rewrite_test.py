@@ -12,13 +12,13 @@ import pytest
 import zoo
 from keras import layers
 
-from keras_fmc import reference
 from keras_fmc.choose.ceiling import choose_bottlenecks
 from keras_fmc.choose.plan import BottleneckSpec, CompressionPlan
 from keras_fmc.errors import BadInputError
 from keras_fmc.layers import ProjectionBottleneck
 from keras_fmc.qat import quantize
 from keras_fmc.rewrite import freeze_base, insert_bottlenecks
+from tests import bottleneck_reference as reference
 
 
 def images(count: int, *shape: int, seed: int = 0) -> np.ndarray:

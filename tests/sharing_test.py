@@ -152,25 +152,6 @@ def test_an_output_takes_the_place_of_an_input_of_its_size_only(wide_first: bool
     assert all(a.of != narrow for a in analyse(only, in_place={"MUL"}).aliases)
 
 
-@pytest.mark.parametrize(
-    ("paddings", "shares"),
-    [
-        ([(0, 0), (0, 2), (0, 0), (0, 0)], True),
-        ([(0, 0), (2, 0), (0, 0), (0, 0)], False),
-        ([(0, 0), (1, 1), (0, 0), (0, 0)], False),
-        ([(0, 0), (0, 2), (0, 1), (0, 0)], False),
-        ([(0, 0), (0, 0), (0, 0), (0, 1)], False),
-    ],
-)
-def test_pad_takes_the_place_of_its_input_where_all_rows_stay(
-    paddings: object, shares: bool
-) -> None:
-    make = Int8GraphMaker(0)
-    x = make.unary("TANH", make.input((1, 4, 4, 2)))
-    graph = make.build(outputs=[make.unary("TANH", make.pad(x, paddings))])
-    assert bool(analyse(graph, in_place={"PAD"}).aliases) is shares
-
-
 def test_both_inputs_at_one_address_may_be_overwritten() -> None:
     graph = two_windows((1, 4), (1, 4), behind=True)
     reasons = [a.reason for a in analyse(graph, in_place=("ADD",)).aliases]

@@ -143,8 +143,3 @@ class Placement:
     proven_optimal: bool
     engine: str
     interrupted: bool = False
-
-    @property
-    def gap_bytes(self) -> int:
-        """How much lower an unknown better placement could be at most; 0 when proven optimal."""
-        return 0 if self.proven_optimal else self.height_bytes - self.lower_bound_bytes

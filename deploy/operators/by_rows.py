@@ -23,7 +23,6 @@ class Uncut(Enum):
     ROWS_MOVED = "its rows are not rows of its input in their order"
     MIXED_ROWS = "its inputs have different numbers of rows"
     PARAMETERS = "its parameters are not constants"
-    NORMALISED_ROWS = "it normalises over the rows"
     ALIGNED_CORNERS = "aligned corners, or no whole scale factor, make every row depend on the size"
     TYPE = "the runtime cannot slice maps of its type"
     CONTROL = "it has several outputs, or none, that are not rows"

@@ -34,11 +34,6 @@ class RowRule(Protocol):
     @property
     def out_rows(self) -> int: ...
 
-    @property
-    def stretch(self) -> int:
-        """How many rows beyond ``needed`` a window may have to reach to line up."""
-        ...
-
     def needed(self, rows: Rows) -> Rows: ...
 
     def core(self, rows: Rows) -> Rows: ...
@@ -72,10 +67,6 @@ class Sliding:
     @property
     def pad_before(self) -> int:
         return same_padding(self.in_rows, self.kernel_extent, self.stride)[0] if self.same else 0
-
-    @property
-    def stretch(self) -> int:
-        return self.kernel_extent + 2 * self.stride - 2 if self.same else self.stride - 1
 
     def needed(self, rows: Rows) -> Rows:
         start = rows[0] * self.stride - self.pad_before
@@ -131,10 +122,6 @@ class Scattering:
             return 0
         return same_padding(self.out_rows, self.kernel_extent, self.stride)[0]
 
-    @property
-    def stretch(self) -> int:
-        return self.kernel_extent
-
     def run_height(self, in_height: int) -> int:
         """Rows of the output for an input of ``in_height`` rows."""
         if self.same:
@@ -179,10 +166,6 @@ class Shifting:
     out_rows: int
     shift: int
 
-    @property
-    def stretch(self) -> int:
-        return 0
-
     def needed(self, rows: Rows) -> Rows:
         return _clip(rows[0] - self.shift, rows[1] - self.shift, self.in_rows)
 
@@ -216,10 +199,6 @@ class Resampling:
     @property
     def factor(self) -> int:
         return self.out_rows // self.in_rows
-
-    @property
-    def stretch(self) -> int:
-        return 1
 
     def needed(self, rows: Rows) -> Rows:
         used = [row for r in range(*rows) for row, _ in self._weights(r, self.in_rows)]

@@ -151,7 +151,7 @@ class Sharing:
             return
         target = operator.outputs[0]
         for source in dict.fromkeys(operator.present_inputs):
-            if source not in self.spans or not self._in_place_shape(operator, source, target):
+            if source not in self.spans or self.size[source] != self.size[target]:
                 continue
             join = self._union(source, target, 0)
             if join is None:
@@ -183,22 +183,6 @@ class Sharing:
             return
         del self.overwriting[step]
         self._split(join)
-
-    def _in_place_shape(self, operator: Operator, source: int, target: int) -> bool:
-        if operator.opcode == "PAD":
-            return self._pads_only_the_end(operator, source)
-        return self.size[source] == self.size[target]
-
-    def _pads_only_the_end(self, operator: Operator, source: int) -> bool:
-        paddings = self.graph.tensors[operator.inputs[1]]
-        if not paddings.is_constant:
-            return False
-        shape = self.graph.tensors[source].shape
-        outermost = next((axis for axis, n in enumerate(shape) if n != 1), len(shape) - 1)
-        return all(
-            before == 0 and (after == 0 or axis == outermost)
-            for axis, (before, after) in enumerate(paddings.array().tolist())
-        )
 
     def _only_touches_start(self, operator: Operator, target: int) -> bool:
         """Whether every input that shares bytes with the output starts where it starts."""
