@@ -226,7 +226,7 @@ def test_bottleneck_gets_a_free_name():
     model = keras.Model(inputs, layers.Conv2D(2, 1, name="out")(x))
     plan = plan_for(model, BottleneckSpec("conv", (8, 8, 4), 2))
     result = insert_bottlenecks(model, plan, initializer="identity")
-    assert result.inserted[0].layer == "conv_bottleneck_"
+    assert result.inserted[0].layer == "conv_bottleneck_1"
 
 
 def test_several_inputs_take_a_list_of_calibration_data():

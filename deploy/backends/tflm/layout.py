@@ -16,6 +16,7 @@ from deploy.graph import Graph
 from deploy.lifetimes import tensor_lifetimes
 from deploy.memory.plan import AliasReason, MemoryPlan, PlannedPiece, PlannedTensor
 from deploy.memory.problem import Block, Piece, Placement, Problem, round_up
+from keras_fmc.names import free_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +143,15 @@ def _layout(sharing: Sharing, scratch: Sequence[tuple[int, int]]) -> Layout:
         ghosts = _ghosts(sharing, members, low, scratch)
         blocks.append(
             Block(
-                _unique(sharing.graph.tensors[members[0]].name, names),
+                free_name(sharing.graph.tensors[members[0]].name, names, "{} ({})", first=2),
                 (*pieces, *ghosts),
             )
         )
         owners.append((*(s.origin for s in spans), *(members[0] for _ in ghosts)))
     for number, (step, size_bytes) in enumerate(scratch):
-        name = _unique(f"scratch {number} of {sharing.graph.label(step)}", names)
+        name = free_name(
+            f"scratch {number} of {sharing.graph.label(step)}", names, "{} ({})", first=2
+        )
         piece = Piece(0, round_up(size_bytes, ALIGNMENT), step, step + 1)
         blocks.append(Block(name, (piece,), scratch=True))
         owners.append((-1,))
@@ -179,12 +182,3 @@ def _ghosts(
         for step in steps
         if sharing.spans[t][0] <= step <= sharing.spans[t][1]
     ]
-
-
-def _unique(name: str, names: set[str]) -> str:
-    unique, number = name, 1
-    while unique in names:
-        number += 1
-        unique = f"{name} ({number})"
-    names.add(unique)
-    return unique

@@ -12,6 +12,7 @@ from deploy.backends.tflm.strips.operators import same_paddings
 from deploy.backends.tflm.strips.schedule import Concatenation, Pad, Program, Run, Slice
 from deploy.graph import Graph, GraphBuilder, Operator, Options, Tensor
 from deploy.operators.rows import Rows
+from keras_fmc.names import free_name
 
 
 def emit(network: Network, program: Program) -> tuple[Graph, dict[int, int]]:
@@ -83,12 +84,7 @@ class _Emitter:
         return tuple(shape)
 
     def _name(self, wanted: str) -> str:
-        name, number = wanted, 1
-        while name in self.names:
-            number += 1
-            name = f"{wanted}#{number}"
-        self.names.add(name)
-        return name
+        return free_name(wanted, self.names, "{}#{}", first=2)
 
     def _constant(self, purpose: str, values: np.ndarray, like: Tensor | None = None) -> int:
         key = (purpose, values.shape, str(values.dtype), values.tobytes(), like and like.name)

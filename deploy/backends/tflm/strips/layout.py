@@ -28,6 +28,7 @@ from deploy.memory.planner import plan
 from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, Block, Piece, Problem, round_up
 from deploy.passes.dead import drop_dead_tensors
 from deploy.targets import Kernels
+from keras_fmc.names import free_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +154,7 @@ def _named(graph: Graph, blocks: list[Block], owners: list[tuple[int, ...]]) -> 
     named = []
     for block, tensors in zip(blocks, owners, strict=True):
         name = block.name if block.scratch else graph.tensors[tensors[0]].name
-        number = 1
-        unique = name
-        while unique in taken:
-            number += 1
-            unique = f"{name} ({number})"
-        taken.add(unique)
-        named.append(replace(block, name=unique))
+        named.append(replace(block, name=free_name(name, taken, "{} ({})", first=2)))
     return named
 
 
