@@ -19,7 +19,7 @@ from typing import Protocol
 
 import numpy as np
 
-from deploy.operators.window import same_padding
+from keras_fmc.padding import same_padding
 
 Rows = tuple[int, int]
 """Half-open interval of rows."""

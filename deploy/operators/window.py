@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 from deploy.graph import Operator, Padding
+from keras_fmc.padding import same_padding
 
 Pair = tuple[int, int]
 """(along rows, along columns)."""
@@ -72,9 +73,3 @@ def window_positions(size: int, extent: int, stride: int, *, same: bool) -> int:
     SAME: ⌈size / stride⌉; VALID: ⌊(size - extent) / stride⌋ + 1.
     """
     return -(-size // stride) if same else (size - extent) // stride + 1
-
-
-def same_padding(in_size: int, kernel_extent: int, stride: int) -> Pair:
-    """(before, after) of SAME padding: total = max(0, (ceil(in / s) - 1) s + k - in)."""
-    total = max(0, (-(-in_size // stride) - 1) * stride + kernel_extent - in_size)
-    return total // 2, total - total // 2

@@ -21,8 +21,8 @@ from deploy.operators.rows import (
     Shifting,
     Sliding,
 )
-from deploy.operators.window import same_padding
 from keras_fmc.errors import VerificationError
+from keras_fmc.padding import same_padding
 
 
 class TileStep(NamedTuple):
