@@ -131,7 +131,13 @@ def _own(
         offsets = tuple(kept)
     try:
         overlap = settings.overlap is not False
-        memory = given_plan(graph, goal.kernels, offsets=offsets, overlap=overlap)
+        memory = given_plan(
+            graph,
+            goal.kernels,
+            offsets=offsets,
+            overlap=overlap,
+            alignment=goal.runtime.arena_alignment_bytes,
+        )
     except VerificationError:
         if must:
             raise

@@ -239,8 +239,11 @@ def _whole(
             orders.append(other)
     overlap = settings.overlap is True
     rounds = ROUNDS_OF_EFFORT[effort_named(settings.effort)]
+    unit = goal.runtime.arena_alignment_bytes
     plans = [
-        Prepared(g, place(g, goal.kernels, rounds=rounds, overlap=overlap, stop=stop))
+        Prepared(
+            g, place(g, goal.kernels, rounds=rounds, overlap=overlap, alignment=unit, stop=stop)
+        )
         for g in orders
     ]
     return min(plans, key=lambda prepared: prepared.memory.head_bytes)

@@ -1,7 +1,8 @@
 """What the runtime makes of a plan: its kernels' buffers placed, the head, and all of it checked.
 
 The head has one figure, the runtime's own: the largest ``offset + size rounded up to 16`` of any
-buffer that it plans. Only tensors and scratch buffers that stand at multiples of 16 make it one.
+buffer that it plans (or to what its data say). Only tensors and scratch buffers that stand at
+multiples of 16 make it one.
 """
 
 from __future__ import annotations
@@ -13,26 +14,33 @@ from deploy.backends.tflm.online import simulate
 from deploy.backends.tflm.scratch import scratch_requests
 from deploy.graph import Graph
 from deploy.memory.plan import MemoryPlan
+from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES
 from deploy.proof.replay import ScratchUse, verify_plan
 from deploy.targets import Kernels
 
 
 def settled(
-    graph: Graph, plan: MemoryPlan, kernels: Kernels, *, overlaps: Mapping[int, int]
+    graph: Graph,
+    plan: MemoryPlan,
+    kernels: Kernels,
+    *,
+    overlaps: Mapping[int, int],
+    alignment: int = HEIGHT_ALIGNMENT_BYTES,
 ) -> MemoryPlan:
     """Returns the plan with the head that the runtime will have, checked by replay.
 
-    The search counts in steps of 16 bytes, so its bound is cut off at the head, and what it
-    proved holds to those 16 bytes.
+    The search counts in steps of the alignment, so its bound is cut off at the head, and what it
+    proved holds to those bytes.
 
     Args:
         overlaps: operator -> smallest allowed (input start - output start) in bytes.
+        alignment: as of ``simulate``.
 
     Raises:
         VerificationError: the replay found the plan wrong (a defect, never the user's fault).
     """
     requests = scratch_requests(graph, kernels)
-    online = simulate(graph, requests, offsets=plan.offsets)
+    online = simulate(graph, requests, offsets=plan.offsets, alignment=alignment)
     verify_plan(
         graph,
         plan.offsets,

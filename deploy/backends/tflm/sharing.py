@@ -18,10 +18,7 @@ from deploy.backends.tflm.views import View, copies_of, views
 from deploy.graph import Graph, Operator
 from deploy.lifetimes import reading_steps, tensor_lifetimes, user_step
 from deploy.memory.plan import AliasReason
-from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES
-
-ALIGNMENT = HEIGHT_ALIGNMENT_BYTES
-"""Bytes that the offset of a block, and of an output over its input, is a multiple of."""
+from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, round_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +69,11 @@ class Sharing:
         view_alignment: int,
         overlaps: Mapping[int, int],
         *,
+        alignment: int = HEIGHT_ALIGNMENT_BYTES,
         reasons: frozenset[AliasReason] = frozenset(AliasReason),
         given: Sequence[int] | None = None,
     ) -> None:
+        self.alignment = alignment
         self.reasons = reasons
         self.given = given
         self.graph = graph
@@ -168,7 +167,7 @@ class Sharing:
         source, target = operator.inputs[0], operator.outputs[0]
         if source not in self.spans:
             return
-        distance = -(-self.overlaps[step] // ALIGNMENT) * ALIGNMENT
+        distance = round_up(self.overlaps[step], self.alignment)
         if self.given is not None:
             # Farther apart is right, too.
             distance = max(distance, self.given[source] - self.given[target])

@@ -102,7 +102,8 @@ def _judged(
         if choice.holds_whole:
             arena, head = sys.maxsize, sys.maxsize
     else:
-        memory = place(packed, goal.kernels, rounds=_ROUNDS, stop=stop)
+        unit = goal.runtime.arena_alignment_bytes
+        memory = place(packed, goal.kernels, rounds=_ROUNDS, alignment=unit, stop=stop)
         arena = predict_arena(packed, offsets=memory.offsets, target=goal).arena_bytes
         head = memory.head_bytes
     return (head, arena) if settings.minimise == "head" else (arena, head)

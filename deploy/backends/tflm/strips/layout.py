@@ -81,11 +81,13 @@ def placed(
     kernels: Kernels,
     *,
     rounds: int,
+    alignment: int = HEIGHT_ALIGNMENT_BYTES,
     stop: Callable[[], bool] | None = None,
 ) -> MemoryPlan:
     """Returns a plan of the graph's tensors, checked by replay.
 
-    ``rounds`` and ``stop`` limit the planner, as they do in ``planner.plan``.
+    ``rounds`` and ``stop`` limit the planner, as they do in ``planner.plan``; ``alignment`` is the
+    runtime's.
 
     Raises:
         VerificationError: the replay found the plan wrong (a defect, never the user's fault).
@@ -93,7 +95,7 @@ def placed(
     graph = cut.graph
     placement = plan(cut.layout.problem, rounds=rounds, stop=stop)
     found = memory_plan(cut.layout, placement)
-    return settled(graph, found, kernels, overlaps=cut.overlaps)
+    return settled(graph, found, kernels, overlaps=cut.overlaps, alignment=alignment)
 
 
 def _share_bytes(graph: Graph, found: Footprint, tensor: dict[int, int], step: Run) -> bool:
