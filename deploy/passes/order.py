@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from deploy.graph import Graph
-from deploy.lifetimes import reading_steps
+from deploy.lifetimes import TensorNumber, reading_steps
 from deploy.passes.context import Context
 
 DEFAULT_STATES = 20_000
@@ -80,7 +80,7 @@ class _Lives:
     def __init__(self, graph: Graph, in_place: frozenset[str]) -> None:
         self.count = len(graph.operators)
         self.needs = [0] * self.count
-        self.inputs: list[tuple[int, ...]] = []
+        self.inputs: list[tuple[TensorNumber, ...]] = []
         self.outputs: list[tuple[int, ...]] = []
         self.size = {t: graph.tensors[t].size_bytes for t in graph.activations()}
         # Tensor -> the steps that read it, as bits; that of the user never runs.
@@ -92,7 +92,9 @@ class _Lives:
         self.in_place = [operator.opcode in in_place for operator in graph.operators]
         producers = graph.producers()
         for index, operator in enumerate(graph.operators):
-            read = tuple(dict.fromkeys(t for t in operator.present_inputs if t in self.size))
+            read = tuple(
+                TensorNumber(t) for t in dict.fromkeys(operator.present_inputs) if t in self.size
+            )
             self.inputs.append(read)
             self.outputs.append(operator.outputs)
             for tensor in read:
@@ -100,7 +102,7 @@ class _Lives:
                     self.needs[index] |= 1 << producers[tensor]
         self.start_bytes = sum(self.size[t] for t in set(graph.inputs) if t in self.size)
 
-    def dying(self, done: int, index: int) -> list[int]:
+    def dying(self, done: int, index: int) -> list[TensorNumber]:
         """Inputs of an operator that nobody reads after it."""
         after = done | 1 << index
         return [t for t in self.inputs[index] if not self.readers[t] & ~after]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from deploy.backends.tflm.sharing import Alias, Sharing
 from deploy.graph import Graph
-from deploy.lifetimes import tensor_lifetimes
+from deploy.lifetimes import TensorNumber, tensor_lifetimes
 from deploy.memory.plan import AliasReason, MemoryPlan, PlannedPiece, PlannedTensor
 from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, Block, Piece, Placement, Problem, round_up
 from keras_fmc.names import free_name
@@ -170,7 +170,7 @@ def _layout(sharing: Sharing, scratch: Sequence[tuple[int, int]]) -> Layout:
 
 
 def _ghosts(
-    sharing: Sharing, members: list[int], low: int, scratch: Sequence[tuple[int, int]]
+    sharing: Sharing, members: list[TensorNumber], low: int, scratch: Sequence[tuple[int, int]]
 ) -> list[Piece]:
     """Where the runtime, which knows whole tensors only, will not put a kernel's buffer."""
     steps = sorted({step for step, _ in scratch})

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from deploy.backends.tflm.views import View, copies_of, views
 from deploy.graph import Graph, Operator
-from deploy.lifetimes import reading_steps, tensor_lifetimes, user_step
+from deploy.lifetimes import Step, TensorNumber, reading_steps, tensor_lifetimes, user_step
 from deploy.memory.plan import AliasReason
 from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, round_up
 
@@ -38,7 +38,7 @@ class Span:
     stop: int
     first: int
     until: int
-    origin: int
+    origin: TensorNumber
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class _Part:
 
     start: int
     stop: int
-    origin: int
+    origin: TensorNumber
     inside: int
 
 
@@ -55,7 +55,7 @@ class _Part:
 class _Join:
     """What a union did, so that it can be undone: group ``dropped`` moved by ``shift``."""
 
-    dropped: int
+    dropped: TensorNumber | None
     shift: int
 
 
@@ -86,16 +86,17 @@ class Sharing:
         self.distance = dict.fromkeys(self.spans, 0)
         self.group = {t: [t] for t in self.spans}
         self.aliases: list[Alias] = []
-        self.accepted: dict[int, list[View]] = defaultdict(list)
+        self.accepted: dict[Step, list[View]] = defaultdict(list)
         # Operator -> its output, where that overwrites an input while the operator runs.
-        self.overwriting: dict[int, int] = {}
+        self.overwriting: dict[Step, TensorNumber] = {}
         self.size = {t: graph.tensors[t].size_bytes for t in self.spans}
-        self.writer = graph.producers()
+        self.writer = {TensorNumber(t): Step(step) for t, step in graph.producers().items()}
         self.readers = reading_steps(graph)
         self.end = user_step(len(graph.operators))
+        self._steps = tuple(map(Step, range(self.end)))
 
     def merge(self) -> None:
-        by_step: dict[int, list[View]] = defaultdict(list)
+        by_step: dict[Step, list[View]] = defaultdict(list)
         for view in views(self.graph, self.copies):
             if view.reason in self.reasons:
                 by_step[view.step].append(view)
@@ -104,7 +105,7 @@ class Sharing:
             if not self._try_views(together) and len(together) > 1:
                 for view in together:
                     self._try_views([view])
-        for step, operator in enumerate(self.graph.operators):
+        for step, operator in zip(self._steps, self.graph.operators, strict=True):
             self._try_in_place(step, operator)
             if step in self.overlaps:
                 self._try_overlap(step, operator)
@@ -143,13 +144,13 @@ class Sharing:
             self.aliases.append(Alias(tensor, of, view.reason))
         return True
 
-    def _try_in_place(self, step: int, operator: Operator) -> None:
+    def _try_in_place(self, step: Step, operator: Operator) -> None:
         if operator.opcode not in self.in_place or self.accepted.get(step):
             return
         if len(operator.outputs) != 1:
             return
-        target = operator.outputs[0]
-        for source in dict.fromkeys(operator.present_inputs):
+        target = TensorNumber(operator.outputs[0])
+        for source in map(TensorNumber, dict.fromkeys(operator.present_inputs)):
             if source not in self.spans or self.size[source] != self.size[target]:
                 continue
             join = self._union(source, target, 0)
@@ -162,9 +163,9 @@ class Sharing:
             del self.overwriting[step]
             self._split(join)
 
-    def _try_overlap(self, step: int, operator: Operator) -> None:
+    def _try_overlap(self, step: Step, operator: Operator) -> None:
         """Places the output as little before the input as the kernel allows."""
-        source, target = operator.inputs[0], operator.outputs[0]
+        source, target = TensorNumber(operator.inputs[0]), TensorNumber(operator.outputs[0])
         if source not in self.spans:
             return
         distance = round_up(self.overlaps[step], self.alignment)
@@ -183,10 +184,10 @@ class Sharing:
         del self.overwriting[step]
         self._split(join)
 
-    def _only_touches_start(self, operator: Operator, target: int) -> bool:
+    def _only_touches_start(self, operator: Operator, target: TensorNumber) -> bool:
         """Whether every input that shares bytes with the output starts where it starts."""
         start = self.distance[target]
-        for tensor in operator.present_inputs:
+        for tensor in map(TensorNumber, operator.present_inputs):
             if self.root.get(tensor) != self.root[target]:
                 continue
             at = self.distance[tensor]
@@ -195,14 +196,14 @@ class Sharing:
                 return False
         return True
 
-    def _union(self, source: int, target: int, delta: int) -> _Join | None:
+    def _union(self, source: TensorNumber, target: TensorNumber, delta: int) -> _Join | None:
         """Puts ``target`` at ``source`` + delta; None if it already stands elsewhere."""
         if self.given is not None and self.given[target] - self.given[source] != delta:
             return None
         keep, drop = self.root[source], self.root[target]
         shift = self.distance[source] + delta - self.distance[target]
         if keep == drop:
-            return _Join(-1, 0) if shift == 0 else None
+            return _Join(None, 0) if shift == 0 else None
         if len(self.group[drop]) > len(self.group[keep]):
             keep, drop, shift = drop, keep, -shift
         moved = self.group[drop]
@@ -213,7 +214,7 @@ class Sharing:
         return _Join(drop, shift)
 
     def _split(self, join: _Join) -> None:
-        if join.dropped < 0:
+        if join.dropped is None:
             return
         moved = self.group[join.dropped]
         keep = self.root[join.dropped]
@@ -222,7 +223,7 @@ class Sharing:
             self.distance[tensor] -= join.shift
         self.group[keep] = self.group[keep][: -len(moved)]
 
-    def _consistent(self, tensor: int) -> bool:
+    def _consistent(self, tensor: TensorNumber) -> bool:
         """Whether no byte of the tensor's block has to hold two values at once."""
         open_spans: list[Span] = []
         for span in self.values(self.group[self.root[tensor]]):
@@ -233,12 +234,12 @@ class Sharing:
             open_spans.append(span)
         return True
 
-    def values(self, group: Iterable[int]) -> list[Span]:
+    def values(self, group: Iterable[TensorNumber]) -> list[Span]:
         """Returns the spans of all values that the tensors of a group hold, by start."""
-        parts: dict[int, list[_Part]] = {}
+        parts: dict[TensorNumber, list[_Part]] = {}
         for tensor in group:
             self._parts(tensor, parts)
-        reads: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
+        reads: dict[TensorNumber, list[tuple[int, int, Step]]] = defaultdict(list)
         for tensor in group:
             for low, high, step in self._reads(tensor):
                 for part in parts[tensor]:
@@ -256,11 +257,11 @@ class Sharing:
                 spans += [part for part in self._given_up(span) if part.until > part.first]
         return sorted(spans, key=lambda s: (s.start, s.first, s.stop, s.origin))
 
-    def _parts(self, tensor: int, known: dict[int, list[_Part]]) -> list[_Part]:
+    def _parts(self, tensor: TensorNumber, known: dict[TensorNumber, list[_Part]]) -> list[_Part]:
         """Returns whose values the bytes of a tensor hold, filling ``known``."""
         if tensor in known:
             return known[tensor]
-        step = self.writer.get(tensor, -1)
+        step = self.writer.get(tensor, Step(-1))
         parts: list[_Part] = []
         for view in self.accepted.get(step, ()):
             begin, base = (view.start, 0) if view.delta >= 0 else (0, -view.delta)
@@ -276,7 +277,7 @@ class Sharing:
         known[tensor] = parts + own
         return known[tensor]
 
-    def _reads(self, tensor: int) -> list[tuple[int, int, int]]:
+    def _reads(self, tensor: TensorNumber) -> list[tuple[int, int, Step]]:
         """Returns (start, stop, step) for the bytes of a tensor that operators really need."""
         reads = []
         for step in self.readers.get(tensor, ()):
@@ -298,7 +299,7 @@ class Sharing:
 
     def _given_up(self, span: Span) -> list[Span]:
         """Ends a value one operator early where the operator that reads it last overwrites it."""
-        last = span.until - 1
+        last = Step(span.until - 1)
         target = self.overwriting.get(last, span.origin)
         if span.origin == target or self.root[target] != self.root[span.origin]:
             return [span]

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from deploy.graph import Graph
+from deploy.lifetimes import Step, TensorNumber
 from deploy.memory.plan import AliasReason
 from deploy.operators import OPERATORS, Site
 from deploy.operators.copied import Copied
@@ -23,9 +24,9 @@ class View:
     a slice. For a concatenation ``delta`` is negative: the input stands inside the output.
     """
 
-    step: int
-    source: int
-    target: int
+    step: Step
+    source: TensorNumber
+    target: TensorNumber
     delta: int
     start: int
     stop: int
@@ -54,4 +55,5 @@ def views(graph: Graph, copies: Mapping[int, tuple[Copied, ...]]) -> Iterator[Vi
                 continue
             (first, last), item = part.span, source.size_bytes // max(source.elements, 1)
             delta = (first - part.to) * item
-            yield View(step, part.source, part.target, delta, first * item, last * item, reason)
+            ends = TensorNumber(part.source), TensorNumber(part.target)
+            yield View(Step(step), *ends, delta, first * item, last * item, reason)
