@@ -38,6 +38,7 @@ class RowOperator:
         axis: the dimension that rows run along, in its row inputs and outputs.
         row_inputs: positions among its inputs that are read row by row.
         row_constants: positions of constants that have one row for each row of the output.
+        pads_with_zeros: SAME padding does what zeros put around a strip do.
         pads_columns: SAME padding puts columns beside the rows (then a strip without wrong
             rows needs a PAD of its own).
     """
@@ -47,6 +48,7 @@ class RowOperator:
     axis: int
     row_inputs: tuple[int, ...]
     row_constants: tuple[int, ...] = ()
+    pads_with_zeros: bool = False
     pads_columns: bool = False
 
 

@@ -139,14 +139,15 @@ def pool_window(graph: Graph, operator: Operator) -> Window:
 def _conv_rows(site: RowSite) -> RowOperator | Uncut:
     if site.constant(1) is None:
         return Uncut.PARAMETERS
-    return _sliding(site, weights_window(site.graph, site.operator))
+    return _sliding(site, weights_window(site.graph, site.operator), pads_with_zeros=True)
 
 
 def _pool_rows(site: RowSite) -> RowOperator | Uncut:
-    return _sliding(site, pool_window(site.graph, site.operator))
+    # An average counts, and a maximum sees, only what lies in the map.
+    return _sliding(site, pool_window(site.graph, site.operator), pads_with_zeros=False)
 
 
-def _sliding(site: RowSite, window: Window) -> RowOperator | Uncut:
+def _sliding(site: RowSite, window: Window, *, pads_with_zeros: bool) -> RowOperator | Uncut:
     if len(site.out_shape) != 4:
         return Uncut.RANK
     if site.is_row_map(0) is not None:
@@ -161,7 +162,8 @@ def _sliding(site: RowSite, window: Window) -> RowOperator | Uncut:
         same=window.same,
     )
     columns = window.paddings(source[1], source[2])[across]
-    return site.build(rule, pads_columns=any(columns))
+    pads_with_zeros = pads_with_zeros and window.same
+    return site.build(rule, pads_with_zeros=pads_with_zeros, pads_columns=any(columns))
 
 
 def window_strip(strip: Strip) -> Parameters:

@@ -208,6 +208,7 @@ class OperatorRow:
             may then stand inside the other.
         in_place: the output may stand where an input of its size stood; whether a kernel allows
             it, the data of its library say.
+        keeps_state: it keeps state in variables.
         interval: which int8 codes it can write; any, unless the row says less.
     """
 
@@ -229,6 +230,7 @@ class OperatorRow:
     copies: CopyRule = computes
     view: AliasReason | None = None
     in_place: bool = False
+    keeps_state: bool = False
     interval: IntervalRule = whole
 
     @property

@@ -33,6 +33,7 @@ class _Is(Flag):
     NOTHING = 0
     SCALED = auto()
     IN_PLACE = auto()
+    STATEFUL = auto()
     BARE = auto()
     """It makes no sense without its options."""
 
@@ -64,6 +65,7 @@ def _row(
         has_scale=_SCALED in flags,
         in_place=_IN_PLACE in flags,
         needs_options=_BARE in flags,
+        keeps_state=_Is.STATEFUL in flags,
         **columns,
     )
 
@@ -160,13 +162,14 @@ def _units() -> Iterable[OperatorRow]:
 
 def _recurrent() -> Iterable[OperatorRow]:
     """Operators that keep state in variables."""
+    flags = _SUMS | _Is.STATEFUL
     own: _Columns = {"optional": (3,), "products": recurrent.svdf_products}
     kind = recurrent.svdf_types
-    yield _row("SVDF", 5, recurrent.svdf, kind, "SVDF", _WHOLE, _TFLM, _SUMS, **own)
+    yield _row("SVDF", 5, recurrent.svdf, kind, "SVDF", _WHOLE, _TFLM, flags, **own)
     own = {"optional": recurrent.LSTM_ABSENT, "products": recurrent.lstm_products}
     kind, options = recurrent.lstm_types, "UnidirectionalSequenceLSTM"
     opcode = "UNIDIRECTIONAL_SEQUENCE_LSTM"
-    yield _row(opcode, 24, recurrent.lstm, kind, options, _WHOLE, _TFLM, _SUMS, **own)
+    yield _row(opcode, 24, recurrent.lstm, kind, options, _WHOLE, _TFLM, flags, **own)
 
 
 def _reductions() -> Iterable[OperatorRow]:

@@ -296,8 +296,7 @@ class _Scheduler:
                     if (
                         step.padding is not None
                         and (info.pads_columns or any(step.padding))
-                        and network.graph.operators[step.operator].opcode
-                        in ("CONV_2D", "DEPTHWISE_CONV_2D")
+                        and info.pads_with_zeros
                     ):
                         value = self._pad(value, step)
                     inputs.append(value)
