@@ -115,10 +115,6 @@ def _options(values: flags.FlagValues) -> str:
     return "\n".join(lines)
 
 
-def _no_flags(values: flags.FlagValues) -> None:
-    del values
-
-
 def _target_flags(values: flags.FlagValues) -> None:
     string = flags.DEFINE_string
     string("board", "host", "the board, by a name that fmc boards lists", flag_values=values)
@@ -156,6 +152,11 @@ def _plan_flags(values: flags.FlagValues) -> None:
         False,
         "views keep an operator, so that the planned model runs in LiteRT, too",
         flag_values=values,
+    )
+    from deploy.passes import USUAL_PASSES
+
+    flags.DEFINE_string(
+        "passes", USUAL_PASSES, "what rewrites the graph first, in order", flag_values=values
     )
     flags.DEFINE_enum(
         "effort",
@@ -213,6 +214,7 @@ def _settings(values: flags.FlagValues) -> PlanSettings:
         max_macs=_value(values, "max-macs"),
         max_time=_value(values, "max-time"),
         minimise=_value(values, "minimise"),
+        passes=_value(values, "passes"),
         strips=_value(values, "strips"),
         overlap=_value(values, "overlap"),
         view_operators=_value(values, "view-operators"),

@@ -52,9 +52,13 @@ class Written:
     tensors: tuple[int, ...]
 
 
-def can_be_implicit(operator: Operator) -> bool:
+def can_be_implicit(graph: Graph, operator: Operator) -> bool:
     """Whether the file can say of an operator what it was."""
-    return operator.opcode in _KINDS
+    kind = _KINDS.get(operator.opcode)
+    if kind != _SLICE:
+        return kind is not None
+    source, output = (graph.tensors[t] for t in (operator.inputs[0], operator.outputs[0]))
+    return len(source.shape) == len(output.shape)
 
 
 def explicit(graph: Graph) -> Graph:

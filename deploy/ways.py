@@ -48,7 +48,7 @@ class Checked:
 
 def ways(source: Graph, settings: PlanSettings) -> Iterator[Way]:
     """Yields the ways that settings allow, the one with the most in it first."""
-    if has_codes(source):
+    if has_codes(source, settings):
         yield Way("codes packed into bytes", True, settings)
     may_grow = settings.overlap is True or (settings.strips and settings.overlap is None)
     if may_grow:
@@ -131,7 +131,13 @@ def _own(
         offsets = tuple(kept)
     try:
         overlap = settings.overlap is not False
-        memory = given_plan(graph, goal.kernels, offsets=offsets, overlap=overlap)
+        memory = given_plan(
+            graph,
+            goal.kernels,
+            offsets=offsets,
+            overlap=overlap,
+            alignment=goal.runtime.arena_alignment_bytes,
+        )
     except VerificationError:
         if must:
             raise

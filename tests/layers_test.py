@@ -27,7 +27,7 @@ DEPLOY = (
 """Rooms of deploy, lowest first; those of one set may import each other."""
 
 KERAS_FMC = (
-    {"errors", "lazy", "printable", "sizes", "reference"},
+    {"errors", "fixed_point", "lazy", "names", "padding", "printable", "sizes"},
     {"samples"},
     {"layers", "model"},
     {"canonical"},

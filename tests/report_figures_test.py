@@ -259,6 +259,7 @@ def report_values(case: Case) -> Iterator[tuple[str, object, object]]:
     yield "macs", report["macs"], macs
     yield "macs_ratio", report["macs_ratio"], pytest.approx(macs / before, rel=1e-12)
     yield "flash_bytes", report["flash_bytes"], len(case.model_bytes)
+    yield "passes", report["passes"], "plain_slices,drop_dead,order_for_memory:states=20000"
     yield "engine", bool(re.fullmatch(r"[a-z ,-]+", report["engine"])), True
     found = tflm.smallest_arena(case.model_bytes, guess=report["verified_arena_bytes"])
     yield "verified_arena_bytes", report["verified_arena_bytes"], found

@@ -85,7 +85,7 @@ def test_codes_that_cannot_be_packed_stay_int8(
         raise error("a map can leave the levels of its code")
 
     graph = skip_graph(bits=4)
-    assert prepare.has_codes(graph)
+    assert prepare.has_codes(graph, PlanSettings())
     monkeypatch.setattr(prepare, "best_lowering", wrong)
     result = plan(graph)
     assert list(defects(result)) == ["codes packed into bytes"]

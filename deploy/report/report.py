@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from deploy.memory.plan import MemoryPlan, PlannedPiece
 from deploy.outcome import Decision, FrontierPoint, Region, StoredCode
+from deploy.passes import USUAL_PASSES
 
 FORMAT_VERSION = 1
 """Version of report.json; it changes when a key changes its meaning."""
@@ -207,6 +208,8 @@ class Report:
         limit_bytes: what the arena may use; null: nothing limits it.
         limit_source: where the limit comes from.
         engine: the part of the planner that found the offsets.
+        passes: what rewrote the graph before it was planned, in order, as ``--passes`` takes it;
+            empty: nothing did.
         interrupted: what ended the search before its work was done, Ctrl-C or a time limit; null:
             nothing did. Only then may another run find another plan.
         search_bound_bytes: no cuts in this operator order have a smaller head; null: strips were
@@ -261,6 +264,7 @@ class Report:
     limit_bytes: int | None = None
     limit_source: str = ""
     engine: str = ""
+    passes: str = USUAL_PASSES
     interrupted: str | None = None
     search_bound_bytes: int | None = None
     bit_exact: bool | None = None

@@ -71,6 +71,7 @@ def make_report(
         limit_bytes=limit,
         limit_source=limit_source,
         engine=planned.memory.engine,
+        passes=settings.passes,
         interrupted=interrupted,
         search_bound_bytes=prepared.floor_bytes,
         bit_exact=evidence.bit_exact,
@@ -195,7 +196,9 @@ def _measured_baseline(source: Graph, content: bytes, guess: int) -> int:
 def _online_tensors(
     source: Graph, offsets: Sequence[int] | None, goal: Target
 ) -> tuple[ReportTensor, ...]:
-    online = simulate(source, scratch_requests(source, goal.kernels), offsets=offsets)
+    requests = scratch_requests(source, goal.kernels)
+    unit = goal.runtime.arena_alignment_bytes
+    online = simulate(source, requests, offsets=offsets, alignment=unit)
     return tuple(ReportTensor(**keys) for keys in tensor_keys(source, online.offsets))
 
 

@@ -24,6 +24,7 @@ def to_text(report: Report) -> str:
         _codes(report),
         _memories(report),
         _decisions(report),
+        f"Rewritten before it was planned: --passes={report.passes}" if report.passes else "",
         _tensors(report),
     ]
     return "\n\n".join(block for block in blocks if block)

@@ -13,15 +13,20 @@ from dataclasses import replace
 from deploy import flatbuffer
 from deploy.backends.tflm.overlap import overlap_distances
 from deploy.backends.tflm.settle import run_time, settled
-from deploy.backends.tflm.views import views
+from deploy.backends.tflm.views import copies_of, views
 from deploy.graph import Graph
 from deploy.implicit import as_written, can_be_implicit
 from deploy.memory.plan import MemoryPlan
+from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES
 from deploy.targets import Kernels
 
 
 def without_view_operators(
-    graph: Graph, plan: MemoryPlan, kernels: Kernels
+    graph: Graph,
+    plan: MemoryPlan,
+    kernels: Kernels,
+    *,
+    alignment: int = HEIGHT_ALIGNMENT_BYTES,
 ) -> tuple[Graph, MemoryPlan]:
     """Returns the graph with as many implicit views as cost no byte of the head, and its plan.
 
@@ -32,10 +37,14 @@ def without_view_operators(
         VerificationError: the replay found the plan wrong (a defect, never the user's fault).
     """
     candidates = _standing(graph, plan.offsets)
-    reach = run_time(graph, plan.offsets, kernels)[0].reach_bytes
+
+    def reach(marked: Graph) -> int:
+        return run_time(marked, plan.offsets, kernels, alignment=alignment)[0].reach_bytes
+
+    before = reach(graph)
 
     def fits(steps: Sequence[int]) -> bool:
-        return run_time(_marked(graph, steps), plan.offsets, kernels)[0].reach_bytes <= reach
+        return reach(_marked(graph, steps)) <= before
 
     chosen: list[int] = []
     groups = [candidates] if candidates else []
@@ -58,13 +67,14 @@ def without_view_operators(
         tensors=tuple(replace(tensor, index=number[tensor.index]) for tensor in plan.tensors),
         offsets=(*offsets, *[-1] * (len(again.tensors) - len(kept))),
     )
-    return again, settled(again, moved, kernels, overlaps=overlap_distances(again, kernels))
+    distances = overlap_distances(again, kernels)
+    return again, settled(again, moved, kernels, overlaps=distances, alignment=alignment)
 
 
 def _standing(graph: Graph, offsets: Sequence[int]) -> list[int]:
     """Views whose bytes all stand where they have to; results that the user reads are none."""
     distances: dict[int, dict[int, set[int]]] = {}
-    for view in views(graph):
+    for view in views(graph, copies_of(graph)):
         sources = distances.setdefault(view.step, {})
         sources.setdefault(view.source, set()).add(view.delta)
     found = []
@@ -73,7 +83,7 @@ def _standing(graph: Graph, offsets: Sequence[int]) -> list[int]:
         output = operator.outputs[0]
         joined = operator.inputs if operator.opcode == "CONCATENATION" else operator.inputs[:1]
         if (
-            can_be_implicit(operator)
+            can_be_implicit(graph, operator)
             and output not in graph.outputs
             and set(joined) == set(sources)
             and all(graph.tensors[t].in_head for t in (output, *sources))
