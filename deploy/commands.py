@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 KINDS = ("cmake", "arduino", "esp-idf", "platformio", "zephyr", "stm32cube")
 """The kinds of firmware projects; a test holds them to be those of ``deploy.emit.skeleton``."""
 
-_NO_C_OPTIONS = ("strips", "overlap", "minimise", "max-macs")
+_NO_C_OPTIONS = ("strips", "overlap", "view-operators", "minimise", "max-macs")
 
 
 def _print(text: str) -> None:
@@ -57,6 +57,7 @@ def _print_form(values: flags.FlagValues, *, text: str, line: str, data: Any) ->
 
 
 def _settings(values: flags.FlagValues) -> PlanSettings:
+    from deploy.passes import USUAL_PASSES
     from deploy.settings import GENERATED_C, PlanSettings
     from keras_fmc.sizes import parse_size
 
@@ -82,8 +83,10 @@ def _settings(values: flags.FlagValues) -> PlanSettings:
         max_macs=value(values, "max-macs"),
         max_time=value(values, "max-time"),
         minimise=value(values, "minimise"),
+        passes=USUAL_PASSES if value(values, "passes") is None else value(values, "passes"),
         strips=value(values, "strips"),
         overlap=value(values, "overlap"),
+        view_operators=value(values, "view-operators"),
         effort=value(values, "effort"),
         time_limit=value(values, "time-limit"),
         progress=_wants_progress(values),

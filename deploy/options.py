@@ -93,6 +93,18 @@ PLAN = (
     ),
     Option("strips", _PLAN, "run big maps strip by strip", default=True),
     Option("overlap", _PLAN, "outputs may grow into inputs (default: with strips only)"),
+    Option(
+        "view-operators",
+        _PLAN,
+        "views keep an operator, so that the planned model runs in LiteRT, too",
+        default=False,
+    ),
+    Option(
+        "passes",
+        _PLAN,
+        "what rewrites the graph first, in order (default: as report.json says)",
+        "PASSES",
+    ),
 )
 SEARCH = (
     Option(

@@ -150,6 +150,8 @@ def functions_of(graph: Graph) -> dict[str, str]:
     """
     functions = {}
     for step, operator in enumerate(graph.operators):
+        if operator.implicit:
+            continue
         if operator.opcode not in ADD_FUNCTIONS:
             raise UnsupportedModelError(
                 f"TensorFlow Lite Micro has no kernel for {graph.label(step)}",

@@ -27,6 +27,7 @@ def to_text(report: Report) -> str:
         _codes(report),
         _memories(report),
         _decisions(report),
+        f"Rewritten before it was planned: --passes={report.passes}" if report.passes else "",
         _tensors(report),
     ]
     return "\n\n".join(block for block in blocks if block)
@@ -228,7 +229,10 @@ def size_rows(report: Report, wanted: Sequence[str] | None = None) -> list[tuple
     if report.runtime != _GENERATED_C:
         _add_times(report, add)
     if base and base.operators:
-        add("operators", str(len(report.operators)), str(base.operators))
+        add("operators", str(report.written_operators), str(base.operators))
+        views = len(report.operators) - report.written_operators
+        if views:
+            add("  views without an operator", str(views), "0")
     return rows
 
 
@@ -269,7 +273,7 @@ def port_text(port: Port) -> str:
 
 def operator_kinds(report: Report) -> tuple[str, ...]:
     """Returns the operators that the interpreter's resolver has to know, sorted."""
-    return tuple(sorted({operator.opcode for operator in report.operators}))
+    return tuple(sorted({op.opcode for op in report.operators if not op.implicit}))
 
 
 def _firmware(report: Report) -> str:

@@ -31,6 +31,7 @@ class Core:
 
     Attributes:
         name: as boards call it.
+        kernels: the library that the factor was fitted with; later versions of it begin alike.
         cycles_per_instruction: of a model's inference.
         error: by how much estimates may be off, as a share.
         clock_hz: of the chip whose latencies were published.
@@ -39,6 +40,7 @@ class Core:
     """
 
     name: str
+    kernels: str
     cycles_per_instruction: float
     error: float
     clock_hz: int
@@ -69,6 +71,7 @@ def cores() -> Mapping[str, Core]:
         row = Fields(entry, f"{_FILE.name}, core {number}")
         core = Core(
             name=row.take("core", str),
+            kernels=row.take("kernels", str),
             cycles_per_instruction=row.take("cycles_per_instruction", float),
             error=row.take("error", float),
             clock_hz=parse_clock(row.take("clock", str), row.where),
@@ -81,18 +84,25 @@ def cores() -> Mapping[str, Core]:
     return found
 
 
-def milliseconds(board: Board, instructions: int | None) -> float | None:
+def core_of(board: Board, kernels: str) -> Core | None:
+    """Returns what is known of a board's core with a kernel library; None where nothing is."""
+    core = cores().get(board.core)
+    known = core is not None and board.clock_hz and kernels.startswith(core.kernels)
+    return core if known else None
+
+
+def milliseconds(board: Board, kernels: str, instructions: int | None) -> float | None:
     """Returns the estimated time of an inference at the board's highest clock.
 
-    None where core, clock or instructions are not known.
+    None where core, kernels, clock or instructions are not known.
     """
-    core = cores().get(board.core)
-    if core is None or not board.clock_hz or instructions is None:
+    core = core_of(board, kernels)
+    if core is None or instructions is None:
         return None
     return 1e3 * instructions * core.cycles_per_instruction / board.clock_hz
 
 
-def time_error(board: Board) -> float | None:
+def time_error(board: Board, kernels: str) -> float | None:
     """Returns by how much ``milliseconds`` may be off, as a share; None where nothing is known."""
-    core = cores().get(board.core)
-    return core.error if core is not None and board.clock_hz else None
+    core = core_of(board, kernels)
+    return None if core is None else core.error
