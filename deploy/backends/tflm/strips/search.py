@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from deploy.backends.tflm.strips.clones import cloneable
+from deploy.backends.tflm.strips.core import Core, extent
 from deploy.backends.tflm.strips.costs import Costs
 from deploy.backends.tflm.strips.goal import Goal, Ranking, Worth
 from deploy.backends.tflm.strips.judge import Candidate, Judge, Verdict
@@ -47,6 +48,8 @@ _SHARES_OF_FEW: _Shares = (
 _ROWS_UNTIL = 0.5
 """Part of the work for strips of single rows, where the head alone counts."""
 _SLICE = 0.01
+_CORE = 0.7
+"""Where less than this part of the head is live, cutting brings nothing."""
 _POLISH = 0.1
 """What the last descent may take, as a part of the work."""
 _SHORT = 4
@@ -87,6 +90,7 @@ class Search:
         self.extra_macs = int(self.total_macs * (goal.max_macs - 1))
         self.clones = cloneable(graph, self.clone_macs, network.macs)
         self.segments: list[Segment] = []
+        self._cores: dict[tuple[int, int], Core] = {}
         self._scores: dict[tuple[object, ...], tuple[float, Verdict | None]] = {}
         # Candidate -> a value that it is known to be above.
         self._worse_than: dict[tuple[object, ...], float] = {}
@@ -110,7 +114,8 @@ class Search:
 
     @property
     def spent(self) -> int:
-        return self.judge.work + sum(segment.judge.work for segment in self.segments)
+        parts = [*self.segments, *(core.segment for core in self._cores.values())]
+        return self.judge.work + sum(part.judge.work for part in parts)
 
     def run(self) -> None:
         """Searches until the work is done or ``stop`` says so; ``ranking`` holds the outcome."""
@@ -127,10 +132,9 @@ class Search:
         for templates_until, segments_until in shares:
             self._try_templates(self.work * templates_until)
             self._improve_segments(self.work * segments_until)
-        mover = Mover(self.judge, self.clones, self.random)
         for until, anew, hottest, coldest in walks:
             start = self.start if anew else self.ranking.best[0][1]
-            self._anneal_whole(mover, start, self.work * until, hottest, coldest)
+            self._anneal_core(start, self.work * until, hottest, coldest)
         self._descend(self.work * (1 + _POLISH))
 
     def _segment(self, start: int, stop: int) -> Segment:
@@ -368,38 +372,62 @@ class Search:
             if verdict is not None and value(verdict) <= limit:
                 now, here = value(verdict), verdict
 
-    def _anneal_whole(
-        self, mover: Mover, start: Verdict, until: float, hottest: float, coldest: float
-    ) -> None:
+    def _core(self) -> Core:
+        """What a walk from the best so far may change."""
+        best = self.ranking.best[0][1]
+        above = best.head_bytes * _CORE
+        place = extent(self._loads(), best.candidate, self.handed_over, above=above)
+        if place not in self._cores:
+            segment = self._segment(*place)
+            self._cores[place] = Core(segment, self.worth, self.whole)
+        return self._cores[place]
+
+    def _anneal_core(self, start: Verdict, until: float, hottest: float, coldest: float) -> None:
         """A walk whose heat falls from ``hottest`` to ``coldest`` bytes for a graph of 50 kB."""
-        here = start
-        value = self.worth.value(here.head_bytes, here.tail_bytes, here.macs)
+        core = self._core()
+        mover = Mover(core.segment.judge, core.segment.clones, self.random)
+        value, found = core.score(core.inside(start.candidate, len(self.graph.operators)))
+        if found is None:
+            return
+        here = found
         scale = max(self.apart.bound_bytes / 50_000, 0.02)
         begin = self.spent
         while self.spent < until and not self.stop():
             done = (self.spent - begin) / max(until - begin, 1)
             heat = scale * hottest * (coldest / hottest) ** done
             limit = value - heat * math.log(1.0 - self.random.random())
-            found, verdict = self.score(mover.neighbour(here), limit)
+            new, verdict = core.score(mover.neighbour(here), limit)
             # Candidates that were judged before cost nothing, yet the walk must end.
-            self.judge.work += 1
-            if verdict is not None and found <= limit:
-                value, here = found, verdict
+            core.segment.judge.work += 1
+            if verdict is not None and new <= limit:
+                value, here = new, verdict
             self._report()
+        self._take_over(core)
+
+    def _take_over(self, core: Core) -> None:
+        """Judges the best of a core in the whole graph."""
+        best = [v for _, v in core.ranking.best[:12]]
+        hopeful = [v for _, v in core.ranking.hopeful[:6]]
+        for verdict in (*best, *hopeful, *core.ranking.frontier):
+            piece = core.segment.piece(verdict)
+            self.score(joined(self.judge, [piece]))
 
     def _descend(self, until: float) -> None:
         """From the best so far: whatever single change makes it better, until none does."""
-        value, here = self.ranking.best[0]
-        improved = True
-        while improved:
+        core = self._core()
+        best = self.ranking.best[0][1].candidate
+        value, here = core.score(core.inside(best, len(self.graph.operators)))
+        improved = here is not None
+        while improved and here is not None:
             improved = False
-            for candidate in single_changes(self.judge, here.candidate):
+            for candidate in single_changes(core.segment.judge, here.candidate):
                 if self.spent > until or self.stop():
-                    return
-                found, verdict = self.score(candidate, value)
+                    break
+                found, verdict = core.score(candidate, value)
                 if verdict is not None and found < value:
                     value, here, improved = found, verdict, True
                     break
+        self._take_over(core)
 
     def score(self, candidate: Candidate, limit: float = math.inf) -> tuple[float, Verdict | None]:
         """What the goal says about a candidate, less is better; no verdict if above ``limit``."""
