@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 
 from deploy.backends.tflm.strips.clones import THINNED, Clone
-from deploy.backends.tflm.strips.cuts import FLAGS, Cuts, normalised, reads_several
+from deploy.backends.tflm.strips.cuts import FLAGS, Cuts, normalised
 from deploy.backends.tflm.strips.judge import Candidate, Judge, Verdict
 from deploy.backends.tflm.strips.network import Network
 
@@ -160,7 +160,7 @@ class Mover:
     def _swap_inputs(self, candidate: Candidate) -> Candidate:
         """Which input of a join comes first, and whether the output takes the place of one."""
         network = self._network(candidate)
-        joins = [operator for operator in candidate.cuts.ends if reads_several(network, operator)]
+        joins = [operator for operator in candidate.cuts.ends if operator in network.joins]
         if not joins:
             return candidate
         kind = self.random.choice(("swapped", "swapped", "apart"))

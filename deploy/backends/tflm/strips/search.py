@@ -213,7 +213,7 @@ class Search:
             for candidate in templates(segment.judge, segment.clones, thin=thin):
                 if self.spent > until or self.stop():
                     break
-                self._offer(segment, candidate)
+                self._offer(segment, candidate, self._useful(segment))
             self._report()
 
     def _stretches(self) -> list[tuple[int, int]]:
@@ -265,10 +265,7 @@ class Search:
         candidate: Candidate,
         room: Callable[[int, int], float] | None = None,
     ) -> Verdict | None:
-        # Some have to be cut even where that makes no head smaller.
-        most = self.apart.head_bytes * 2
-        if not segment.judge.in_strips():
-            most = min(self.apart.head_bytes, segment.whole_bytes)
+        most = self._most(segment)
         verdict = segment.judged(candidate, room=room or (lambda tail, macs: most))
         if verdict is None:
             return None
@@ -298,8 +295,13 @@ class Search:
             ]
             if not used or rounds % 4 == 3:
                 used = self.segments
-            segment = self.random.choice(used)
-            self._anneal_segment(segment, head, segment.judge.work + slice_of_work)
+            fresh = [s for s in used if s.has_changes_left()] or [
+                s for s in self.segments if s.has_changes_left()
+            ]
+            segment = self.random.choice(fresh or used)
+            until_here = segment.judge.work + slice_of_work
+            if not fresh or not self._explore(segment, until_here):
+                self._anneal_segment(segment, head, until_here)
             rounds += 1
             self._report()
         for _, path, _ in self._paths()[:12]:
@@ -328,6 +330,42 @@ class Search:
                 key = tuple((p.start, p.stop, p.candidate.key()) for p in path)
                 found.setdefault(key, (self.worth.value(head, tail, macs), path, head))
         return sorted(found.values(), key=lambda entry: (entry[0], entry[2]))
+
+    def _explore(self, segment: Segment, until: int) -> bool:
+        """Tries single changes of a segment's pieces, of the best first; whether any were left."""
+        weight = self.goal.tail_weight
+        tried = False
+        while segment.judge.work < until and not self.stop():
+            left = [p for p in segment.pieces if segment.changes_left(p)]
+            if not left:
+                return tried
+            piece = min(left, key=lambda p: (p.head_bytes + weight * p.tail_bytes, p.macs))
+            candidate = segment.next_change(piece)
+            if candidate is not None:
+                tried = True
+                self._offer(segment, candidate, self._useful(segment))
+        return tried
+
+    def _useful(self, segment: Segment) -> Callable[[int, int], float] | None:
+        """What a piece has to be below: alone in the graph it has to be better than the best."""
+        if self.goal.arena_bytes is not None or not self.ranking.best:
+            return None
+        weight = self.goal.tail_weight
+        least = self.ranking.best[0][0] - weight * self.whole.tail_bytes
+        most = self._most(segment)
+
+        def room(tail: int, macs: int) -> float:
+            if macs - segment.macs > self.extra_macs:
+                return 0.0
+            return min(most, least - weight * (tail - segment.whole_tail_bytes))
+
+        return room
+
+    def _most(self, segment: Segment) -> int:
+        """Heads of that size are of no interest; some have to be cut even so."""
+        if segment.judge.in_strips():
+            return self.apart.head_bytes * 2
+        return min(self.apart.head_bytes, segment.whole_bytes)
 
     def _anneal_segment(self, segment: Segment, head: int, until: int) -> None:
         """Looks for cheaper pieces with a head of at most ``head`` bytes."""

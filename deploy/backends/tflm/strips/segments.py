@@ -9,14 +9,17 @@ costs in the tail and in MACs add up.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from deploy.backends.tflm.strips.clones import THINNED, Clone, cloneable
 from deploy.backends.tflm.strips.costs import Costs
 from deploy.backends.tflm.strips.cuts import FLAGS, Cuts, normalised
 from deploy.backends.tflm.strips.judge import Candidate, Judge, Verdict
+from deploy.backends.tflm.strips.moves import single_changes
 from deploy.graph import Graph
+
+_UNTOUCHED: Iterator[Candidate] = iter(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,30 @@ class Segment:
         self.pieces: list[Piece] = []
         self.whole_tail_bytes = sum(own)
         self.whole_bytes = sys.maxsize
+        # Piece -> single changes of it that were not tried; and what was tried.
+        self._changes: dict[tuple[object, ...], Iterator[Candidate] | None] = {}
+        self._tried: set[tuple[object, ...]] = set()
+
+    def changes_left(self, piece: Piece) -> bool:
+        """Whether there may be single changes of a piece that were not tried."""
+        return self._changes.get(piece.candidate.key(), _UNTOUCHED) is not None
+
+    def has_changes_left(self) -> bool:
+        return any(self.changes_left(piece) for piece in self.pieces)
+
+    def next_change(self, piece: Piece) -> Candidate | None:
+        """The next single change of a piece that nothing led to before."""
+        key = piece.candidate.key()
+        changes = self._changes.get(key)
+        if changes is None:
+            changes = self._changes[key] = single_changes(self.judge, piece.candidate)
+        for candidate in changes:
+            changed = candidate.key()
+            if changed not in self._tried:
+                self._tried.add(changed)
+                return candidate
+        self._changes[key] = None
+        return None
 
     def judged(self, candidate: Candidate, *, room: Callable[[int, int], float]) -> Verdict | None:
         """Judges a candidate of the segment; ``room`` as ``Judge.verdict`` has it."""
