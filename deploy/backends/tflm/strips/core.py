@@ -74,6 +74,10 @@ class Core:
         self.ranking.remember(value, verdict)
         return value, verdict
 
+    def value(self, verdict: Verdict) -> float:
+        """What a verdict of ``score`` is worth."""
+        return self.worth.value(verdict.head_bytes, verdict.tail_bytes, verdict.macs)
+
     def inside(self, candidate: Candidate, operators: int) -> Candidate:
         """What a candidate of the whole graph, of so many operators, says of the segment."""
         start, stop = self.segment.start, self.segment.stop

@@ -17,7 +17,6 @@ from deploy.graph import Graph, Operator, Options, Padding, Tensor
 from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, round_up
 from deploy.targets import Kernels
 
-
 _NEVER = sys.maxsize
 """A distance of operators that do not overlap."""
 _Figure = TypeVar("_Figure")

@@ -18,6 +18,7 @@ from deploy.backends.tflm.strips.cuts import FLAGS, Cuts, normalised
 from deploy.backends.tflm.strips.judge import Candidate, Judge, Verdict
 from deploy.backends.tflm.strips.moves import single_changes
 from deploy.graph import Graph
+from deploy.lifetimes import reading_steps
 
 _UNTOUCHED: Iterator[Candidate] = iter(())
 
@@ -154,12 +155,8 @@ def _part(graph: Graph, start: int, stop: int) -> tuple[Graph, int]:
     inside = graph.operators[start:stop]
     written = {t for operator in inside for t in operator.outputs}
     read = {t for operator in inside for t in operator.present_inputs if graph.tensors[t].in_head}
-    later = set(graph.outputs)
-    for operator in graph.operators[stop:]:
-        later.update(operator.present_inputs)
-    earlier = set(graph.inputs)
-    for operator in graph.operators[:start]:
-        earlier.update(operator.outputs)
+    later = {t for t, steps in reading_steps(graph).items() if steps[-1] >= stop}
+    earlier = set(graph.inputs) | {t for t, o in graph.producers().items() if o < start}
     inputs = sorted(read - written)
     outputs = sorted((written | set(inputs)) & later) or [inside[-1].outputs[0]]
     passing = (earlier & later) - set(inputs)
@@ -171,14 +168,11 @@ def _part(graph: Graph, start: int, stop: int) -> tuple[Graph, int]:
 
 def crossing_bytes(graph: Graph) -> list[int]:
     """Bytes of the maps that live from before each place in the order to after it."""
-    readers, producers = graph.consumers(), graph.producers()
+    steps, producers = reading_steps(graph), graph.producers()
     crossing = [0] * (len(graph.operators) + 1)
     for tensor in graph.activations():
         born = producers[tensor] + 1 if tensor in producers else 0
-        dies = max(readers.get(tensor, ()), default=born)
-        if tensor in graph.outputs:
-            dies = len(graph.operators)
-        for place in range(born, dies + 1):
+        for place in range(born, max(steps.get(tensor, (born,))) + 1):
             crossing[place] += graph.tensors[tensor].size_bytes
     return crossing
 
