@@ -14,7 +14,7 @@ import numpy as np
 from deploy.backends.tflm.persistent import persistent
 from deploy.backends.tflm.scratch import OperatorNumbers, operator_requests
 from deploy.backends.tflm.strips.clones import THINNED, Clone, reads_few_pixels, thinning
-from deploy.backends.tflm.strips.diagonal import strip_kind, strip_operator
+from deploy.backends.tflm.strips.diagonal import OfStrips, strip_operator
 from deploy.backends.tflm.strips.network import Network
 from deploy.backends.tflm.strips.schedule import Concatenation, Program, Run, Slice
 from deploy.graph import Graph, GraphBuilder, Operator, Options
@@ -149,19 +149,16 @@ def _varies(operator: Operator, kernels: Kernels) -> bool:
 
 
 class StripScratch:
-    """Bytes of the kernels' buffers for the strips of one network, each kind worked out once."""
+    """Bytes of the kernels' buffers for the strips of one network."""
 
     def __init__(self, network: Network, kernels: Kernels) -> None:
         self.network = network
         self.kernels = kernels
-        self._known: dict[tuple[object, ...], int] = {}
+        self.bytes_of = OfStrips(self._bytes_of)
+        """What one step of a program asks for."""
 
-    def bytes_of(self, program: Program, step: Run) -> int:
-        """Returns what one step of a program asks for."""
-        key = strip_kind(program, step)
-        if key not in self._known:
-            operator, graph = strip_operator(self.network, program, step)
-            rule = self.kernels.rules[operator.opcode]
-            requests = operator_requests(0, rule, OperatorNumbers(graph, operator))
-            self._known[key] = sum(request.room_bytes for request in requests)
-        return self._known[key]
+    def _bytes_of(self, program: Program, step: Run) -> int:
+        operator, graph = strip_operator(self.network, program, step)
+        rule = self.kernels.rules[operator.opcode]
+        requests = operator_requests(0, rule, OperatorNumbers(graph, operator))
+        return sum(request.room_bytes for request in requests)
