@@ -353,6 +353,7 @@ def _striped(
         minimise=settings.minimise,
         arena_bytes=settings.arena_bytes,
         overlap=settings.overlap is not False,
+        view_operators=settings.view_operators,
         never_whole=never_whole,
         effort=effort_named(settings.effort),
         stop=stop,

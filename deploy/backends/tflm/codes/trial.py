@@ -97,6 +97,7 @@ def _judged(
             minimise=settings.minimise,
             arena_bytes=settings.arena_bytes,
             overlap=settings.overlap is not False,
+            view_operators=settings.view_operators,
             never_whole=momentary_maps(packed, lowered.stored),
             work=_SMALL_WORK if len(graph.operators) <= SMALL_GRAPH_OPERATORS else _LARGE_WORK,
             plan_rounds=0,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from deploy.backends.tflm.arena import predict_arena
+from deploy.backends.tflm.standing import with_implicit_views
 from deploy.backends.tflm.strips.costs import Costs
 from deploy.backends.tflm.strips.goal import Goal
 from deploy.backends.tflm.strips.judge import Judge, Verdict
@@ -303,7 +304,10 @@ def measure(
         return None
     unit = target.runtime.arena_alignment_bytes
     memory = placed(cut, target.kernels, alignment=unit, rounds=rounds, stop=stop)
-    arena = predict_arena(cut.graph, offsets=memory.offsets, target=target)
-    time = graph_time(cut.graph, target.kernels) or 0
-    ratio = time_ratio(cut.graph, judge.graph, target.kernels)
+    graph = cut.graph
+    if judge.costs.view_bytes is not None:
+        graph = with_implicit_views(graph, memory.offsets, target.kernels)
+    arena = predict_arena(graph, offsets=memory.offsets, target=target)
+    time = graph_time(graph, target.kernels) or 0
+    ratio = time_ratio(graph, judge.graph, target.kernels)
     return Measured(verdict, cut, memory, arena, time, ratio)
