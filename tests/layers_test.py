@@ -22,12 +22,16 @@ DEPLOY = (
     {"ways"},
     {"pipeline"},
     {"predict"},
+    {"report_logger"},
+    {"options", "command_line"},
+    {"commands"},
     {"cli"},
 )
 """Rooms of deploy, lowest first; those of one set may import each other."""
 
 KERAS_FMC = (
-    {"errors", "fixed_point", "lazy", "names", "padding", "printable", "sizes"},
+    {"errors", "fixed_point", "lazy", "names", "notebook", "padding", "printable", "sizes"},
+    {"command"},
     {"samples"},
     {"layers", "model"},
     {"canonical"},
