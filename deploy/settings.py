@@ -47,6 +47,8 @@ class PlanSettings:
             model's; None: not bounded.
         minimise: "arena" or "head": what the strips are to make small.
         strips: whether big maps may be run strip by strip.
+        view_operators: whether views keep an operator in the planned model although their bytes
+            stand where they are read, so that it runs in LiteRT, too.
         overlap: whether outputs may grow into their inputs where the kernel library allows it;
             None: with strips only.
         passes: what rewrites the graph before it is planned, as text; see ``deploy.passes``.
@@ -67,6 +69,7 @@ class PlanSettings:
     max_time: float | None = None
     minimise: str = "arena"
     strips: bool = True
+    view_operators: bool = False
     overlap: bool | None = None
     passes: str = USUAL_PASSES
     effort: str = "normal"

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 DEPLOY = (
     {"graph", "targets", "progress", "quiet", "effort"},
-    {"macs", "flatbuffer", "supported", "operators", "memory", "lifetimes"},
+    {"macs", "flatbuffer", "implicit", "supported", "operators", "memory", "lifetimes"},
     {"passes", "codes", "int8_check", "ends"},
     {"settings", "outcome", "runtime"},
     {"proof"},

@@ -73,12 +73,15 @@ class ReportOperator:
         opcode: its name in TFLite.
         name: of its first output.
         macs: multiply-accumulates of one inference.
+        implicit: a view for which the file has no operator, as its bytes stand where they are
+            read.
     """
 
     index: int
     opcode: str
     name: str
     macs: int = 0
+    implicit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +300,11 @@ class Report:
     def bytes_over(self) -> int:
         """How many bytes the arena is larger than the limit; 0 if it fits."""
         return 0 if self.limit_bytes is None else max(0, self.arena_bytes - self.limit_bytes)
+
+    @property
+    def written_operators(self) -> int:
+        """How many operators the file has, and the interpreter runs."""
+        return sum(not operator.implicit for operator in self.operators)
 
     def to_json(self) -> str:
         """Returns report.json: keys in the order of the fields, the same text on every run."""

@@ -116,7 +116,13 @@ def model_keys(
         "outputs": ports_of(graph, graph.outputs),
         "feature_maps_after": feature_maps_of(graph),
         "operators": tuple(
-            ReportOperator(i, op.opcode, graph.tensors[op.outputs[0]].name, operator_macs(graph, i))
+            ReportOperator(
+                i,
+                op.opcode,
+                graph.tensors[op.outputs[0]].name,
+                operator_macs(graph, i),
+                op.implicit,
+            )
             for i, op in enumerate(graph.operators)
         ),
         "model_sha256": hashlib.sha256(content).hexdigest(),

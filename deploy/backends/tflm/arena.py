@@ -8,6 +8,7 @@ from deploy.backends.tflm.online import simulate
 from deploy.backends.tflm.persistent import persistent
 from deploy.backends.tflm.scratch import largest_scratch
 from deploy.graph import Graph
+from deploy.implicit import as_written
 from deploy.memory.problem import round_up
 from deploy.outcome import ArenaPrediction
 from deploy.targets.target import Target
@@ -23,7 +24,7 @@ def predict_arena(
     past their scratch.
 
     Args:
-        graph: as it is written to the file, dead tensors dropped.
+        graph: dead tensors dropped; what the file does not hold of it costs nothing.
         offsets: the offline plan, one entry for each tensor, or None for TFLM's own plan.
         target: runtime and kernels.
 
@@ -31,6 +32,9 @@ def predict_arena(
         UnsupportedModelError: the target's data do not cover an operator.
         BadInputError: ``offsets`` does not have one entry for each tensor.
     """
+    if offsets is not None and len(offsets) == len(graph.tensors):
+        offsets = [offsets[tensor] for tensor in as_written(graph).tensors]
+    graph = as_written(graph).graph
     tail = persistent(graph, target)
     step = target.runtime.arena_alignment_bytes
     plan = simulate(graph, tail.scratch, offsets=offsets, alignment=step)

@@ -12,15 +12,18 @@ from deploy.backends.tflm.codes.momentary import index_bytes, momentary_maps
 from deploy.backends.tflm.codes.tables import use_tables
 from deploy.backends.tflm.codes.trial import best_lowering
 from deploy.backends.tflm.place import ROUNDS_OF_EFFORT, place
+from deploy.backends.tflm.standing import without_view_operators
 from deploy.effort import effort_named
 from deploy.graph import Graph
+from deploy.implicit import as_written
 from deploy.macs import graph_macs, relative_macs
-from deploy.outcome import Decision, FrontierPoint, Prepared, StoredCodes
+from deploy.outcome import DEFECT, Decision, FrontierPoint, Prepared, StoredCodes
 from deploy.passes import Context, run_passes
 from deploy.passes.order import OrderForMemory
 from deploy.passes.short_names import shorten_names
 from deploy.progress import Progress
 from deploy.targets import Target
+from keras_fmc.errors import VerificationError
 from keras_fmc.sizes import format_size
 
 if TYPE_CHECKING:
@@ -246,7 +249,34 @@ def _whole(
         )
         for g in orders
     ]
-    return min(plans, key=lambda prepared: prepared.memory.head_bytes)
+    best = min(plans, key=lambda prepared: prepared.memory.head_bytes)
+    return with_views_as_set(best, goal, settings)
+
+
+def with_views_as_set(prepared: Prepared, goal: Target, settings: PlanSettings) -> Prepared:
+    """Returns the plan with operators for its views, or, as is usual, without."""
+    if settings.view_operators:
+        return prepared
+    try:
+        graph, memory = without_view_operators(
+            prepared.graph,
+            prepared.memory,
+            goal.kernels,
+            alignment=goal.runtime.arena_alignment_bytes,
+        )
+    except VerificationError as error:
+        why = str(error).split("\n", 1)[0]
+        kept = Decision("views without an operator", DEFECT.format(why))
+        return replace(prepared, decisions=(*prepared.decisions, kept))
+    arena = predict_arena(graph, offsets=memory.offsets, target=goal).arena_bytes
+    written = len(as_written(graph).operators)
+    frontier = (
+        replace(p, arena_bytes=arena, head_bytes=memory.head_bytes, operators=written)
+        if p.chosen
+        else p
+        for p in prepared.frontier
+    )
+    return replace(prepared, graph=graph, memory=memory, frontier=tuple(frontier))
 
 
 def _size(prepared: Prepared, goal: Target, settings: PlanSettings) -> tuple[int, int]:
@@ -306,7 +336,7 @@ def _striped(
         stop=stop,
         progress=lambda fraction: progress.say("looking for strips", fraction),
     )
-    return Prepared(
+    prepared = Prepared(
         choice.graph,
         choice.memory,
         choice.regions,
@@ -316,3 +346,4 @@ def _striped(
         floor_bytes=choice.floor_bytes,
         usual_arena_bytes=choice.smallest_arena_bytes,
     )
+    return with_views_as_set(prepared, goal, settings)

@@ -7,12 +7,13 @@ multiples of 16 make it one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from deploy.backends.tflm.online import simulate
+from deploy.backends.tflm.online import OnlinePlan, simulate
 from deploy.backends.tflm.scratch import scratch_requests
 from deploy.graph import Graph
+from deploy.implicit import as_written
 from deploy.memory.plan import MemoryPlan
 from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES
 from deploy.proof.replay import ScratchUse, verify_plan
@@ -39,18 +40,14 @@ def settled(
     Raises:
         VerificationError: the replay found the plan wrong (a defect, never the user's fault).
     """
-    requests = scratch_requests(graph, kernels)
-    online = simulate(graph, requests, offsets=plan.offsets, alignment=alignment)
+    online, scratch = run_time(graph, plan.offsets, kernels, alignment=alignment)
     verify_plan(
         graph,
         plan.offsets,
         head_bytes=online.reach_bytes,
         in_place=kernels.in_place,
         overlaps=overlaps,
-        scratch=[
-            ScratchUse(r.operator_index, offset, r.room_bytes)
-            for r, offset in zip(requests, online.scratch_offsets, strict=True)
-        ],
+        scratch=scratch,
     )
     return replace(
         plan,
@@ -59,3 +56,25 @@ def settled(
         proven_optimal=(plan.proven_optimal and online.head_bytes <= plan.head_bytes)
         or online.head_bytes <= plan.lower_bound_bytes,
     )
+
+
+def run_time(
+    graph: Graph,
+    offsets: Sequence[int],
+    kernels: Kernels,
+    *,
+    alignment: int = HEIGHT_ALIGNMENT_BYTES,
+) -> tuple[OnlinePlan, list[ScratchUse]]:
+    """Returns what the runtime makes of the file of a graph, and where the kernels' buffers stand.
+
+    Operators of these are numbered as in the graph, tensors of that as in the file.
+    """
+    written = as_written(graph)
+    requests = scratch_requests(written.graph, kernels)
+    kept = [offsets[tensor] for tensor in written.tensors]
+    online = simulate(written.graph, requests, offsets=kept, alignment=alignment)
+    scratch = [
+        ScratchUse(written.operators[r.operator_index], offset, r.room_bytes)
+        for r, offset in zip(requests, online.scratch_offsets, strict=True)
+    ]
+    return online, scratch
