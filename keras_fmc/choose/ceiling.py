@@ -164,9 +164,9 @@ class _Chooser:
         accept = _policy(eligible, self._maps)
         self._fixed: dict[str, SkipReason] = {}
         self._candidates: list[FeatureMap] = []
-        obstacles = _obstacles(graph, self._maps)
+        found = obstacles(graph, self._maps)
         for item in self._maps.kept:
-            reason = obstacles.get(item.name)
+            reason = found.get(item.name)
             if reason is None and not accept(item):
                 reason = SkipReason.NOT_ELIGIBLE
             if reason is None:
@@ -268,7 +268,7 @@ class _Chooser:
         return sizes
 
 
-def _obstacles(graph: LayerGraph, maps: FeatureMaps) -> dict[str, SkipReason]:
+def obstacles(graph: LayerGraph, maps: FeatureMaps) -> dict[str, SkipReason]:
     """Maps that can never get a bottleneck, with the reason."""
     values = {value.name: (id_, value) for id_, value in enumerate(graph.values)}
     makers = producers(graph)

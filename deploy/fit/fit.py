@@ -1,0 +1,469 @@
+"""From a float Keras model and samples to the least harmful bottlenecks with which it fits.
+
+    check → convert once → strips alone ─ fits → no bottleneck
+                               └ search (what-if plans) → insert, convert, plan → fits
+
+What-if plans are made of the int8 graph with codes in place of maps (`deploy.fit.what_if`); what
+codes cost is measured on the float model (`keras_fmc.choose.cost`). The plan that is found is put
+into the model, converted and planned before it is returned, so the arena that it promises is one
+that was reached: training changes weights and scales, no size.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deploy import flatbuffer
+from deploy.effort import Guard, effort_named
+from deploy.fit.estimate import Estimate, Question, estimate
+from deploy.fit.outcome import Fit, FitPoint, MapReason
+from deploy.fit.search import Codes, Search, options_of
+from deploy.fit.sites import Site, find_tensors
+from deploy.fit.what_if import can_be_plain, with_codes
+from deploy.macs import graph_macs
+from deploy.passes.reference_versions import with_reference_versions
+from deploy.progress import Progress
+from deploy.settings import PlanSettings, takes_settings
+from keras_fmc.choose.plan import BottleneckSpec, CompressionPlan, SkippedMap, SkipReason
+from keras_fmc.errors import BadInputError, DoesNotFitError, UnsupportedModelError
+
+if TYPE_CHECKING:
+    import keras
+
+    from deploy.graph import Graph
+    from keras_fmc.choose.cost import CodeCosts
+    from keras_fmc.maps.feature_maps import FeatureMaps
+
+_PLANS = (24, 60, 160)
+"""What-if plans of each effort."""
+_MATCHED = 2
+"""Samples that maps are recognised on."""
+_ATTEMPTS = 3
+"""Plans that are converted, should one come out larger than predicted."""
+
+
+@takes_settings
+def fit_to(
+    model: keras.Model,
+    *,
+    calibration: Any,
+    labels: Any = None,
+    loss: Any = None,
+    bits: Sequence[int] | None = None,
+    jobs: int | None = None,
+    **settings: object,
+) -> Fit:
+    """Returns the least harmful bottlenecks with which a model fits, none where it fits as it is.
+
+    Keywords are those of PlanSettings: ``board`` or ``arena_bytes`` say what it is to fit,
+    ``runtime="c"`` is generated C, ``max_macs`` bounds multiply-accumulates as a multiple of the
+    model's own, ``effort`` the number of what-if plans, ``time_limit`` ends the search with the
+    best so far.
+
+    Args:
+        model: a trained float Keras model.
+        calibration: some hundred samples as in training.
+        labels: of the samples; then the rise of the task's loss chooses, not the output's change.
+        loss: of the labels, as ``compile`` takes it; by default the one the model is compiled with.
+        bits: widths that codes may have, out of 8, 4 and 2. By default 8, 4 and 2 for TFLM, which
+            pays for packing in operators, and 8 for generated C, which packs nothing.
+        jobs: processes; by default as many as there are cores, or what joblib is configured to use
+            (``joblib.parallel_config``). The result does not depend on it.
+
+    Raises:
+        BadInputError: nothing to fit, samples or labels that are not the model's, a setting that
+            cannot be used.
+        UnsupportedModelError: layers that cannot come to the device; names them.
+        DoesNotFitError: nothing that was found fits; says what came closest and why.
+    """
+    chosen = PlanSettings(**settings)  # type: ignore[arg-type]
+    with Progress(enabled=chosen.progress) as progress, Guard(chosen.time_limit) as guard:
+        return _Fitting(model, chosen, progress, guard, bits, jobs).run(calibration, labels, loss)
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    size_bytes: int
+    source: str
+
+
+class _Fitting:
+    """One call of `fit_to`."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        settings: PlanSettings,
+        progress: Progress,
+        guard: Guard,
+        bits: Sequence[int] | None,
+        jobs: int | None,
+    ) -> None:
+        self.model, self.settings = model, settings
+        self.progress, self.guard = progress, guard
+        self.bits = _checked_bits(bits, settings)
+        self.jobs = _job_count(jobs)
+        self.limit = _limit_of(settings)
+        self.most_plans = _PLANS[effort_named(settings.effort).grade]
+        # Plans are compared by their arena, as conversion makes the smallest.
+        self.planning = replace(settings, arena_bytes=None, time_limit=None, progress=False)
+
+    def run(self, calibration: Any, labels: Any, loss: Any) -> Fit:
+        from deploy.convert import to_int8_tflite
+        from keras_fmc.choose.cost import CodeCosts
+        from keras_fmc.maps.feature_maps import profile_graph
+        from keras_fmc.model.calibration import calibration_arrays
+        from keras_fmc.qat.float_model import trace_float
+
+        self.progress.say("checking the model")
+        traced = trace_float(self.model, purpose="fitting")
+        arrays = calibration_arrays(self.model, calibration)
+        maps = profile_graph(traced)
+        if labels is not None and loss is None:
+            loss = getattr(self.model, "loss", None)
+        costs = CodeCosts(traced, arrays, labels=labels, loss=loss)
+        warnings = _warnings(labels)
+        self.progress.say("converting the model")
+        self.calibration = calibration
+        content = to_int8_tflite(self.model, calibration=calibration)
+        graph = with_reference_versions(flatbuffer.read(content))
+        self.progress.say("planning it in strips")
+        whole = self._estimates(graph, [{}], in_earnest=True)[0]
+        source_macs = graph_macs(graph)
+        most_macs = self.settings.max_macs * source_macs
+        if whole.arena_bytes <= self.limit.size_bytes:
+            return self._fit(traced, maps, costs, {}, whole, whole, whole, source_macs, [], warnings)
+        sites = self._sites(content, graph, traced, maps, costs, arrays)
+
+        def loss_of(spec: BottleneckSpec) -> float:
+            cost = costs.cost(spec)
+            return cost.change if cost.loss_rise is None else max(cost.loss_rise, 0.0)
+
+        limit = self.limit.size_bytes
+        refused: set[tuple[str, int]] = set()
+        seen: list[tuple[dict[int, BottleneckSpec], Estimate]] = []
+        for _ in range(_ATTEMPTS):
+            search = Search(
+                sites=sites,
+                options=lambda site: [
+                    spec
+                    for spec in options_of(site, self.bits)
+                    if (spec.kind.value, spec.bits or 8) not in refused
+                ],
+                evaluate=lambda states, earnest: self._estimates(graph, states, earnest),
+                loss=loss_of,
+                limit_bytes=limit,
+                most_macs=most_macs,
+                most_plans=self.most_plans,
+                stop=self.guard,
+            )
+            codes, found = search.run()
+            seen += search.seen
+            if not search.fits(found):
+                raise self._does_not_fit(graph, sites, search, codes, found)
+            self.progress.say("converting the plan")
+            plan = self._plan(traced, maps, sites, codes, found)
+            try:
+                real = self._converted(plan)
+            except UnsupportedModelError:
+                # A code that the quantiser cannot place: only those of few bits can be.
+                short = {(s.kind.value, s.bits or 8) for s in codes.values() if s.bits != 8}
+                if not short:
+                    raise
+                refused |= short
+                continue
+            if real.arena_bytes <= self.limit.size_bytes:
+                return self._fit(
+                    traced, maps, costs, codes, whole, found, real, source_macs, seen, warnings,
+                    sites=sites, loss_of=loss_of,
+                )  # fmt: skip
+            limit -= real.arena_bytes - self.limit.size_bytes
+        raise DoesNotFitError(
+            f"model {self.model.name!r} does not fit as predicted",
+            f"at most {self.limit.size_bytes:,} bytes",
+            f"{real.arena_bytes:,} bytes after conversion, predicted {found.arena_bytes:,}",
+            "Ask for a smaller arena, or use effort='thorough'",
+        )
+
+    def _estimates(
+        self, graph: Graph, states: Sequence[Codes], in_earnest: bool
+    ) -> list[Estimate]:
+        questions = [
+            Question(
+                with_codes(graph, dict(state)).graph,
+                self.planning,
+                self.limit.size_bytes,
+                in_earnest,
+                os.getpid(),
+            )
+            for state in states
+        ]
+        owners = [with_codes(graph, dict(state)).owners for state in states]
+        if self.jobs == 1 or len(questions) == 1:
+            found = [estimate(question) for question in questions]
+        else:
+            import joblib
+
+            run = joblib.Parallel(n_jobs=self.jobs)
+            found = run(joblib.delayed(estimate)(question) for question in questions)
+        return [_by_owner(one, own) for one, own in zip(found, owners, strict=True)]
+
+    def _sites(
+        self,
+        content: bytes,
+        graph: Graph,
+        traced: Any,
+        maps: FeatureMaps,
+        costs: CodeCosts,
+        arrays: Sequence[np.ndarray],
+    ) -> dict[int, Site]:
+        from keras_fmc.choose.ceiling import obstacles
+        from keras_fmc.model.nonnegative import negative_values
+
+        barred = obstacles(traced, maps)
+        names = [item.name for item in maps.kept if item.name not in barred]
+        tensors = find_tensors(
+            content, graph, costs.inputs(_MATCHED), lambda name: costs.value(name), names
+        )
+        negative = {traced.values[id_].name for id_ in negative_values(traced)}
+        sites = {}
+        for name, tensor in tensors.items():
+            site = Site(
+                name, maps[name].shape, tensor, name in negative, can_be_plain(graph, tensor)
+            )
+            if tensor not in sites and tensor not in graph.outputs and options_of(site, self.bits):
+                sites[tensor] = site
+        return sites
+
+    def _converted(self, plan: CompressionPlan) -> Estimate:
+        from deploy.convert import to_int8_tflite
+        from keras_fmc.rewrite import insert_bottlenecks
+
+        rewritten = insert_bottlenecks(self.model, plan, calibration=self.calibration)
+        content = to_int8_tflite(rewritten.model, calibration=self.calibration)
+        return self._estimates(with_reference_versions(flatbuffer.read(content)), [{}], True)[0]
+
+    def _plan(
+        self,
+        traced: Any,
+        maps: FeatureMaps,
+        sites: dict[int, Site],
+        codes: Codes,
+        found: Estimate,
+    ) -> CompressionPlan:
+        from keras_fmc.choose.ceiling import obstacles
+
+        barred = obstacles(traced, maps)
+        chosen = {spec.name: spec for spec in codes.values()}
+        sizes = {name: spec.code_bytes for name, spec in chosen.items()}
+        return CompressionPlan(
+            model=self.model.name,
+            ceiling_bytes=max((s.code_bytes for s in chosen.values()), default=0),
+            bottlenecks=tuple(chosen[i.name] for i in maps.maps if i.name in chosen),
+            skipped=tuple(
+                SkippedMap(
+                    item.name, item.shape, item.size_bytes, barred.get(item.name, SkipReason.FITS)
+                )
+                for item in maps.kept
+                if item.name not in chosen
+            ),
+            head_bytes=maps.with_sizes(sizes).peak_bytes,
+            uncompressed_head_bytes=maps.peak_bytes,
+        )
+
+    def _fit(
+        self,
+        traced: Any,
+        maps: FeatureMaps,
+        costs: CodeCosts,
+        codes: Codes,
+        whole: Estimate,
+        found: Estimate,
+        real: Estimate,
+        source_macs: int,
+        seen: Sequence[tuple[dict[int, BottleneckSpec], Estimate]],
+        warnings: tuple[str, ...],
+        *,
+        sites: dict[int, Site] | None = None,
+        loss_of: Any = None,
+    ) -> Fit:
+        plan = self._plan(traced, maps, sites or {}, codes, found)
+        losses = {spec.name: loss_of(spec) for spec in codes.values()} if codes else {}
+        total = sum(losses.values())
+        points = [
+            FitPoint(
+                e.arena_bytes,
+                sum(loss_of(s) for s in state.values()) if state else 0.0,
+                e.macs,
+                tuple(spec.to_text() for spec in state.values()),
+            )
+            for state, e in seen
+        ]
+        chosen = FitPoint(
+            real.arena_bytes, total, real.macs, tuple(s.to_text() for s in plan.bottlenecks)
+        )
+        alone = FitPoint(whole.arena_bytes, 0.0, whole.macs, ())
+        return Fit(
+            plan=plan,
+            runtime=self.settings.runtime or "tflm",
+            board=self.settings.board,
+            limit_bytes=self.limit.size_bytes,
+            limit_source=self.limit.source,
+            strips_arena_bytes=whole.arena_bytes,
+            predicted_arena_bytes=found.arena_bytes,
+            arena_bytes=real.arena_bytes,
+            macs=real.macs,
+            source_macs=source_macs,
+            loss=total,
+            samples=costs.samples,
+            evaluations=len(seen) + 1,
+            frontier=_frontier([*points, alone], chosen),
+            reasons=_reasons(maps, plan, losses, whole, sites, traced),
+            warnings=warnings,
+            interrupted=self.guard.reason,
+        )
+
+    def _does_not_fit(
+        self,
+        graph: Graph,
+        sites: dict[int, Site],
+        search: Search,
+        codes: Codes,
+        found: Estimate,
+    ) -> DoesNotFitError:
+        del search
+        binding = [
+            sites[index].name if index in sites else graph.tensors[index].name.split(";")[0]
+            for index, _ in found.held[:4]
+        ]
+        change = ", ".join(spec.to_text() for spec in codes.values()) or "no code"
+        return DoesNotFitError(
+            f"nothing was found with which model {self.model.name!r} fits {self.limit.source}",
+            f"at most {self.limit.size_bytes:,} bytes",
+            f"{found.arena_bytes:,} bytes at {found.macs / max(graph_macs(graph), 1):.2f}x the "
+            f"multiply-accumulates, with {len(codes)} codes ({change}); in the way: "
+            f"{', '.join(binding) or 'operators and their scratch'}",
+            "Raise the arena or max_macs, take another board, or lower the input size or the "
+            "width of the model",
+        )
+
+
+def _limit_of(settings: PlanSettings) -> _Limit:
+    goal = settings.target()
+    if settings.arena_bytes is not None:
+        return _Limit(settings.arena_bytes, "the arena asked for")
+    inside = [goal.available_bytes(m) for m in goal.board.memories if not m.external]
+    limit = goal.limit_bytes(1)
+    if limit is None:
+        raise BadInputError(
+            f"board {settings.board!r} has no limit to fit",
+            expected="an arena in bytes, or a board with memories",
+            remedy='Pass arena_bytes="64KB" (--arena), or another board; fmc boards lists them',
+        )
+    return _Limit(max(inside, default=limit), goal.limit_source(1))
+
+
+def _checked_bits(bits: Sequence[int] | None, settings: PlanSettings) -> tuple[int, ...]:
+    if bits is None:
+        return (8,) if settings.generates_c else (8, 4, 2)
+    found = tuple(sorted(set(bits), reverse=True))
+    if not found or not set(found) <= {8, 4, 2}:
+        raise BadInputError("widths of codes", "some of 8, 4 and 2", repr(list(bits)))
+    if settings.generates_c and found != (8,):
+        raise BadInputError(
+            "generated C stores codes in int8", "bits=[8]", repr(list(bits)), "Leave bits out"
+        )
+    return found
+
+
+def _job_count(jobs: int | None) -> int | None:
+    """None leaves it to what joblib is configured to use."""
+    if jobs is not None:
+        if jobs < 1:
+            raise BadInputError("number of processes", "at least 1", jobs)
+        return jobs
+    import joblib
+
+    if joblib.effective_n_jobs(None) > 1:
+        return None
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
+
+
+def _by_owner(one: Estimate, owners: dict[int, int]) -> Estimate:
+    held: dict[int, int] = {}
+    for index, size in one.held:
+        owner = owners.get(index, index)
+        held[owner] = max(held.get(owner, 0), size)
+    order = sorted(held.items(), key=lambda item: (-item[1], item[0]))
+    return replace(one, held=tuple(order))
+
+
+def _warnings(labels: Any) -> tuple[str, ...]:
+    if labels is None:
+        return ()
+    parts = labels if isinstance(labels, (list, tuple)) else [labels]
+    arrays = [np.asarray(part) for part in parts]
+    same = [bool(len(a) > 1 and (a == a[:1]).all()) for a in arrays]
+    if any(same):
+        return (
+            "all calibration samples have the same label: losses measured on them say little "
+            "about the other classes",
+        )
+    return ()
+
+
+def _frontier(points: Sequence[FitPoint], chosen: FitPoint) -> tuple[FitPoint, ...]:
+    def beats(one: FitPoint, other: FitPoint) -> bool:
+        ours = (one.arena_bytes, one.loss, one.macs)
+        theirs = (other.arena_bytes, other.loss, other.macs)
+        return ours != theirs and all(a <= b for a, b in zip(ours, theirs, strict=True))
+
+    everything = [*points, chosen]
+    kept = {
+        (p.arena_bytes, p.loss, p.macs): p
+        for p in everything
+        if p is chosen or not any(beats(other, p) for other in everything)
+    }
+    return tuple(kept[key] for key in sorted(kept))
+
+
+def _reasons(
+    maps: FeatureMaps,
+    plan: CompressionPlan,
+    losses: dict[str, float],
+    whole: Estimate,
+    sites: dict[int, Site] | None,
+    traced: Any,
+) -> tuple[MapReason, ...]:
+    held = dict(whole.held)
+    by_name = {site.name: site for site in (sites or {}).values()}
+    found = []
+    for item in maps.kept:
+        spec = next((s for s in plan.bottlenecks if s.name == item.name), None)
+        site = by_name.get(item.name)
+        waits = held.get(site.tensor, 0) if site is not None else 0
+        if spec is not None:
+            where = f"{waits:,} B of it are live where the model in strips is too large"
+            reason = where if waits else "live where the plan with the other codes is too large"
+            found.append(
+                MapReason(item.name, item.size_bytes, reason, spec.to_text(), losses[item.name])
+            )
+            continue
+        skip = next((s for s in plan.skipped if s.name == item.name), None)
+        if skip is not None and skip.reason is not SkipReason.FITS:
+            reason = skip.reason.value
+        elif not plan.bottlenecks:
+            reason = "strips are enough"
+        elif site is None:
+            reason = "no tensor of the int8 model holds it"
+        elif waits:
+            reason = "the plan fits without a code for it"
+        else:
+            reason = "never live where the plan is too large"
+        found.append(MapReason(item.name, item.size_bytes, reason))
+    return tuple(found)
