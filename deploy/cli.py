@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from deploy import cli_fit
 from keras_fmc.errors import BadInputError, FmcError
 from keras_fmc.printable import printable_lines
 
@@ -355,6 +356,7 @@ COMMANDS = {
         _convert_flags,
         _convert,
     ),
+    "fit": Command(cli_fit.USAGE, cli_fit.SUMMARY, 1, cli_fit.define, cli_fit.run),
     "plan": Command(
         "plan MODEL.tflite --board B --out DIR [--arena BYTES]",
         "Strips, memory plan and proof for an int8 model; no training.",

@@ -1,15 +1,10 @@
-"""A U-Net for the images of `unet_data`, and how it is trained: resumable, one stage after the other."""
+"""A U-Net for the images of `unet_data`."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import keras
-import numpy as np
 from keras import layers
 from unet_data import CLASSES, SIZE, Split, mean_iou
-
-import keras_fmc as fmc
 
 
 def unet(width: int = 8) -> keras.Model:
@@ -38,8 +33,8 @@ def unet(width: int = 8) -> keras.Model:
     return keras.Model(inputs, outputs, name="unet")
 
 
-class Best(keras.callbacks.Callback):
-    """Prints and keeps the mean IoU in validation after each epoch."""
+class Watch(keras.callbacks.Callback):
+    """Prints the mean IoU in validation after each epoch."""
 
     def __init__(self, data: Split) -> None:
         super().__init__()
@@ -47,7 +42,9 @@ class Best(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         iou = iou_of(self.model, self.data)
-        print(f"epoch {epoch + 1}: loss {(logs or {}).get('loss', 0):.4f}, IoU {iou:.4f}", flush=True)
+        print(
+            f"epoch {epoch + 1}: loss {(logs or {}).get('loss', 0):.4f}, IoU {iou:.4f}", flush=True
+        )
 
 
 def iou_of(model: keras.Model, data: Split) -> float:

@@ -22,7 +22,7 @@ import keras
 import tensorflow as tf
 import unet_data
 from unet_data import Split
-from unet_model import Best, unet
+from unet_model import Watch, unet
 
 import keras_fmc as fmc
 
@@ -62,7 +62,7 @@ def trained(
         verbose=0,
         callbacks=[
             keras.callbacks.BackupAndRestore(path.with_suffix(".backup")),
-            Best(data["validation"]),
+            Watch(data["validation"]),
         ],
     )
     model.save(path)

@@ -20,9 +20,10 @@ DEPLOY = (
     {"report"},
     {"emit", "convert", "profile"},
     {"ways"},
+    {"fit"},
     {"pipeline"},
     {"predict"},
-    {"cli"},
+    {"cli", "cli_fit"},
 )
 """Rooms of deploy, lowest first; those of one set may import each other."""
 
@@ -35,7 +36,7 @@ KERAS_FMC = (
     {"qat"},
     {"maps"},
     {"choose", "start"},
-    {"rewrite"},
+    {"rewrite", "training"},
 )
 
 MAY_LOOK_UP = {

@@ -1,8 +1,8 @@
 """The arena of a graph with codes, and the maps that stand in the way of a smaller one.
 
 A probe is a fraction of the usual search for strips; in earnest the graph is planned as `fmc plan`
-plans it. A probe never finds less than is there, so what a probe fits, fits. Generated C is searched
-exactly at once.
+does. What a probe finds is there, so what a probe fits, fits. Generated C is searched exactly at
+once.
 """
 
 from __future__ import annotations

@@ -137,7 +137,9 @@ class _Fitting:
         source_macs = graph_macs(graph)
         most_macs = self.settings.max_macs * source_macs
         if whole.arena_bytes <= self.limit.size_bytes:
-            return self._fit(traced, maps, costs, {}, whole, whole, whole, source_macs, [], warnings)
+            return self._fit(
+                traced, maps, costs, {}, whole, whole, whole, source_macs, [], warnings
+            )
         sites = self._sites(content, graph, traced, maps, costs, arrays)
 
         def loss_of(spec: BottleneckSpec) -> float:
@@ -146,15 +148,16 @@ class _Fitting:
 
         limit = self.limit.size_bytes
         refused: set[tuple[str, int]] = set()
+
+        def options(site: Site) -> list[BottleneckSpec]:
+            every = options_of(site, self.bits)
+            return [spec for spec in every if (spec.kind.value, spec.bits or 8) not in refused]
+
         seen: list[tuple[dict[int, BottleneckSpec], Estimate]] = []
         for _ in range(_ATTEMPTS):
             search = Search(
                 sites=sites,
-                options=lambda site: [
-                    spec
-                    for spec in options_of(site, self.bits)
-                    if (spec.kind.value, spec.bits or 8) not in refused
-                ],
+                options=options,
                 evaluate=lambda states, earnest: self._estimates(graph, states, earnest),
                 loss=loss_of,
                 limit_bytes=limit,
@@ -190,9 +193,7 @@ class _Fitting:
             "Ask for a smaller arena, or use effort='thorough'",
         )
 
-    def _estimates(
-        self, graph: Graph, states: Sequence[Codes], in_earnest: bool
-    ) -> list[Estimate]:
+    def _estimates(self, graph: Graph, states: Sequence[Codes], in_earnest: bool) -> list[Estimate]:
         questions = [
             Question(
                 with_codes(graph, dict(state)).graph,

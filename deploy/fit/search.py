@@ -156,9 +156,7 @@ class Search:
             if not moves:
                 break
             chosen = sorted(moves)[:_AT_ONCE]
-            states = [
-                _with(codes, index, self._ladder(index)[place]) for _, index, place in chosen
-            ]
+            states = [_with(codes, index, self._ladder(index)[place]) for _, index, place in chosen]
             estimates = self._ask(states, earnest > 0)
             fitting = [i for i, e in enumerate(estimates) if self.fits(e)]
             if fitting:

@@ -1,4 +1,4 @@
-r"""What a code costs: how far it moves the model's own output, measured on samples, before training.
+r"""What a code costs: how far it moves the model's own output, measured before any training.
 
 With x the output of the model as it is and x' that with one code in place, started from the data as
 `keras_fmc.insert_bottlenecks` starts it,
@@ -29,7 +29,7 @@ from keras_fmc.model.layer_graph import LayerGraph, consumers
 from keras_fmc.model.operations import activation_name
 from keras_fmc.start.bottleneck_start import make_bottleneck, start_bottleneck
 
-_HELD_BYTES = 384 * 1024**2
+_HELD_BYTES = 160 * 1024**2
 _LEAST_SAMPLES, _MOST_SAMPLES = 8, 64
 _START_ROWS = 40_000
 _SMALL = 1e-7
@@ -132,9 +132,7 @@ class CodeCosts:
             batches = [flat[::step]]
         else:
             batches = [rows]
-        kept = start_bottleneck(
-            layer, "pca", lambda: batches, channels=spec.shape[-1], rng=rng
-        )
+        kept = start_bottleneck(layer, "pca", lambda: batches, channels=spec.shape[-1], rng=rng)
         coded = layer(x, training=False)
         values = dict(self._values)
         values[id_] = coded
@@ -179,17 +177,13 @@ class CodeCosts:
         return array
 
     def _task_loss(self, values: dict[int, Any]) -> float | None:
-        if self._labels is None:
+        if self._labels is None or self._loss is None:
             return None
+        losses = [self._loss] * len(self.graph.outputs)
         try:
             parts = [
                 float(keras.ops.mean(loss(labels, values[id_])))
-                for loss, labels, id_ in zip(
-                    self._loss * len(self.graph.outputs),
-                    self._labels,
-                    self.graph.outputs,
-                    strict=False,
-                )
+                for loss, labels, id_ in zip(losses, self._labels, self.graph.outputs, strict=True)
             ]
         except (ValueError, TypeError, IndexError, ArithmeticError) as error:
             raise _wrong_labels(error) from error
@@ -222,14 +216,14 @@ def _chosen_labels(labels: Any, samples: int, chosen: np.ndarray) -> list[np.nda
     return [part[chosen] for part in arrays]
 
 
-def _loss(loss: Any) -> list[Any]:
+def _loss(loss: Any) -> Any:
     if loss is None:
         raise BadInputError(
             "labels without a loss",
             expected='loss= as compile() takes it, such as "sparse_categorical_crossentropy"',
             remedy="Pass loss=, compile the model, or leave labels out",
         )
-    return [keras.losses.get(loss)]
+    return keras.losses.get(loss)
 
 
 def readers_of(graph: LayerGraph, name: str) -> tuple[str, ...]:
