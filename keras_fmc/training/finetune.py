@@ -2,7 +2,7 @@ r"""Training a model with bottlenecks, or a quantised one, towards the model tha
 
 The loss is
 
-    (1 - w) · task + w · T² · KL(p_T ‖ q_T),    p_T = softmax(teacher / T), q_T = softmax(student / T)
+    (1 - w) · task + w · T² · KL(p ‖ q),    p = softmax(teacher / T),  q = softmax(student / T)
 
 of the outputs with classes, logits or probabilities alike, as log p is the logits up to a constant
 (Hinton et al., arXiv 1503.02531). Outputs without classes are pulled to the teacher's by their mean
