@@ -12,7 +12,7 @@ that was reached: training changes weights and scales, no size.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +92,49 @@ class _Limit:
     source: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """The model as it comes, and what is known of it."""
+
+    name: str
+    calibration: Any
+    maps: FeatureMaps
+    barred: Mapping[str, SkipReason]
+    negative: frozenset[str]
+    costs: CodeCosts
+    content: bytes
+    graph: Graph
+    whole: Estimate
+    warnings: tuple[str, ...]
+
+    def loss(self, spec: BottleneckSpec) -> float:
+        """What a code costs: the rise of the task's loss, or the change of the output."""
+        cost = self.costs.cost(spec)
+        return cost.change if cost.loss_rise is None else max(cost.loss_rise, 0.0)
+
+    def plan(self, codes: Codes) -> CompressionPlan:
+        """The codes as a plan for `insert_bottlenecks`."""
+        chosen = {spec.name: spec for spec in codes.values()}
+        sizes = {name: spec.code_bytes for name, spec in chosen.items()}
+        return CompressionPlan(
+            model=self.name,
+            ceiling_bytes=max(sizes.values(), default=0),
+            bottlenecks=tuple(chosen[i.name] for i in self.maps.maps if i.name in chosen),
+            skipped=tuple(
+                SkippedMap(
+                    item.name,
+                    item.shape,
+                    item.size_bytes,
+                    self.barred.get(item.name, SkipReason.FITS),
+                )
+                for item in self.maps.kept
+                if item.name not in chosen
+            ),
+            head_bytes=self.maps.with_sizes(sizes).peak_bytes,
+            uncompressed_head_bytes=self.maps.peak_bytes,
+        )
+
+
 class _Fitting:
     """One call of `fit_to`."""
 
@@ -110,101 +153,104 @@ class _Fitting:
         self.jobs = _job_count(jobs)
         self.limit = _limit_of(settings)
         self.most_plans = _PLANS[effort_named(settings.effort).grade]
+        self.made = 0
         # Plans are compared by their arena, as conversion makes the smallest.
         self.planning = replace(settings, arena_bytes=None, time_limit=None, progress=False)
 
     def run(self, calibration: Any, labels: Any, loss: Any) -> Fit:
-        from deploy.convert import to_int8_tflite
-        from keras_fmc.choose.cost import CodeCosts
-        from keras_fmc.maps.feature_maps import profile_graph
-        from keras_fmc.model.calibration import calibration_arrays
-        from keras_fmc.qat.float_model import trace_float
-
-        self.progress.say("checking the model")
-        traced = trace_float(self.model, purpose="fitting")
-        arrays = calibration_arrays(self.model, calibration)
-        maps = profile_graph(traced)
-        if labels is not None and loss is None:
-            loss = getattr(self.model, "loss", None)
-        costs = CodeCosts(traced, arrays, labels=labels, loss=loss)
-        warnings = _warnings(labels)
-        self.progress.say("converting the model")
-        self.calibration = calibration
-        content = to_int8_tflite(self.model, calibration=calibration)
-        graph = with_reference_versions(flatbuffer.read(content))
-        self.progress.say("planning it in strips")
-        whole = self._estimates(graph, [{}], in_earnest=True)[0]
-        source_macs = graph_macs(graph)
-        most_macs = self.settings.max_macs * source_macs
-        if whole.arena_bytes <= self.limit.size_bytes:
-            return self._fit(
-                traced, maps, costs, {}, whole, whole, whole, source_macs, [], warnings
-            )
-        sites = self._sites(content, graph, traced, maps, costs, arrays)
-
-        def loss_of(spec: BottleneckSpec) -> float:
-            cost = costs.cost(spec)
-            return cost.change if cost.loss_rise is None else max(cost.loss_rise, 0.0)
-
-        limit = self.limit.size_bytes
+        source = self._source(calibration, labels, loss)
+        if source.whole.arena_bytes <= self.limit.size_bytes:
+            return self._fit(source, {}, {}, source.whole, source.whole, [])
+        sites = self._sites(source)
         refused: set[tuple[str, int]] = set()
 
         def options(site: Site) -> list[BottleneckSpec]:
             every = options_of(site, self.bits)
             return [spec for spec in every if (spec.kind.value, spec.bits or 8) not in refused]
 
+        limit = self.limit.size_bytes
         seen: list[tuple[dict[int, BottleneckSpec], Estimate]] = []
+        received = ""
         for _ in range(_ATTEMPTS):
+            self.made = 0
             search = Search(
                 sites=sites,
                 options=options,
-                evaluate=lambda states, earnest: self._estimates(graph, states, earnest),
-                loss=loss_of,
+                evaluate=lambda states, earnest: self._estimates(source.graph, states, earnest),
+                loss=source.loss,
                 limit_bytes=limit,
-                most_macs=most_macs,
+                most_macs=self.settings.max_macs * graph_macs(source.graph),
                 most_plans=self.most_plans,
                 stop=self.guard,
             )
             codes, found = search.run()
             seen += search.seen
             if not search.fits(found):
-                raise self._does_not_fit(graph, sites, search, codes, found)
+                raise self._does_not_fit(source.graph, sites, codes, found)
             self.progress.say("converting the plan")
-            plan = self._plan(traced, maps, sites, codes, found)
             try:
-                real = self._converted(plan)
+                real = self._converted(source, source.plan(codes))
             except UnsupportedModelError:
-                # A code that the quantiser cannot place: only those of few bits can be.
+                # The quantiser cannot place every code of few bits.
                 short = {(s.kind.value, s.bits or 8) for s in codes.values() if s.bits != 8}
                 if not short:
                     raise
                 refused |= short
+                received = "codes of few bits that quantize refuses"
                 continue
             if real.arena_bytes <= self.limit.size_bytes:
-                return self._fit(
-                    traced, maps, costs, codes, whole, found, real, source_macs, seen, warnings,
-                    sites=sites, loss_of=loss_of,
-                )  # fmt: skip
+                return self._fit(source, sites, codes, found, real, seen)
             limit -= real.arena_bytes - self.limit.size_bytes
+            received = f"{real.arena_bytes:,} bytes converted, {found.arena_bytes:,} predicted"
         raise DoesNotFitError(
-            f"model {self.model.name!r} does not fit as predicted",
+            f"the plans that were found for model {self.model.name!r} do not hold when converted",
             f"at most {self.limit.size_bytes:,} bytes",
-            f"{real.arena_bytes:,} bytes after conversion, predicted {found.arena_bytes:,}",
+            received,
             "Ask for a smaller arena, or use effort='thorough'",
         )
 
+    def _source(self, calibration: Any, labels: Any, loss: Any) -> _Source:
+        from deploy.convert import to_int8_tflite
+        from keras_fmc.choose.ceiling import obstacles
+        from keras_fmc.choose.cost import CodeCosts
+        from keras_fmc.maps.feature_maps import profile_graph
+        from keras_fmc.model.calibration import calibration_arrays
+        from keras_fmc.model.nonnegative import negative_values
+        from keras_fmc.qat.float_model import trace_float
+
+        self.progress.say("checking the model")
+        traced = trace_float(self.model, purpose="fitting")
+        arrays = calibration_arrays(self.model, calibration)
+        # A generator can be read only once.
+        names = [traced.values[id_].name for id_ in traced.inputs]
+        samples: Any = dict(zip(names, arrays, strict=True)) if len(names) > 1 else arrays[0]
+        maps = profile_graph(traced)
+        if labels is not None and loss is None:
+            loss = getattr(self.model, "loss", None)
+        costs = CodeCosts(traced, arrays, labels=labels, loss=loss)
+        self.progress.say("converting the model")
+        content = to_int8_tflite(self.model, calibration=samples)
+        graph = with_reference_versions(flatbuffer.read(content))
+        self.progress.say("planning it as it is")
+        return _Source(
+            name=self.model.name,
+            calibration=samples,
+            maps=maps,
+            barred=obstacles(traced, maps),
+            negative=frozenset(traced.values[id_].name for id_ in negative_values(traced)),
+            costs=costs,
+            content=content,
+            graph=graph,
+            whole=self._estimates(graph, [{}], True)[0],
+            warnings=_warnings(labels),
+        )
+
     def _estimates(self, graph: Graph, states: Sequence[Codes], in_earnest: bool) -> list[Estimate]:
+        coded = [with_codes(graph, dict(state)) for state in states]
         questions = [
-            Question(
-                with_codes(graph, dict(state)).graph,
-                self.planning,
-                self.limit.size_bytes,
-                in_earnest,
-                os.getpid(),
-            )
-            for state in states
+            Question(one.graph, self.planning, self.limit.size_bytes, in_earnest, os.getpid())
+            for one in coded
         ]
-        owners = [with_codes(graph, dict(state)).owners for state in states]
         if self.jobs == 1 or len(questions) == 1:
             found = [estimate(question) for question in questions]
         else:
@@ -212,103 +258,50 @@ class _Fitting:
 
             run = joblib.Parallel(n_jobs=self.jobs)
             found = run(joblib.delayed(estimate)(question) for question in questions)
-        return [_by_owner(one, own) for one, own in zip(found, owners, strict=True)]
+        self.made += len(questions)
+        self.progress.say("what-if plans", self.made / self.most_plans)
+        return [_by_owner(one, own.owners) for one, own in zip(found, coded, strict=True)]
 
-    def _sites(
-        self,
-        content: bytes,
-        graph: Graph,
-        traced: Any,
-        maps: FeatureMaps,
-        costs: CodeCosts,
-        arrays: Sequence[np.ndarray],
-    ) -> dict[int, Site]:
-        from keras_fmc.choose.ceiling import obstacles
-        from keras_fmc.model.nonnegative import negative_values
-
-        barred = obstacles(traced, maps)
-        names = [item.name for item in maps.kept if item.name not in barred]
-        tensors = find_tensors(
-            content, graph, costs.inputs(_MATCHED), lambda name: costs.value(name), names
-        )
-        negative = {traced.values[id_].name for id_ in negative_values(traced)}
+    def _sites(self, source: _Source) -> dict[int, Site]:
+        """Tensor → map that may get a code."""
+        names = [item.name for item in source.maps.kept if item.name not in source.barred]
+        costs, graph = source.costs, source.graph
+        tensors = find_tensors(source.content, graph, costs.inputs(_MATCHED), costs.value, names)
         sites = {}
         for name, tensor in tensors.items():
-            site = Site(
-                name, maps[name].shape, tensor, name in negative, can_be_plain(graph, tensor)
-            )
+            shape = source.maps[name].shape
+            plain = can_be_plain(graph, tensor)
+            site = Site(name, shape, tensor, name in source.negative, plain)
             if tensor not in sites and tensor not in graph.outputs and options_of(site, self.bits):
                 sites[tensor] = site
         return sites
 
-    def _converted(self, plan: CompressionPlan) -> Estimate:
+    def _converted(self, source: _Source, plan: CompressionPlan) -> Estimate:
         from deploy.convert import to_int8_tflite
         from keras_fmc.rewrite import insert_bottlenecks
 
-        rewritten = insert_bottlenecks(self.model, plan, calibration=self.calibration)
-        content = to_int8_tflite(rewritten.model, calibration=self.calibration)
+        rewritten = insert_bottlenecks(self.model, plan, calibration=source.calibration)
+        content = to_int8_tflite(rewritten.model, calibration=source.calibration)
         return self._estimates(with_reference_versions(flatbuffer.read(content)), [{}], True)[0]
-
-    def _plan(
-        self,
-        traced: Any,
-        maps: FeatureMaps,
-        sites: dict[int, Site],
-        codes: Codes,
-        found: Estimate,
-    ) -> CompressionPlan:
-        from keras_fmc.choose.ceiling import obstacles
-
-        barred = obstacles(traced, maps)
-        chosen = {spec.name: spec for spec in codes.values()}
-        sizes = {name: spec.code_bytes for name, spec in chosen.items()}
-        return CompressionPlan(
-            model=self.model.name,
-            ceiling_bytes=max((s.code_bytes for s in chosen.values()), default=0),
-            bottlenecks=tuple(chosen[i.name] for i in maps.maps if i.name in chosen),
-            skipped=tuple(
-                SkippedMap(
-                    item.name, item.shape, item.size_bytes, barred.get(item.name, SkipReason.FITS)
-                )
-                for item in maps.kept
-                if item.name not in chosen
-            ),
-            head_bytes=maps.with_sizes(sizes).peak_bytes,
-            uncompressed_head_bytes=maps.peak_bytes,
-        )
 
     def _fit(
         self,
-        traced: Any,
-        maps: FeatureMaps,
-        costs: CodeCosts,
+        source: _Source,
+        sites: Mapping[int, Site],
         codes: Codes,
-        whole: Estimate,
         found: Estimate,
         real: Estimate,
-        source_macs: int,
         seen: Sequence[tuple[dict[int, BottleneckSpec], Estimate]],
-        warnings: tuple[str, ...],
-        *,
-        sites: dict[int, Site] | None = None,
-        loss_of: Any = None,
     ) -> Fit:
-        plan = self._plan(traced, maps, sites or {}, codes, found)
-        losses = {spec.name: loss_of(spec) for spec in codes.values()} if codes else {}
-        total = sum(losses.values())
-        points = [
-            FitPoint(
-                e.arena_bytes,
-                sum(loss_of(s) for s in state.values()) if state else 0.0,
-                e.macs,
-                tuple(spec.to_text() for spec in state.values()),
-            )
-            for state, e in seen
-        ]
-        chosen = FitPoint(
-            real.arena_bytes, total, real.macs, tuple(s.to_text() for s in plan.bottlenecks)
-        )
-        alone = FitPoint(whole.arena_bytes, 0.0, whole.macs, ())
+        plan, whole = source.plan(codes), source.whole
+
+        def point(estimate_: Estimate, specs: Sequence[BottleneckSpec]) -> FitPoint:
+            loss = sum(source.loss(spec) for spec in specs)
+            texts = tuple(spec.to_text() for spec in specs)
+            return FitPoint(estimate_.arena_bytes, loss, estimate_.macs, texts)
+
+        chosen = point(real, plan.bottlenecks)
+        points = [point(e, source.plan(state).bottlenecks) for state, e in seen]
         return Fit(
             plan=plan,
             runtime=self.settings.runtime or "tflm",
@@ -319,32 +312,59 @@ class _Fitting:
             predicted_arena_bytes=found.arena_bytes,
             arena_bytes=real.arena_bytes,
             macs=real.macs,
-            source_macs=source_macs,
-            loss=total,
-            samples=costs.samples,
+            source_macs=graph_macs(source.graph),
+            loss=chosen.loss,
+            samples=source.costs.samples,
             evaluations=len(seen) + 1,
-            frontier=_frontier([*points, alone], chosen),
-            reasons=_reasons(maps, plan, losses, whole, sites, traced),
-            warnings=warnings,
+            frontier=_frontier([*points, point(whole, ())], chosen),
+            reasons=self._reasons(source, sites, plan),
+            warnings=source.warnings,
             interrupted=self.guard.reason,
         )
 
+    def _reasons(
+        self, source: _Source, sites: Mapping[int, Site], plan: CompressionPlan
+    ) -> tuple[MapReason, ...]:
+        if not plan.bottlenecks:
+            enough = "strips or rows are enough"
+            return tuple(MapReason(item.name, item.size_bytes, enough) for item in source.maps.kept)
+        held = dict(source.whole.held)
+        tensors = {site.name: site.tensor for site in sites.values()}
+        chosen = {spec.name: spec for spec in plan.bottlenecks}
+        found = []
+        for item in source.maps.kept:
+            waits = held.get(tensors.get(item.name, -1), 0)
+            spec = chosen.get(item.name)
+            code, loss = None, None
+            if spec is not None:
+                code, loss = spec.to_text(), source.loss(spec)
+                reason = "live where the plan with the other codes is too large"
+                if waits:
+                    reason = f"{waits:,} B of it are live where the model as it is is too large"
+            elif item.name in source.barred:
+                reason = source.barred[item.name].value
+            elif item.name not in tensors:
+                reason = "no tensor of the int8 model holds it, or no code is smaller"
+            elif waits:
+                reason = "the plan fits without a code for it"
+            else:
+                reason = "never live where the plan is too large"
+            found.append(MapReason(item.name, item.size_bytes, reason, code, loss))
+        return tuple(found)
+
     def _does_not_fit(
-        self,
-        graph: Graph,
-        sites: dict[int, Site],
-        search: Search,
-        codes: Codes,
-        found: Estimate,
+        self, graph: Graph, sites: dict[int, Site], codes: Codes, found: Estimate
     ) -> DoesNotFitError:
-        del search
         binding = [
             sites[index].name if index in sites else graph.tensors[index].name.split(";")[0]
             for index, _ in found.held[:4]
+            if index < len(graph.tensors)
         ]
         change = ", ".join(spec.to_text() for spec in codes.values()) or "no code"
+        ended = f" before {self.guard.reason}" if self.guard.reason else ""
         return DoesNotFitError(
-            f"nothing was found with which model {self.model.name!r} fits {self.limit.source}",
+            f"nothing was found{ended} with which model {self.model.name!r} fits "
+            f"{self.limit.source}",
             f"at most {self.limit.size_bytes:,} bytes",
             f"{found.arena_bytes:,} bytes at {found.macs / max(graph_macs(graph), 1):.2f}x the "
             f"multiply-accumulates, with {len(codes)} codes ({change}); in the way: "
@@ -431,40 +451,3 @@ def _frontier(points: Sequence[FitPoint], chosen: FitPoint) -> tuple[FitPoint, .
         if p is chosen or not any(beats(other, p) for other in everything)
     }
     return tuple(kept[key] for key in sorted(kept))
-
-
-def _reasons(
-    maps: FeatureMaps,
-    plan: CompressionPlan,
-    losses: dict[str, float],
-    whole: Estimate,
-    sites: dict[int, Site] | None,
-    traced: Any,
-) -> tuple[MapReason, ...]:
-    held = dict(whole.held)
-    by_name = {site.name: site for site in (sites or {}).values()}
-    found = []
-    for item in maps.kept:
-        spec = next((s for s in plan.bottlenecks if s.name == item.name), None)
-        site = by_name.get(item.name)
-        waits = held.get(site.tensor, 0) if site is not None else 0
-        if spec is not None:
-            where = f"{waits:,} B of it are live where the model in strips is too large"
-            reason = where if waits else "live where the plan with the other codes is too large"
-            found.append(
-                MapReason(item.name, item.size_bytes, reason, spec.to_text(), losses[item.name])
-            )
-            continue
-        skip = next((s for s in plan.skipped if s.name == item.name), None)
-        if skip is not None and skip.reason is not SkipReason.FITS:
-            reason = skip.reason.value
-        elif not plan.bottlenecks:
-            reason = "strips are enough"
-        elif site is None:
-            reason = "no tensor of the int8 model holds it"
-        elif waits:
-            reason = "the plan fits without a code for it"
-        else:
-            reason = "never live where the plan is too large"
-        found.append(MapReason(item.name, item.size_bytes, reason))
-    return tuple(found)
