@@ -20,12 +20,17 @@ DEPLOY = (
     {"report"},
     {"emit", "convert", "profile"},
     {"ways"},
+    {"fit"},
     {"pipeline"},
     {"predict"},
+<<<<<<< HEAD
     {"report_logger"},
     {"options", "command_line"},
     {"commands"},
     {"cli"},
+=======
+    {"cli", "cli_fit"},
+>>>>>>> fit
 )
 """Rooms of deploy, lowest first; those of one set may import each other."""
 
@@ -39,7 +44,7 @@ KERAS_FMC = (
     {"qat"},
     {"maps"},
     {"choose", "start"},
-    {"rewrite"},
+    {"rewrite", "training"},
 )
 
 MAY_LOOK_UP = {
