@@ -7,7 +7,7 @@ TF_ENV := TF_CPP_MIN_LOG_LEVEL=3
 .PHONY: env demo test test-quick lint lock package docs docs-outputs docs-pictures mutants random-plans \
     bench-mlperf bench-arena bench-c bench-allocation bench-qat bench-commands bench-codes \
     bench-determinism bench-models keras-coverage \
-    accuracy-tables memory-tables clean
+    accuracy-tables memory-tables unet-table clean
 
 env: $(VENV)/.ready
 
@@ -127,6 +127,10 @@ accuracy-tables: env
 
 memory-tables: env
 	$(TF_ENV) $(BIN)/python examples/memory_tables.py
+
+# Hours on two cores; goes on where it was stopped.
+unet-table: env
+	$(TF_ENV) $(BIN)/python examples/unet_segmentation.py
 
 MODEL_DEFINITIONS ?= ../shared/cases/keras/models.py
 keras-coverage: env

@@ -70,7 +70,7 @@ setup(
         f"tflite-micro; {_HAS_TFLM_WHEEL}",
     ],
     extras_require={
-        "keras": ["keras>=3.10", "tensorflow>=2.18"],
+        "keras": ["joblib>=1.3", "keras>=3.10", "tensorflow>=2.18"],
         "tfmot": ["keras-fmc[keras]", "tensorflow-model-optimization>=0.8", "tf_keras>=2.18"],
         "dev": [
             "keras-fmc[keras]",

@@ -8,6 +8,8 @@ from keras_fmc.lazy import export_lazily
 
 _EXPORTS = {
     "convert": "deploy.pipeline",
+    "fit_to": "deploy.fit.fit",
+    "Fit": "deploy.fit.outcome",
     "plan": "deploy.pipeline",
     "verify": "deploy.pipeline",
     "predict": "deploy.predict",
@@ -21,6 +23,8 @@ _EXPORTS = {
 __all__ = list(_EXPORTS)
 
 if TYPE_CHECKING:
+    from deploy.fit.fit import fit_to
+    from deploy.fit.outcome import Fit
     from deploy.graph import Graph
     from deploy.pipeline import Result, convert, plan, verify
     from deploy.predict import predict

@@ -32,6 +32,7 @@ _EXPORTS = {
     "CompressionPlan": "keras_fmc.choose.ceiling",
     "insert_bottlenecks": "keras_fmc.rewrite",
     "freeze_base": "keras_fmc.rewrite",
+    "finetune": "keras_fmc.training.finetune",
     "RewriteResult": "keras_fmc.rewrite",
     "fold": "keras_fmc.fold.fold",
     "FoldResult": "keras_fmc.fold.fold",
@@ -49,6 +50,8 @@ _EXPORTS = {
     "sample_model": "keras_fmc.samples",
     # What runs without Keras stands in the package deploy; here it is for a single import.
     "convert": "deploy.pipeline",
+    "fit_to": "deploy.fit.fit",
+    "Fit": "deploy.fit.outcome",
     "plan": "deploy.pipeline",
     "verify": "deploy.pipeline",
     "predict": "deploy.predict",
@@ -69,6 +72,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from deploy.fit.fit import fit_to
+    from deploy.fit.outcome import Fit
     from deploy.graph import Graph
     from deploy.pipeline import Result, convert, plan, verify
     from deploy.predict import predict
@@ -90,6 +95,7 @@ if TYPE_CHECKING:
     from keras_fmc.qat.supported import supported
     from keras_fmc.rewrite import RewriteResult, freeze_base, insert_bottlenecks
     from keras_fmc.samples import sample_model
+    from keras_fmc.training.finetune import finetune
 
 
 export_lazily(__name__, _EXPORTS)

@@ -186,7 +186,7 @@ def test_options_of_every_kind_are_defined_and_shown() -> None:
 
 
 def test_every_command_is_tried() -> None:
-    assert {"convert", *calls(Path())} == set(cli.COMMANDS)
+    assert {"convert", "fit", *calls(Path())} == set(cli.COMMANDS)
     assert all(command.all_options[-2:] == EVERYWHERE for command in COMMANDS)
 
 

@@ -20,6 +20,7 @@ DEPLOY = (
     {"report"},
     {"emit", "convert", "profile"},
     {"ways"},
+    {"fit"},
     {"pipeline"},
     {"predict"},
     {"report_logger"},
@@ -39,7 +40,7 @@ KERAS_FMC = (
     {"qat"},
     {"maps"},
     {"choose", "start"},
-    {"rewrite"},
+    {"rewrite", "training"},
 )
 
 MAY_LOOK_UP = {

@@ -42,6 +42,7 @@ class SkipReason(Enum):
     NOT_A_MAP = "no map of height, width and channels"
     SIGNED = "it can be negative, and a signed code has at least 2 bits"
     POOLED = "its values are the codes of the map that is pooled"
+    FITS = "the model fits without a code for it"
     JOINED = "only a concatenation reads it, which is compressed itself"
 
 
