@@ -164,8 +164,8 @@ def _maps(graph: Graph, model: str, library: Kernels) -> FeatureMaps:
     spans = tensor_lifetimes(graph)
     operators = tuple(
         MapOperator(
-            name=f"{operator.custom_code or operator.opcode} #{step}",
-            kind=operator.custom_code or operator.opcode,
+            name=f"{operator.title} #{step}",
+            kind=operator.title,
             inputs=tuple(names[i] for i in operator.present_inputs if i in spans),
             outputs=tuple(names[i] for i in operator.outputs if i in spans),
             effect=_effect(layout, operator.outputs),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.graph import Graph
+from deploy.graph import CUSTOM, Graph
 from keras_fmc.errors import UnsupportedModelError
 
 # From micro_mutable_op_resolver.h of TFLM; the rest of the builtins has no kernel there.
@@ -12,11 +12,13 @@ ADD_FUNCTIONS = {
     "ADD_N": "AddAddN",
     "ARG_MAX": "AddArgMax",
     "ARG_MIN": "AddArgMin",
+    "ASSIGN_VARIABLE": "AddAssignVariable",
     "AVERAGE_POOL_2D": "AddAveragePool2D",
     "BATCH_MATMUL": "AddBatchMatMul",
     "BATCH_TO_SPACE_ND": "AddBatchToSpaceNd",
     "BROADCAST_ARGS": "AddBroadcastArgs",
     "BROADCAST_TO": "AddBroadcastTo",
+    "CALL_ONCE": "AddCallOnce",
     "CAST": "AddCast",
     "CEIL": "AddCeil",
     "CONCATENATION": "AddConcatenation",
@@ -43,6 +45,7 @@ ADD_FUNCTIONS = {
     "GREATER": "AddGreater",
     "GREATER_EQUAL": "AddGreaterEqual",
     "HARD_SWISH": "AddHardSwish",
+    "IF": "AddIf",
     "L2_NORMALIZATION": "AddL2Normalization",
     "L2_POOL_2D": "AddL2Pool2D",
     "LEAKY_RELU": "AddLeakyRelu",
@@ -67,6 +70,8 @@ ADD_FUNCTIONS = {
     "PADV2": "AddPadV2",
     "PRELU": "AddPrelu",
     "QUANTIZE": "AddQuantize",
+    "READ_VARIABLE": "AddReadVariable",
+    "REDUCE_ALL": "AddReduceAll",
     "REDUCE_MAX": "AddReduceMax",
     "REDUCE_MIN": "AddReduceMin",
     "RELU": "AddRelu",
@@ -99,22 +104,59 @@ ADD_FUNCTIONS = {
     "TRANSPOSE_CONV": "AddTransposeConv",
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "AddUnidirectionalSequenceLSTM",
     "UNPACK": "AddUnpack",
+    "VAR_HANDLE": "AddVarHandle",
+    "WHILE": "AddWhile",
     "ZEROS_LIKE": "AddZerosLike",
+    "CUSTOM CIRCULAR_BUFFER": "AddCircularBuffer",
+    "CUSTOM SignalDelay": "AddDelay",
+    "CUSTOM SignalEnergy": "AddEnergy",
+    "CUSTOM SignalFftAutoScale": "AddFftAutoScale",
+    "CUSTOM SignalFilterBank": "AddFilterBank",
+    "CUSTOM SignalFilterBankLog": "AddFilterBankLog",
+    "CUSTOM SignalFilterBankSpectralSubtraction": "AddFilterBankSpectralSubtraction",
+    "CUSTOM SignalFilterBankSquareRoot": "AddFilterBankSquareRoot",
+    "CUSTOM SignalFramer": "AddFramer",
+    "CUSTOM SignalIrfft": "AddIrfft",
+    "CUSTOM SignalOverlapAdd": "AddOverlapAdd",
+    "CUSTOM SignalPCAN": "AddPCAN",
+    "CUSTOM SignalRfft": "AddRfft",
+    "CUSTOM SignalStacker": "AddStacker",
+    "CUSTOM SignalWindow": "AddWindow",
+    "CUSTOM TFLite_Detection_PostProcess": "AddDetectionPostprocess",
 }
+"""Kind of operator -> function; custom operators of the user's own are not here."""
 
 
 def add_functions(graph: Graph) -> tuple[str, ...]:
-    """Returns the functions that register exactly the operators of a graph, sorted.
+    """Returns the functions that register exactly the operators of a graph, sorted; custom
+    operators of the user's own are those of ``own_kernels``.
 
     Raises:
         UnsupportedModelError: TFLM has no kernel for an operator; names it.
     """
     functions = set()
-    for step, operator in enumerate(graph.operators):
-        if operator.opcode not in ADD_FUNCTIONS:
-            raise UnsupportedModelError(
-                f"TensorFlow Lite Micro has no kernel for {graph.label(step)}",
-                remedy="Export the model with other operators",
-            )
-        functions.add(ADD_FUNCTIONS[operator.opcode])
+    for part in graph.subgraphs:
+        for step, operator in enumerate(part.operators):
+            if operator.kind in ADD_FUNCTIONS:
+                functions.add(ADD_FUNCTIONS[operator.kind])
+            elif operator.opcode != CUSTOM:
+                raise UnsupportedModelError(
+                    f"TensorFlow Lite Micro has no kernel for {part.label(step)}",
+                    remedy="Export the model with other operators",
+                )
     return tuple(sorted(functions))
+
+
+def own_kernels(graph: Graph) -> dict[str, str]:
+    """Returns the code of each custom operator that TFLM lacks -> the function, to be written by
+    the user, that gives its kernel."""
+    codes = {
+        operator.custom_code
+        for part in graph.subgraphs
+        for operator in part.operators
+        if operator.opcode == CUSTOM and operator.kind not in ADD_FUNCTIONS
+    }
+    return {
+        code: "Register_" + "".join(c if c.isalnum() else "_" for c in code)
+        for code in sorted(codes)
+    }

@@ -14,9 +14,9 @@ from string import Template
 from deploy.emit.files import write_all
 from deploy.emit.plan_check import plan_check_files
 from deploy.emit.ports import ports
-from deploy.emit.resolver import add_functions
+from deploy.emit.resolver import add_functions, own_kernels
 from deploy.graph import Graph
-from deploy.proof.names import c_comment, c_prefix
+from deploy.proof.names import c_comment, c_prefix, c_string
 from deploy.report.report import Memory, Report
 from deploy.targets import kernels
 from deploy.targets.load import names_in
@@ -61,6 +61,21 @@ _CPU_FLAGS = {
     "cortexm55": "-mcpu=cortex-m55 -mthumb -mfloat-abi=hard",
     "cortexm85": "-mcpu=cortex-m85 -mthumb -mfloat-abi=hard",
 }
+
+
+_VARIABLES_INCLUDE = (
+    '\n#include "tensorflow/lite/micro/micro_allocator.h"'
+    '\n#include "tensorflow/lite/micro/micro_resource_variable.h"'
+)
+_VARIABLES = """
+  // The model keeps state in {count} variables, which count in the arena.
+  MicroAllocator* allocator = MicroAllocator::Create(tensor_arena, {prefix}_ARENA_BYTES);
+  MicroResourceVariables* variables =
+      allocator == nullptr ? nullptr : MicroResourceVariables::Create(allocator, {count});
+  if (variables == nullptr) {{
+    MicroPrintf("{symbol}: the arena does not hold the variables");
+    return false;
+  }}"""
 
 
 class _Project(Template):
@@ -166,7 +181,10 @@ def _values(
     prefix = c_prefix(Path(report.model).stem)
     symbol = prefix.lower()
     inputs, outputs = ports(graph)
-    functions = add_functions(graph)
+    calls = [f"{function}()" for function in add_functions(graph)]
+    own = own_kernels(graph)
+    calls += [f"AddCustom({c_string(code)}, {kernel}())" for code, kernel in own.items()]
+    variables = len(graph.variables)
     memory = next((m for m in report.memories if m.holds_arena), None)
     section = _section(kind, memory, arena_section)
     slack = report.arena_bytes - report.head_bytes - report.tail_bytes
@@ -184,10 +202,22 @@ def _values(
         "slack": f" and {slack} that allocation itself needs" if slack else "",
         "model_bytes": report.flash_bytes,
         "placement": _placement(memory),
-        "kinds": len(functions),
+        "kinds": len(calls),
         "registrations": "\n".join(
-            f"  if (resolver.{function}() != kTfLiteOk) return false;" for function in functions
+            f"  if (resolver.{call} != kTfLiteOk) return false;" for call in calls
         ),
+        "own_kernels": "".join(
+            f"\n// The kernel of {_plain(code)}, a custom operator: write it.\n"
+            f"TFLMRegistration* {kernel}();\n"
+            for code, kernel in own.items()
+        ),
+        "variables_include": _VARIABLES_INCLUDE if variables else "",
+        "variables": _VARIABLES.format(count=variables, prefix=prefix, symbol=symbol)
+        if variables
+        else "",
+        "memory": "allocator, variables"
+        if variables
+        else f"tensor_arena,\n{' ' * 42}{prefix}_ARENA_BYTES",
         "ports": "".join(port.declarations() for port in (*inputs, *outputs)),
         "accessors": "\n".join(port.accessor() for port in (*inputs, *outputs)),
         "fill": f"\n{indent}".join(port.fill(symbol, indent) for port in inputs),

@@ -1,15 +1,11 @@
-"""The operator table: one row for each operator of TensorFlow Lite Micro that works on integers.
-
-Operators that branch or keep state outside tensors (IF, VAR_HANDLE …) and those that are float
-only have none.
-"""
+"""The operator table: one row for each operator that TensorFlow Lite Micro registers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from deploy.graph import Activation
+from deploy.graph import CUSTOM, Activation
 from deploy.operators import (
     convolutions,
     elementwise,
@@ -18,6 +14,8 @@ from deploy.operators import (
     reductions,
     resizes,
     shapes,
+    signal,
+    state,
     types,
 )
 from deploy.operators.row import OperatorRow, ShapeRule, TypeRule
@@ -110,6 +108,10 @@ def _rows() -> Iterable[OperatorRow]:
             **sums,
         )
 
+    yield _row(
+        "L2_POOL_2D", 1, convolutions.pool_2d, first, options="Pool2DOptions", needs_options=True
+    )
+
     # Two operands that broadcast.
     for opcode, options, in_place, interval in (
         ("ADD", "AddOptions", True, intervals.fused),
@@ -192,6 +194,14 @@ def _rows() -> Iterable[OperatorRow]:
         ("NEG", "NegOptions", False),
         ("RSQRT", "", False),
         ("EXP", "ExpOptions", False),
+        ("CEIL", "", False),
+        ("COS", "CosOptions", False),
+        ("FLOOR", "", False),
+        ("LOG", "", False),
+        ("ROUND", "", False),
+        ("SIN", "", False),
+        ("SQRT", "", False),
+        ("SQUARE", "SquareOptions", False),
     ):
         yield _row(
             opcode, 1, elementwise.same, first, options=options, has_scale=True, in_place=in_place
@@ -415,6 +425,45 @@ def _rows() -> Iterable[OperatorRow]:
         types.alike(0, 1),
         options="DynamicUpdateSliceOptions",
     )
+
+    # Resource variables, and calls of other subgraphs.
+    yield _row(
+        "VAR_HANDLE", 0, state.handle, types.anything, options="VarHandleOptions", needs_options=True
+    )
+    yield _row(
+        "READ_VARIABLE", 1, state.open_shapes, state.takes_handle, options="ReadVariableOptions"
+    )
+    none = {"outputs": (0, 0)}
+    yield _row(
+        "ASSIGN_VARIABLE",
+        2,
+        state.open_shapes,
+        state.takes_handle,
+        options="AssignVariableOptions",
+        **none,
+    )
+    yield _row(
+        "CALL_ONCE",
+        0,
+        state.open_shapes,
+        types.anything,
+        options="CallOnceOptions",
+        needs_options=True,
+        **none,
+    )
+    many = {"outputs": (0, _MANY), "needs_options": True}
+    yield _row("IF", (1, _MANY), state.open_shapes, state.condition, options="IfOptions", **many)
+    yield _row("WHILE", (1, _MANY), state.open_shapes, types.anything, options="WhileOptions", **many)
+
+    # Custom operators of TensorFlow Lite Micro itself.
+    for code, shape, taken, made in signal.CUSTOM_ROWS:
+        yield _row(
+            f"{CUSTOM} {code}",
+            len(taken),
+            shape,
+            signal.types(taken, made),
+            outputs=(len(made), len(made)),
+        )
 
 
 OPERATORS: Mapping[str, OperatorRow] = MappingProxyType({row.opcode: row for row in _rows()})

@@ -71,14 +71,18 @@ class _Lives:
         self.kept = frozenset(graph.outputs)
         self.in_place = [operator.opcode in in_place for operator in graph.operators]
         producers = graph.producers()
+        before = graph.predecessors()
         for index, operator in enumerate(graph.operators):
-            read = tuple(dict.fromkeys(t for t in operator.present_inputs if t in self.size))
-            self.inputs.append(read)
-            self.outputs.append(operator.outputs)
-            for tensor in read:
-                self.readers[tensor] = self.readers.get(tensor, 0) | 1 << index
+            for earlier in before[index]:
+                self.needs[index] |= 1 << earlier
+            for tensor in operator.present_inputs:
                 if tensor in producers:
                     self.needs[index] |= 1 << producers[tensor]
+            read = tuple(dict.fromkeys(t for t in operator.present_inputs if t in self.size))
+            self.inputs.append(read)
+            self.outputs.append(tuple(t for t in operator.outputs if t in self.size))
+            for tensor in read:
+                self.readers[tensor] = self.readers.get(tensor, 0) | 1 << index
         self.start_bytes = sum(self.size[t] for t in set(graph.inputs) if t in self.size)
 
     def dying(self, done: int, index: int) -> list[int]:

@@ -115,7 +115,7 @@ def model_keys(
         "outputs": ports_of(graph, graph.outputs),
         "feature_maps_after": feature_maps_of(graph),
         "operators": tuple(
-            ReportOperator(i, op.opcode, graph.tensors[op.outputs[0]].name, operator_macs(graph, i))
+            ReportOperator(i, op.title, graph.result_of(op), operator_macs(graph, i))
             for i, op in enumerate(graph.operators)
         ),
         "model_sha256": hashlib.sha256(content).hexdigest(),

@@ -43,6 +43,22 @@ NAMES = frozenset(
         "per_channel",
         "fixed_weights",
         "item_bytes",
+        "in_elements",
+        "inputs",
+        "is_float",
+        "operand_rank",
+        "adj_x",
+        "adj_y",
+        "pointer_bytes",
+        "state_bytes",
+        "fft_length",
+        "num_channels",
+        "delay_length",
+        "frame_size",
+        "frame_step",
+        "stacked_frames",
+        "max_detections",
+        "num_classes",
     }
 )
 """What a formula may name; ``deploy.backends.tflm.scratch`` says what each is."""

@@ -21,7 +21,10 @@ def embed(graph: Graph, offsets: Sequence[int]) -> Graph:
     """Returns the graph with the plan in its metadata, in place of any earlier plan."""
     if len(offsets) != len(graph.tensors):
         raise ValueError(f"{len(offsets)} offsets for {len(graph.tensors)} tensors")
-    entry = struct.pack(f"<3i{len(offsets)}i", _VERSION, 0, len(offsets), *offsets)
+    # Tensors of other subgraphs are left to the runtime.
+    others = sum(len(part.tensors) for part in graph.others)
+    everything = (*offsets, *(-1 for _ in range(others)))
+    entry = struct.pack(f"<3i{len(everything)}i", _VERSION, 0, len(everything), *everything)
     return without_plan(graph).replace(
         metadata=(*without_plan(graph).metadata, (METADATA_NAME, entry))
     )
@@ -33,7 +36,8 @@ def without_plan(graph: Graph) -> Graph:
 
 
 def embedded_offsets(graph: Graph) -> tuple[int, ...] | None:
-    """Returns the offsets of the plan inside the model, or None where there is none.
+    """Returns the offsets of the plan inside the model, those of its main graph, or None where
+    there is none.
 
     Raises:
         BadInputError: the entry does not hold one offset for each tensor, which TFLM refuses.
@@ -41,12 +45,13 @@ def embedded_offsets(graph: Graph) -> tuple[int, ...] | None:
     for name, data in graph.metadata:
         if name == METADATA_NAME:
             count = struct.unpack_from("<i", data, 8)[0] if len(data) >= 12 else 0
-            if count != len(graph.tensors) or len(data) < 12 + 4 * count:
+            tensors = sum(len(part.tensors) for part in graph.subgraphs)
+            if count != tensors or len(data) < 12 + 4 * count:
                 raise BadInputError(
                     f"the offline plan inside the model ({METADATA_NAME}) is damaged",
-                    expected=f"{len(graph.tensors)} offsets, one for each tensor",
+                    expected=f"{tensors} offsets, one for each tensor",
                     received=f"{count} in {len(data)} bytes",
                     remedy="Export the model again without the plan",
                 )
-            return struct.unpack_from(f"<{count}i", data, 12)
+            return struct.unpack_from(f"<{count}i", data, 12)[: len(graph.tensors)]
     return None

@@ -8,11 +8,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from deploy.graph import ITEM_BYTES, Graph, Operator, Padding, Tensor
+from deploy.operators.custom import CUSTOM_NUMBERS, custom_number
 from deploy.targets.records import KernelRule, Kernels, StepKind
 from keras_fmc.errors import UnsupportedModelError
 
 _WEIGHTS, _BIAS = 1, 2
 _CELL_STATE = 19
+_POINTER_BYTES = 4
+"""Of a microcontroller; the replay of the tail sets that of its runtime."""
 _WINDOWED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"})
 _POOLS = frozenset({"AVERAGE_POOL_2D", "MAX_POOL_2D", "L2_POOL_2D"})
 
@@ -21,12 +24,14 @@ _POOLS = frozenset({"AVERAGE_POOL_2D", "MAX_POOL_2D", "L2_POOL_2D"})
 class ScratchRequest:
     """A buffer that a kernel asks for while it prepares; alive during its operator only.
 
-    ``used_bytes`` is what the kernel writes of it where that is more than it asks for.
+    ``used_bytes`` is what the kernel writes of it where that is more than it asks for,
+    ``subgraph`` the number of the one that the operator is in.
     """
 
     operator_index: int
     size_bytes: int
     used_bytes: int = 0
+    subgraph: int = 0
 
     @property
     def room_bytes(self) -> int:
@@ -41,10 +46,13 @@ def scratch_requests(graph: Graph, kernels: Kernels) -> tuple[ScratchRequest, ..
         UnsupportedModelError: the kernel library has no data for an operator.
     """
     requests: list[ScratchRequest] = []
-    for index, operator in enumerate(graph.operators):
-        rule = known_rule(graph, index, kernels)
-        if rule.has_scratch:
-            requests += operator_requests(index, rule, OperatorNumbers(graph, operator))
+    for number, part in enumerate(graph.subgraphs):
+        for index, operator in enumerate(part.operators):
+            rule = known_rule(part, index, kernels)
+            if rule.has_scratch:
+                numbers = OperatorNumbers(part, operator)
+                found = operator_requests(index, rule, numbers)
+                requests += (replace(request, subgraph=number) for request in found)
     return tuple(requests)
 
 
@@ -73,7 +81,7 @@ def known_rule(graph: Graph, index: int, kernels: Kernels) -> KernelRule:
             for maps of int16.
     """
     operator = graph.operators[index]
-    rule = kernels.rules.get(operator.opcode)
+    rule = kernels.rules.get(operator.kind)
     if rule is None:
         raise UnsupportedModelError(
             f"the memory of {graph.label(index)} is not known for the {kernels.name} kernels",
@@ -111,6 +119,9 @@ class OperatorNumbers(dict[str, int]):
     second input, ``operand_rows`` its first extent, ``cell_bytes`` the size of the cell state of
     an LSTM, ``per_channel`` 1 where the weights have several scales, ``fixed_weights`` 1
     where weights and bias are constants, ``item_bytes`` the size of an element of the input.
+    Names of ``custom.CUSTOM_NUMBERS`` are options of TFLM's custom operators. ``pointer_bytes`` are
+    those of a microcontroller, unless the replay of the tail sets them; only that knows
+    ``state_bytes``, those of a variable that is assigned to for the first time.
     """
 
     def __init__(self, graph: Graph, operator: Operator) -> None:
@@ -138,6 +149,9 @@ class OperatorNumbers(dict[str, int]):
         if name == "operand_elements":
             operand = self._input(1)
             return 0 if operand is None else operand.elements
+        if name == "operand_rank":
+            operand = self._input(1)
+            return 0 if operand is None else len(operand.shape)
         if name == "operand_rows":
             operand = self._input(1)
             return 0 if operand is None else operand.shape[0]
@@ -154,6 +168,17 @@ class OperatorNumbers(dict[str, int]):
         if name == "item_bytes":
             source = self._end("in")
             return 1 if source is None else ITEM_BYTES[source.dtype]
+        if name == "is_float":
+            source = self._end("in")
+            return int(source is not None and source.dtype == "float32")
+        if name == "inputs":
+            return len(self._operator.inputs)
+        if name in ("adj_x", "adj_y"):
+            return int(bool(self._operator.option(name, False)))
+        if name == "pointer_bytes":
+            return _POINTER_BYTES
+        if name in CUSTOM_NUMBERS:
+            return custom_number(self._operator, name)
         raise KeyError(name)
 
     def _input(self, index: int) -> Tensor | None:

@@ -32,6 +32,7 @@ def settled(
         VerificationError: the replay found the plan wrong (a defect, never the user's fault).
     """
     requests = scratch_requests(graph, kernels)
+    own = [request for request in requests if not request.subgraph]
     online = simulate(graph, requests, offsets=plan.offsets)
     verify_plan(
         graph,
@@ -40,8 +41,11 @@ def settled(
         in_place=kernels.in_place,
         overlaps=overlaps,
         scratch=[
-            ScratchUse(r.operator_index, offset, r.room_bytes)
-            for r, offset in zip(requests, online.scratch_offsets, strict=True)
+            *(
+                ScratchUse(r.operator_index, offset, r.room_bytes)
+                for r, offset in zip(own, online.scratch_offsets, strict=True)
+            ),
+            *(ScratchUse(*use) for use in online.called),
         ],
     )
     return replace(

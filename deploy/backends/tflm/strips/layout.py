@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from deploy.backends.tflm.layout import Layout, memory_plan
 from deploy.backends.tflm.overlap import overlap_distance
-from deploy.backends.tflm.scratch import scratch_requests
+from deploy.backends.tflm.online import momentary_bytes
 from deploy.backends.tflm.settle import settled
 from deploy.backends.tflm.sharing import Alias
 from deploy.backends.tflm.strips.emit import emit
@@ -61,8 +61,7 @@ def cut_graph(
         if value in found.place
     ):
         return None
-    requests = scratch_requests(graph, kernels)
-    scratch = [(r.operator_index, r.room_bytes) for r in requests if r.room_bytes]
+    scratch = momentary_bytes(graph, kernels)
     overlaps = {
         index: distance
         for index, step in enumerate(program.steps)
