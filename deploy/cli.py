@@ -165,6 +165,12 @@ def _plan_flags(values: flags.FlagValues) -> None:
         0.0,
         flag_values=values,
     )
+    flags.DEFINE_multi_string(
+        "custom",
+        [],
+        "a custom operator that the firmware has a kernel for; may be given again",
+        flag_values=values,
+    )
     flags.DEFINE_bool("explain", False, "print the frontier of plans", flag_values=values)
     flags.DEFINE_bool("progress", None, "show a progress bar", flag_values=values)
 
@@ -211,6 +217,7 @@ def _settings(values: flags.FlagValues) -> PlanSettings:
         overlap=_value(values, "overlap"),
         effort=_value(values, "effort"),
         time_limit=_value(values, "time-limit"),
+        customs=tuple(_value(values, "custom")),
         progress=_wants_progress(_value(values, "progress")),
     )
 

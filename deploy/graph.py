@@ -264,6 +264,14 @@ class Graph:
             )
         )
 
+    def is_pure(self, operator: Operator) -> bool:
+        """Whether it does nothing but make its outputs of its inputs, each time the same."""
+        return not (
+            operator.called
+            or operator.opcode in (CUSTOM, "VAR_HANDLE", *STATE_OPCODES)
+            or any(self.tensors[t].is_variable for t in operator.present_inputs)
+        )
+
     def predecessors(self) -> list[set[int]]:
         """Returns for each operator those that have to run before it though they make nothing
         that it reads: what reads or writes state stays in its order, and calls do."""

@@ -176,7 +176,7 @@ def _plan_bytes(
     if out is not None:
         _prepare(out)
     source = flatbuffer.read(content, source=name)
-    check_supported(source, source=name)
+    check_supported(source, source=name, customs=settings.customs)
     with Progress(enabled=settings.progress) as progress:
         progress.say("running the model as it is")
         bare = without_plan(source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from deploy.graph import CUSTOM, Graph
+from deploy.operators.custom import own_kernels
 from keras_fmc.errors import UnsupportedModelError
 
 # From micro_mutable_op_resolver.h of TFLM; the rest of the builtins has no kernel there.
@@ -129,7 +130,7 @@ ADD_FUNCTIONS = {
 
 def add_functions(graph: Graph) -> tuple[str, ...]:
     """Returns the functions that register exactly the operators of a graph, sorted; custom
-    operators of the user's own are those of ``own_kernels``.
+    operators of the user's own are those of ``own_functions``.
 
     Raises:
         UnsupportedModelError: TFLM has no kernel for an operator; names it.
@@ -147,16 +148,10 @@ def add_functions(graph: Graph) -> tuple[str, ...]:
     return tuple(sorted(functions))
 
 
-def own_kernels(graph: Graph) -> dict[str, str]:
+def own_functions(graph: Graph) -> dict[str, str]:
     """Returns the code of each custom operator that TFLM lacks -> the function, to be written by
     the user, that gives its kernel."""
-    codes = {
-        operator.custom_code
-        for part in graph.subgraphs
-        for operator in part.operators
-        if operator.opcode == CUSTOM and operator.kind not in ADD_FUNCTIONS
-    }
     return {
         code: "Register_" + "".join(c if c.isalnum() else "_" for c in code)
-        for code in sorted(codes)
+        for code in own_kernels(graph)
     }

@@ -14,7 +14,7 @@ from string import Template
 from deploy.emit.files import write_all
 from deploy.emit.plan_check import plan_check_files
 from deploy.emit.ports import ports
-from deploy.emit.resolver import add_functions, own_kernels
+from deploy.emit.resolver import add_functions, own_functions
 from deploy.graph import Graph
 from deploy.proof.names import c_comment, c_prefix, c_string
 from deploy.report.report import Memory, Report
@@ -182,7 +182,7 @@ def _values(
     symbol = prefix.lower()
     inputs, outputs = ports(graph)
     calls = [f"{function}()" for function in add_functions(graph)]
-    own = own_kernels(graph)
+    own = own_functions(graph)
     calls += [f"AddCustom({c_string(code)}, {kernel}())" for code, kernel in own.items()]
     variables = len(graph.variables)
     memory = next((m for m in report.memories if m.holds_arena), None)

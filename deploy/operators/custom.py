@@ -7,9 +7,40 @@ from types import MappingProxyType
 
 from flatbuffers import flexbuffers
 
-from deploy.graph import Operator
+from deploy.graph import CUSTOM, Graph, Operator
 
 Options = Mapping[str, object]
+
+TFLM_CUSTOMS = (
+    "CIRCULAR_BUFFER",
+    "SignalDelay",
+    "SignalEnergy",
+    "SignalFftAutoScale",
+    "SignalFilterBank",
+    "SignalFilterBankLog",
+    "SignalFilterBankSpectralSubtraction",
+    "SignalFilterBankSquareRoot",
+    "SignalFramer",
+    "SignalIrfft",
+    "SignalOverlapAdd",
+    "SignalPCAN",
+    "SignalRfft",
+    "SignalStacker",
+    "SignalWindow",
+    "TFLite_Detection_PostProcess",
+)
+"""Codes of the custom operators that TensorFlow Lite Micro registers and the table has rows for."""
+
+
+def own_kernels(graph: Graph) -> tuple[str, ...]:
+    """Returns the codes of custom operators that TensorFlow Lite Micro lacks, sorted."""
+    codes = {
+        operator.custom_code
+        for part in graph.subgraphs
+        for operator in part.operators
+        if operator.opcode == CUSTOM and operator.custom_code not in TFLM_CUSTOMS
+    }
+    return tuple(sorted(codes))
 
 
 def custom_map(operator: Operator) -> Options:

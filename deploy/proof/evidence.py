@@ -24,7 +24,7 @@ class Evidence:
         verified: the model ran in TFLM in an arena of ``arena_bytes``, outputs equal.
         reason: how that was seen, or why it was not tried.
         arena_bytes: the smallest arena that ran in the wheel; None without a wheel.
-        bit_exact: outputs equal the source model's byte for byte.
+        bit_exact: outputs equal the source model's byte for byte; None where neither was run.
         samples: how many inputs were compared, random and extreme.
         warnings: what is odd about the source model itself.
     """
@@ -32,7 +32,7 @@ class Evidence:
     verified: bool
     reason: str
     arena_bytes: int | None
-    bit_exact: bool
+    bit_exact: bool | None
     samples: int
     warnings: tuple[str, ...] = ()
 
@@ -54,6 +54,8 @@ def collect(
     """
     if isinstance(source, bytes):
         source = run_source(source, flatbuffer.read(source))
+    if source.not_run is not None:
+        return Evidence(False, source.not_run, None, None, 0, source.warnings)
     count = len(source.samples)
     missing = tflm.unavailable_reason()
     if missing is not None:

@@ -12,6 +12,7 @@ import numpy as np
 from deploy import flatbuffer
 from deploy.graph import Graph
 from deploy.macs import graph_macs
+from deploy.operators.custom import own_kernels
 from deploy.passes.reference_versions import with_reference_versions
 from deploy.proof.samples import sample_inputs
 from deploy.runtime import isolation, litert, tflm
@@ -38,6 +39,7 @@ class SourceRun:
         outputs: for each sample one array for each output.
         warnings: what is odd about the model itself.
         defects: what the runtime's own kernels are known to get wrong in it.
+        not_run: why it was not run at all, which is no fault of its own.
     """
 
     content: bytes = field(repr=False)
@@ -45,6 +47,7 @@ class SourceRun:
     outputs: Outputs = field(repr=False)
     warnings: tuple[str, ...] = ()
     defects: tuple[str, ...] = ()
+    not_run: str | None = None
 
 
 def run_source(
@@ -71,6 +74,13 @@ def run_source(
     Raises:
         UnsupportedModelError: the runtime refuses the model, crashes, or does not come to an end.
     """
+    own = own_kernels(graph)
+    if own:
+        reason = (
+            f"kernels of {', '.join(own)} are the firmware's own: neither the tflite_micro wheel "
+            "nor LiteRT can run the model"
+        )
+        return SourceRun(content, [], [], (_UNKNOWN_MEMORY.format(", ".join(own)),), (), reason)
     samples = sample_inputs(graph)
     reference = _in_litert(content, graph)
     if tflm.unavailable_reason() is not None:
@@ -106,6 +116,13 @@ def run_source(
                 "is; the plan repeats those of TensorFlow Lite Micro"
             )
     return SourceRun(content, samples, outputs, tuple(warnings), defects)
+
+
+_UNKNOWN_MEMORY = (
+    "what the kernels of {} keep, and their scratch buffers, are not known and count as nothing: "
+    "compare arena_used_bytes() of the firmware with the plan, and enlarge the arena by the "
+    "difference"
+)
 
 
 def check_repeats(run: SourceRun) -> None:

@@ -15,6 +15,7 @@ from deploy.graph import Graph
 from deploy.lifetimes import tensor_lifetimes
 from deploy.macs import graph_macs, operator_macs, relative_macs
 from deploy.memory.plan import AliasReason
+from deploy.operators.custom import own_kernels
 from deploy.outcome import ArenaPrediction
 from deploy.proof.evidence import Evidence
 from deploy.report.charge import stored_codes
@@ -156,7 +157,7 @@ def baseline_of(
     wheel = predict_arena(source, offsets=offsets, target=target(board="host"))
     limit, _ = limit_of(goal, settings, arena.arena_bytes)
     measured = None
-    if tflm.unavailable_reason() is None:
+    if tflm.unavailable_reason() is None and not own_kernels(source):
         measured = _measured_baseline(source, content, wheel.arena_bytes)
     return Baseline(
         arena_bytes=arena.arena_bytes,

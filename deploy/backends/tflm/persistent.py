@@ -199,6 +199,7 @@ class _Replay:
             if t.quantization
         ]
         largest = self.temporary_bytes(max(scales, default=0))
+        pointers = 2 * self.runtime.end_pointer.size_bytes
         for ((number, _), operator, numbers), rule, (start, tail, after) in zip(
             self.sites, rules, moments, strict=True
         ):
@@ -206,19 +207,25 @@ class _Replay:
             count = rule.temporaries + rule.temporary_inputs * len(operator.inputs)
             if start + after + count * largest <= later:
                 continue
-            position = start
+            position = firm = start
             for step in rule.steps:
                 if step.kind is StepKind.TEMPORARY:
                     if step.condition is not None and not step.condition.evaluate(numbers):
                         continue
                     for tensor in _tensors(operator, step):
-                        for block in self.tensor_blocks(tensors[tensor]):
+                        firm = position
+                        for number, block in enumerate(self.tensor_blocks(tensors[tensor])):
+                            if number == 1:
+                                firm = _up(position, block.alignment_bytes) + pointers
                             position = _up(position, block.alignment_bytes) + block.size_bytes
                     self.need = max(self.need, position + tail)
                 elif step.kind is StepKind.KEEP and step.size_bytes is not None:
                     size = step.size_bytes.evaluate(numbers)
                     if size > 0:
                         tail = _up(tail + size, self.runtime.kernel_alignment_bytes)
+                        # The runtime lets what is kept overwrite temporaries. It fails where
+                        # that reaches the pointers by which the last one is given back.
+                        self.need = max(self.need, firm + tail)
 
     def temporary_bytes(self, scales: int) -> int:
         """An upper bound of the bytes of one temporary tensor, alignment included."""

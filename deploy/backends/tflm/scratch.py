@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from deploy.graph import ITEM_BYTES, Graph, Operator, Padding, Tensor
+from deploy.graph import CUSTOM, ITEM_BYTES, Graph, Operator, Padding, Tensor
 from deploy.operators.custom import CUSTOM_NUMBERS, custom_number
 from deploy.targets.records import KernelRule, Kernels, StepKind
 from keras_fmc.errors import UnsupportedModelError
@@ -18,6 +18,9 @@ _POINTER_BYTES = 4
 """Of a microcontroller; the replay of the tail sets that of its runtime."""
 _WINDOWED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"})
 _POOLS = frozenset({"AVERAGE_POOL_2D", "MAX_POOL_2D", "L2_POOL_2D"})
+
+
+_OF_THE_USER = KernelRule(data_bytes={}, steps=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,8 @@ def operator_requests(
 
 
 def known_rule(graph: Graph, index: int, kernels: Kernels) -> KernelRule:
-    """Returns what the kernel of an operator allocates.
+    """Returns what the kernel of an operator allocates; of a custom operator that is the user's
+    own, nothing: nobody else knows.
 
     Raises:
         UnsupportedModelError: the data of the kernel library do not cover the operator, or not
@@ -82,6 +86,8 @@ def known_rule(graph: Graph, index: int, kernels: Kernels) -> KernelRule:
     """
     operator = graph.operators[index]
     rule = kernels.rules.get(operator.kind)
+    if rule is None and operator.opcode == CUSTOM:
+        return _OF_THE_USER
     if rule is None:
         raise UnsupportedModelError(
             f"the memory of {graph.label(index)} is not known for the {kernels.name} kernels",

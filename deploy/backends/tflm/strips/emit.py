@@ -167,7 +167,11 @@ class _Emitter:
             for position in info.row_constants:
                 inputs[position] = self._constant_rows(operator.inputs[position], step)
             options = self._adapt(step, operator, info, inputs)
-        outputs = tuple(self._tensor(value) for value in step.outputs)
+        made = iter(step.outputs)
+        outputs = tuple(
+            self._tensor(next(made)) if self.graph.tensors[t].in_head else t
+            for t in operator.outputs
+        )
         self.builder.operator(
             replace(operator, inputs=tuple(inputs), outputs=outputs, options=options)
         )

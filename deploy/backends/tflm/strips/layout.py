@@ -66,6 +66,7 @@ def cut_graph(
         index: distance
         for index, step in enumerate(program.steps)
         if isinstance(step, Run)
+        and step.outputs
         and step.outputs[0] in found.grown_into
         and _share_bytes(graph, found, tensor, step)
         and (distance := overlap_distance(graph.operators[index], graph, kernels)) is not None
@@ -179,7 +180,7 @@ def _aliases(
                 Alias(tensor[source], tensor[step.output], AliasReason.CONCATENATION_VIEW)
                 for source in step.sources
             ]
-        elif isinstance(step, Run):
+        elif isinstance(step, Run) and step.outputs:
             output = step.outputs[0]
             if output in found.in_place_of:
                 place = found.place[output]

@@ -22,7 +22,8 @@ class Network:
         whole_readers: tensor -> operators that need it whole (also: the graph's outputs).
         axis: tensor -> dimension of its rows; absent for tensors without rows.
         reads: for each operator its inputs, -1 for constants and absent ones; ``writes`` its
-            outputs.
+            outputs; handles of variables are no maps either.
+        pure: for each operator whether nothing is lost where nobody reads what it makes.
     """
 
     def __init__(self, graph: Graph, order: Sequence[int] | None = None) -> None:
@@ -67,7 +68,11 @@ class Network:
             tuple(t if t >= 0 and graph.tensors[t].in_head else -1 for t in operator.inputs)
             for operator in graph.operators
         )
-        self.writes = tuple(operator.outputs for operator in graph.operators)
+        self.writes = tuple(
+            tuple(t for t in operator.outputs if graph.tensors[t].in_head)
+            for operator in graph.operators
+        )
+        self.pure = tuple(graph.is_pure(operator) for operator in graph.operators)
 
     def only_row_readers(self, operator: int) -> bool:
         """Whether everything that reads the outputs of an operator could be cut with it."""

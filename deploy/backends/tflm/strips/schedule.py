@@ -122,7 +122,7 @@ class _Scheduler:
             for t in network.graph.outputs
         )
         # Rows that were put aside may be computed anew after all.
-        steps = _needed(self.steps, outputs)
+        steps = _needed(self.steps, outputs, network.pure)
         return Program(tuple(self.values), steps, inputs, outputs, self.macs)
 
     def _all_rows(self, tensor: int) -> Rows:
@@ -389,13 +389,15 @@ class _Scheduler:
         return sources[0]
 
 
-def _needed(steps: Sequence[Step], outputs: Sequence[int]) -> tuple[Step, ...]:
-    """The steps that something is made of that leaves the graph."""
+def _needed(
+    steps: Sequence[Step], outputs: Sequence[int], pure: Sequence[bool]
+) -> tuple[Step, ...]:
+    """The steps that something is made of that leaves the graph, or that change its state."""
     wanted = set(outputs)
     kept = []
     for step in reversed(steps):
         made = step.outputs if isinstance(step, Run) else (step.output,)
-        if wanted.isdisjoint(made):
+        if wanted.isdisjoint(made) and not (isinstance(step, Run) and not pure[step.operator]):
             continue
         kept.append(step)
         if isinstance(step, Run):
