@@ -273,6 +273,12 @@ def _tensor(table: Any, buffers: list[bytes | None], *, lenient: bool) -> Tensor
             expected=f"one of {', '.join(ITEM_BYTES)}",
             remedy="Convert with full int8 quantisation",
         )
+    if table.sparsity is not None and not lenient:
+        raise UnsupportedModelError(
+            f"weights {name} are stored sparse, and TensorFlow Lite Micro has no kernels for that",
+            expected="dense weights",
+            remedy="Convert again without Optimize.EXPERIMENTAL_SPARSITY; pruned weights stay zero",
+        )
     shape = _integers(table.shape)
     data = buffers[table.buffer]
     if data is None and table.buffer and 0 in shape:

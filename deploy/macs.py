@@ -12,7 +12,8 @@ from deploy.operators import OPERATORS, Site
 
 
 def operator_macs(graph: Graph, index: int) -> int:
-    """Returns the multiply-accumulates of one operator of the graph, as its row says; none of a user's own."""
+    """Returns the multiply-accumulates of one operator of the graph, as its row says; one of the user's own has
+    none."""
     row = OPERATORS.get(graph.operators[index].kind)
     return 0 if row is None else row.products(Site(graph, index))
 

@@ -57,9 +57,7 @@ def _custom(code: str) -> tuple[str, str]:
     )
 
 
-def check_supported(
-    graph: Graph, *, source: str = "model", customs: Collection[str] = ()
-) -> None:
+def check_supported(graph: Graph, *, source: str = "model", customs: Collection[str] = ()) -> None:
     """Raises UnsupportedModelError, naming operator and tensor, unless the graph can be planned.
 
     A graph can be planned when its operators are those of TensorFlow Lite Micro, or ``customs``,
@@ -72,15 +70,21 @@ def check_supported(
         )
     for part in graph.subgraphs:
         _check_customs(part, source, customs)
+    if any(tensor.is_variable for part in graph.others for tensor in part.tensors):
+        raise UnsupportedModelError(
+            f"{source} has variable tensors in other subgraphs than the first",
+            expected="them in the first, or resource variables",
+            remedy="TensorFlow Lite Micro does not allocate them beside a memory plan",
+        )
     if not graph.inputs or not graph.outputs:
         raise UnsupportedModelError(
             f"{source} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs",
             expected="at least one of each",
             remedy="Convert the model again",
         )
+    _check_resources(graph, source)
     for part in graph.subgraphs:
         _check_part(part, source, customs, is_main=part is graph)
-    _check_resources(graph, source)
 
 
 def _check_customs(graph: Graph, source: str, customs: Collection[str]) -> None:

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 from deploy.graph import Graph
 from deploy.operators import OPERATORS
-from deploy.operators.intervals import whole
-from deploy.operators.intervals import WHOLE, Interval
+from deploy.operators.intervals import WHOLE, Interval, whole
 
 PACKED_BITS = (1, 2, 4, 6)
 """Widths of codes that share bytes."""

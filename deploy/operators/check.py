@@ -23,9 +23,7 @@ LARGEST_ARENA_BYTES = 64 * 2**20
 _QUANTIZED = ("int8", "uint8", "int16")
 
 
-def check_operators(
-    graph: Graph, *, source: str = "model", customs: Collection[str] = ()
-) -> None:
+def check_operators(graph: Graph, *, source: str = "model", customs: Collection[str] = ()) -> None:
     """Checks every operator of a graph against its row, and every tensor that operators use.
 
     ``customs`` are codes of custom operators that are the user's own and have no row.

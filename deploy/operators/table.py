@@ -428,7 +428,12 @@ def _rows() -> Iterable[OperatorRow]:
 
     # Resource variables, and calls of other subgraphs.
     yield _row(
-        "VAR_HANDLE", 0, state.handle, types.anything, options="VarHandleOptions", needs_options=True
+        "VAR_HANDLE",
+        0,
+        state.handle,
+        types.anything,
+        options="VarHandleOptions",
+        needs_options=True,
     )
     yield _row(
         "READ_VARIABLE", 1, state.open_shapes, state.takes_handle, options="ReadVariableOptions"
@@ -453,7 +458,9 @@ def _rows() -> Iterable[OperatorRow]:
     )
     many = {"outputs": (0, _MANY), "needs_options": True}
     yield _row("IF", (1, _MANY), state.open_shapes, state.condition, options="IfOptions", **many)
-    yield _row("WHILE", (1, _MANY), state.open_shapes, types.anything, options="WhileOptions", **many)
+    yield _row(
+        "WHILE", (1, _MANY), state.open_shapes, types.anything, options="WhileOptions", **many
+    )
 
     # Custom operators of TensorFlow Lite Micro itself.
     for code, shape, taken, made in signal.CUSTOM_ROWS:

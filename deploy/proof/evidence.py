@@ -9,10 +9,13 @@ import numpy as np
 
 from deploy import flatbuffer
 from deploy.graph import Graph
+from deploy.proof.samples import RESET
 from deploy.proof.source import SourceRun, check_repeats, run_source
 from deploy.runtime import litert, tflm
 from keras_fmc.errors import UnsupportedModelError, VerificationError
 
+_TRIED = 2
+"""Samples that are run in the smallest arena while that is looked for."""
 _DEFECT = "This is a defect of the planner; please report it with the model"
 
 
@@ -56,7 +59,7 @@ def collect(
         source = run_source(source, flatbuffer.read(source))
     if source.not_run is not None:
         return Evidence(False, source.not_run, None, None, 0, source.warnings)
-    count = len(source.samples)
+    count = len(source.outputs)
     missing = tflm.unavailable_reason()
     if missing is not None:
         _compare(source.outputs, litert.run(planned, source.samples), graph)
@@ -69,7 +72,9 @@ def collect(
             warnings=source.warnings,
         )
     try:
-        smallest = tflm.smallest_arena(planned, guess=predicted_bytes)
+        smallest = tflm.smallest_arena(
+            planned, guess=predicted_bytes, inputs=source.samples[-_TRIED:]
+        )
         actual = tflm.run(planned, source.samples, arena_bytes=smallest, isolated=True)
         _compare(source.outputs, actual, graph)
     except VerificationError:
@@ -85,12 +90,20 @@ def collect(
     return Evidence(
         verified=True,
         reason=f"ran in the tflite_micro wheel {tflm.version()} in an arena of {smallest:,} bytes, "
-        f"{count} inputs, outputs equal byte for byte",
+        f"{count} inputs{_in_sequence(source)}, outputs equal byte for byte",
         arena_bytes=smallest,
         bit_exact=True,
         samples=count,
         warnings=source.warnings,
     )
+
+
+def _in_sequence(source: SourceRun) -> str:
+    """What is said of a model that keeps state."""
+    if RESET not in source.samples:
+        return ""
+    after = len(source.outputs) - source.samples.index(RESET)
+    return f" in sequence with its state, {after} of them after a reset"
 
 
 def _compare(

@@ -14,7 +14,7 @@ from deploy.graph import Graph
 from deploy.macs import graph_macs
 from deploy.operators.custom import own_kernels
 from deploy.passes.reference_versions import with_reference_versions
-from deploy.proof.samples import sample_inputs
+from deploy.proof.samples import RESET, sample_inputs
 from deploy.runtime import isolation, litert, tflm
 from keras_fmc.errors import FmcError, UnsupportedModelError, VerificationError
 from keras_fmc.printable import one_line
@@ -84,6 +84,7 @@ def run_source(
     samples = sample_inputs(graph)
     reference = _in_litert(content, graph)
     if tflm.unavailable_reason() is not None:
+        samples = _until_reset(samples)
         outputs = _blamed(lambda: reference(samples), source, "LiteRT")
         return SourceRun(content, samples, outputs)
 
@@ -104,13 +105,14 @@ def run_source(
     count = max(_FEWEST_COMPARED, _PRODUCTS_COMPARED // max(graph_macs(graph), 1))
     # What keeps state has to run from its first sample on.
     compared = slice(count) if graph.keeps_state else slice(-count, None)
+    given = _until_reset(samples[compared])
     try:
-        others = reference(samples[compared])
+        others = reference(given)
     except FmcError as error:
         reason = one_line(str(error.received or error.what))
         warnings.append(f"not compared with LiteRT, which cannot run the model: {reason}")
     else:
-        if not _equal(outputs[compared], others):
+        if not _equal(outputs[compared][: len(given)], others):
             warnings.append(
                 "TensorFlow Lite Micro and LiteRT compute different outputs of the model as it "
                 "is; the plan repeats those of TensorFlow Lite Micro"
@@ -155,6 +157,11 @@ def check_repeats(run: SourceRun) -> None:
             "Lite Micro: an operator leaves values unwritten",
             remedy="The model itself is at fault, not its plan: convert it again",
         )
+
+
+def _until_reset(samples: list[list[np.ndarray]]) -> list[list[np.ndarray]]:
+    """LiteRT resets other things than TensorFlow Lite Micro does."""
+    return samples[: samples.index(RESET)] if RESET in samples else samples
 
 
 def _in_litert(content: bytes, graph: Graph) -> Callable[[list[list[np.ndarray]]], Outputs]:

@@ -18,6 +18,7 @@ from deploy.memory.plan import AliasReason
 from deploy.operators.custom import own_kernels
 from deploy.outcome import ArenaPrediction
 from deploy.proof.evidence import Evidence
+from deploy.proof.samples import sample_inputs
 from deploy.report.charge import stored_codes
 from deploy.report.occupancy import boxes, peak
 from deploy.report.report import (
@@ -177,7 +178,7 @@ def baseline_of(
 def _measured_baseline(source: Graph, content: bytes, guess: int) -> int:
     """The smallest arena of the unchanged model; where its outputs change in it, it is at fault."""
     try:
-        return tflm.smallest_arena(content, guess=guess)
+        return tflm.smallest_arena(content, guess=guess, inputs=sample_inputs(source)[-2:])
     except VerificationError as error:
         known = warnings_of(source, target(board="host").kernels)
         raise UnsupportedModelError(

@@ -117,7 +117,7 @@ class _Replay:
         self.part("operator parameters", (block for block in parameters if block is not None))
         rules = self.rules()
         before = self.tail
-        for (_, operator, numbers), rule in zip(self.sites, rules, strict=True):
+        for (_, _, numbers), rule in zip(self.sites, rules, strict=True):
             size = rule.data_bytes.get(runtime.abi, 0)
             if size:
                 self.keep(size, runtime.kernel_alignment_bytes)

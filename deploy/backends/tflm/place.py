@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from deploy.backends.tflm.layout import analyse, memory_plan
-from deploy.backends.tflm.overlap import overlap_distances
 from deploy.backends.tflm.online import momentary_bytes
+from deploy.backends.tflm.overlap import overlap_distances
 from deploy.backends.tflm.settle import settled
 from deploy.effort import Effort
 from deploy.graph import Graph

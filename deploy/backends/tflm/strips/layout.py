@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from deploy.backends.tflm.layout import Layout, memory_plan
-from deploy.backends.tflm.overlap import overlap_distance
 from deploy.backends.tflm.online import momentary_bytes
+from deploy.backends.tflm.overlap import overlap_distance
 from deploy.backends.tflm.settle import settled
 from deploy.backends.tflm.sharing import Alias
 from deploy.backends.tflm.strips.emit import emit
