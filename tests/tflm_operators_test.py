@@ -62,7 +62,7 @@ def test_every_builtin_that_tflm_registers_is_known() -> None:
 
 @needs_wheel
 def test_every_custom_operator_that_is_known_is_registered() -> None:
-    for code in (*TFLM_CUSTOMS, "ethos-u", "TFLM_DECODE"):
+    for code in (*TFLM_CUSTOMS, "TFLM_DECODE"):
         assert registered(Operator(CUSTOM, (0,), (1,), custom_code=code)), code
     assert not registered(Operator(CUSTOM, (0,), (1,), custom_code="MaxUnpooling"))
 

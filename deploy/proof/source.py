@@ -55,6 +55,7 @@ def run_source(
     graph: Graph,
     *,
     source: str = "the model",
+    reference: bytes | None = None,
     without_plan: bytes | None = None,
     defects: tuple[str, ...] = (),
 ) -> SourceRun:
@@ -68,6 +69,8 @@ def run_source(
         content: of the file.
         graph: the model in it.
         source: names the file in messages.
+        reference: the same model with operators that only LiteRT runs; its outputs have to be
+            the same.
         without_plan: the same model without the offline plan that the file brings, if it does.
         defects: what the runtime's own kernels are known to get wrong in it.
 
@@ -82,10 +85,10 @@ def run_source(
         )
         return SourceRun(content, [], [], (_UNKNOWN_MEMORY.format(", ".join(own)),), (), reason)
     samples = sample_inputs(graph)
-    reference = _in_litert(content, graph)
+    in_litert = _in_litert(content if reference is None else reference, graph)
     if tflm.unavailable_reason() is not None:
         samples = _until_reset(samples)
-        outputs = _blamed(lambda: reference(samples), source, "LiteRT")
+        outputs = _blamed(lambda: in_litert(samples), source, "LiteRT")
         return SourceRun(content, samples, outputs)
 
     def run(model: bytes, inputs: list[list[np.ndarray]]) -> Outputs:
@@ -107,7 +110,7 @@ def run_source(
     compared = slice(count) if graph.keeps_state else slice(-count, None)
     given = _until_reset(samples[compared])
     try:
-        others = reference(given)
+        others = in_litert(given)
     except FmcError as error:
         reason = one_line(str(error.received or error.what))
         warnings.append(f"not compared with LiteRT, which cannot run the model: {reason}")
