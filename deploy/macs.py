@@ -12,8 +12,10 @@ from deploy.operators import OPERATORS, Site
 
 
 def operator_macs(graph: Graph, index: int) -> int:
-    """Returns the multiply-accumulates of one operator of the graph, as its row says; one of the user's own has
-    none."""
+    """Returns the multiply-accumulates of one operator of the graph, as its row says.
+
+    Custom operators of the user's own have none.
+    """
     row = OPERATORS.get(graph.operators[index].kind)
     return 0 if row is None else row.products(Site(graph, index))
 

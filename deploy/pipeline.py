@@ -16,10 +16,9 @@ from deploy.emit.earlier import refuse_overwriting, replacing
 from deploy.emit.files import discard
 from deploy.emit.written import ALL_FILES, FIRMWARE_FILES, MODEL_FILE, REPORT_FILE
 from deploy.outcome import Planned
-from deploy.passes.halves import without_halves
 from deploy.passes.reference_versions import with_reference_versions
 from deploy.passes.short_names import shorten_names
-from deploy.passes.tiles import without_tiles
+from deploy.passes.stand_ins import with_stand_ins
 from deploy.progress import Progress
 from deploy.proof.evidence import Evidence, collect
 from deploy.proof.source import run_source
@@ -178,7 +177,7 @@ def _plan_bytes(
     if out is not None:
         _prepare(out)
     original = flatbuffer.read(content, source=name)
-    source = without_halves(without_tiles(original, name))
+    source = with_stand_ins(original, name)
     check_supported(source, source=name, customs=settings.customs)
     reference = None
     if source is not original:

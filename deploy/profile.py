@@ -99,8 +99,8 @@ class SubgraphProfiles:
         """Returns the tables of every subgraph."""
         count = len(self.subgraphs)
         first = (
-            f"{self.model}: {count} subgraphs, each with maps of its own; a plan places those of the "
-            "first, and TensorFlow Lite Micro those of the others beside them"
+            f"{self.model}: {count} subgraphs, each with maps of its own; a plan places those of "
+            "the first, and TensorFlow Lite Micro those of the others beside them"
         )
         return "\n".join([first + "\n", *(item.to_text() for item in self.subgraphs)])
 

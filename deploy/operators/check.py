@@ -52,9 +52,9 @@ def check_operator(graph: Graph, index: int, *, source: str = "model") -> None:
     row = OPERATORS.get(site.operator.kind)
     if row is None:
         raise UnsupportedModelError(
-            f"unknown operator {graph.label(index)} in {source}",
-            expected="builtin operators of TensorFlow Lite Micro",
-            remedy="Convert with TFLITE_BUILTINS only",
+            f"TensorFlow Lite Micro has no kernel for {graph.label(index)} in {source}",
+            expected="its operators, which docs/reference/operators.md lists",
+            remedy="Replace the layer that it comes from, and convert the model again",
         )
     _check_counts(site, row)
     _check_options(site, row)

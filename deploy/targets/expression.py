@@ -45,6 +45,7 @@ NAMES = frozenset(
         "item_bytes",
         "in_elements",
         "inputs",
+        "bias_bytes",
         "is_float",
         "operand_rank",
         "adj_x",

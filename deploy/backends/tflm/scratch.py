@@ -124,7 +124,8 @@ class OperatorNumbers(dict[str, int]):
     left, ``multiplier`` that of a depthwise convolution, ``operand_elements`` the elements of the
     second input, ``operand_rows`` its first extent, ``cell_bytes`` the size of the cell state of
     an LSTM, ``per_channel`` 1 where the weights have several scales, ``fixed_weights`` 1
-    where weights and bias are constants, ``item_bytes`` the size of an element of the input.
+    where weights and bias are constants, ``item_bytes`` the size of an element of the input,
+    ``bias_bytes`` that of the bias.
     Names of ``custom.CUSTOM_NUMBERS`` are options of TFLM's custom operators. ``pointer_bytes`` are
     those of a microcontroller, unless the replay of the tail sets them; only that knows
     ``state_bytes``, those of a variable that is assigned to for the first time.
@@ -174,6 +175,9 @@ class OperatorNumbers(dict[str, int]):
         if name == "item_bytes":
             source = self._end("in")
             return 1 if source is None else ITEM_BYTES[source.dtype]
+        if name == "bias_bytes":
+            bias = self._input(_BIAS)
+            return 0 if bias is None else ITEM_BYTES[bias.dtype]
         if name == "is_float":
             source = self._end("in")
             return int(source is not None and source.dtype == "float32")

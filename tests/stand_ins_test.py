@@ -12,10 +12,12 @@ import deploy
 from deploy import flatbuffer
 from deploy.graph import Graph, Operator, Options, Quantization, Tensor
 from deploy.passes.halves import without_halves
+from deploy.passes.stand_ins import with_stand_ins, without_selects
 from deploy.passes.tiles import without_tiles
 from deploy.runtime import litert, tflm
 from keras_fmc.errors import UnsupportedModelError
 from tests.int8_graphs import Int8GraphMaker
+from tests.subgraphs import branching
 
 needs_wheel = pytest.mark.skipif(
     tflm.unavailable_reason() is not None, reason=str(tflm.unavailable_reason())
@@ -61,7 +63,7 @@ def test_a_tile_is_planned_and_verified() -> None:
 
 def test_what_no_resize_equals_is_refused_with_the_reason() -> None:
     with pytest.raises(
-        UnsupportedModelError, match=r"TILE #0 \(y\) .* repeats int32: .* no kernel"
+        UnsupportedModelError, match=r"TILE #0 \(y\) .* repeats int32: "
     ):
         without_tiles(tiled((2, 3), (2, 1), "int32"))
     graph = tiled((2, 3), (2, 1))
@@ -100,6 +102,35 @@ def test_weights_of_float16_are_widened_exactly() -> None:
     assert report.bit_exact
     assert not any("different outputs" in warning for warning in report.warnings)
     assert without_halves(tiled((2,), (2,))).operators[0].opcode == "TILE"
+
+
+def selected(condition: tuple[int, ...]) -> Graph:
+    make = Int8GraphMaker(0)
+    inputs = [make.input(condition, dtype="bool")]
+    inputs += [make.input((3, 4), dtype="float32") for _ in range(2)]
+    y = make.graph.tensor(Tensor("y", (3, 4), "float32"))
+    make.graph.operator(Operator("SELECT", tuple(inputs), (y,), Options("SelectOptions", ())))
+    return make.build(outputs=[y])
+
+
+@needs_wheel
+def test_select_is_select_v2_where_both_are_the_same() -> None:
+    for condition in ((3, 4), ()):
+        report = deploy.plan(flatbuffer.write(selected(condition))).report
+        assert report.bit_exact
+        assert not any("different outputs" in warning for warning in report.warnings)
+    by_row = selected((3,))
+    assert without_selects(by_row) is by_row
+    with pytest.raises(UnsupportedModelError, match=r"no kernel for SELECT #0 \(y\)"):
+        deploy.plan(flatbuffer.write(by_row))
+
+
+def test_subgraphs_get_their_stand_ins_too() -> None:
+    graph = branching(0, "IF")
+    assert with_stand_ins(graph) is graph
+    both = graph.replace(others=(halved(0), graph.others[1]))
+    assert len(with_stand_ins(both).others[0].operators) == 1
+    assert with_stand_ins(both).others[1] is graph.others[1]
 
 
 if __name__ == "__main__":
