@@ -21,7 +21,7 @@ from deploy.emit.files import write_all
 from deploy.emit.model_data import model_data_files
 from deploy.emit.resolver import ADD_FUNCTIONS, add_functions
 from deploy.emit.skeleton import KINDS, emit_project, project_files
-from deploy.graph import Graph, Quantization
+from deploy.graph import CUSTOM, Graph, Quantization
 from deploy.proof.arena_plan import ArenaSizes, arena_plan_files
 from deploy.report.report import Memory, Report
 from keras_fmc.errors import BadInputError, UnsupportedModelError
@@ -103,6 +103,24 @@ def test_projects_compile_for_arm(kind: str, namespace: str, tmp_path: Path) -> 
     assert compile_all(emit(kind, tmp_path), *options) == 5
 
 
+@pytest.mark.parametrize("namespace", [(), ("-DFMC_TFLM_MICRO_NAMESPACE",)])
+def test_a_project_with_variables_and_kernels_of_its_own_compiles(
+    namespace: tuple[str, ...], tmp_path: Path
+) -> None:
+    graph = streaming(0)
+    last = dataclasses.replace(
+        graph.operators[-1], opcode=CUSTOM, custom_code="Mine 2", options=None
+    )
+    graph = graph.replace(operators=(*graph.operators[:-1], last))
+    files = emit("cmake", tmp_path, graph)
+    text = next(path for path in files if path.name == "model_runner.cc").read_text()
+    assert f"MicroResourceVariables::Create(allocator, {len(graph.variables)})" in text
+    assert 'resolver.AddCustom("Mine 2", Register_Mine_2()) != kTfLiteOk' in text
+    assert "TFLMRegistration* Register_Mine_2();" in text
+    assert "GetModel(model_data), resolver, allocator, variables);" in text
+    assert compile_all(files, *namespace) == 5
+
+
 EXPECTED = {
     "cmake": {"CMakeLists.txt", "arm-none-eabi.cmake", "main.cc", "model_runner.cc"},
     "arduino": {
@@ -181,7 +199,7 @@ def test_the_wheel_has_a_kernel_for_every_operator() -> None:
     ).stdout
     kernels = set(re.findall(r"\bRegister_([A-Z0-9_]+)\(\)", symbols))
     assert "CONV_2D" in kernels
-    assert set(ADD_FUNCTIONS) <= kernels
+    assert {kind for kind in ADD_FUNCTIONS if not kind.startswith(CUSTOM)} <= kernels
 
 
 def test_an_operator_without_a_kernel_is_named() -> None:

@@ -62,9 +62,7 @@ def test_a_tile_is_planned_and_verified() -> None:
 
 
 def test_what_no_resize_equals_is_refused_with_the_reason() -> None:
-    with pytest.raises(
-        UnsupportedModelError, match=r"TILE #0 \(y\) .* repeats int32: "
-    ):
+    with pytest.raises(UnsupportedModelError, match=r"TILE #0 \(y\) .* repeats int32: "):
         without_tiles(tiled((2, 3), (2, 1), "int32"))
     graph = tiled((2, 3), (2, 1))
     tensors = list(graph.tensors)

@@ -176,9 +176,7 @@ def test_what_does_not_fit_together_is_refused() -> None:
         graph.operators[0], options=graph.operators[0].options.replace(init_subgraph_index=7)
     )
     broken = flatbuffer.write(graph.replace(operators=(call, *graph.operators[1:])))
-    with pytest.raises(
-        BadInputError, match=r"CALL_ONCE #0 .* a subgraph that the file lacks"
-    ):
+    with pytest.raises(BadInputError, match=r"CALL_ONCE #0 .* a subgraph that the file lacks"):
         flatbuffer.read(broken)
     (part,) = graph.others
     again = Operator("CALL_ONCE", (), (), graph.operators[0].options)

@@ -37,4 +37,6 @@ def without_selects(graph: Graph) -> Graph:
             operators[index] = dataclasses.replace(
                 operator, opcode="SELECT_V2", options=Options("SelectV2Options"), version=1
             )
-    return graph if operators == list(graph.operators) else graph.replace(operators=tuple(operators))
+    return (
+        graph if operators == list(graph.operators) else graph.replace(operators=tuple(operators))
+    )

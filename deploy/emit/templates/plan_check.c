@@ -135,6 +135,7 @@ static uint32_t element_bytes(uint32_t type) {
   switch (type) {
     case 0:  /* float32 */
     case 2:  /* int32 */
+    case 13: /* resource */
     case 15: /* uint32 */
       return 4;
     case 3: /* uint8 */

@@ -2,12 +2,16 @@
 #define TESTS_TFLM_MICRO_MUTABLE_OP_RESOLVER_H_
 #include "tensorflow/lite/c/common.h"
 #include "tflm_namespace.h"
+struct TFLMRegistration;
 FMC_TFLM_BEGIN
 class MicroOpResolver {};
 // Like the real one, refuses more kinds of operators than it was made for.
 template <unsigned int kKinds>
 class MicroMutableOpResolver : public MicroOpResolver {
  public:
+  TfLiteStatus AddCustom(const char* name, const TFLMRegistration* registration) {
+    return name != nullptr && registration != nullptr ? Register() : kTfLiteError;
+  }
   TfLiteStatus AddAbs() { return Register(); }
   TfLiteStatus AddAdd() { return Register(); }
   TfLiteStatus AddAddN() { return Register(); }
@@ -26,6 +30,22 @@ class MicroMutableOpResolver : public MicroOpResolver {
   TfLiteStatus AddConcatenation() { return Register(); }
   TfLiteStatus AddConv2D() { return Register(); }
   TfLiteStatus AddCos() { return Register(); }
+  TfLiteStatus AddDelay() { return Register(); }
+  TfLiteStatus AddDetectionPostprocess() { return Register(); }
+  TfLiteStatus AddEnergy() { return Register(); }
+  TfLiteStatus AddFftAutoScale() { return Register(); }
+  TfLiteStatus AddFilterBank() { return Register(); }
+  TfLiteStatus AddFilterBankLog() { return Register(); }
+  TfLiteStatus AddFilterBankSpectralSubtraction() { return Register(); }
+  TfLiteStatus AddFilterBankSquareRoot() { return Register(); }
+  TfLiteStatus AddFramer() { return Register(); }
+  TfLiteStatus AddIrfft() { return Register(); }
+  TfLiteStatus AddOverlapAdd() { return Register(); }
+  TfLiteStatus AddPCAN() { return Register(); }
+  TfLiteStatus AddReduceAll() { return Register(); }
+  TfLiteStatus AddRfft() { return Register(); }
+  TfLiteStatus AddStacker() { return Register(); }
+  TfLiteStatus AddWindow() { return Register(); }
   TfLiteStatus AddCumSum() { return Register(); }
   TfLiteStatus AddDepthToSpace() { return Register(); }
   TfLiteStatus AddDepthwiseConv2D() { return Register(); }
