@@ -148,7 +148,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """One operator. ``inputs`` and ``outputs`` are tensor indices; -1 is an absent input."""
+    """One operator. ``inputs`` and ``outputs`` are tensor indices; -1 is an absent input.
+
+    An ``implicit`` one stands in no file, see ``deploy.implicit``.
+    """
 
     opcode: str
     inputs: tuple[int, ...]
@@ -157,6 +160,7 @@ class Operator:
     version: int = 1
     custom_code: str = ""
     custom_options: bytes | None = None
+    implicit: bool = False
 
     @property
     def kind(self) -> str:

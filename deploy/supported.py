@@ -159,17 +159,17 @@ def _check_resources(graph: Graph, source: str) -> None:
             )
 
 
-_WITH_STATE = frozenset({"SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM", f"{CUSTOM} CIRCULAR_BUFFER"})
-"""Operators that keep state in variables of their own."""
 _DAMAGED = "The file is damaged, or its converter left it wrong: convert the model again"
 
 
 def _check_variables(graph: Graph, source: str) -> None:
     for step, operator in enumerate(graph.operators):
+        row = OPERATORS.get(operator.kind)
         for index in (*operator.present_inputs, *operator.outputs):
             tensor = graph.tensors[index]
             if tensor.is_variable and (
-                operator.kind not in _WITH_STATE
+                row is None
+                or not row.keeps_state
                 or tensor.data
                 or (index in operator.outputs and operator.opcode != CUSTOM)
             ):

@@ -11,6 +11,7 @@ import struct
 from collections.abc import Sequence
 
 from deploy.graph import Graph
+from deploy.implicit import as_written, explicit
 from keras_fmc.errors import BadInputError
 
 METADATA_NAME = "OfflineMemoryAllocation"
@@ -18,21 +19,26 @@ _VERSION = 1
 
 
 def embed(graph: Graph, offsets: Sequence[int]) -> Graph:
-    """Returns the graph with the plan in its metadata, in place of any earlier plan."""
+    """Returns the graph with the plan in its metadata, in place of any earlier plan.
+
+    The entry has an offset for each tensor that the file will hold.
+    """
     if len(offsets) != len(graph.tensors):
         raise ValueError(f"{len(offsets)} offsets for {len(graph.tensors)} tensors")
+    kept = [offsets[tensor] for tensor in as_written(graph).tensors]
     # Tensors of other subgraphs are left to the runtime.
-    others = sum(len(part.tensors) for part in graph.others)
-    everything = (*offsets, *(-1 for _ in range(others)))
-    entry = struct.pack(f"<3i{len(everything)}i", _VERSION, 0, len(everything), *everything)
-    return without_plan(graph).replace(
-        metadata=(*without_plan(graph).metadata, (METADATA_NAME, entry))
-    )
+    kept += [-1 for part in graph.others for _ in part.tensors]
+    entry = struct.pack(f"<3i{len(kept)}i", _VERSION, 0, len(kept), *kept)
+    return graph.replace(metadata=(*_without_entry(graph), (METADATA_NAME, entry)))
 
 
 def without_plan(graph: Graph) -> Graph:
-    """Returns the graph without an offline plan."""
-    return graph.replace(metadata=tuple(m for m in graph.metadata if m[0] != METADATA_NAME))
+    """Returns the graph without an offline plan, and so with an operator for every view."""
+    return explicit(graph).replace(metadata=_without_entry(graph))
+
+
+def _without_entry(graph: Graph) -> tuple[tuple[str, bytes], ...]:
+    return tuple(m for m in graph.metadata if m[0] != METADATA_NAME)
 
 
 def embedded_offsets(graph: Graph) -> tuple[int, ...] | None:
@@ -45,7 +51,8 @@ def embedded_offsets(graph: Graph) -> tuple[int, ...] | None:
     for name, data in graph.metadata:
         if name == METADATA_NAME:
             count = struct.unpack_from("<i", data, 8)[0] if len(data) >= 12 else 0
-            tensors = sum(len(part.tensors) for part in graph.subgraphs)
+            kept = as_written(graph).tensors
+            tensors = len(kept) + sum(len(part.tensors) for part in graph.others)
             if count != tensors or len(data) < 12 + 4 * count:
                 raise BadInputError(
                     f"the offline plan inside the model ({METADATA_NAME}) is damaged",
@@ -53,5 +60,7 @@ def embedded_offsets(graph: Graph) -> tuple[int, ...] | None:
                     received=f"{count} in {len(data)} bytes",
                     remedy="Export the model again without the plan",
                 )
-            return struct.unpack_from(f"<{count}i", data, 12)[: len(graph.tensors)]
+            inside = struct.unpack_from(f"<{count}i", data, 12)[: len(kept)]
+            offsets = dict(zip(kept, inside, strict=True))
+            return tuple(offsets.get(tensor, -1) for tensor in range(len(graph.tensors)))
     return None
