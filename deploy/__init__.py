@@ -13,6 +13,7 @@ _EXPORTS = {
     "plan": "deploy.pipeline",
     "verify": "deploy.pipeline",
     "predict": "deploy.predict",
+    "ReportLogger": "deploy.report_logger",
     "Result": "deploy.pipeline",
     "PlanSettings": "deploy.settings",
     "Report": "deploy.report.report",
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from deploy.pipeline import Result, convert, plan, verify
     from deploy.predict import predict
     from deploy.report.report import Report
+    from deploy.report_logger import ReportLogger
     from deploy.settings import PlanSettings
 
 

@@ -6,6 +6,7 @@ The names below are imported on first use, so that ``import keras_fmc`` costs no
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from keras_fmc.errors import (
@@ -19,6 +20,9 @@ from keras_fmc.lazy import export_lazily
 from keras_fmc.model.registration import register_with_keras
 
 __version__ = "0.1.0"
+
+# Silent unless a program asks for the logger: what the command line says, it prints.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 _EXPORTS = {
     "profile": "keras_fmc.maps.feature_maps",
@@ -51,6 +55,7 @@ _EXPORTS = {
     "plan": "deploy.pipeline",
     "verify": "deploy.pipeline",
     "predict": "deploy.predict",
+    "ReportLogger": "deploy.report_logger",
     "Result": "deploy.pipeline",
     "PlanSettings": "deploy.settings",
     "Report": "deploy.report.report",
@@ -73,6 +78,7 @@ if TYPE_CHECKING:
     from deploy.pipeline import Result, convert, plan, verify
     from deploy.predict import predict
     from deploy.report.report import Report
+    from deploy.report_logger import ReportLogger
     from deploy.settings import PlanSettings
     from keras_fmc.choose.ceiling import CompressionPlan, choose_bottlenecks
     from keras_fmc.choose.plan import BottleneckKind, BottleneckSpec
