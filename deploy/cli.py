@@ -1,4 +1,4 @@
-"""The ``fmc`` command: parse, call, print.
+"""The ``fmc`` command: which one, its help, its exit status.
 
 Exit status: 0 fits and verified; 1 does not fit; 2 bad input or usage; 3 verification failed.
 A mistake of fmc itself ends in a traceback and 70.
@@ -6,43 +6,34 @@ A mistake of fmc itself ends in a traceback and 70.
 
 from __future__ import annotations
 
+import json
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
-from absl import flags
-
+<<<<<<< HEAD
+from deploy.command_line import help_text, nearest, overview, parse
+from deploy.commands import COMMANDS
+=======
+from deploy import cli_fit
+>>>>>>> fit
 from keras_fmc.errors import BadInputError, FmcError
 from keras_fmc.printable import printable_lines
 
-if TYPE_CHECKING:
-    from deploy.settings import PlanSettings
+__all__ = ["COMMANDS", "main"]
 
 _INTERRUPTED = 130
 _INTERNAL_ERROR = 70
 """EX_SOFTWARE of sysexits.h. Python's own status is 1, which a gate takes for "does not fit"."""
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A subcommand: what it takes, what it does."""
-
-    usage: str
-    summary: str
-    positional: int
-    define: Callable[[flags.FlagValues], None]
-    run: Callable[[Sequence[str], flags.FlagValues], int]
+_HELP = ("-h", "--help", "help")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs ``fmc`` and returns its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_help())
-        return 0 if arguments else FmcError.exit_code
+    if not arguments:
+        print(overview(COMMANDS))
+        return FmcError.exit_code
     if arguments[0] == "--version":
         from keras_fmc import __version__
 
@@ -52,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _dispatch(arguments[0], arguments[1:])
     except FmcError as error:
         print(f"fmc: {error}", file=sys.stderr)
+        if any(a in ("--json", "--json=true") for a in arguments):
+            print(json.dumps(_data(error), indent=2))
         return error.exit_code
     except KeyboardInterrupt:
         print("fmc: interrupted; nothing was written.", file=sys.stderr)
@@ -66,35 +59,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(name: str, arguments: Sequence[str]) -> int:
+    if name in _HELP:
+        # `fmc help plan` is `fmc plan -h`.
+        if name != "help" or not arguments:
+            print(overview(COMMANDS))
+            return 0
+        name, arguments = arguments[0], ["-h"]
     command = COMMANDS.get(name)
     if command is None:
         raise BadInputError(
             f"unknown command {name!r}",
             expected=f"one of {', '.join(COMMANDS)}",
-            remedy="fmc --help lists them",
+            remedy=nearest(name, COMMANDS) + "fmc --help lists them",
         )
-    values = flags.FlagValues()
-    flags.DEFINE_bool("help", False, "show the options of this command", flag_values=values)
-    command.define(values)
-    try:
-        rest = values(["fmc", *arguments])[1:]
-    except flags.Error as error:
-        raise BadInputError(
-            str(error).replace("\n", " "), remedy=f"fmc {name} --help lists the options"
-        ) from error
-    if _value(values, "help"):
-        print(f"usage: fmc {command.usage}\n\n{command.summary}\n")
-        print(_options(values))
+    parsed = parse(command, arguments)
+    if parsed is None:
+        print(help_text(command))
         return 0
-    if len(rest) != command.positional:
-        raise BadInputError(
-            f"fmc {name} takes {command.positional} arguments",
-            received=f"{len(rest)}: {' '.join(rest)}" if rest else "none",
-            remedy=f"usage: fmc {command.usage}",
-        )
-    return command.run(rest, values)
+    return command.run(*parsed)
 
 
+<<<<<<< HEAD
+def _data(error: FmcError) -> dict[str, object]:
+    """The error for a program: what the message is made of."""
+    parts = {"what": error.what, "expected": error.expected, "received": error.received}
+    return {
+        "error": type(error).__name__,
+        "exit_status": error.exit_code,
+        **{name: None if part is None else str(part) for name, part in parts.items()},
+        "remedy": error.remedy,
+    }
+=======
 def _help() -> str:
     lines = ["usage: fmc COMMAND ...", ""]
     lines += [f"  fmc {c.usage}\n      {c.summary}" for c in COMMANDS.values()]
@@ -113,6 +108,10 @@ def _options(values: flags.FlagValues) -> str:
         shown = "|".join(choices) if choices else {"bool": "true|false"}.get(flag.flag_type(), "")
         lines.append(f"  --{name}{'=' + shown if shown else ''}\n      {help_text}{default}")
     return "\n".join(lines)
+
+
+def _no_flags(values: flags.FlagValues) -> None:
+    del values
 
 
 def _target_flags(values: flags.FlagValues) -> None:
@@ -147,17 +146,6 @@ def _plan_flags(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_bool("strips", True, "run big maps strip by strip", flag_values=values)
     flags.DEFINE_bool("overlap", None, "outputs may grow into inputs", flag_values=values)
-    flags.DEFINE_bool(
-        "view-operators",
-        False,
-        "views keep an operator, so that the planned model runs in LiteRT, too",
-        flag_values=values,
-    )
-    from deploy.passes import USUAL_PASSES
-
-    flags.DEFINE_string(
-        "passes", USUAL_PASSES, "what rewrites the graph first, in order", flag_values=values
-    )
     flags.DEFINE_enum(
         "effort",
         "normal",
@@ -196,7 +184,7 @@ def _settings(values: flags.FlagValues) -> PlanSettings:
         return None if text is None else parse_size(text)
 
     if _value(values, "runtime") == GENERATED_C:
-        for name in ("strips", "overlap", "view-operators", "minimise", "max-macs"):
+        for name in ("strips", "overlap", "minimise", "max-macs"):
             if values[name].present:
                 raise BadInputError(
                     f"generated C has no --{name}",
@@ -214,10 +202,8 @@ def _settings(values: flags.FlagValues) -> PlanSettings:
         max_macs=_value(values, "max-macs"),
         max_time=_value(values, "max-time"),
         minimise=_value(values, "minimise"),
-        passes=_value(values, "passes"),
         strips=_value(values, "strips"),
         overlap=_value(values, "overlap"),
-        view_operators=_value(values, "view-operators"),
         effort=_value(values, "effort"),
         time_limit=_value(values, "time-limit"),
         progress=_wants_progress(_value(values, "progress")),
@@ -364,6 +350,7 @@ COMMANDS = {
         _convert_flags,
         _convert,
     ),
+    "fit": Command(cli_fit.USAGE, cli_fit.SUMMARY, 1, cli_fit.define, cli_fit.run),
     "plan": Command(
         "plan MODEL.tflite --board B --out DIR [--arena BYTES]",
         "Strips, memory plan and proof for an int8 model; no training.",
@@ -394,6 +381,7 @@ COMMANDS = {
         _diff,
     ),
 }
+>>>>>>> fit
 
 
 if __name__ == "__main__":

@@ -63,6 +63,13 @@ class GraphProfile:
             value["state"] = [{"name": name, "bytes": size} for name, size in self.state]
         return value
 
+    def to_dataframe(self) -> Any:
+        """Returns the maps as a pandas.DataFrame, one row each."""
+        return self.maps.to_dataframe()
+
+    def _repr_html_(self) -> str:
+        return self.maps._repr_html_()
+
     def to_text(self) -> str:
         """Returns tables of maps and live sets, the peak, and what it would be in int8."""
         lines = [self.maps.to_text().rstrip("\n")]
@@ -89,6 +96,9 @@ class SubgraphProfiles:
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON."""
         return {"model": self.model, "subgraphs": [item.to_dict() for item in self.subgraphs]}
+
+    def _repr_html_(self) -> str:
+        return "\n".join(item._repr_html_() for item in self.subgraphs)
 
     def to_text(self) -> str:
         """Returns the tables of every subgraph."""

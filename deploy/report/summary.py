@@ -32,6 +32,7 @@ from deploy.report.report import (
 )
 from deploy.runtime import tflm
 from deploy.targets import Target, target
+from deploy.targets.cores import milliseconds, time_error
 from keras_fmc.errors import UnsupportedModelError, VerificationError
 
 if TYPE_CHECKING:
@@ -92,6 +93,9 @@ def make_report(
         pieces=pieces,
         target=goal.describe(),
         time_instructions=graph_time(graph, goal.kernels),
+        time_ms=_time_ms(graph, goal),
+        time_error=time_error(goal.board, goal.kernels.name),
+        clock_hz=goal.board.clock_hz or None,
         time_ratio=time_ratio(graph, source, goal.kernels),
         time_ratio_assertions=time_ratio(graph, source, goal.kernels, assertions=True),
         time_source=goal.kernels.times_source,
@@ -177,6 +181,7 @@ def baseline_of(
         fits=limit is None or arena.arena_bytes <= limit,
         operators=len(source.operators),
         tensors=_online_tensors(source, offsets, goal),
+        time_ms=_time_ms(source, goal),
     )
 
 
@@ -200,6 +205,11 @@ def _online_tensors(
     unit = goal.runtime.arena_alignment_bytes
     online = simulate(source, requests, offsets=offsets, alignment=unit)
     return tuple(ReportTensor(**keys) for keys in tensor_keys(source, online.offsets))
+
+
+def _time_ms(graph: Graph, goal: Target) -> float | None:
+    found = milliseconds(goal.board, goal.kernels.name, graph_time(graph, goal.kernels))
+    return None if found is None else round(found, 2)
 
 
 def ports_of(graph: Graph, indices: Sequence[int]) -> tuple[Port, ...]:
