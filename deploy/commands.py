@@ -17,6 +17,7 @@ from deploy.options import (
     CALIBRATION,
     DATA,
     EXPLAIN,
+    FIT,
     FORMAT,
     KERNELS,
     LIMITS,
@@ -118,6 +119,29 @@ def _convert(rest: Sequence[str], values: flags.FlagValues) -> int:
         out=value(values, "out"),
     )
     return show(result, values)
+
+
+def _fit(rest: Sequence[str], values: flags.FlagValues) -> int:
+    from deploy.fit.file import FILES, fit_file
+    from deploy.quiet import import_tensorflow
+
+    import_tensorflow()
+    settings, out = _settings(values), value(values, "out")
+    found = fit_file(
+        rest[0],
+        out=out,
+        calibration=value(values, "calibration"),
+        labels=value(values, "labels"),
+        loss=value(values, "loss"),
+        bits=value(values, "bits"),
+        jobs=value(values, "jobs"),
+        settings={name: getattr(settings, name) for name in settings.__slots__},
+    )
+    text = found.to_text()
+    _print_form(values, text=text, line=text.split("\n", 1)[0], data=found.to_dict())
+    if out is not None and not value(values, "json") and not value(values, "quiet"):
+        _print(f"Files in {out}: {', '.join(FILES)}")
+    return 0
 
 
 def show(result: Result, values: flags.FlagValues) -> int:
@@ -255,6 +279,13 @@ _ALL = (
         options=(*_PLANNED, CALIBRATION, OUT, *_SHOWN),
         run=_convert,
         example="fmc convert model.keras --calibration x.npy --board nano33ble --out build",
+    ),
+    Command(
+        *("fit", "The least harmful bottlenecks with which a Keras model fits; none if strips do."),
+        arguments=("MODEL.keras",),
+        options=(*_PLANNED, CALIBRATION, *FIT, OUT),
+        run=_fit,
+        example="fmc fit model.keras --calibration x.npy --board nano33ble --out fitted",
     ),
     Command(
         *("plan", "Strips, memory plan and proof for an int8 model; no training."),

@@ -47,6 +47,11 @@ class Option:
             )
         elif not self.unit:
             flags.DEFINE_bool(self.name, self.default, self.help, flag_values=values)
+        elif self.kind is list:
+            flags.DEFINE_list(self.name, self.default, self.help, flag_values=values)
+        elif self.kind is int:
+            least = None if self.least is None else int(self.least)
+            flags.DEFINE_integer(self.name, self.default, self.help, least, flag_values=values)
         elif self.kind is float:
             flags.DEFINE_float(self.name, self.default, self.help, self.least, flag_values=values)
         else:
@@ -123,6 +128,12 @@ SEARCH = (
 )
 OUT = Option("out", _FILES, "the folder for the files; none: print only", "DIR")
 CALIBRATION = Option("calibration", _FILES, "samples, .npy, for post-training quantisation", "FILE")
+FIT = (
+    Option("labels", _FILES, "labels of the samples, .npy", "FILE"),
+    Option("loss", _SEARCH, "loss of the labels, as compile() names it", "NAME"),
+    Option("bits", _SEARCH, "widths of codes, such as 8,4,2", "BITS", kind=list),
+    Option("jobs", _SEARCH, "processes (default: all cores)", "COUNT", kind=int, least=1),
+)
 SOURCE = Option("source", _FILES, "the model before planning (default: the one planned)", "FILE")
 PROJECT_OUT = Option("out", _FILES, "the folder of the project (default: DIR/KIND)", "DIR")
 DATA = Option(

@@ -170,7 +170,7 @@ def test_spellings_of_absl_stay(name: str, given: list[str], wanted: object, at:
 
 
 def test_every_command_is_tried() -> None:
-    assert {"convert", *calls(Path())} == set(cli.COMMANDS)
+    assert {"convert", "fit", *calls(Path())} == set(cli.COMMANDS)
     assert all(command.all_options[-2:] == EVERYWHERE for command in COMMANDS)
 
 

@@ -23,14 +23,10 @@ DEPLOY = (
     {"fit"},
     {"pipeline"},
     {"predict"},
-<<<<<<< HEAD
     {"report_logger"},
     {"options", "command_line"},
     {"commands"},
     {"cli"},
-=======
-    {"cli", "cli_fit"},
->>>>>>> fit
 )
 """Rooms of deploy, lowest first; those of one set may import each other."""
 

@@ -1,4 +1,4 @@
-"""The command ``fmc fit``: the least harmful bottlenecks with which a Keras model fits."""
+"""``fmc fit`` on files: the least harmful bottlenecks with which a Keras model fits."""
 
 from __future__ import annotations
 
@@ -7,53 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from absl import flags
-
 if TYPE_CHECKING:
     from deploy.fit.outcome import Fit
-
-USAGE = "fit MODEL.keras --calibration X.npy --board B [--arena BYTES] --out DIR"
-SUMMARY = "The least harmful bottlenecks with which a float Keras model fits; none if strips do."
 
 PLAN_FILE, FIT_FILE, TEXT_FILE = "compression_plan.json", "fit.json", "fit.txt"
 MODEL_FILE = "fitted.keras"
 FILES = (PLAN_FILE, FIT_FILE, TEXT_FILE, MODEL_FILE)
-
-
-def define(values: flags.FlagValues) -> None:
-    """The flags: those of a plan, the samples, and what chooses."""
-    from deploy import cli
-
-    cli._convert_flags(values)
-    flags.DEFINE_string("labels", None, "labels of the samples, .npy", flag_values=values)
-    flags.DEFINE_string(
-        "loss", None, "loss of the labels, as compile() names it", flag_values=values
-    )
-    flags.DEFINE_list("bits", None, "widths of codes, such as 8,4,2", flag_values=values)
-    flags.DEFINE_integer("jobs", None, "processes; none: all cores", 1, flag_values=values)
-
-
-def run(rest: Sequence[str], values: flags.FlagValues) -> int:
-    """Fits a model file; writes the plan, the figures and the model with bottlenecks."""
-    from deploy import cli
-    from deploy.quiet import import_tensorflow
-
-    import_tensorflow()
-    settings = cli._settings(values)
-    found = fit_file(
-        rest[0],
-        out=values["out"].value,
-        calibration=values["calibration"].value,
-        labels=values["labels"].value,
-        loss=values["loss"].value,
-        bits=values["bits"].value,
-        jobs=values["jobs"].value,
-        settings={name: getattr(settings, name) for name in settings.__slots__},
-    )
-    cli._print(found.to_text())
-    if values["out"].value is not None:
-        cli._print(f"Files in {values['out'].value}: {', '.join(FILES)}")
-    return 0
 
 
 def fit_file(
