@@ -128,7 +128,7 @@ def _fit(rest: Sequence[str], values: flags.FlagValues) -> int:
     from deploy.quiet import import_tensorflow
 
     import_tensorflow()
-    settings, out = _settings(values), value(values, "out")
+    settings, out = settings_of(values), value(values, "out")
     found = fit_file(
         rest[0],
         out=out,
@@ -142,7 +142,7 @@ def _fit(rest: Sequence[str], values: flags.FlagValues) -> int:
     text = found.to_text()
     _print_form(values, text=text, line=text.split("\n", 1)[0], data=found.to_dict())
     if out is not None and not value(values, "json") and not value(values, "quiet"):
-        _print(f"Files in {out}: {', '.join(FILES)}")
+        print_lines(f"Files in {out}: {', '.join(FILES)}")
     return 0
 
 
