@@ -91,6 +91,7 @@ def settings_of(values: flags.FlagValues) -> PlanSettings:
         view_operators=value(values, "view-operators"),
         effort=value(values, "effort"),
         time_limit=value(values, "time-limit"),
+        customs=tuple(value(values, "custom")),
         progress=_wants_progress(values),
     )
 

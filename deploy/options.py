@@ -124,6 +124,14 @@ SEARCH = (
         kind=float,
         least=0.0,
     ),
+    Option(
+        "custom",
+        _SEARCH,
+        "custom operators that the firmware has kernels for",
+        "NAMES",
+        default=(),
+        kind=list,
+    ),
     Option("progress", _SEARCH, "show a progress bar (default: on a terminal)"),
 )
 OUT = Option("out", _FILES, "the folder for the files; none: print only", "DIR")
