@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import re
 import sys
 import time
 
@@ -128,6 +129,25 @@ def test_a_plan_does_not_depend_on_the_number_of_processes():
     assert all(choice.frontier for choice in choices)
     assert len({content(choice) for choice in choices}) == 1
     assert choices[0].frontier == choices[1].frontier == choices[2].frontier
+
+
+def test_a_smaller_head_that_takes_a_larger_arena_is_warned_of():
+    model = write(drawn(5))
+    head = plan(model, board="nano33ble", minimise="head").report
+    arena = plan(model, board="nano33ble").report
+    assert head.head_bytes < arena.head_bytes
+    (warning,) = [w for w in head.warnings if "the smallest head" in w]
+    said = [int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*", warning)]
+    usual = head.arena_bytes - said[1]
+    assert said == [head.arena_bytes, said[1], usual]
+    assert arena.arena_bytes <= usual < head.arena_bytes
+    assert "the smallest head has an arena of" in " ".join(to_text(head).split())
+    assert not [w for w in arena.warnings if "the smallest head" in w]
+
+
+def test_a_head_that_costs_no_arena_is_not_warned_of():
+    head = plan(write(drawn(3)), board="nano33ble", minimise="head").report
+    assert not [w for w in head.warnings if "the smallest head" in w]
 
 
 def test_no_clock_decides_anything(monkeypatch):

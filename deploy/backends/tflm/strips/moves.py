@@ -388,12 +388,13 @@ def other_strips(
                 yield changed
 
 
-def other_kinds(judge: Judge, clones: Sequence[Clone], candidate: Candidate) -> Iterator[Candidate]:
-    """Yields candidates with one clone more or less, or one more operator cut.
+def other_kinds(judge: Judge, clones: Sequence[Clone], here: Verdict) -> Iterator[Candidate]:
+    """Yields candidates with a clone or an operator of a region more or less, or one more region.
 
     An operator beside those that are cut runs along with them; behind the last of them it may
-    have the strips instead.
+    have the strips instead, as may the last but one. A region is laid over an operator at which the most bytes are live.
     """
+    candidate = here.candidate
     for clone in clones:
         yield toggled(judge, candidate, clone)
     network, cuts = judge.network(candidate.clones), candidate.cuts
@@ -419,6 +420,30 @@ def other_kinds(judge: Judge, clones: Sequence[Clone], candidate: Candidate) -> 
                 flags = getattr(ways, name) | {runs_along}
                 changed = normalised(network, ways.replace(**{name: flags}))
                 yield Candidate(candidate.clones, changed)
+    places = {operator: place for place, operator in enumerate(order)}
+    for operator, ends in cuts.ends.items():
+        before = order[places[operator] - 1] if ends and places[operator] else -1
+        if before in cuts.ends and not cuts.ends[before]:
+            # The region ends one operator earlier.
+            rows = network.row_operators[before].rule.out_rows
+            fewer = {o: e for o, e in cuts.ends.items() if o != operator}
+            fewer[before] = tuple(max(1, round(end * rows / ends[-1])) for end in ends)
+            shorter = cuts.replace(ends=fewer, recomputed=cuts.recomputed - {before})
+            yield Candidate(candidate.clones, normalised(network, shorter))
+    for peak in (places[o] for o in here.hot if o in places and o not in cuts.ends):
+        for first in range(max(peak - 2, 0), peak + 1):
+            for last in range(peak, min(peak + 3, len(order))):
+                inside = order[first : last + 1]
+                if not all(o in network.row_operators and o not in cuts.ends for o in inside):
+                    continue
+                rows = network.row_operators[inside[-1]].rule.out_rows
+                ends = {**cuts.ends, **dict.fromkeys(inside, ())}
+                for strips in (2, 3):
+                    ends[inside[-1]] = uneven_ends(rows, strips, 1.0)
+                    for name in ("recomputed", "copied"):
+                        flags = getattr(cuts, name) | frozenset(inside[:-1])
+                        way = cuts.replace(ends=dict(ends), **{name: flags})
+                        yield Candidate(candidate.clones, normalised(network, way))
 
 
 def _leaving(network: Network, inside: Sequence[int]) -> set[int]:

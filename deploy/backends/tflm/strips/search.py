@@ -24,14 +24,8 @@ from deploy.backends.tflm.strips.core import Core, extent
 from deploy.backends.tflm.strips.costs import Costs
 from deploy.backends.tflm.strips.goal import Goal, Ranking, Worth
 from deploy.backends.tflm.strips.judge import Candidate, Judge, Verdict
-from deploy.backends.tflm.strips.moves import (
-    Mover,
-    changed_ends,
-    other_ends,
-    other_kinds,
-    other_strips,
-    single_changes,
-)
+from deploy.backends.tflm.strips.moves import Mover
+from deploy.backends.tflm.strips.polish import polish
 from deploy.backends.tflm.strips.segments import Piece, Segment, cheapest, crossing_bytes, joined
 from deploy.backends.tflm.strips.templates import in_strips, rows, templates
 from deploy.graph import Graph
@@ -64,11 +58,8 @@ _ROWS_UNTIL = 0.5
 _SLICE = 0.01
 _CORE = 0.7
 """Where less than this part of the head is live, cutting brings nothing."""
-_POLISH = 0.9
+_POLISH = 1.6
 """What the last improvement of strips may take, as a part of the work."""
-_MOST_STRIPS = 8
-_TRIED_KINDS = 3
-"""Neighbouring kinds of cutting, of which the strips are improved as well."""
 _SHORT = 4
 """Operators of a segment that counts as short."""
 _HEADS = 40
@@ -152,17 +143,10 @@ class Search:
         for templates_until, segments_until in shares:
             self._try_templates(self.work * templates_until)
             self._improve_segments(self.work * segments_until)
-        for number, (until, anew, hottest, coldest) in enumerate(walks):
-            if number and self.goal.arena_bytes is None and not self._is_cut():
-                # Neither segments nor a walk found anything that is worth cutting.
-                break
+        for until, anew, hottest, coldest in walks:
             start = self.start if anew else self.ranking.best[0][1]
             self._anneal_core(start, self.work * until, hottest, coldest)
         self._polish(self.work * (1 + _POLISH))
-
-    def _is_cut(self) -> bool:
-        best = self.ranking.best[0][1].candidate
-        return bool(best.cuts.ends or best.clones)
 
     def _segment(self, start: int, stop: int) -> Segment:
         segment = Segment(
@@ -478,99 +462,11 @@ class Search:
             self.score(joined(self.judge, [piece]))
 
     def _polish(self, until: float) -> None:
-        """Other numbers of strips for the best ways so far, and what single changes make better.
-
-        Good ways of one kind differ in how many strips there are and where these end. For each
-        operator with strips of its own every number is tried, from equal heights on; the ends
-        are moved one by one as long as that helps.
-        """
         core = self._core()
         best = self.ranking.best[0][1].candidate
         core.score(core.inside(best, len(self.graph.operators)))
-        polished: set[tuple[object, ...]] = set()
-        while self.spent < until and not self.stop():
-            kinds = ((v, _kind(v.candidate)) for _, v in core.ranking.best)
-            here = next((verdict for verdict, kind in kinds if kind not in polished), None)
-            if here is None:
-                break
-            polished.add(_kind(here.candidate))
-            here = self._polish_kind(core, here, until)
-            polished.add(_kind(here.candidate))
-            others = self._other_kinds(core, here, until)
-            for other in [v for v in others if _kind(v.candidate) not in polished][:_TRIED_KINDS]:
-                polished.add(_kind(other.candidate))
-                self._polish_kind(core, other, until)
+        polish(core, lambda: self.spent > until or self.stop())
         self._take_over(core)
-
-    def _other_kinds(self, core: Core, here: Verdict, until: float) -> list[Verdict]:
-        """What is best of each kind of cutting that is one step away, best first."""
-        judge, found = core.segment.judge, list[Verdict]()
-        for kind in other_kinds(judge, core.segment.clones, here.candidate):
-            drivers = [o for o, ends in kind.cuts.ends.items() if ends]
-            ways = [kind]
-            for operator in drivers[:1]:
-                ways += other_strips(judge, kind, operator, len(kind.cuts.ends[operator]))
-            verdicts = [v for _, v in (core.score(way) for way in ways) if v is not None]
-            if verdicts:
-                found.append(min(verdicts, key=core.value))
-            if self.spent > until or self.stop():
-                break
-        return sorted(found, key=core.value)
-
-    def _polish_kind(self, core: Core, start: Verdict, until: float) -> Verdict:
-        here = self._descend(core, start, until)
-        judge, improved = core.segment.judge, True
-        while improved:
-            improved = False
-            cuts = here.candidate.cuts
-            for operator, ends in cuts.ends.items():
-                for strips in _near(len(ends), min(_MOST_STRIPS, ends[-1])) if ends else ():
-                    ways = other_strips(judge, here.candidate, operator, strips)
-                    found = [v for _, v in (core.score(way) for way in ways) if v is not None]
-                    if self.spent > until or self.stop():
-                        return here
-                    if found:
-                        best = min(found, key=core.value)
-                        reached = self._move_ends(core, best, operator, until)
-                        if core.value(reached) < core.value(here):
-                            here, improved = self._descend(core, reached, until), True
-                if improved:
-                    break
-        return here
-
-    def _descend(self, core: Core, start: Verdict, until: float) -> Verdict:
-        """Whatever single change makes it better, until none does."""
-        here, improved = start, True
-        while improved:
-            improved = False
-            for candidate in single_changes(core.segment.judge, here.candidate):
-                if self.spent > until or self.stop():
-                    return here
-                found, verdict = core.score(candidate, core.value(here))
-                if verdict is not None and found < core.value(here):
-                    here, improved = verdict, True
-                    break
-        return here
-
-    def _move_ends(self, core: Core, start: Verdict, operator: int, until: float) -> Verdict:
-        """Moves the ends of an operator's strips as long as that makes it better.
-
-        What made it better is tried again at once, and the other ends after it.
-        """
-        here, failed, number = start, 0, 0
-        while True:
-            ends = here.candidate.cuts.ends.get(operator, ())
-            changes = list(other_ends(ends))
-            if failed >= len(changes) or self.spent > until or self.stop():
-                return here
-            changed = changed_ends(
-                core.segment.judge, here.candidate, operator, changes[number % len(changes)]
-            )
-            found, verdict = core.score(changed, core.value(here))
-            if verdict is not None and found < core.value(here):
-                here, failed = verdict, 0
-            else:
-                failed, number = failed + 1, number + 1
 
     def score(self, candidate: Candidate, limit: float = math.inf) -> tuple[float, Verdict | None]:
         """What the goal says about a candidate, less is better; no verdict if above ``limit``."""
@@ -597,19 +493,6 @@ class Search:
 
     def _report(self) -> None:
         self.progress(min(1.0, self.spent / self.work))
-
-
-def _kind(candidate: Candidate) -> tuple[object, ...]:
-    """What is cut and how, but for the number of strips and where they end."""
-    cuts = candidate.cuts
-    drivers = frozenset(operator for operator, ends in cuts.ends.items() if ends)
-    inner = (cuts.recomputed, cuts.padded & frozenset(cuts.ends))
-    return candidate.clones, frozenset(cuts.ends), drivers, *inner
-
-
-def _near(count: int, most: int) -> list[int]:
-    """The numbers from 2 to ``most`` but for one of them, the nearest first."""
-    return sorted({*range(2, most + 1)} - {count}, key=lambda number: (abs(number - count), number))
 
 
 def _crossing(judge: Judge) -> list[bool]:

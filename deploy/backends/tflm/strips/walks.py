@@ -52,11 +52,11 @@ _WALKS_FOR_THE_HEAD: dict[float, tuple[int, int, int]] = {
 _SHARES = {1.0: 0.2, 1.02: 0.5}
 """Parts of the usual work for levels at which there is less to find."""
 SMALL_GRAPH_OPERATORS = 40
-_SMALL_WORK, _LARGE_WORK = 80_000, 350_000
+_SMALL_WORK, _LARGE_WORK = 60_000, 250_000
 _SMALL_WORK_FOR_THE_HEAD = 250_000
 """A step costs more there, as strips are many."""
 _FEW_OPERATORS, _FEW_FOR_THE_HEAD, _LEAST_WORK = 10, 5, 0.02
-_FEW_POWER = 1.5
+_FEW_POWER, _FEW_WORK = 1.5, 300_000
 """Below so many operators, work falls with this power of those that can be cut, to that part."""
 _RESTARTS = (3, 1)
 """By turns: one long walk finds some ways, several short ones find others."""
@@ -192,7 +192,8 @@ def usual_work(network: Network, *, for_head: bool = False) -> int:
     if len(network.order) >= few:
         return work
     share = (len(network.row_operators) / few) ** _FEW_POWER
-    return int(work * max(share, _LEAST_WORK))
+    full = work if for_head else _FEW_WORK
+    return min(work, int(full * max(share, _LEAST_WORK)))
 
 
 def run_walk(
