@@ -389,10 +389,11 @@ def other_strips(
 
 
 def other_kinds(judge: Judge, clones: Sequence[Clone], here: Verdict) -> Iterator[Candidate]:
-    """Yields candidates with a clone or an operator of a region more or less, or one more region.
+    """Yields candidates with a clone or an operator more or less, or one more region.
 
     An operator beside those that are cut runs along with them; behind the last of them it may
-    have the strips instead, as may the last but one. A region is laid over an operator at which the most bytes are live.
+    have the strips instead, as may the last but one. A region is laid over an operator at which
+    the most bytes are live.
     """
     candidate = here.candidate
     for clone in clones:
@@ -421,13 +422,13 @@ def other_kinds(judge: Judge, clones: Sequence[Clone], here: Verdict) -> Iterato
                 changed = normalised(network, ways.replace(**{name: flags}))
                 yield Candidate(candidate.clones, changed)
     places = {operator: place for place, operator in enumerate(order)}
-    for operator, ends in cuts.ends.items():
-        before = order[places[operator] - 1] if ends and places[operator] else -1
+    for operator, strips in cuts.ends.items():
+        before = order[places[operator] - 1] if strips and places[operator] else -1
         if before in cuts.ends and not cuts.ends[before]:
             # The region ends one operator earlier.
             rows = network.row_operators[before].rule.out_rows
             fewer = {o: e for o, e in cuts.ends.items() if o != operator}
-            fewer[before] = tuple(max(1, round(end * rows / ends[-1])) for end in ends)
+            fewer[before] = tuple(max(1, round(end * rows / strips[-1])) for end in strips)
             shorter = cuts.replace(ends=fewer, recomputed=cuts.recomputed - {before})
             yield Candidate(candidate.clones, normalised(network, shorter))
     for peak in (places[o] for o in here.hot if o in places and o not in cuts.ends):
@@ -438,8 +439,8 @@ def other_kinds(judge: Judge, clones: Sequence[Clone], here: Verdict) -> Iterato
                     continue
                 rows = network.row_operators[inside[-1]].rule.out_rows
                 ends = {**cuts.ends, **dict.fromkeys(inside, ())}
-                for strips in (2, 3):
-                    ends[inside[-1]] = uneven_ends(rows, strips, 1.0)
+                for count in (2, 3):
+                    ends[inside[-1]] = uneven_ends(rows, count, 1.0)
                     for name in ("recomputed", "copied"):
                         flags = getattr(cuts, name) | frozenset(inside[:-1])
                         way = cuts.replace(ends=dict(ends), **{name: flags})
