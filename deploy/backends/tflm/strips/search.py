@@ -58,7 +58,7 @@ _ROWS_UNTIL = 0.5
 _SLICE = 0.01
 _CORE = 0.7
 """Where less than this part of the head is live, cutting brings nothing."""
-_POLISH = 1.6
+_POLISH, _POLISH_OF_MANY, _POLISH_FOR_THE_HEAD = 2.0, 0.5, 0.1
 """What the last improvement of strips may take, as a part of the work."""
 _SHORT = 4
 """Operators of a segment that counts as short."""
@@ -135,9 +135,11 @@ class Search:
             return
         if self.goal.arena_bytes is None and self.goal.minimise == "head":
             shares, walks = _SHARES_FOR_THE_HEAD
+            polishing = _POLISH_FOR_THE_HEAD
         else:
             few = _SHARES_OF_FEW[self.restarts]
             shares, walks = few if self.is_small else _SHARES_OF_MANY
+            polishing = _POLISH if self.is_small else _POLISH_OF_MANY
         if self.goal.minimise == "head":
             self._try_rows(self.work * _ROWS_UNTIL)
         for templates_until, segments_until in shares:
@@ -146,7 +148,7 @@ class Search:
         for until, anew, hottest, coldest in walks:
             start = self.start if anew else self.ranking.best[0][1]
             self._anneal_core(start, self.work * until, hottest, coldest)
-        self._polish(self.work * (1 + _POLISH))
+        self._polish(self.work * (1 + polishing))
 
     def _segment(self, start: int, stop: int) -> Segment:
         segment = Segment(

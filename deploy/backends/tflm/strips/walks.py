@@ -52,7 +52,7 @@ _WALKS_FOR_THE_HEAD: dict[float, tuple[int, int, int]] = {
 _SHARES = {1.0: 0.2, 1.02: 0.5}
 """Parts of the usual work for levels at which there is less to find."""
 SMALL_GRAPH_OPERATORS = 40
-_SMALL_WORK, _LARGE_WORK = 60_000, 250_000
+_SMALL_WORK, _LARGE_WORK = 50_000, 400_000
 _SMALL_WORK_FOR_THE_HEAD = 250_000
 """A step costs more there, as strips are many."""
 _FEW_OPERATORS, _FEW_FOR_THE_HEAD, _LEAST_WORK = 10, 5, 0.02
@@ -163,7 +163,7 @@ def walks_of(goal: Goal, effort: Effort, network: Network) -> tuple[Walk, ...]:
             Walk(
                 Goal(minimise, level, arena_bytes, goal.max_time),
                 # Where no limit binds, two walks of one seed would be the same.
-                round(level * 100) * _MOST_WALKS + number,
+                (round(level * 100) - 105) % 512 * _MOST_WALKS + number,
                 int(usual * _SHARES.get(level, 1.0)),
                 restarts=_RESTARTS[number % 2],
             )
