@@ -12,9 +12,9 @@ from deploy.backends.tflm.embed import embed
 from deploy.backends.tflm.strips import choose, choose_strips, walks
 from deploy.backends.tflm.strips.choose import StripChoice
 from deploy.backends.tflm.strips.costs import costs_of
+from deploy.backends.tflm.strips.estimate import Candidate, Estimator
 from deploy.backends.tflm.strips.floor import floor_bytes
 from deploy.backends.tflm.strips.goal import Goal
-from deploy.backends.tflm.strips.judge import Candidate, Judge
 from deploy.backends.tflm.strips.moves import Mover, single_changes
 from deploy.backends.tflm.strips.network import Network
 from deploy.backends.tflm.strips.walks import Walk, walks_of
@@ -203,26 +203,26 @@ def test_the_floor_is_below_every_way_of_cutting():
         for goal in (_WHEEL, _BOARD):
             graph = drawn(seed)
             costs = costs_of(graph, goal, overlap=True)
-            judge = Judge(graph, costs)
-            mover = Mover(judge, (), generator)
-            floor = floor_bytes(judge.network(), costs)
-            here = judge.verdict(Candidate())
+            estimator = Estimator(graph, costs)
+            mover = Mover(estimator, (), generator)
+            floor = floor_bytes(estimator.network(), costs)
+            here = estimator.estimate(Candidate())
             assert here is not None
             for _ in range(60):
-                found = judge.verdict(mover.neighbour(here))
+                found = estimator.estimate(mover.neighbour(here))
                 if found is not None:
                     here = found
                     assert floor <= found.bound_bytes <= found.head_bytes
 
 
 def test_single_changes_are_distinct_and_change_one_thing():
-    judge = Judge(drawn(1), costs_of(drawn(1), _BOARD, overlap=True))
-    mover = Mover(judge, (), random.Random(3))
-    here = judge.verdict(Candidate())
+    estimator = Estimator(drawn(1), costs_of(drawn(1), _BOARD, overlap=True))
+    mover = Mover(estimator, (), random.Random(3))
+    here = estimator.estimate(Candidate())
     assert here is not None
     while not here.candidate.cuts.ends:
-        here = judge.verdict(mover.neighbour(here)) or here
-    changed = list(single_changes(judge, here.candidate))
+        here = estimator.estimate(mover.neighbour(here)) or here
+    changed = list(single_changes(estimator, here.candidate))
     keys = {candidate.key() for candidate in changed}
     assert len(keys) == len(changed) > 8
     assert here.candidate.key() not in keys

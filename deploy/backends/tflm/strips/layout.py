@@ -3,7 +3,7 @@
 ``deploy.backends.tflm.layout.analyse`` finds views in any graph by itself. A program knows more:
 which slices had better be real copies, and that all strips of a map take over another map's
 place together. So it writes the layout down directly; the replay of ``deploy.proof.replay``, which
-knows nothing of strips, judges the plan that comes of it.
+knows nothing of strips, estimates the plan that comes of it.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from deploy.backends.tflm.strips.core import Core
-from deploy.backends.tflm.strips.judge import Candidate, Verdict
+from deploy.backends.tflm.strips.estimate import Candidate, Estimate
 from deploy.backends.tflm.strips.moves import (
     changed_ends,
     other_ends,
@@ -37,7 +37,7 @@ def polish(core: Core, ended: Callable[[], bool]) -> None:
 class _Polish:
     def __init__(self, core: Core, ended: Callable[[], bool]) -> None:
         self.core = core
-        self.judge = core.segment.judge
+        self.estimator = core.segment.estimator
         self.ended = ended
         self.done: set[tuple[object, ...]] = set()
 
@@ -45,7 +45,7 @@ class _Polish:
         core = self.core
         while not self.ended():
             kinds = ((v, _kind(v.candidate)) for _, v in core.ranking.best)
-            start = next((verdict for verdict, kind in kinds if kind not in self.done), None)
+            start = next((estimate for estimate, kind in kinds if kind not in self.done), None)
             if start is None:
                 return
             here = self._improved(start)
@@ -54,25 +54,25 @@ class _Polish:
             for other in others[:_TRIED_KINDS]:
                 self._improved(other)
 
-    def _neighbours(self, here: Verdict) -> list[Verdict]:
+    def _neighbours(self, here: Estimate) -> list[Estimate]:
         """What is best of each kind that is one step away, best first."""
-        core, found = self.core, list[Verdict]()
+        core, found = self.core, list[Estimate]()
         limit = core.value(here) * _NEAR_KINDS
         before = here.candidate.cuts.ends
-        for kind in other_kinds(self.judge, core.segment.clones, here):
+        for kind in other_kinds(self.estimator, core.segment.clones, here):
             ways = [kind]
             drivers = [o for o, ends in kind.cuts.ends.items() if ends]
             # The course of what is new, if anything is.
             for operator in sorted(drivers, key=lambda o: (bool(before.get(o)), o))[:1]:
-                ways += other_strips(self.judge, kind, operator, len(kind.cuts.ends[operator]))
-            verdicts = [v for _, v in (core.score(way, limit) for way in ways) if v]
-            if verdicts:
-                found.append(min(verdicts, key=core.value))
+                ways += other_strips(self.estimator, kind, operator, len(kind.cuts.ends[operator]))
+            estimates = [v for _, v in (core.score(way, limit) for way in ways) if v]
+            if estimates:
+                found.append(min(estimates, key=core.value))
             if self.ended():
                 break
         return sorted(found, key=core.value)
 
-    def _improved(self, start: Verdict) -> Verdict:
+    def _improved(self, start: Estimate) -> Estimate:
         """The best of a kind that is found."""
         self.done.add(_kind(start.candidate))
         core, here = self.core, start
@@ -83,7 +83,7 @@ class _Polish:
             here = reached
         return here
 
-    def _with_other_strips(self, here: Verdict) -> Verdict:
+    def _with_other_strips(self, here: Estimate) -> Estimate:
         """One operator after the other in the number of strips that is best for it."""
         core = self.core
         for operator in here.candidate.cuts.ends:
@@ -91,7 +91,7 @@ class _Polish:
             for strips in _near(len(ends), min(_MOST_STRIPS, ends[-1])) if ends else ():
                 if not here.candidate.cuts.ends.get(operator):
                     break
-                ways = other_strips(self.judge, here.candidate, operator, strips)
+                ways = other_strips(self.estimator, here.candidate, operator, strips)
                 limit = core.value(here) * _NEAR_STRIPS
                 found = [v for _, v in (core.score(way, limit) for way in ways) if v]
                 if self.ended():
@@ -102,21 +102,21 @@ class _Polish:
                         here = reached
         return here
 
-    def _descend(self, start: Verdict) -> Verdict:
+    def _descend(self, start: Estimate) -> Estimate:
         """Whatever single change makes it better, until none does."""
         core, here, improved = self.core, start, True
         while improved:
             improved = False
-            for candidate in single_changes(self.judge, here.candidate):
+            for candidate in single_changes(self.estimator, here.candidate):
                 if self.ended():
                     return here
-                found, verdict = core.score(candidate, core.value(here))
-                if verdict is not None and found < core.value(here):
-                    here, improved = verdict, True
+                found, estimate = core.score(candidate, core.value(here))
+                if estimate is not None and found < core.value(here):
+                    here, improved = estimate, True
                     break
         return here
 
-    def _move_ends(self, start: Verdict, operator: int) -> Verdict:
+    def _move_ends(self, start: Estimate, operator: int) -> Estimate:
         """Moves the ends of an operator's strips as long as that makes it better.
 
         What made it better is tried again at once, and the other ends after it.
@@ -127,10 +127,10 @@ class _Polish:
             if failed >= len(changes) or self.ended():
                 return here
             ends = changes[number % len(changes)]
-            changed = changed_ends(self.judge, here.candidate, operator, ends)
-            found, verdict = core.score(changed, core.value(here))
-            if verdict is not None and found < core.value(here):
-                here, failed = verdict, 0
+            changed = changed_ends(self.estimator, here.candidate, operator, ends)
+            found, estimate = core.score(changed, core.value(here))
+            if estimate is not None and found < core.value(here):
+                here, failed = estimate, 0
             else:
                 failed, number = failed + 1, number + 1
 

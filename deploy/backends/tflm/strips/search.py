@@ -1,12 +1,13 @@
 """Searches for the best way of cutting a graph.
 
 1. *Segments* (``segments.py``) are cut in templated ways.
-2. By turns, a shortest path puts pieces together, below one head after the other, and simulated
-   annealing improves the pieces of segments that the best paths use.
-3. Annealing over the whole graph has the last word: walks that begin hot, from the graph that is
-   not cut and from the best so far, and a last cool one.
+2. By turns, a shortest path puts pieces together, below one head after the other, and single
+   changes, or simulated annealing, improve the pieces of segments that the best paths use.
+3. Annealing over the *core* of the graph (``core.py``): walks that begin at a high temperature,
+   from the graph that is not cut, or at a lower one from the best so far.
+4. The best ways get the best number of strips, at the best places (``polish.py``).
 
-Effort is counted in steps of the programs that are judged, not in seconds, so the result is the
+Effort is counted in steps of the programs that are estimated, not in seconds, so the result is the
 same on every machine unless a time limit or Ctrl-C ends the search early.
 """
 
@@ -22,11 +23,17 @@ from dataclasses import replace
 from deploy.backends.tflm.strips.clones import cloneable
 from deploy.backends.tflm.strips.core import Core, extent
 from deploy.backends.tflm.strips.costs import Costs
+from deploy.backends.tflm.strips.estimate import Candidate, Estimate, Estimator
 from deploy.backends.tflm.strips.goal import Goal, Ranking, Worth
-from deploy.backends.tflm.strips.judge import Candidate, Judge, Verdict
 from deploy.backends.tflm.strips.moves import Mover
 from deploy.backends.tflm.strips.polish import polish
-from deploy.backends.tflm.strips.segments import Piece, Segment, cheapest, crossing_bytes, joined
+from deploy.backends.tflm.strips.segments import (
+    Segment,
+    SegmentCut,
+    cheapest,
+    crossing_bytes,
+    joined,
+)
 from deploy.backends.tflm.strips.templates import in_strips, rows, templates
 from deploy.graph import Graph
 
@@ -68,7 +75,7 @@ _MAC_PRICES = (0.0, 0.1, 0.5, 2.0)
 
 
 class Search:
-    """One search; ``ranking`` has the best verdicts so far."""
+    """One search; ``ranking`` has the best estimates so far."""
 
     def __init__(
         self,
@@ -86,14 +93,14 @@ class Search:
         self.graph = graph
         self.costs = costs
         self.never_whole = never_whole
-        self.judge = Judge(graph, costs, never_whole=never_whole)
+        self.estimator = Estimator(graph, costs, never_whole=never_whole)
         self.goal = goal
         self.work = work
         self.progress = progress or (lambda fraction: None)
         self.stop = stop or (lambda: False)
         self.random = random.Random(seed)
         self.restarts = restarts
-        network = self.judge.network()
+        network = self.estimator.network()
         self.total_macs = max(network.total_macs, 1)
         self.is_small = len(graph.operators) <= _SMALL_GRAPH_OPERATORS
         self.clone_macs = int(self.total_macs * _CLONE_MACS)
@@ -101,37 +108,39 @@ class Search:
         self.clones = cloneable(graph, self.clone_macs, network.macs)
         self.segments: list[Segment] = []
         self._cores: dict[tuple[int, int], Core] = {}
-        self._scores: dict[tuple[object, ...], tuple[float, Verdict | None]] = {}
+        self._scores: dict[tuple[object, ...], tuple[float, Estimate | None]] = {}
         # Candidate -> a value that it is known to be above.
         self._worse_than: dict[tuple[object, ...], float] = {}
-        whole = self.judge.verdict(Candidate(), maps_whole=True)
+        whole = self.estimator.estimate(Candidate(), maps_whole=True)
         assert whole is not None, "a graph that is not cut has no conflicts"
         self.whole = whole
         # Without growing outputs, too: what pieces of the graph have to be smaller than.
-        still = replace(costs, overlapping=None)
-        apart = Judge(graph, still).verdict(Candidate()) if costs.overlapping else whole
-        self.apart = apart or whole
-        self.worth = Worth(goal, self.total_macs, self.apart.head_bytes)
+        without_overlap = replace(costs, overlapping=None)
+        ungrown = (
+            Estimator(graph, without_overlap).estimate(Candidate()) if costs.overlapping else whole
+        )
+        self.ungrown = ungrown or whole
+        self.worth = Worth(goal, self.total_macs, self.ungrown.head_bytes)
         self.ranking = Ranking(self.worth)
         self.peaks = [whole.peaks.get(o, 0) for o in range(len(graph.operators))]
         self.score(Candidate())
         self.start = whole
-        self.handed_over = _crossing(self.judge)
+        self.handed_over = _crossing(self.estimator)
 
     def _loads(self) -> list[int]:
         """Bytes that are live at each operator if it is not cut and nothing grows."""
-        return [max(peak, self.apart.peaks.get(o, 0)) for o, peak in enumerate(self.peaks)]
+        return [max(peak, self.ungrown.peaks.get(o, 0)) for o, peak in enumerate(self.peaks)]
 
     @property
     def spent(self) -> int:
         parts = [*self.segments, *(core.segment for core in self._cores.values())]
-        return self.judge.work + sum(part.judge.work for part in parts)
+        return self.estimator.work + sum(part.estimator.work for part in parts)
 
     def run(self) -> None:
         """Searches until the work is done or ``stop`` says so; ``ranking`` holds the outcome."""
-        if self.judge.in_strips():
+        if self.estimator.in_strips():
             self._begin_in_strips()
-        if not self.judge.network().row_operators or not self.ranking.best:
+        if not self.estimator.network().row_operators or not self.ranking.best:
             return
         if self.goal.arena_bytes is None and self.goal.minimise == "head":
             shares, walks = _SHARES_FOR_THE_HEAD
@@ -175,20 +184,20 @@ class Search:
         for start in (o for o in places if not touched[o]):
             stop = touched.index(False, start + 1)
             segment = self._segment(start, stop)
-            for ways in in_strips(segment.judge):
+            for ways in in_strips(segment.estimator):
                 any(self._offer(segment, way) for way in ways)
             self.segments.append(segment)
-        for ways in in_strips(self.judge):
+        for ways in in_strips(self.estimator):
             any(self.score(way)[1] for way in ways)
         for _, path, _ in self._paths()[:12]:
-            self.score(joined(self.judge, path))
+            self.score(joined(self.estimator, path))
         if self.ranking.best:
             self.start = min((v for _, v in self.ranking.best), key=lambda v: (v.steps, v.macs))
 
     def _try_rows(self, until: float) -> None:
         """Strips of single rows, between the places where the least is handed over."""
         crossing = crossing_bytes(self.graph)
-        doors = [
+        cut_points = [
             k
             for k, here in enumerate(crossing)
             if not self.handed_over[k]
@@ -196,22 +205,22 @@ class Search:
         ]
         pairs = [
             (a, b)
-            for distance in (1, 2, 3, len(doors) - 1)
-            for a, b in zip(doors, doors[distance:], strict=False)
+            for distance in (1, 2, 3, len(cut_points) - 1)
+            for a, b in zip(cut_points, cut_points[distance:], strict=False)
         ]
         for start, stop in dict.fromkeys(pairs):
             if self.spent > until or self.stop():
                 break
-            if max(self._loads()[start:stop]) * 8 < self.apart.bound_bytes:
+            if max(self._loads()[start:stop]) * 8 < self.ungrown.bound_bytes:
                 continue
             segment = self._segment(start, stop)
-            for candidate in rows(segment.judge):
+            for candidate in rows(segment.estimator):
                 self._offer(segment, candidate)
             if segment.pieces:
                 self.segments.append(segment)
             self._report()
         for _, path, _ in self._paths()[:12]:
-            self.score(joined(self.judge, path))
+            self.score(joined(self.estimator, path))
 
     def _try_templates(self, until: float) -> None:
         thin = self.goal.minimise == "head"
@@ -223,7 +232,7 @@ class Search:
                 continue
             segment = self._segment(start, stop)
             self.segments.append(segment)
-            for candidate in templates(segment.judge, segment.clones, thin=thin):
+            for candidate in templates(segment.estimator, segment.clones, thin=thin):
                 if self.spent > until or self.stop():
                     break
                 self._offer(segment, candidate, self._useful(segment))
@@ -237,9 +246,9 @@ class Search:
         crossing = crossing_bytes(self.graph)
         low, high = busy[0], busy[-1] + 1
         # It does not end where maps cross that are larger than what cutting is to reach.
-        doors = [k for k in range(low, high + 1) if crossing[k] <= largest * 0.75]
-        doors = sorted(k for k in {low, *doors, high} if not self.handed_over[k])
-        pairs = [(a, b) for i, a in enumerate(doors) for b in doors[i + 1 :]]
+        cut_points = [k for k in range(low, high + 1) if crossing[k] <= largest * 0.75]
+        cut_points = sorted(k for k in {low, *cut_points, high} if not self.handed_over[k])
+        pairs = [(a, b) for i, a in enumerate(cut_points) for b in cut_points[i + 1 :]]
         pairs = [(a, b) for a, b in pairs if max(loads[a:b]) > largest * 0.6]
         # Effort may not suffice for all, so what was tried least is next; thin strips pay off most
         # through many operators, so for them the longest segments come in between.
@@ -276,17 +285,17 @@ class Search:
         self,
         segment: Segment,
         candidate: Candidate,
-        room: Callable[[int, int], float] | None = None,
-    ) -> Verdict | None:
+        head_limit: Callable[[int, int], float] | None = None,
+    ) -> Estimate | None:
         most = self._most(segment)
-        verdict = segment.judged(candidate, room=room or (lambda tail, macs: most))
-        if verdict is None:
+        estimate = segment.estimated(candidate, head_limit=head_limit or (lambda tail, macs: most))
+        if estimate is None:
             return None
-        if verdict.head_bytes < most:
-            piece = segment.piece(verdict)
+        if estimate.head_bytes < most:
+            piece = segment.piece(estimate)
             if piece.macs <= self.extra_macs:
                 segment.offer(piece)
-        return verdict
+        return estimate
 
     def _improve_segments(self, until: float) -> None:
         slice_of_work = max(int(self.work * _SLICE), 1)
@@ -296,9 +305,9 @@ class Search:
             if rounds % 4 == 0:
                 paths = self._paths()
                 for _, path, _ in paths[:6]:
-                    self.score(joined(self.judge, path))
+                    self.score(joined(self.estimator, path))
             # The segments of a good path, or now and then any other.
-            head, path = self.apart.head_bytes, []
+            head, path = self.ungrown.head_bytes, []
             if paths:
                 _, path, head = paths[self.random.randrange(min(len(paths), 8))]
             used = [
@@ -312,21 +321,21 @@ class Search:
                 s for s in self.segments if s.has_changes_left()
             ]
             segment = self.random.choice(fresh or used)
-            until_here = segment.judge.work + slice_of_work
+            until_here = segment.estimator.work + slice_of_work
             if not fresh or not self._explore(segment, until_here):
                 self._anneal_segment(segment, head, until_here)
             rounds += 1
             self._report()
         for _, path, _ in self._paths()[:12]:
-            self.score(joined(self.judge, path))
+            self.score(joined(self.estimator, path))
 
-    def _paths(self) -> list[tuple[float, list[Piece], int]]:
+    def _paths(self) -> list[tuple[float, list[SegmentCut], int]]:
         """Sequences of pieces by what they are estimated to be worth, best first."""
         pieces = [piece for segment in self.segments for piece in segment.pieces]
-        heads = sorted({p.head_bytes for p in pieces} | {self.apart.head_bytes})
-        found: dict[tuple[object, ...], tuple[float, list[Piece], int]] = {}
+        heads = sorted({p.head_bytes for p in pieces} | {self.ungrown.head_bytes})
+        found: dict[tuple[object, ...], tuple[float, list[SegmentCut], int]] = {}
         # What is live where outputs grow says little about blocks that climb; so both are tried.
-        ways = (self.peaks,) if self.apart is self.whole else (self.peaks, self._loads())
+        ways = (self.peaks,) if self.ungrown is self.whole else (self.peaks, self._loads())
         for head in heads[:: max(1, len(heads) // _HEADS)]:
             for peaks, price in itertools.product(ways, _MAC_PRICES):
                 path = cheapest(
@@ -334,7 +343,7 @@ class Search:
                     peaks,
                     head=head,
                     macs=self.extra_macs,
-                    price=price * self.apart.head_bytes / self.total_macs,
+                    price=price * self.ungrown.head_bytes / self.total_macs,
                 )
                 if path is None:
                     continue
@@ -348,7 +357,7 @@ class Search:
         """Tries single changes of a segment's pieces, of the best first; whether any were left."""
         weight = self.goal.tail_weight
         tried = False
-        while segment.judge.work < until and not self.stop():
+        while segment.estimator.work < until and not self.stop():
             left = [p for p in segment.pieces if segment.changes_left(p)]
             if not left:
                 return tried
@@ -367,36 +376,36 @@ class Search:
         least = self.ranking.best[0][0] - weight * self.whole.tail_bytes
         most = self._most(segment)
 
-        def room(tail: int, macs: int) -> float:
+        def head_limit(tail: int, macs: int) -> float:
             if macs - segment.macs > self.extra_macs:
                 return 0.0
             return min(most, least - weight * (tail - segment.whole_tail_bytes))
 
-        return room
+        return head_limit
 
     def _most(self, segment: Segment) -> int:
         """Heads of that size are of no interest; some have to be cut even so."""
-        if segment.judge.in_strips():
-            return self.apart.head_bytes * 2
-        return min(self.apart.head_bytes, segment.whole_bytes)
+        if segment.estimator.in_strips():
+            return self.ungrown.head_bytes * 2
+        return min(self.ungrown.head_bytes, segment.whole_bytes)
 
     def _anneal_segment(self, segment: Segment, head: int, until: int) -> None:
         """Looks for cheaper pieces with a head of at most ``head`` bytes."""
-        mover = Mover(segment.judge, segment.clones, self.random)
+        mover = Mover(segment.estimator, segment.clones, self.random)
         # A little below what is in use is where progress comes from.
         goal = int(head * self.random.uniform(0.85, 1.0))
         near = sorted(segment.pieces, key=lambda p: (abs(p.head_bytes - goal), p.tail_bytes))
         start = self.random.choice(near[:4]).candidate if near else Candidate()
-        price = self.random.choice(_MAC_PRICES) * self.apart.head_bytes / self.total_macs
+        price = self.random.choice(_MAC_PRICES) * self.ungrown.head_bytes / self.total_macs
         weight = self.goal.tail_weight
 
-        def value(verdict: Verdict) -> float:
-            extra = verdict.macs - segment.macs
-            over = max(0, extra - self.extra_macs) / self.total_macs * self.apart.head_bytes
+        def value(estimate: Estimate) -> float:
+            extra = estimate.macs - segment.macs
+            over = max(0, extra - self.extra_macs) / self.total_macs * self.ungrown.head_bytes
             return (
-                weight * verdict.tail_bytes
+                weight * estimate.tail_bytes
                 + price * extra
-                + 1.5 * max(0, verdict.head_bytes - goal)
+                + 1.5 * max(0, estimate.head_bytes - goal)
                 + over
             )
 
@@ -406,22 +415,22 @@ class Search:
         now = value(here)
         limit = math.inf
 
-        def room(tail: int, macs: int) -> float:
+        def head_limit(tail: int, macs: int) -> float:
             over = max(0, macs - segment.macs - self.extra_macs)
             rest = limit - weight * tail - price * (macs - segment.macs)
-            rest -= over / self.total_macs * self.apart.head_bytes
+            rest -= over / self.total_macs * self.ungrown.head_bytes
             return goal + rest / 1.5 + 1 if rest >= 0 else 0.0
 
-        scale = max(self.apart.bound_bytes / 50_000, 0.02)
-        begin = segment.judge.work
-        while segment.judge.work < until and not self.stop():
-            done = (segment.judge.work - begin) / max(until - begin, 1)
+        scale = max(self.ungrown.bound_bytes / 50_000, 0.02)
+        begin = segment.estimator.work
+        while segment.estimator.work < until and not self.stop():
+            done = (segment.estimator.work - begin) / max(until - begin, 1)
             heat = scale * 300.0 * (20.0 / 300.0) ** done
             limit = now - heat * math.log(1.0 - self.random.random())
-            segment.judge.work += 1
-            verdict = self._offer(segment, mover.neighbour(here), room)
-            if verdict is not None and value(verdict) <= limit:
-                now, here = value(verdict), verdict
+            segment.estimator.work += 1
+            estimate = self._offer(segment, mover.neighbour(here), head_limit)
+            if estimate is not None and value(estimate) <= limit:
+                now, here = value(estimate), estimate
 
     def _core(self) -> Core:
         """What a walk from the best so far may change."""
@@ -433,35 +442,35 @@ class Search:
             self._cores[place] = Core(segment, self.worth, self.whole)
         return self._cores[place]
 
-    def _anneal_core(self, start: Verdict, until: float, hottest: float, coldest: float) -> None:
+    def _anneal_core(self, start: Estimate, until: float, hottest: float, coldest: float) -> None:
         """A walk whose heat falls from ``hottest`` to ``coldest`` bytes for a graph of 50 kB."""
         core = self._core()
-        mover = Mover(core.segment.judge, core.segment.clones, self.random)
+        mover = Mover(core.segment.estimator, core.segment.clones, self.random)
         value, found = core.score(core.inside(start.candidate, len(self.graph.operators)))
         if found is None:
             return
         here = found
-        scale = max(self.apart.bound_bytes / 50_000, 0.02)
+        scale = max(self.ungrown.bound_bytes / 50_000, 0.02)
         begin = self.spent
         while self.spent < until and not self.stop():
             done = (self.spent - begin) / max(until - begin, 1)
             heat = scale * hottest * (coldest / hottest) ** done
             limit = value - heat * math.log(1.0 - self.random.random())
-            new, verdict = core.score(mover.neighbour(here), limit)
-            # Candidates that were judged before cost nothing, yet the walk must end.
-            core.segment.judge.work += 1
-            if verdict is not None and new <= limit:
-                value, here = new, verdict
+            new, estimate = core.score(mover.neighbour(here), limit)
+            # Candidates that were estimated before cost nothing, yet the walk must end.
+            core.segment.estimator.work += 1
+            if estimate is not None and new <= limit:
+                value, here = new, estimate
             self._report()
         self._take_over(core)
 
     def _take_over(self, core: Core) -> None:
-        """Judges the best of a core in the whole graph."""
+        """Estimates the best of a core in the whole graph."""
         best = [v for _, v in core.ranking.best[:12]]
-        hopeful = [v for _, v in core.ranking.hopeful[:6]]
-        for verdict in (*best, *hopeful, *core.ranking.frontier):
-            piece = core.segment.piece(verdict)
-            self.score(joined(self.judge, [piece]))
+        promising = [v for _, v in core.ranking.promising[:6]]
+        for estimate in (*best, *promising, *core.ranking.frontier):
+            piece = core.segment.piece(estimate)
+            self.score(joined(self.estimator, [piece]))
 
     def _polish(self, until: float) -> None:
         core = self._core()
@@ -470,38 +479,38 @@ class Search:
         polish(core, lambda: self.spent > until or self.stop())
         self._take_over(core)
 
-    def score(self, candidate: Candidate, limit: float = math.inf) -> tuple[float, Verdict | None]:
-        """What the goal says about a candidate, less is better; no verdict if above ``limit``."""
+    def score(self, candidate: Candidate, limit: float = math.inf) -> tuple[float, Estimate | None]:
+        """What the goal says about a candidate, less is better; no estimate if above ``limit``."""
         key = candidate.key()
         if key in self._scores:
             return self._scores[key]
-        room = None
+        head_limit = None
         if limit < math.inf:
             if limit <= self._worse_than.get(key, -math.inf):
                 return math.inf, None
 
-            def room(tail: int, macs: int) -> float:
-                return self.worth.room(limit, tail, macs)
+            def head_limit(tail: int, macs: int) -> float:
+                return self.worth.head_limit(limit, tail, macs)
 
-        verdict = self.judge.verdict(candidate, room=room)
-        if verdict is None:
-            # Should the limit rise it is judged again.
+        estimate = self.estimator.estimate(candidate, head_limit=head_limit)
+        if estimate is None:
+            # Should the limit rise it is estimated again.
             self._worse_than[key] = limit
             return math.inf, None
-        value = self.worth.value(verdict.head_bytes, verdict.tail_bytes, verdict.macs)
-        self._scores[key] = value, verdict
-        self.ranking.remember(value, verdict)
-        return value, verdict
+        value = self.worth.value(estimate.head_bytes, estimate.tail_bytes, estimate.macs)
+        self._scores[key] = value, estimate
+        self.ranking.remember(value, estimate)
+        return value, estimate
 
     def _report(self) -> None:
         self.progress(min(1.0, self.spent / self.work))
 
 
-def _crossing(judge: Judge) -> list[bool]:
+def _crossing(estimator: Estimator) -> list[bool]:
     """For each place in the order, whether a map that may exist in strips only lives across."""
-    network, operators = judge.network(), judge.graph.operators
+    network, operators = estimator.network(), estimator.graph.operators
     crossed = [False] * (len(operators) + 1)
-    for tensor in judge.in_strips():
+    for tensor in estimator.in_strips():
         born = network.producer.get(tensor, -1) + 1
         for place in range(born, max(network.readers.get(tensor, ()), default=born - 1) + 1):
             crossed[place] = True

@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 from deploy.backends.tflm.arena import predict_arena
 from deploy.backends.tflm.strips.costs import Costs
+from deploy.backends.tflm.strips.estimate import Estimate, Estimator
 from deploy.backends.tflm.strips.goal import Goal
-from deploy.backends.tflm.strips.judge import Judge, Verdict
 from deploy.backends.tflm.strips.layout import CutGraph, cut_graph, placed
 from deploy.backends.tflm.strips.network import Network
 from deploy.backends.tflm.strips.search import Search
@@ -64,7 +64,7 @@ _MOST_WALKS = 64
 """At one level."""
 _SEEDS_OF_FEW = 2
 """Walks more that such graphs get at each level: they are short, and one may miss what is there."""
-_MEASURED, _HOPEFUL = 6, 2
+_MEASURED, _PROMISING = 6, 2
 _SPARE = 3
 """Ways with fewer multiply-accumulates that every walk plans, for limits below its own."""
 _LONG_PROGRAM = 500
@@ -76,7 +76,7 @@ class Walk:
     """One search; see the module.
 
     Attributes:
-        restarts: how many walks begin hot, from the graph that is not cut.
+        restarts: how many walks begin at a high temperature, from the graph that is not cut.
     """
 
     goal: Goal
@@ -92,7 +92,7 @@ class Point(NamedTuple):
     kernels have no figures), ``time_ratio`` by that of the graph as it is.
     """
 
-    verdict: Verdict
+    estimate: Estimate
     arena_bytes: int
     head_bytes: int
     lowest_head_bytes: int
@@ -111,15 +111,15 @@ class Found(NamedTuple):
 
     Attributes:
         points: the best ways, with quick plans of theirs.
-        hopeful: ways that could be better than they look, if planned with more effort.
+        promising: ways that could be better than they look, if planned with more effort.
         frontier: estimates that no other beats in arena and MACs both.
         holds_whole: no way was found that the graph's ``never_whole`` allows.
         ended_early: ``stop`` ended it.
     """
 
     points: tuple[Point, ...]
-    hopeful: tuple[Verdict, ...]
-    frontier: tuple[Verdict, ...]
+    promising: tuple[Estimate, ...]
+    frontier: tuple[Estimate, ...]
     holds_whole: bool
     ended_early: bool
 
@@ -128,7 +128,7 @@ class Found(NamedTuple):
 class Measured:
     """A way of cutting, written down and planned."""
 
-    verdict: Verdict
+    estimate: Estimate
     cut: CutGraph
     memory: MemoryPlan
     arena: ArenaPrediction
@@ -137,7 +137,7 @@ class Measured:
 
     def point(self) -> Point:
         return Point(
-            self.verdict,
+            self.estimate,
             self.arena.arena_bytes,
             self.memory.head_bytes,
             self.memory.lower_bound_bytes,
@@ -180,7 +180,7 @@ def _level_above(max_macs: float, table: dict[float, tuple[int, int, int]]) -> f
 
 
 def usual_work(network: Network, *, for_head: bool = False) -> int:
-    """Returns the work of one walk, in steps judged.
+    """Returns the work of one walk, in steps estimated.
 
     Where a handful of operators can be cut a walk knows nearly all ways after a fraction of the
     work that ten of them take; for the head, five, as there are more ways with more strips.
@@ -245,40 +245,40 @@ def _found(search: Search, target: Target, ended_early: bool) -> Found:
     """Plans the best candidates of a search quickly."""
     ranking, goal = search.ranking, search.goal
     holds_whole = not ranking.best
-    best = [verdict for _, verdict in ranking.best] or [search.whole]
+    best = [estimate for _, estimate in ranking.best] or [search.whole]
     share = 1 if best[0].steps <= _LONG_PROGRAM else 3
-    verdicts = best[: _MEASURED // share]
-    if not search.judge.in_strips() and (
+    estimates = best[: _MEASURED // share]
+    if not search.estimator.in_strips() and (
         goal.max_time is not None
-        or all(v.candidate.cuts.ends or v.candidate.clones for v in verdicts)
+        or all(v.candidate.cuts.ends or v.candidate.clones for v in estimates)
     ):
-        verdicts.append(search.whole)
+        estimates.append(search.whole)
     if goal.arena_bytes is not None or goal.max_time is not None:
         # Estimates end just below the budget; what is smaller fits if they were too low. And what
         # moves few bytes is among those that take few products.
         spare = sorted(ranking.frontier, key=lambda v: (v.arena_bytes, v.macs))
-        verdicts += spare[:: max(1, len(spare) // _MEASURED)]
+        estimates += spare[:: max(1, len(spare) // _MEASURED)]
     cheap = sorted(ranking.frontier, key=lambda v: v.macs)
-    verdicts += cheap[:: max(1, len(cheap) // _SPARE)][:_SPARE]
+    estimates += cheap[:: max(1, len(cheap) // _SPARE)][:_SPARE]
     points, known = [], set()
-    for verdict in verdicts:
-        key = verdict.candidate.key()
-        measured = None if key in known else measure(search.judge, verdict, target)
+    for estimate in estimates:
+        key = estimate.candidate.key()
+        measured = None if key in known else measure(search.estimator, estimate, target)
         known.add(key)
         if measured is not None:
             points.append(measured.point())
     if not points:
         # The kernels can read none of them as they would stand.
-        holds_whole = bool(search.judge.in_strips())
-        measured = measure(search.judge, search.whole, target)
+        holds_whole = bool(search.estimator.in_strips())
+        measured = measure(search.estimator, search.whole, target)
         if measured is None:
             raise VerificationError("the graph cannot be laid out, neither in strips nor whole")
         points.append(measured.point())
     # The quick height is an estimate; where it is far above the bound, planning may help most.
-    hopeful = [v for _, v in ranking.hopeful if v.candidate.key() not in known]
+    promising = [v for _, v in ranking.promising if v.candidate.key() not in known]
     return Found(
         tuple(points),
-        tuple(hopeful[: _HOPEFUL // share]),
+        tuple(promising[: _PROMISING // share]),
         tuple(ranking.frontier),
         holds_whole,
         ended_early,
@@ -286,8 +286,8 @@ def _found(search: Search, target: Target, ended_early: bool) -> Found:
 
 
 def measure(
-    judge: Judge,
-    verdict: Verdict,
+    estimator: Estimator,
+    estimate: Estimate,
     target: Target,
     *,
     rounds: int = 0,
@@ -298,12 +298,12 @@ def measure(
     Args:
         rounds: of the memory planner; 0 asks for a quick plan.
     """
-    network, program, found = judge.footprint(verdict.candidate)
+    network, program, found = estimator.footprint(estimate.candidate)
     cut = None if found is None else cut_graph(network, program, found, target.kernels)
     if cut is None:
         return None
     memory = placed(cut, target.kernels, rounds=rounds, stop=stop)
     arena = predict_arena(cut.graph, offsets=memory.offsets, target=target)
     time = graph_time(cut.graph, target.kernels) or 0
-    ratio = time_ratio(cut.graph, judge.graph, target.kernels)
-    return Measured(verdict, cut, memory, arena, time, ratio)
+    ratio = time_ratio(cut.graph, estimator.graph, target.kernels)
+    return Measured(estimate, cut, memory, arena, time, ratio)
