@@ -25,6 +25,8 @@ from deploy.backends.tflm.strips.moves import (
 _MOST_STRIPS = 8
 _TRIED_KINDS = 3
 """Neighbouring kinds of which the strips are improved as well."""
+_TRIED_WAYS = 3
+"""Ways of running a number of strips of which the ends are moved."""
 _NEAR_STRIPS, _NEAR_KINDS = 1.1, 1.12
 """What other strips, or kinds, may be worth before their ends are moved, by the best so far."""
 
@@ -96,8 +98,8 @@ class _Polish:
                 found = [v for _, v in (core.score(way, limit) for way in ways) if v]
                 if self.ended():
                     return here
-                if found:
-                    reached = self._move_ends(min(found, key=core.value), operator)
+                for start in sorted(found, key=core.value)[:_TRIED_WAYS]:
+                    reached = self._move_ends(start, operator)
                     if core.value(reached) < core.value(here):
                         here = reached
         return here
