@@ -369,6 +369,7 @@ def other_strips(
         swapped=cuts.swapped - cut,
         finished=cuts.finished - cut,
         upwards=none,
+        padded=none,
         own_place=cuts.own_place - cut,
     )
     courses = (
@@ -376,7 +377,6 @@ def other_strips(
         plain,
         plain.replace(copied=cut),
         plain.replace(padded=cut),
-        plain.replace(copied=cut, padded=cut),
         plain.replace(upwards=cut),
         plain.replace(upwards=cut, own_place=cut),
     )

@@ -25,20 +25,23 @@ from deploy.backends.tflm.strips.moves import (
 _MOST_STRIPS = 8
 _TRIED_KINDS = 3
 """Neighbouring kinds of which the strips are improved as well."""
-_TRIED_WAYS = 3
-"""Ways of running a number of strips of which the ends are moved."""
 _NEAR_STRIPS, _NEAR_KINDS = 1.1, 1.12
 """What other strips, or kinds, may be worth before their ends are moved, by the best so far."""
 
 
-def polish(core: Core, ended: Callable[[], bool]) -> None:
-    """Improves the best of a core's ranking until nothing is left to try, or ``ended`` says so."""
-    _Polish(core, ended).run()
+def polish(core: Core, ended: Callable[[], bool], *, ways: int) -> None:
+    """Improves the best of a core's ranking until nothing is left to try, or ``ended`` says so.
+
+    Args:
+        ways: of running a number of strips, the best of which the ends are moved.
+    """
+    _Polish(core, ended, ways).run()
 
 
 class _Polish:
-    def __init__(self, core: Core, ended: Callable[[], bool]) -> None:
+    def __init__(self, core: Core, ended: Callable[[], bool], ways: int) -> None:
         self.core = core
+        self.ways = ways
         self.estimator = core.segment.estimator
         self.ended = ended
         self.done: set[tuple[object, ...]] = set()
@@ -98,7 +101,7 @@ class _Polish:
                 found = [v for _, v in (core.score(way, limit) for way in ways) if v]
                 if self.ended():
                     return here
-                for start in sorted(found, key=core.value)[:_TRIED_WAYS]:
+                for start in sorted(found, key=core.value)[: self.ways]:
                     reached = self._move_ends(start, operator)
                     if core.value(reached) < core.value(here):
                         here = reached

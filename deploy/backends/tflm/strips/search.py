@@ -35,43 +35,14 @@ from deploy.backends.tflm.strips.segments import (
     joined,
 )
 from deploy.backends.tflm.strips.templates import in_strips, rows, templates
-from deploy.graph import Graph
-
-_CLONE_MACS = 0.06
-"""A map is computed twice only if that costs at most this part of the MACs."""
-_SMALL_GRAPH_OPERATORS = 40
-_Shares = tuple[tuple[tuple[float, float], ...], tuple[tuple[float, bool, float, float], ...]]
-
-
-def _rounds(until: float, count: int = 6) -> tuple[tuple[float, float], ...]:
-    """Rounds of templates, then improvement, in equal parts of the work."""
-    return tuple(((n + 0.5) * until / count, (n + 1) * until / count) for n in range(count))
-
-
-_ROUNDS = tuple((n * 0.08 + 0.05, n * 0.08 + 0.08) for n in range(9))
-_SHARES_OF_MANY: _Shares = _ROUNDS, ((0.9, False, 300.0, 20.0), (1.0, False, 100.0, 10.0))
-_SHARES_FOR_THE_HEAD: _Shares = (
-    tuple((0.5 + 0.45 * a, 0.5 + 0.45 * b) for a, b in _ROUNDS),
-    ((0.9, False, 300.0, 20.0), (1.0, False, 100.0, 10.0)),
+from deploy.backends.tflm.strips.tuning import (
+    FOR_THE_HEAD,
+    OF_FEW_OPERATORS,
+    OF_MANY_OPERATORS,
+    TUNING,
+    Cooling,
 )
-_SHARES_OF_FEW: dict[int, _Shares] = {
-    1: (_rounds(0.35), ((1.0, True, 1500.0, 30.0),)),
-    3: (_rounds(0.3), tuple((until, True, 1500.0, 30.0) for until in (0.55, 0.8, 1.0))),
-}
-"""Parts of the work after which templates, and then the improvement of segments, end; and walks:
-(part of the work at its end, from the graph that is not cut, heat at begin and end)."""
-_ROWS_UNTIL = 0.5
-"""Part of the work for strips of single rows, where the head alone counts."""
-_SLICE = 0.01
-_CORE = 0.7
-"""Where less than this part of the head is live, cutting brings nothing."""
-_POLISH, _POLISH_OF_MANY, _POLISH_FOR_THE_HEAD = 2.0, 0.5, 0.1
-"""What the last improvement of strips may take, as a part of the work."""
-_SHORT = 4
-"""Operators of a segment that counts as short."""
-_HEADS = 40
-_MAC_PRICES = (0.0, 0.1, 0.5, 2.0)
-"""What doubling the MACs may cost, in heads of the graph that is not cut."""
+from deploy.graph import Graph
 
 
 class Search:
@@ -102,8 +73,8 @@ class Search:
         self.restarts = restarts
         network = self.estimator.network()
         self.total_macs = max(network.total_macs, 1)
-        self.is_small = len(graph.operators) <= _SMALL_GRAPH_OPERATORS
-        self.clone_macs = int(self.total_macs * _CLONE_MACS)
+        self.is_small = len(graph.operators) <= TUNING.few_operators
+        self.clone_macs = int(self.total_macs * TUNING.clone_macs)
         self.extra_macs = int(self.total_macs * (goal.max_macs - 1))
         self.clones = cloneable(graph, self.clone_macs, network.macs)
         self.segments: list[Segment] = []
@@ -143,21 +114,20 @@ class Search:
         if not self.estimator.network().row_operators or not self.ranking.best:
             return
         if self.goal.arena_bytes is None and self.goal.minimise == "head":
-            shares, walks = _SHARES_FOR_THE_HEAD
-            polishing = _POLISH_FOR_THE_HEAD
+            course = FOR_THE_HEAD
+        elif self.is_small:
+            course = OF_FEW_OPERATORS[self.restarts]
         else:
-            few = _SHARES_OF_FEW[self.restarts]
-            shares, walks = few if self.is_small else _SHARES_OF_MANY
-            polishing = _POLISH if self.is_small else _POLISH_OF_MANY
+            course = OF_MANY_OPERATORS
         if self.goal.minimise == "head":
-            self._try_rows(self.work * _ROWS_UNTIL)
-        for templates_until, segments_until in shares:
+            self._try_rows(self.work * TUNING.rows_until)
+        for templates_until, segments_until in course.rounds:
             self._try_templates(self.work * templates_until)
             self._improve_segments(self.work * segments_until)
-        for until, anew, hottest, coldest in walks:
-            start = self.start if anew else self.ranking.best[0][1]
-            self._anneal_core(start, self.work * until, hottest, coldest)
-        self._polish(self.work * (1 + polishing))
+        for cooling in course.walks:
+            start = self.start if cooling.anew else self.ranking.best[0][1]
+            self._anneal_core(start, cooling)
+        self._polish(self.work * (1 + course.polish), course.ways)
 
     def _segment(self, start: int, stop: int) -> Segment:
         segment = Segment(
@@ -189,7 +159,7 @@ class Search:
             self.segments.append(segment)
         for ways in in_strips(self.estimator):
             any(self.score(way)[1] for way in ways)
-        for _, path, _ in self._paths()[:12]:
+        for _, path, _ in self._paths()[: TUNING.paths]:
             self.score(joined(self.estimator, path))
         if self.ranking.best:
             self.start = min((v for _, v in self.ranking.best), key=lambda v: (v.steps, v.macs))
@@ -211,7 +181,7 @@ class Search:
         for start, stop in dict.fromkeys(pairs):
             if self.spent > until or self.stop():
                 break
-            if max(self._loads()[start:stop]) * 8 < self.ungrown.bound_bytes:
+            if max(self._loads()[start:stop]) < self.ungrown.bound_bytes * TUNING.row_load:
                 continue
             segment = self._segment(start, stop)
             for candidate in rows(segment.estimator):
@@ -219,7 +189,7 @@ class Search:
             if segment.pieces:
                 self.segments.append(segment)
             self._report()
-        for _, path, _ in self._paths()[:12]:
+        for _, path, _ in self._paths()[: TUNING.paths]:
             self.score(joined(self.estimator, path))
 
     def _try_templates(self, until: float) -> None:
@@ -242,20 +212,20 @@ class Search:
         """Segments around the operators that hold more than a smaller head would allow."""
         largest = self.ranking.best[0][1].bound_bytes
         loads = self._loads()
-        busy = [place for place, load in enumerate(loads) if load > largest * 0.6]
+        busy = [place for place, load in enumerate(loads) if load > largest * TUNING.loaded]
         crossing = crossing_bytes(self.graph)
         low, high = busy[0], busy[-1] + 1
         # It does not end where maps cross that are larger than what cutting is to reach.
-        cut_points = [k for k in range(low, high + 1) if crossing[k] <= largest * 0.75]
+        cut_points = [k for k in range(low, high + 1) if crossing[k] <= largest * TUNING.crossing]
         cut_points = sorted(k for k in {low, *cut_points, high} if not self.handed_over[k])
         pairs = [(a, b) for i, a in enumerate(cut_points) for b in cut_points[i + 1 :]]
-        pairs = [(a, b) for a, b in pairs if max(loads[a:b]) > largest * 0.6]
+        pairs = [(a, b) for a, b in pairs if max(loads[a:b]) > largest * TUNING.loaded]
         # Effort may not suffice for all, so what was tried least is next; thin strips pay off most
         # through many operators, so for them the longest segments come in between.
         spread = self._spread(pairs, [place for place in busy if place < high])
         if self.goal.minimise != "head":
             # Short ones cost least, and a path puts them together.
-            return sorted(spread, key=lambda pair: max(pair[1] - pair[0], _SHORT))
+            return sorted(spread, key=lambda pair: max(pair[1] - pair[0], TUNING.short_segment))
         longest = sorted(pairs, key=lambda pair: (pair[0] - pair[1], pair))
         return list(dict.fromkeys(itertools.chain.from_iterable(zip(longest, spread, strict=True))))
 
@@ -298,18 +268,18 @@ class Search:
         return estimate
 
     def _improve_segments(self, until: float) -> None:
-        slice_of_work = max(int(self.work * _SLICE), 1)
+        slice_of_work = max(int(self.work * TUNING.slice_of_work), 1)
         rounds = 0
         paths = self._paths()
         while self.segments and self.spent < until and not self.stop():
             if rounds % 4 == 0:
                 paths = self._paths()
-                for _, path, _ in paths[:6]:
+                for _, path, _ in paths[: TUNING.first_paths]:
                     self.score(joined(self.estimator, path))
             # The segments of a good path, or now and then any other.
             head, path = self.ungrown.head_bytes, []
             if paths:
-                _, path, head = paths[self.random.randrange(min(len(paths), 8))]
+                _, path, head = paths[self.random.randrange(min(len(paths), TUNING.paths_in_use))]
             used = [
                 s
                 for s in self.segments
@@ -326,7 +296,7 @@ class Search:
                 self._anneal_segment(segment, head, until_here)
             rounds += 1
             self._report()
-        for _, path, _ in self._paths()[:12]:
+        for _, path, _ in self._paths()[: TUNING.paths]:
             self.score(joined(self.estimator, path))
 
     def _paths(self) -> list[tuple[float, list[SegmentCut], int]]:
@@ -336,8 +306,8 @@ class Search:
         found: dict[tuple[object, ...], tuple[float, list[SegmentCut], int]] = {}
         # What is live where outputs grow says little about blocks that climb; so both are tried.
         ways = (self.peaks,) if self.ungrown is self.whole else (self.peaks, self._loads())
-        for head in heads[:: max(1, len(heads) // _HEADS)]:
-            for peaks, price in itertools.product(ways, _MAC_PRICES):
+        for head in heads[:: max(1, len(heads) // TUNING.heads)]:
+            for peaks, price in itertools.product(ways, TUNING.mac_prices):
                 path = cheapest(
                     pieces,
                     peaks,
@@ -393,10 +363,10 @@ class Search:
         """Looks for cheaper pieces with a head of at most ``head`` bytes."""
         mover = Mover(segment.estimator, segment.clones, self.random)
         # A little below what is in use is where progress comes from.
-        goal = int(head * self.random.uniform(0.85, 1.0))
+        goal = int(head * self.random.uniform(TUNING.tightest_goal, 1.0))
         near = sorted(segment.pieces, key=lambda p: (abs(p.head_bytes - goal), p.tail_bytes))
         start = self.random.choice(near[:4]).candidate if near else Candidate()
-        price = self.random.choice(_MAC_PRICES) * self.ungrown.head_bytes / self.total_macs
+        price = self.random.choice(TUNING.mac_prices) * self.ungrown.head_bytes / self.total_macs
         weight = self.goal.tail_weight
 
         def value(estimate: Estimate) -> float:
@@ -405,7 +375,7 @@ class Search:
             return (
                 weight * estimate.tail_bytes
                 + price * extra
-                + 1.5 * max(0, estimate.head_bytes - goal)
+                + TUNING.over_goal * max(0, estimate.head_bytes - goal)
                 + over
             )
 
@@ -419,13 +389,13 @@ class Search:
             over = max(0, macs - segment.macs - self.extra_macs)
             rest = limit - weight * tail - price * (macs - segment.macs)
             rest -= over / self.total_macs * self.ungrown.head_bytes
-            return goal + rest / 1.5 + 1 if rest >= 0 else 0.0
+            return goal + rest / TUNING.over_goal + 1 if rest >= 0 else 0.0
 
-        scale = max(self.ungrown.bound_bytes / 50_000, 0.02)
+        scale, hot, cool = self._scale(), TUNING.hot_segment, TUNING.cool_segment
         begin = segment.estimator.work
         while segment.estimator.work < until and not self.stop():
             done = (segment.estimator.work - begin) / max(until - begin, 1)
-            heat = scale * 300.0 * (20.0 / 300.0) ** done
+            heat = scale * hot * (cool / hot) ** done
             limit = now - heat * math.log(1.0 - self.random.random())
             segment.estimator.work += 1
             estimate = self._offer(segment, mover.neighbour(here), head_limit)
@@ -435,26 +405,27 @@ class Search:
     def _core(self) -> Core:
         """What a walk from the best so far may change."""
         best = self.ranking.best[0][1]
-        above = best.head_bytes * _CORE
+        above = best.head_bytes * TUNING.core
         place = extent(self._loads(), best.candidate, self.handed_over, above=above)
         if place not in self._cores:
             segment = self._segment(*place)
             self._cores[place] = Core(segment, self.worth, self.whole)
         return self._cores[place]
 
-    def _anneal_core(self, start: Estimate, until: float, hottest: float, coldest: float) -> None:
-        """A walk whose heat falls from ``hottest`` to ``coldest`` bytes for a graph of 50 kB."""
+    def _anneal_core(self, start: Estimate, cooling: Cooling) -> None:
+        """One walk over the core."""
+        until = self.work * cooling.until
         core = self._core()
         mover = Mover(core.segment.estimator, core.segment.clones, self.random)
         value, found = core.score(core.inside(start.candidate, len(self.graph.operators)))
         if found is None:
             return
         here = found
-        scale = max(self.ungrown.bound_bytes / 50_000, 0.02)
+        scale = self._scale()
         begin = self.spent
         while self.spent < until and not self.stop():
             done = (self.spent - begin) / max(until - begin, 1)
-            heat = scale * hottest * (coldest / hottest) ** done
+            heat = scale * cooling.hottest * (cooling.coldest / cooling.hottest) ** done
             limit = value - heat * math.log(1.0 - self.random.random())
             new, estimate = core.score(mover.neighbour(here), limit)
             # Candidates that were estimated before cost nothing, yet the walk must end.
@@ -464,19 +435,22 @@ class Search:
             self._report()
         self._take_over(core)
 
+    def _scale(self) -> float:
+        return max(self.ungrown.bound_bytes / TUNING.usual_bytes, TUNING.least_scale)
+
     def _take_over(self, core: Core) -> None:
         """Estimates the best of a core in the whole graph."""
-        best = [v for _, v in core.ranking.best[:12]]
-        promising = [v for _, v in core.ranking.promising[:6]]
+        best = [v for _, v in core.ranking.best[: TUNING.taken_over]]
+        promising = [v for _, v in core.ranking.promising[: TUNING.promising_taken_over]]
         for estimate in (*best, *promising, *core.ranking.frontier):
             piece = core.segment.piece(estimate)
             self.score(joined(self.estimator, [piece]))
 
-    def _polish(self, until: float) -> None:
+    def _polish(self, until: float, ways: int) -> None:
         core = self._core()
         best = self.ranking.best[0][1].candidate
         core.score(core.inside(best, len(self.graph.operators)))
-        polish(core, lambda: self.spent > until or self.stop())
+        polish(core, lambda: self.spent > until or self.stop(), ways=ways)
         self._take_over(core)
 
     def score(self, candidate: Candidate, limit: float = math.inf) -> tuple[float, Estimate | None]:
