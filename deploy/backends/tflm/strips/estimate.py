@@ -175,6 +175,9 @@ class Estimator:
             return None
         self.work += count
         analysis = self._analysis(candidate, network, cuts, program)
+        if analysis.copies:
+            tail += self.costs.copies_bytes(len(analysis.copies))
+            ceiling = math.inf if head_limit is None else head_limit(tail, program.macs)
         scratch = self._scratch(candidate, program)
         if analysis.least_load(scratch) >= ceiling:
             return None

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from deploy.backends.tflm.strips.operators import RowOperator, Uncut, row_axis, row_operator
-from deploy.backends.tflm.strips.rows import Rows, Sliding
+from deploy.backends.tflm.strips.operators import row_operator
 from deploy.graph import Graph
 from deploy.macs import operator_macs
+from deploy.operators.by_rows import RowOperator, Uncut, row_axis
+from deploy.operators.rows import Rows, Sliding
 
 
 class Value(NamedTuple):
@@ -104,9 +105,7 @@ class Network:
             o for o, operator in enumerate(graph.operators) if operator.opcode == "RESHAPE"
         )
         self.convolutions = frozenset(
-            o
-            for o in self.row_operators
-            if graph.operators[o].opcode in ("CONV_2D", "DEPTHWISE_CONV_2D")
+            o for o in self.row_operators if self.row_operators[o].pads_with_zeros
         )
         self.paddable = frozenset(
             o

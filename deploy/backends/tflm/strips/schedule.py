@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from deploy.backends.tflm.strips.cuts import Cuts, groups
 from deploy.backends.tflm.strips.network import Network, Value
-from deploy.backends.tflm.strips.rows import Rows
 from deploy.backends.tflm.strips.tiles import Tile, TileSolver, TileStep, tile_flags
+from deploy.operators.rows import Rows
 
 MAX_CONCATENATION_INPUTS = 10
 """TFLM's CONCATENATION takes no more."""

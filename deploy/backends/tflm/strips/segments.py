@@ -18,7 +18,7 @@ from deploy.backends.tflm.strips.cuts import FLAGS, Cuts, normalised
 from deploy.backends.tflm.strips.estimate import Candidate, Estimate, Estimator
 from deploy.backends.tflm.strips.moves import single_changes
 from deploy.graph import Graph
-from deploy.lifetimes import reading_steps
+from deploy.lifetimes import TensorNumber, reading_steps
 
 _UNTOUCHED: Iterator[Candidate] = iter(())
 
@@ -174,7 +174,8 @@ def crossing_bytes(graph: Graph) -> list[int]:
     crossing = [0] * (len(graph.operators) + 1)
     for tensor in graph.activations():
         born = producers[tensor] + 1 if tensor in producers else 0
-        for place in range(born, max(steps.get(tensor, (born,))) + 1):
+        last = max(steps.get(TensorNumber(tensor), (born,)))
+        for place in range(born, last + 1):
             crossing[place] += graph.tensors[tensor].size_bytes
     return crossing
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from deploy.backends.tflm.arena import predict_arena
+from deploy.backends.tflm.standing import with_implicit_views
 from deploy.backends.tflm.strips.costs import Costs
 from deploy.backends.tflm.strips.estimate import Estimate, Estimator
 from deploy.backends.tflm.strips.goal import Goal
@@ -302,8 +303,12 @@ def measure(
     cut = None if found is None else cut_graph(network, program, found, target.kernels)
     if cut is None:
         return None
-    memory = placed(cut, target.kernels, rounds=rounds, stop=stop)
-    arena = predict_arena(cut.graph, offsets=memory.offsets, target=target)
-    time = graph_time(cut.graph, target.kernels) or 0
-    ratio = time_ratio(cut.graph, estimator.graph, target.kernels)
+    unit = target.runtime.arena_alignment_bytes
+    memory = placed(cut, target.kernels, alignment=unit, rounds=rounds, stop=stop)
+    graph = cut.graph
+    if estimator.costs.view_bytes is not None:
+        graph = with_implicit_views(graph, memory.offsets, target.kernels)
+    arena = predict_arena(graph, offsets=memory.offsets, target=target)
+    time = graph_time(graph, target.kernels) or 0
+    ratio = time_ratio(graph, estimator.graph, target.kernels)
     return Measured(estimate, cut, memory, arena, time, ratio)
