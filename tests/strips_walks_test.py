@@ -165,7 +165,13 @@ def test_a_smaller_head_that_takes_a_larger_arena_is_warned_of():
 
 
 def test_a_head_that_costs_no_arena_is_not_warned_of():
-    head = plan(write(drawn(3)), board="nano33ble", minimise="head").report
+    make = Int8GraphMaker(4)
+    x = make.fully_connected(make.input((1, 64)), units=32)
+    head = plan(
+        write(make.build(outputs=[make.fully_connected(x, units=4)])),
+        board="nano33ble",
+        minimise="head",
+    ).report
     assert not [w for w in head.warnings if "the smallest head" in w]
 
 
