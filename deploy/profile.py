@@ -269,7 +269,7 @@ def _live_bytes(layout: Layout, operators: int) -> tuple[int, ...]:
     """Bytes that hold a value while each operator runs; bytes that are shared count once."""
     boxes, start = [], 0
     for block in layout.problem.blocks:
-        held = [piece for piece in block.pieces if not piece.ghost]
+        held = [piece for piece in block.pieces if not piece.reserved]
         boxes += [Box(block.name, start + p.offset, start + p.end, p.start, p.stop) for p in held]
         start += max((piece.end for piece in held), default=0)
     return live_bytes(boxes, operators)

@@ -3,7 +3,7 @@
 ``deploy.backends.tflm.layout.analyse`` finds views in any graph by itself. A program knows more:
 which slices had better be real copies, and that all strips of a map take over another map's
 place together. So it writes the layout down directly; the replay of ``deploy.proof.replay``, which
-knows nothing of strips, judges the plan that comes of it.
+knows nothing of strips, estimates the plan that comes of it.
 """
 
 from __future__ import annotations
@@ -122,17 +122,17 @@ def _layout(
         block_of[index], offset_in_block[index] = found.place[value]
     lifetimes = tensor_lifetimes(graph)
     steps = sorted({step for step, _ in scratch})
-    ghosts: dict[int, list[tuple[Piece, int]]] = {}
+    reservations: dict[int, list[tuple[Piece, int]]] = {}
     for index, (first, last) in lifetimes.items():
         size = round_up(graph.tensors[index].size_bytes, HEIGHT_ALIGNMENT_BYTES)
         for step in steps:
             if first <= step <= last:
-                ghost = Piece(offset_in_block[index], size, step, step + 1, ghost=True)
-                ghosts.setdefault(block_of[index], []).append((ghost, index))
+                reserved = Piece(offset_in_block[index], size, step, step + 1, reserved=True)
+                reservations.setdefault(block_of[index], []).append((reserved, index))
     blocks, owners = [], []
     for number, (rows, values) in enumerate(zip(found.blocks, found.owners, strict=True)):
         pieces = [Piece(r.start, r.stop - r.start, r.first, r.until) for r in rows]
-        unseen = ghosts.get(number, [])
+        unseen = reservations.get(number, [])
         blocks.append(Block(f"block {number}", (*pieces, *(piece for piece, _ in unseen))))
         owners.append((*(tensor[value] for value in values), *(index for _, index in unseen)))
     for number, (step, size_bytes) in enumerate(scratch):
