@@ -108,9 +108,6 @@ def row(build: Callable[[], keras.Model], *, scale: float = 1.0) -> dict[str, st
         found["names"] = "yes" if _ends(graph) == _ends_of(model) else str(_ends(graph))
         mine, theirs = peaks(maps, graph)
         found["profile"] = "equal" if mine == theirs else f"{mine} of {theirs}"
-        if mine != theirs and mine[0] == theirs[0]:
-            # The converter may run branches in another order.
-            found["profile"] = "peak equal"
         step = "run"
         off, worst = levels_off(rounded, graph, content, x)
         found["levels off"], found["worst"] = f"{off:.2%}", str(worst)

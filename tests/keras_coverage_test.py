@@ -97,7 +97,7 @@ def test_the_whole_way_level_for_level(name: str) -> None:
     one, fold = (float(part.split()[-1]) for part in found.pop("k = C").split(","))
     assert max(one, fold) < 1e-5
     assert found == {
-        "profile": "peak equal" if name == "twins" else "equal",
+        "profile": "equal",
         "names": "yes",
         "training": "yes",
         "levels off": "0.00%",

@@ -274,15 +274,14 @@ class _Folding:
         if rank == 2:
             channels = len(affine.scale)
             dtype = graph.values[output].dtype
-            map_in = graph.new_value("", (None, 1, 1, channels), dtype)
-            map_out = graph.new_value("", (None, 1, 1, channels), dtype)
+            names = [graph.free_name(f"{node.name}_{part}") for part in ("map", "scaled", "vector")]
+            map_in = graph.new_value(names[0], (None, 1, 1, channels), dtype)
+            map_out = graph.new_value(names[1], (None, 1, 1, channels), dtype)
             as_map = layers.Reshape((1, 1, channels), dtype=policy)
             as_vector = layers.Reshape((channels,), dtype=policy)
-            graph.insert(node, graph.free_name(f"{node.name}_map"), as_map, source, map_in)
+            graph.insert(node, names[0], as_map, source, map_in)
             graph.replace_call(node, (map_in,), (map_out,))
-            graph.insert_after(
-                node, graph.free_name(f"{node.name}_vector"), as_vector, map_out, output
-            )
+            graph.insert_after(node, names[2], as_vector, map_out, output)
         else:
             graph.replace_call(node, (source,), (output,))
         graph.weighted[node.layer_name] = weighted

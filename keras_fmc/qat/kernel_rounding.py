@@ -9,17 +9,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_fmc.model.registered import register
 from keras_fmc.qat.fixed_point import exp_on_negative, quantized_multiplier
 from keras_fmc.qat.requantize import divide, high_mul, requantize
 
-_register = keras.saving.register_keras_serializable(package="keras_fmc")
 
-
-@_register
+@register
 class DeviceAverage(layers.Layer):
     """Rounds the mean of a window of int8 codes with the ties of AVERAGE_POOL_2D.
 
@@ -60,7 +58,7 @@ class DeviceAverage(layers.Layer):
         return {**super().get_config(), **config}
 
 
-@_register
+@register
 class DeviceRequantize(layers.Layer):
     """`keras_fmc.qat.requantize` of what stands for int32 sums: of MEAN and MUL.
 
@@ -146,7 +144,7 @@ class _FromCodes(layers.Layer):
         return {**super().get_config(), **config}
 
 
-@_register
+@register
 class DeviceTable(_FromCodes):
     """An operator that makes each code from one code: `table[code + 128]`.
 
@@ -165,7 +163,7 @@ class DeviceTable(_FromCodes):
         return {**super().get_config(), "table": self.table}
 
 
-@_register
+@register
 class DeviceSum(_FromCodes):
     """ADD and SUB: both inputs are brought to the step of twice the larger scale, times 2⁻²⁰.
 
@@ -200,7 +198,7 @@ class DeviceSum(_FromCodes):
 _SUM_SHIFT = 20
 
 
-@_register
+@register
 class DeviceSoftmax(_FromCodes):
     """SOFTMAX over the last axis, in fixed point.
 
@@ -251,7 +249,7 @@ def _reciprocal(raw: Any) -> Any:
     return ops.clip(x * 2, -one - 1, one)
 
 
-@_register
+@register
 class DeviceResize(_FromCodes):
     """RESIZE_BILINEAR with half-pixel centres, in 10 bits of fraction.
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import keras
 import numpy as np
 from keras import layers, ops
 
 from keras_fmc.layers.code_quantizer import sign_thresholds
 from keras_fmc.layers.fake_quant import SMALLEST_RANGE, fake_quant_weights
+from keras_fmc.model.registered import register
 from keras_fmc.qat.requantize import levels
 
 _BIAS_HEADROOM = 8.0
@@ -26,8 +26,6 @@ _BIAS_HEADROOM = 8.0
 
 _NUDGE = 0.45
 """Below 1/2, so that the converter rounds it away."""
-
-_register = keras.saving.register_keras_serializable(package="keras_fmc")
 
 
 class _RoundsKernel:
@@ -151,7 +149,7 @@ class _RoundsKernel:
         return math.prod(self.kernel.shape[axis] for axis in axes)
 
 
-@_register
+@register
 class FakeQuantConv2D(_RoundsKernel, layers.Conv2D):
     """`Conv2D` with `fake_quant_weights` per output channel."""
 
@@ -163,7 +161,7 @@ class FakeQuantConv2D(_RoundsKernel, layers.Conv2D):
         return self.convolution_op(inputs, kernel)
 
 
-@_register
+@register
 class FakeQuantDepthwiseConv2D(_RoundsKernel, layers.DepthwiseConv2D):
     """`DepthwiseConv2D` with `fake_quant_weights` per output channel, c·depth_multiplier + j."""
 
@@ -186,7 +184,7 @@ class FakeQuantDepthwiseConv2D(_RoundsKernel, layers.DepthwiseConv2D):
         )
 
 
-@_register
+@register
 class FakeQuantDense(_RoundsKernel, layers.Dense):
     """`Dense` with `fake_quant_weights`, one scale for the kernel."""
 
@@ -199,7 +197,7 @@ class FakeQuantDense(_RoundsKernel, layers.Dense):
         return ops.matmul(inputs, kernel)
 
 
-@_register
+@register
 class FakeQuantConv2DTranspose(_RoundsKernel, layers.Conv2DTranspose):
     """`Conv2DTranspose` with its kernel rounded per output channel.
 
