@@ -96,7 +96,7 @@ def row(build: Callable[[], keras.Model], *, scale: float = 1.0) -> dict[str, st
         step = "save"
         with tempfile.TemporaryDirectory() as folder:
             qat.save(f"{folder}/m.keras")
-            own = {type(qat).__name__: type(qat)}
+            own = {cls.__name__: cls for cls in type(qat).__mro__ if issubclass(cls, keras.Model)}
             loaded = keras.saving.load_model(f"{folder}/m.keras", custom_objects=own)
         assert difference(qat, loaded, x) == 0
         found["training"] = "yes" if same else "names"
