@@ -12,6 +12,7 @@ import numpy as np
 from deploy import flatbuffer
 from deploy.codes.expected import check_codes, expected_codes
 from deploy.ends import input_keys, output_keys, output_names, with_ends
+from deploy.float_left import in_int8
 from deploy.graph import Graph
 from deploy.int8_check import Scale, check_int8
 from deploy.quiet import quiet
@@ -62,7 +63,7 @@ def to_int8_tflite(model: keras.Model, *, calibration: Any = None) -> bytes:
     elif rounds_as_device(model):
         model = device_rounding(model, on=False)
     scales, complete = _scales(model)
-    graph = flatbuffer.read(_convert(model, _export_keras))
+    graph = in_int8(flatbuffer.read(_convert(model, _export_keras)))
     check_int8(graph, scales=scales, complete=complete)
     check_codes(graph, expected_codes(model))
     return _in_order(graph, model)

@@ -62,7 +62,8 @@ def _is_opaque(node: LayerNode) -> bool:
     if isinstance(operation, layers.Lambda):
         return True
     module = type(operation).__module__
-    return isinstance(operation, keras.Layer) and not module.startswith(("keras.", "keras_fmc."))
+    own = module.startswith(("keras.", "keras_fmc.")) and ".applications." not in module
+    return isinstance(operation, keras.Layer) and not own
 
 
 def _kind(node: LayerNode) -> str:
@@ -102,6 +103,12 @@ def _followed(editor: Editor, node: LayerNode) -> LayerGraph:
             for inner in graph.nodes
             if isinstance(inner.operation, keras.Layer)
             for weight in inner.operation.weights
+        }
+        seen |= {
+            id(leaf)
+            for inner in graph.nodes
+            for leaf in keras.tree.flatten((inner.args, inner.kwargs))
+            if isinstance(leaf, keras.Variable)
         }
         if own - seen:
             raise ValueError("it computes with weights of its own, which no stock layer holds")

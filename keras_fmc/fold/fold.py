@@ -23,6 +23,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_fmc.canonical.approximate import approximated
 from keras_fmc.canonical.form import canonical
 from keras_fmc.fold.affine import Affine, read_affine
 from keras_fmc.fold.algebra import (
@@ -38,10 +39,11 @@ from keras_fmc.fold.graph import WorkGraph, scaling
 from keras_fmc.fold.moves import Obstacle, Take, find_giver, find_takers, follow_channels
 from keras_fmc.fold.report import Folded, FoldResult, KeepReason, Kept
 from keras_fmc.fold.split import split_composites
+from keras_fmc.layers.centre import Centre
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode
 from keras_fmc.model.surgery import rebuild
 
-__all__ = ["FoldResult", "Folded", "KeepReason", "Kept", "fold"]
+__all__ = ["FoldResult", "Folded", "KeepReason", "Kept", "fold", "fold_for_device"]
 
 _SANE_SCALES = (1 / 16, 16.0)
 """Median scales of an affine at the model's input that may be merged into trainable weights."""
@@ -65,6 +67,12 @@ def fold(model: keras.Model) -> FoldResult:
     """
     folded = fold_graph(canonical(model).graph)
     return FoldResult(rebuild(folded.graph), folded.folded, folded.kept)
+
+
+def fold_for_device(source: LayerGraph) -> FoldedGraph:
+    """`fold_graph` of what the device runs: activations that it does not have are replaced first
+    (`keras_fmc.canonical.approximate`)."""
+    return fold_graph(approximated(source))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +99,7 @@ def fold_graph(source: LayerGraph) -> FoldedGraph:
     folding.affines_into_producers()
     folding.affines_into_readers()
     folding.affines_into_convolutions_of_their_own()
+    folding.centres_into_producers()
     for name in bottlenecks.restorations:
         if name in folding.restorations:
             folding.restoration_into_readers(graph.node(name))
@@ -140,6 +149,21 @@ class _Folding:
             self.kept.append(
                 Kept(node.layer_name, obstacle.reason, obstacle.neighbour, node.layer_name)
             )
+
+    def centres_into_producers(self) -> None:
+        """Features less their mean: the same of the weights that make them."""
+        for node in [node for node in self.graph.nodes if isinstance(node.operation, Centre)]:
+            giver = find_giver(self.graph, node, constants=True)
+            if isinstance(giver, Obstacle) or giver.name in self.restorations:
+                continue
+            linear = self.graph.weighted[giver.layer_name].linear
+            if linear.kind is Kind.DEPTHWISE or linear.groups != 1:
+                continue
+            channels = linear.out_channels
+            matrix = np.eye(channels) - np.full((channels, channels), 1 / channels)
+            self.graph.change(giver, fold_map_after(linear, Linear(Kind.DENSE, matrix, None)))
+            self.graph.bypass(self.graph.node(node.name))
+            self.folded.append(Folded(node.layer_name, (giver.layer_name,)))
 
     def restoration_into_readers(self, node: LayerNode) -> None:
         """Lets every reader that can take R read the code; R stays for the others."""

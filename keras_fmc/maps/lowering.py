@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import keras
 
 from keras_fmc.errors import BadInputError
-from keras_fmc.fold.fold import fold_graph
+from keras_fmc.fold.fold import fold_for_device
 from keras_fmc.layers.code_quantizer import CodeQuantizer
 from keras_fmc.layers.gf2 import GF2Bottleneck
 from keras_fmc.layers.slice import Slice
@@ -49,7 +49,7 @@ def lower(graph: LayerGraph) -> Lowered:
     """
     if any(isinstance(node.operation, FAKE_QUANT_LAYERS) for node in graph.nodes):
         return _Lowering(graph, graph, {}).run()
-    folded = fold_graph(graph)
+    folded = fold_for_device(graph)
     return _Lowering(graph, device_form(folded.graph, split_codes=False), folded.gone).run()
 
 
@@ -94,10 +94,16 @@ class _Lowering:
         heir = {
             source: value
             for value, source in self.gone.items()
-            if len(readers.get(source, ())) == 1
-            and source not in self.source.outputs
-            and value in self.makers
-            and source in self.makers[value].inputs
+            if value in self.makers
+            and (
+                # What stands inside a call has no name of its own.
+                source >= len(self.source.values)
+                or (
+                    len(readers.get(source, ())) == 1
+                    and source not in self.source.outputs
+                    and source in self.makers[value].inputs
+                )
+            )
         }
         names = {}
         for node in self.device.nodes:

@@ -10,6 +10,7 @@ and custom layers have become the layers named here; what is not named here has 
 | moves | what of a map of channels may be moved across it when weights are folded |
 | fuses | whether a ReLU behind it becomes part of it |
 | keeps_sign | whether its output is not negative if no input is |
+| fixed | output range that the int8 kernel fixes |
 """
 
 from __future__ import annotations
@@ -23,8 +24,11 @@ import numpy as np
 from keras import layers
 
 from keras_fmc.layers.fake_quant import FakeQuant
+from keras_fmc.layers.inverse_root import InverseRoot
+from keras_fmc.layers.matrix_product import MatrixProduct
 from keras_fmc.layers.slice import Slice
 from keras_fmc.layers.transposed import DepthToSpace
+from keras_fmc.layers.unit_length import UnitLength
 from keras_fmc.model.effect import Effect
 
 
@@ -57,7 +61,12 @@ class Row:
     moves: Moves = Moves.NOTHING
     fuses: bool = False
     keeps_sign: bool = False
+    fixed: tuple[float, float] | None = None
 
+
+SIGMOID_RANGE = (0.0, 255 / 256)
+TANH_RANGE = (-1.0, 127 / 128)
+"""Also that of vectors of length one."""
 
 _ABSENT = Row(Role.ABSENT, Effect.VIEW, Moves.ALL, keeps_sign=True)
 _WEIGHTED = Row(Role.FREE, fuses=True)
@@ -75,6 +84,9 @@ TABLE: dict[type[keras.Layer], Row] = {
     layers.Minimum: Row(Role.SAME, Effect.COMPUTE, keeps_sign=True),
     layers.Concatenate: Row(Role.SAME, keeps_sign=True),
     layers.PReLU: Row(Role.FREE, Effect.ELEMENTWISE),
+    MatrixProduct: Row(Role.FREE),
+    UnitLength: Row(Role.FIXED, keeps_sign=True, fixed=TANH_RANGE),
+    InverseRoot: Row(Role.FREE),
     layers.AveragePooling2D: Row(Role.ROUNDS, moves=Moves.ALL, keeps_sign=True),
     layers.GlobalAveragePooling2D: Row(Role.FREE, moves=Moves.ALL, keeps_sign=True),
     layers.MaxPooling2D: Row(Role.SAME, keeps_sign=True),
@@ -125,9 +137,6 @@ class ActivationRow:
     nonnegative: bool = False
 
 
-SIGMOID_RANGE = (0.0, 255 / 256)
-TANH_RANGE = (-1.0, 127 / 128)
-
 ACTIVATIONS: dict[str, ActivationRow] = {
     "relu": ActivationRow(fuses=True, nonnegative=True),
     "relu6": ActivationRow(fuses=True, nonnegative=True),
@@ -137,6 +146,7 @@ ACTIVATIONS: dict[str, ActivationRow] = {
     "tanh": ActivationRow(fixed=TANH_RANGE),
     "hard_silu": ActivationRow(),
     "hard_swish": ActivationRow(),
+    "elu": ActivationRow(in_place=False),
 }
 """Activations that the device has. SiLU is taken apart first."""
 
@@ -198,6 +208,9 @@ def activation_name(operation: keras.Operation) -> str:
 
 def fixed_range(operation: keras.Operation) -> tuple[float, float] | None:
     """Returns the output range that the int8 kernel of a layer fixes, None where it is chosen."""
+    row = row_of(operation)
+    if row is not None and row.fixed is not None:
+        return row.fixed
     known = ACTIVATIONS.get(activation_name(operation))
     return None if known is None else known.fixed
 

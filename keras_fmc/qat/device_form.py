@@ -3,6 +3,8 @@
     Dense(activation="softmax")         →  Dense, Activation("softmax")
     Activation("silu")                  →  Activation("sigmoid"), Multiply
     UpSampling2D(interpolation=nearest) →  Resizing
+    Centre                              →  Conv2D of equal weights, Subtract
+    UnitLength(epsilon)                 →  UnitLength, as the device has no epsilon
     GF2Bottleneck                       →  CodeQuantizer, GF2Bottleneck(quantizes_input=False)
     AveragePooling2D of few-bit codes   →  DepthwiseConv2D of equal weights
 
@@ -20,13 +22,23 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
+from keras_fmc.canonical.form import canonical
 from keras_fmc.errors import BadInputError
+from keras_fmc.fold.fold import fold_for_device
+from keras_fmc.layers.centre import Centre
 from keras_fmc.layers.code_quantizer import CodeQuantizer
 from keras_fmc.layers.gf2 import GF2Bottleneck
-from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef, ValueSpec
+from keras_fmc.layers.unit_length import UnitLength
+from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef, ValueSpec, trace
 from keras_fmc.model.operations import ACTIVATIONS, COMPOSED, activation_name
-from keras_fmc.model.surgery import copy_weights
+from keras_fmc.model.surgery import copy_weights, rebuild
 from keras_fmc.qat.weight_layers import QUANTIZED
+
+
+def quantised_graph(model: keras.Model) -> LayerGraph:
+    """Returns what is quantised of a model: its canonical form, folded for the device, with layers
+    and weights of its own."""
+    return trace(rebuild(fold_for_device(canonical(model).graph).graph))
 
 
 def ends_in_activation(node: LayerNode) -> bool:
@@ -90,6 +102,15 @@ def device_form(graph: LayerGraph, *, split_codes: bool = True) -> LayerGraph:
             activate(node, function, linear, output)
         elif isinstance(node.operation, layers.Activation) and function in COMPOSED:
             activate(node, function, node.inputs[0], node.outputs[0])
+        elif isinstance(node.operation, Centre):
+            (source,), (output,) = node.inputs, node.outputs
+            mean = add(f"{node.name}_mean", _mean(values[source].shape), (source,), None)
+            values[mean] = dataclasses.replace(values[mean], shape=(*values[source].shape[:-1], 1))
+            taken.discard(node.name)
+            add(node.name, layers.Subtract(), (source, mean), output)
+        elif isinstance(node.operation, UnitLength) and node.operation.epsilon:
+            taken.discard(node.name)
+            add(node.name, UnitLength(), node.inputs, node.outputs[0])
         elif isinstance(node.operation, layers.UpSampling2D) and _is_nearest(node.operation):
             rows, columns = values[node.outputs[0]].shape[1:3]
             resizing = layers.Resizing(
@@ -149,6 +170,18 @@ def _average(node: LayerNode, values: Sequence[ValueSpec]) -> layers.DepthwiseCo
     )
     convolution.build(values[node.inputs[0]].shape)
     return convolution
+
+
+def _mean(shape: tuple[int | None, ...]) -> layers.Layer:
+    """The mean over channels: equal weights, which training leaves alone."""
+    options = {
+        "use_bias": False,
+        "kernel_initializer": keras.initializers.Constant(1 / (shape[-1] or 1)),
+        "trainable": False,
+    }
+    layer = layers.Dense(1, **options) if len(shape) == 2 else layers.Conv2D(1, 1, **options)
+    layer.build(shape)
+    return layer
 
 
 def _quantizer(node: LayerNode) -> CodeQuantizer:

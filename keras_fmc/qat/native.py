@@ -14,14 +14,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fmc.fold.fold import fold
 from keras_fmc.layers.code_quantizer import CodeQuantizer
 from keras_fmc.layers.fake_quant import LEVELS, SMALLEST_RANGE, FakeQuant
-from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers, trace
+from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers
 from keras_fmc.model.ranges import best_range, record
 from keras_fmc.model.surgery import clone, rebuild
 from keras_fmc.qat.codes import capped_sources, code_of, feeds_gf2, gf2_ranges
-from keras_fmc.qat.device_form import device_form, ends_in_activation
+from keras_fmc.qat.device_form import device_form, ends_in_activation, quantised_graph
 from keras_fmc.qat.placement import ScaleGroup, activation_name, scale_groups
 from keras_fmc.qat.weight_layers import QUANTIZED, smallest_magnitude
 
@@ -30,7 +29,7 @@ def quantize(
     model: keras.Model, arrays: tuple[np.ndarray, ...], *, momentum: float | None
 ) -> keras.Model:
     """Returns the QAT model of `model`; see `keras_fmc.qat.quantize`, which checks the inputs."""
-    graph = device_form(trace(fold(model).model))
+    graph = device_form(quantised_graph(model))
     groups = scale_groups(graph)
     ranges = group_ranges(graph, groups, arrays)
     return _build(graph, groups, ranges, momentum)
