@@ -8,8 +8,10 @@ TensorFlow itself, or with weights of the layer's own, leaves none and is refuse
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -90,7 +92,8 @@ def _followed(editor: Editor, node: LayerNode) -> LayerGraph:
         else:
             function = operation.call
             kwargs = {key: value for key, value in kwargs.items() if key != "training"}
-        outputs = function(*args, **kwargs)
+        with _operators_of_weights():
+            outputs = function(*args, **kwargs)
         leaves = keras.tree.flatten(outputs)
         if len(leaves) != len(node.outputs) or not all(
             isinstance(leaf, keras.KerasTensor) for leaf in leaves
@@ -118,6 +121,37 @@ def _followed(editor: Editor, node: LayerNode) -> LayerGraph:
         for layer, before, behind in counts:
             del layer._inbound_nodes[before:]
             del layer._outbound_nodes[behind:]
+
+
+_OPERATORS = {
+    "__add__": keras.ops.add,
+    "__mul__": keras.ops.multiply,
+    "__sub__": keras.ops.subtract,
+    "__matmul__": keras.ops.matmul,
+}
+
+
+@contextlib.contextmanager
+def _operators_of_weights() -> Iterator[None]:
+    """Lets `weight * x` work on a symbolic x, as `x * weight` does."""
+    own = {name: vars(keras.Variable).get(name) for name in _OPERATORS}
+
+    def symbolic(function: Any, usual: Any) -> Any:
+        def operator(self: Any, other: Any) -> Any:
+            return (function if isinstance(other, keras.KerasTensor) else usual)(self, other)
+
+        return operator
+
+    try:
+        for name, function in _OPERATORS.items():
+            setattr(keras.Variable, name, symbolic(function, getattr(keras.Variable, name)))
+        yield
+    finally:
+        for name, before in own.items():
+            if before is None:
+                delattr(keras.Variable, name)
+            else:
+                setattr(keras.Variable, name, before)
 
 
 def _has_weights(operation: keras.Operation) -> bool:
