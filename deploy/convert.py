@@ -69,6 +69,17 @@ def to_int8_tflite(model: keras.Model, *, calibration: Any = None) -> bytes:
     return _in_order(graph, model)
 
 
+def probe_tflite(probe: keras.Model) -> tuple[bytes, list[int]]:
+    """Returns a quantised model that puts out its maps (`keras_fmc.qat.device_rounding.probes`) as
+    an int8 .tflite, and the tensor of each of its outputs."""
+    graph = in_int8(flatbuffer.read(_convert(probe, _export_keras)))
+    results = {name: index for signature in graph.signatures for name, index in signature.outputs}
+    arguments = {name: index for signature in graph.signatures for name, index in signature.inputs}
+    inputs = tuple(arguments[key] for key in input_keys(len(graph.inputs)))
+    places = [results[key] for key in output_keys(len(probe.outputs))]
+    return flatbuffer.write(graph.replace(inputs=inputs)), places
+
+
 def convert_path(path: str | Path, *, calibration: str | Path | None = None) -> bytes:
     """Returns the int8 .tflite of a Keras model file.
 

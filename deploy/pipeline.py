@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deploy import flatbuffer
 from deploy.backends.tflm.defects import warnings_of
@@ -44,6 +44,20 @@ class Result:
     report: Report
     content: bytes | None = field(repr=False)
     files: tuple[str, ...] = ()
+
+    def evaluate(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        metrics: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] | None = None,
+        progress: bool | None = None,
+    ) -> dict[str, float]:
+        """Returns metrics of the planned model on samples with known answers
+        (`deploy.evaluate`)."""
+        from deploy.evaluate import evaluate
+
+        return evaluate(self, x, y, metrics=metrics, progress=progress)
 
     @property
     def exit_code(self) -> int:

@@ -48,6 +48,8 @@ _EXPORTS = {
     "plan": "deploy.pipeline",
     "verify": "deploy.pipeline",
     "predict": "deploy.predict",
+    "evaluate": "deploy.evaluate",
+    "compare": "deploy.compare",
     "Result": "deploy.pipeline",
     "PlanSettings": "deploy.settings",
     "Report": "deploy.report.report",
@@ -64,6 +66,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from deploy.compare import compare
+    from deploy.evaluate import evaluate
     from deploy.graph import Graph
     from deploy.pipeline import Result, convert, plan, verify
     from deploy.predict import predict

@@ -1,4 +1,5 @@
-"""Lambda and custom layers, taken apart into the layers and operations that they call.
+"""Lambda, custom and TimeDistributed layers, taken apart into the layers and operations that they
+call.
 
 Keras runs a layer on symbolic tensors as it runs a model: what `call` does with `keras.ops`, with
 operators and with other layers leaves a graph. That graph takes the layer's place. Layers inside
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +23,7 @@ from keras import layers
 from keras_fmc.canonical.editor import Editor
 from keras_fmc.errors import FmcError
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef, trace
+from keras_fmc.model.operations import is_activation
 
 _DEPTH = 8
 """Layers inside layers inside …; more is a layer that calls itself."""
@@ -61,7 +64,7 @@ def expand(editor: Editor, *, depth: int = 0) -> LayerGraph:
 
 def _is_opaque(node: LayerNode) -> bool:
     operation = node.operation
-    if isinstance(operation, layers.Lambda):
+    if isinstance(operation, (layers.Lambda, layers.TimeDistributed)):
         return True
     module = type(operation).__module__
     own = module.startswith(("keras.", "keras_fmc.")) and ".applications." not in module
@@ -71,6 +74,8 @@ def _is_opaque(node: LayerNode) -> bool:
 def _kind(node: LayerNode) -> str:
     if isinstance(node.operation, layers.Lambda):
         return "the function of a Lambda layer"
+    if isinstance(node.operation, layers.TimeDistributed):
+        return "TimeDistributed"
     return f"custom layer {type(node.operation).__name__}"
 
 
@@ -89,6 +94,9 @@ def _followed(editor: Editor, node: LayerNode) -> LayerGraph:
     try:
         if isinstance(operation, layers.Lambda):
             function = functools.partial(operation.function, **operation.arguments)
+        elif isinstance(operation, layers.TimeDistributed):
+            function = functools.partial(_step_by_step, operation.layer)
+            kwargs = {}
         else:
             function = operation.call
             kwargs = {key: value for key, value in kwargs.items() if key != "training"}
@@ -121,6 +129,25 @@ def _followed(editor: Editor, node: LayerNode) -> LayerGraph:
         for layer, before, behind in counts:
             del layer._inbound_nodes[before:]
             del layer._outbound_nodes[behind:]
+
+
+_ANY_STEPS = (layers.Dense, layers.Dropout)
+"""Layers that treat steps as they treat positions."""
+
+
+def _step_by_step(layer: keras.Layer, x: Any) -> Any:
+    """The layer on each step, its weights shared; of layers that take all steps at once, one."""
+    if x.shape[1] is None:
+        raise ValueError("of a sequence of no fixed length")
+    if type(layer) in _ANY_STEPS or is_activation(layer):
+        return layer(x)
+    shape = tuple(x.shape[2:])
+    # The device slices tensors of up to four axes.
+    flat = keras.ops.reshape(x, (-1, x.shape[1], math.prod(shape))) if len(shape) > 2 else x
+    steps = [flat[:, step] for step in range(x.shape[1])]
+    if len(shape) > 2:
+        steps = [keras.ops.reshape(step, (-1, *shape)) for step in steps]
+    return keras.ops.stack([layer(step) for step in steps], axis=1)
 
 
 _OPERATORS = {

@@ -81,7 +81,7 @@ TABLE: dict[type[keras.Layer], Row] = {
     layers.Multiply: Row(Role.FREE, Effect.ELEMENTWISE, fuses=True, keeps_sign=True),
     layers.Subtract: _MERGED,
     layers.Maximum: Row(Role.SAME, Effect.ELEMENTWISE, keeps_sign=True),
-    layers.Minimum: Row(Role.SAME, Effect.COMPUTE, keeps_sign=True),
+    layers.Minimum: Row(Role.SAME, Effect.ELEMENTWISE, keeps_sign=True),
     layers.Concatenate: Row(Role.SAME, keeps_sign=True),
     layers.PReLU: Row(Role.FREE, Effect.ELEMENTWISE),
     MatrixProduct: Row(Role.FREE),

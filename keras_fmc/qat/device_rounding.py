@@ -94,6 +94,45 @@ def device_rounding(model: keras.Model, on: bool = True) -> keras.Model:
     return rebuild(graph, layer=switched, call=call)
 
 
+def probes(model: keras.Model) -> tuple[keras.Model, keras.Model, tuple[str, ...]]:
+    """Returns models that put out every map that is rounded to 8 bits: one that rounds once, to
+    convert, and one that rounds as `model`; and the names of the layers that make the maps.
+
+    Raises:
+        BadInputError: a model that was not quantised natively.
+    """
+    single = device_rounding(model, on=False)
+    own = device_rounding(single) if rounds_as_device(model) else single
+    (one, names), (other, _) = (_with_maps(source) for source in (single, own))
+    return one, other, names
+
+
+def _with_maps(model: keras.Model) -> tuple[keras.Model, tuple[str, ...]]:
+    graph = trace(model)
+    makers = producers(graph)
+    found: dict[str, Any] = {}
+
+    def maker(value: int) -> LayerNode | None:
+        node = graph.nodes[makers[value]] if value in makers else None
+        inside = node is not None and isinstance(node.operation, _ROUNDINGS)
+        return maker(node.inputs[0]) if node is not None and inside else node
+
+    def call(node: LayerNode, layer: Any, inputs: tuple[Any, ...]) -> Any:
+        outputs = node.replay(layer, inputs)
+        made = maker(node.inputs[0]) if type(node.operation) is FakeQuant else None
+        if made is not None:
+            found[made.name] = outputs
+        return outputs
+
+    whole = rebuild(graph, call=call)
+    rounded = {id(tensor) for tensor in found.values()}
+    for value, tensor in zip(graph.outputs, whole.outputs, strict=True):
+        if id(tensor) not in rounded and value in makers:
+            made = maker(value)
+            found.setdefault(graph.values[value].name if made is None else made.name, tensor)
+    return keras.Model(whole.inputs, list(found.values())), tuple(found)
+
+
 def rounds_as_device(model: keras.Model) -> bool:
     """Whether a layer of the model is switched to the device's rounding."""
     return any(

@@ -30,7 +30,6 @@ _REMEDIES: dict[str, str] = {
     "ConvLSTM1D": _UNROLL,
     "ConvLSTM2D": _UNROLL,
     "Conv3D": "Fold the third dimension into channels, and use Conv2D",
-    "TimeDistributed": "Call the layer on each step, and join the results with Concatenate",
     "Embedding": "Look the vectors up on the host, and feed them to the model",
     "Masking": "Feed samples of one length, padded with zeros",
     "LocallyConnected2D": "Use Conv2D",
