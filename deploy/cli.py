@@ -174,6 +174,9 @@ def _convert_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "calibration", None, "samples, .npy, for post-training quantisation", flag_values=values
     )
+    types = ["int8", "uint8", "float32"]
+    for end in ("input", "output"):
+        flags.DEFINE_enum(f"{end}-type", "int8", types, f"type of the {end}s", flag_values=values)
 
 
 def _value(values: flags.FlagValues, name: str) -> Any:
@@ -239,6 +242,8 @@ def _convert(rest: Sequence[str], values: flags.FlagValues) -> int:
         rest[0],
         _settings(values),
         calibration=_value(values, "calibration"),
+        input_type=_value(values, "input-type"),
+        output_type=_value(values, "output-type"),
         out=_value(values, "out"),
     )
     return _show(result, values)

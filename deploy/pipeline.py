@@ -84,12 +84,15 @@ def convert(
     model: keras.Model,
     *,
     calibration: np.ndarray | None = None,
+    input_type: str = "int8",
+    output_type: str = "int8",
     out: str | Path | None = None,
     **settings: object,
 ) -> Result:
     """Converts a Keras model, quantised or with ``calibration``, and plans it.
 
-    Keywords are those of PlanSettings.
+    Inputs and outputs are int8, or "uint8" or "float32" (`deploy.end_types`). Other keywords are
+    those of PlanSettings.
 
     Raises:
         BadInputError, UnsupportedModelError: the model, the samples or a setting cannot be used.
@@ -100,7 +103,9 @@ def convert(
     chosen = PlanSettings(**settings)  # type: ignore[arg-type]
     with replacing(out, _names(chosen, model.name), sources=[chosen.board_file]) as earlier:
         chosen.target()
-        content = to_int8_tflite(model, calibration=calibration)
+        content = to_int8_tflite(
+            model, calibration=calibration, input_type=input_type, output_type=output_type
+        )
         return _plan_bytes(content, chosen, name=model.name, out=out, earlier=earlier)
 
 
@@ -116,6 +121,8 @@ def convert_file(
     settings: PlanSettings,
     *,
     calibration: str | None,
+    input_type: str = "int8",
+    output_type: str = "int8",
     out: str | Path | None = None,
 ) -> Result:
     """Converts and plans a Keras model file; ``calibration`` is a .npy file of samples."""
@@ -124,7 +131,9 @@ def convert_file(
     sources = [path, calibration, settings.board_file]
     with replacing(out, _names(settings, path), sources=sources) as earlier:
         settings.target()
-        content = convert_path(path, calibration=calibration)
+        content = convert_path(
+            path, calibration=calibration, input_type=input_type, output_type=output_type
+        )
         return _plan_bytes(content, settings, name=str(path), out=out, earlier=earlier)
 
 

@@ -163,11 +163,16 @@ def difference(one: keras.Model, other: keras.Model, x: list[np.ndarray]) -> flo
 
 
 def train(model: keras.Model, x: list[np.ndarray]) -> None:
-    """One step with a loss for each output, by name."""
-    targets = dict(zip(model.output_names, _outputs(model, x), strict=True))
-    names = list(dict.fromkeys(model.output_names))
-    model.compile(keras.optimizers.SGD(1e-3), loss=dict.fromkeys(names, "mse"), jit_compile=False)
+    """One step with a loss for each output, by name where these differ."""
+    outputs = _outputs(model, x)
     inputs = keras.tree.pack_sequence_as(model.input, x)
+    if len(set(model.output_names)) < len(outputs):
+        model.compile(keras.optimizers.SGD(1e-3), loss="mse", jit_compile=False)
+        model.fit(inputs, outputs, epochs=1, verbose=0)
+        return
+    targets = dict(zip(model.output_names, outputs, strict=True))
+    names = list(targets)
+    model.compile(keras.optimizers.SGD(1e-3), loss=dict.fromkeys(names, "mse"), jit_compile=False)
     model.fit(inputs, targets if len(names) > 1 else targets[names[0]], epochs=1, verbose=0)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers, ops
 
 import keras_fmc as fmc
@@ -64,6 +65,14 @@ class Scaled(layers.Layer):
         if training:
             return x
         return x + self.gamma * x + self.shift
+
+
+def of_tensorflow(x: object) -> object:
+    x = tf.nn.depth_to_space(tf.pad(x, [[0, 0], [0, 1], [0, 0], [0, 0]]), 2)
+    one, other = tf.split(tf.concat([x, tf.nn.leaky_relu(x)], axis=-1), [1, 1], axis=-1)
+    largest = tf.reduce_max(tf.math.maximum(one, other), axis=[1, 2], keepdims=True)
+    x = tf.subtract(tf.clip_by_value(x, -1.0, 1.0), largest)
+    return tf.math.l2_normalize(tf.transpose(tf.reshape(x, (-1, 14, 10)), (0, 2, 1)), -1)
 
 
 def hard_swish(x: object) -> object:
@@ -138,6 +147,10 @@ MAPS: dict[str, Build] = {
     "clip": lambda x: ops.clip(x, -0.3, 0.5),
     "tanh shrink, glu": lambda x: ops.glu(layers.Activation("tanh_shrink")(x)),
     "weights per channel": Scaled(),
+    "largest channel": lambda x: ops.max(x, axis=-1, keepdims=True),
+    "distance": lambda x: ops.sum(ops.square(x[:, 0, 0]), axis=-1, keepdims=True),
+    "ops.normalize": lambda x: ops.normalize(x, axis=-1),
+    "functions of TensorFlow": layers.Lambda(of_tensorflow),
     "padding": lambda x: layers.Conv2D(3, 3, 2)(layers.ZeroPadding2D(((0, 1), (1, 1)))(x)),
     "augmentation": keras.Sequential([layers.RandomFlip(), layers.RandomZoom(0.2)]),
 }
@@ -175,6 +188,11 @@ SEQUENCES: dict[str, Build] = {
     "dot attention": lambda x: layers.Attention()([layers.Dense(3)(x), x, layers.Dense(3)(x)]),
     "dot of sequences": lambda x: layers.Dot(axes=2)([x, ops.relu(x)]),
     "cosine": lambda x: layers.Dot(axes=1, normalize=True)([x[:, 0], x[:, 3]]),
+    "scaled tokens": lambda x: ops.softmax(ops.matmul(x, ops.transpose(x, (0, 2, 1))) * 0.5),
+    "steps": layers.TimeDistributed(layers.Dense(3, activation="relu")),
+    "frames": lambda x: layers.TimeDistributed(layers.Conv2D(2, 2))(
+        layers.Reshape((3, 3, 4, 1))(x)
+    ),
     "join": lambda x: layers.Concatenate(axis=1)([layers.Conv1D(4, 3)(x), x]),
     "two outputs": lambda x: (lambda y: [y, layers.MaxPooling1D()(y)])(layers.Conv1D(4, 3)(x)),
 }

@@ -10,6 +10,7 @@ several axes attends to all positions, as Keras' layer does by default.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +22,7 @@ from keras import layers
 from keras_fmc.canonical.editor import Editor
 from keras_fmc.layers.matrix_product import MatrixProduct
 from keras_fmc.layers.unit_length import UnitLength
-from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef
+from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef, consumers, producers
 
 _PLAIN = "Call it on query, value and key alone, without masks or scores"
 
@@ -38,6 +39,49 @@ def attention(editor: Editor) -> LayerGraph:
             kind = type(node.operation).__name__
             editor.refuse(node, f"{kind} {reason} has no int8 form here", _PLAIN)
     return editor.done()
+
+
+def products(editor: Editor) -> LayerGraph:
+    """Lets a matrix product swap the axes of what it reads, as the converter does."""
+    graph = editor.graph
+    makers, readers = producers(graph), consumers(graph)
+    merged: dict[int, int] = {}
+    for node in graph.nodes:
+        if not isinstance(node.operation, MatrixProduct):
+            continue
+        for value in node.inputs:
+            maker = graph.nodes[makers[value]] if value in makers else None
+            alone = len(readers[value]) == 1 and node.inputs.count(value) == 1
+            if maker is not None and alone and value not in graph.outputs and _swaps(maker):
+                merged[value] = maker.inputs[0]
+    for node in graph.nodes:
+        if node.outputs[0] in merged:
+            continue
+        swapped = [value in merged for value in node.inputs]
+        if not isinstance(node.operation, MatrixProduct) or not any(swapped):
+            editor.keep(node)
+            continue
+        layer = node.operation
+        flags = [
+            flag != swap
+            for flag, swap in zip((layer.transpose_a, layer.transpose_b), swapped, strict=True)
+        ]
+        make = functools.partial(_product, flags[0], flags[1])
+        sources = [editor.at(merged.get(value, value)) for value in node.inputs]
+        editor.last(node, make, sources)
+    return editor.done()
+
+
+def _product(transpose_a: bool, transpose_b: bool, name: str) -> MatrixProduct:
+    return MatrixProduct(transpose_a=transpose_a, transpose_b=transpose_b, name=name)
+
+
+def _swaps(node: LayerNode) -> bool:
+    layer = node.operation
+    if not isinstance(layer, layers.Permute):
+        return False
+    rank = len(layer.dims)
+    return tuple(layer.dims) == (*range(1, rank - 1), rank, rank - 1)
 
 
 def _multi_head(editor: Editor, node: LayerNode) -> str | None:

@@ -3,8 +3,9 @@ call.
 
 Keras runs a layer on symbolic tensors as it runs a model: what `call` does with `keras.ops`, with
 operators and with other layers leaves a graph. That graph takes the layer's place. Layers inside
-stay the same objects, so a layer that is called twice stays shared. A function that computes with
-TensorFlow itself, or with weights of the layer's own, leaves none and is refused.
+stay the same objects, so a layer that is called twice stays shared. A weight of the layer's own may
+scale or shift channels; other computing with such weights, and functions of TensorFlow that
+`tensorflow_functions` does not name, are refused.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_fmc.canonical import tensorflow_functions
 from keras_fmc.canonical.editor import Editor
 from keras_fmc.errors import FmcError
-from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef, trace
+from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef, producers, trace
 from keras_fmc.model.operations import is_activation
 
 _DEPTH = 8
@@ -100,7 +102,7 @@ def _followed(editor: Editor, node: LayerNode) -> LayerGraph:
         else:
             function = operation.call
             kwargs = {key: value for key, value in kwargs.items() if key != "training"}
-        with _operators_of_weights():
+        with _operators_of_weights(), tensorflow_functions.followed():
             outputs = function(*args, **kwargs)
         leaves = keras.tree.flatten(outputs)
         if len(leaves) != len(node.outputs) or not all(
@@ -123,12 +125,31 @@ def _followed(editor: Editor, node: LayerNode) -> LayerGraph:
         }
         if own - seen:
             raise ValueError("it computes with weights of its own, which no stock layer holds")
-        return graph
+        return _by_step(graph) if isinstance(operation, layers.TimeDistributed) else graph
     finally:
         # The layers inside belong to the user's model.
         for layer, before, behind in counts:
             del layer._inbound_nodes[before:]
             del layer._outbound_nodes[behind:]
+
+
+def _by_step(graph: LayerGraph) -> LayerGraph:
+    """The same calls, each one's inputs right before it: one step is done before the next begins,
+    as TensorFlow's converter orders them."""
+    makers = producers(graph)
+    ordered: dict[int, LayerNode] = {}
+
+    def visit(value: int) -> None:
+        index = makers.get(value)
+        if index is None or index in ordered:
+            return
+        for source in graph.nodes[index].inputs:
+            visit(source)
+        ordered[index] = graph.nodes[index]
+
+    for value in graph.outputs:
+        visit(value)
+    return dataclasses.replace(graph, nodes=tuple(ordered.values()))
 
 
 _ANY_STEPS = (layers.Dense, layers.Dropout)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import keras
 
 from keras_fmc.canonical.arithmetic import activations, arithmetic, hard_swish, scalings
-from keras_fmc.canonical.attention import attention
+from keras_fmc.canonical.attention import attention, products
 from keras_fmc.canonical.editor import Editor, Refusal
 from keras_fmc.canonical.expand import expand
 from keras_fmc.canonical.normalisation import normalisation
 from keras_fmc.canonical.one_dimension import one_dimension
 from keras_fmc.canonical.padding import padding
+from keras_fmc.canonical.permutations import permutations
 from keras_fmc.canonical.raw import raw
 from keras_fmc.model.layer_graph import LayerGraph, trace
 
@@ -27,11 +28,13 @@ PASSES: tuple[Callable[[Editor], LayerGraph], ...] = (
     arithmetic,
     normalisation,
     attention,
+    products,
     one_dimension,
     # Behind all that can make a Rescaling, or ReLU6(x + 3) / 6.
     hard_swish,
     scalings,
     padding,
+    permutations,
 )
 
 

@@ -24,6 +24,7 @@ from keras_fmc.canonical.slices import Slicing, slicing
 from keras_fmc.layers.channel_scale import channel_scale
 from keras_fmc.layers.matrix_product import MatrixProduct
 from keras_fmc.layers.slice import Slice
+from keras_fmc.layers.unit_length import UnitLength
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef
 
 Twin = Callable[[Editor, LayerNode], bool]
@@ -54,8 +55,7 @@ REMEDIES = {
     "Einsum": "Write it as Dense layers, additions and products",
     "Exp": "Use softmax or sigmoid, which the device has in int8",
     "Sqrt": "Leave it to the host, behind the model's output",
-    "Normalize": "Use BatchNormalization, which costs nothing on the device, or leave it to the "
-    "host, behind the model's output",
+    "Normalize": "Normalise the last axis to length 1",
     "Multiply": "Multiply by a number, by one number a channel, or by another map",
     "Add": "Add a number, one number a channel, or another map",
 }
@@ -330,7 +330,11 @@ def _reduce(pool: type[layers.Layer] | None, *, factor: Callable[[int], float]) 
         if None in shape[1:] or axes is None:
             return False
         if len(shape) == 2 and axes == (1,):
-            return False
+            if pool is layers.GlobalMaxPooling2D or not keepdims:
+                return False
+            return _mean_of_channels(editor, node, source, factor(shape[-1] or 1))
+        if pool is layers.GlobalMaxPooling2D and axes == (len(shape) - 1,):
+            return _largest_of_channels(editor, node, source)
         positions = tuple(range(1, len(shape) - 1))
         if axes == (len(shape) - 1,) and len(shape) == 4 and pool is not layers.GlobalMaxPooling2D:
             return _mean_of_channels(editor, node, source, factor(shape[-1] or 1))
@@ -355,20 +359,42 @@ def _reduce(pool: type[layers.Layer] | None, *, factor: Callable[[int], float]) 
     return twin
 
 
+def _largest_of_channels(editor: Editor, node: LayerNode, source: int) -> bool:
+    """The channels of a position stand side by side: a pooling over rows of them."""
+    shape = editor.shape(source)
+    if len(shape) not in (3, 4):
+        return False
+    positions, channels = math.prod(size or 1 for size in shape[1:-1]), shape[-1] or 1
+    rows = editor.part(node, "rows", _reshape(positions, channels, 1), [source])
+    make = lambda name: layers.MaxPooling2D((1, channels), name=name)  # noqa: E731
+    largest = editor.part(node, "largest", make, [rows])
+    editor.last(node, _reshape(*_output(editor, node)[1:]), [largest])
+    return True
+
+
+def _normalised(editor: Editor, node: LayerNode) -> bool:
+    operation, source = node.operation, editor.at(node.inputs[0])
+    last = operation.axis in (-1, len(editor.shape(source)) - 1)
+    if not last or operation.order != 2:
+        return False
+    make = lambda name: UnitLength(epsilon=1e-12, name=name)  # noqa: E731
+    editor.last(node, make, [source])
+    return True
+
+
 def _mean_of_channels(editor: Editor, node: LayerNode, source: int, scale: float) -> bool:
     """Σ over channels is a 1×1 convolution of equal weights, which training leaves alone."""
     shape = editor.shape(source)
     weight = scale / (shape[-1] or 1)
 
     def convolution(name: str) -> layers.Layer:
-        layer = layers.Conv2D(
-            1,
-            1,
-            use_bias=False,
-            kernel_initializer=keras.initializers.Constant(weight),
-            trainable=False,
-            name=name,
-        )
+        options = {
+            "use_bias": False,
+            "kernel_initializer": keras.initializers.Constant(weight),
+            "trainable": False,
+            "name": name,
+        }
+        layer = layers.Dense(1, **options) if len(shape) == 2 else layers.Conv2D(1, 1, **options)
         layer.build(shape)
         return layer
 
@@ -639,6 +665,7 @@ TWINS: dict[str, Twin] = {
     "Moveaxis": _permuted,
     "Multiply": _merge(layers.Multiply, number="multiply"),
     "Negative": _negative,
+    "Normalize": _normalised,
     "Pad": _padded,
     "Power": _power,
     "Ravel": _moved,

@@ -142,7 +142,7 @@ class _Folding:
                 continue
             obstacle = self._unmerged[node.name]
             rank = len(self.graph.values[node.inputs[0]].shape)
-            if rank not in (2, 4):
+            if rank not in (2, 3, 4):
                 self.kept.append(Kept(node.layer_name, KeepReason.AXIS))
                 continue
             self._stand_alone(node, affine, rank)
@@ -295,14 +295,16 @@ class _Folding:
         (source,), (output,) = node.inputs, node.outputs
         policy = node.operation.dtype_policy
         weighted = scaling(affine.scale, affine.shift, dtype=policy, trainable=affine.trainable)
-        if rank == 2:
+        if rank in (2, 3):
             channels = len(affine.scale)
+            shape = graph.values[output].shape[1:]
+            rows = shape[0] if rank == 3 else 1
             dtype = graph.values[output].dtype
             names = [graph.free_name(f"{node.name}_{part}") for part in ("map", "scaled", "vector")]
-            map_in = graph.new_value(names[0], (None, 1, 1, channels), dtype)
-            map_out = graph.new_value(names[1], (None, 1, 1, channels), dtype)
-            as_map = layers.Reshape((1, 1, channels), dtype=policy)
-            as_vector = layers.Reshape((channels,), dtype=policy)
+            map_in = graph.new_value(names[0], (None, rows, 1, channels), dtype)
+            map_out = graph.new_value(names[1], (None, rows, 1, channels), dtype)
+            as_map = layers.Reshape((rows, 1, channels), dtype=policy)
+            as_vector = layers.Reshape(shape, dtype=policy)
             graph.insert(node, names[0], as_map, source, map_in)
             graph.replace_call(node, (map_in,), (map_out,))
             graph.insert_after(node, names[2], as_vector, map_out, output)

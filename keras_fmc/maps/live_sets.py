@@ -152,7 +152,7 @@ def _assign(
     for name, shape, size in values:
         if name in fused:
             heir = fused[name]
-            maps.append(FeatureMap(name, shape, size, Storage.FUSED, heir, producer[heir], ()))
+            maps.append(FeatureMap(name, shape, size, Storage.FUSED, heir, producer.get(heir), ()))
         else:
             readers = tuple(consumers[name])
             made_by = producer.get(name)

@@ -22,6 +22,7 @@ from keras_fmc.maps.feature_maps import Effect, MapOperator
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers
 from keras_fmc.model.operations import activation_name, row_of
 from keras_fmc.qat.device_form import device_form
+from keras_fmc.qat.input_scale import scaled_inputs
 from keras_fmc.qat.weight_layers import FAKE_QUANT_LAYERS
 
 
@@ -65,6 +66,10 @@ class _Lowering:
     def run(self) -> Lowered:
         for value in self.device.inputs:
             self._value(value)
+        # A scale in front is no operator: what reads it reads the input.
+        self.names |= {
+            value: self.names[source] for value, (source, _) in scaled_inputs(self.device).items()
+        }
         for node in self.device.nodes:
             self._add(node)
         vanished = {

@@ -240,7 +240,9 @@ def _roundings(graph: LayerGraph) -> dict[str, keras.Layer]:
             size = graph.values[node.outputs[0]].shape[1:3]
             return DeviceResize(size=[length or 0 for length in size], **options)
         if kind is MatrixProduct:
-            return DeviceProduct(**options)
+            return DeviceProduct(
+                transpose_a=operation.transpose_a, transpose_b=operation.transpose_b, **options
+            )
         if kind is UnitLength:
             return DeviceUnitLength(**options)
         if not is_table:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from keras import layers, ops
 
+from keras_fmc.layers.matrix_product import MatrixProduct
 from keras_fmc.model.registered import register
 from keras_fmc.qat.fixed_point import exp_on_negative, quantized_multiplier
 from keras_fmc.qat.requantize import divide, high_mul, levels, requantize
@@ -202,14 +203,31 @@ _SUM_SHIFT = 20
 class DeviceProduct(_FromCodes):
     """BATCH_MATMUL: an int32 sum of products of codes less their zero points, requantised.
 
+    Args:
+        transpose_a, transpose_b: as of `MatrixProduct`.
+
     Source: tensorflow/lite/kernels/internal/reference/batch_matmul.h.
     """
+
+    def __init__(
+        self, *, transpose_a: bool = False, transpose_b: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.product = MatrixProduct(transpose_a=transpose_a, transpose_b=transpose_b)
+
+    def get_config(self) -> dict[str, Any]:
+        config = {
+            "transpose_a": self.product.transpose_a,
+            "transpose_b": self.product.transpose_b,
+        }
+        return {**super().get_config(), **config}
 
     def kernel_codes(self, *codes: Any) -> Any:
         a, b = (
             ops.cast(x - zero, "float64")
             for x, (_, zero) in zip(codes, self.inputs_grid, strict=True)
         )
+        a, b = self.product.operands(a, b)
         acc = ops.cast(ops.round(ops.matmul(a, b)), "int64")
         one, other = (np.float32(scale) for scale, _ in self.inputs_grid)
         scale, zero = self.output_grid

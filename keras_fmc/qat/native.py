@@ -21,6 +21,7 @@ from keras_fmc.model.ranges import best_range, record
 from keras_fmc.model.surgery import clone, rebuild
 from keras_fmc.qat.codes import capped_sources, code_of, feeds_gf2, gf2_ranges
 from keras_fmc.qat.device_form import device_form, ends_in_activation, quantised_graph
+from keras_fmc.qat.input_scale import BYTES, is_image, scaled_inputs
 from keras_fmc.qat.placement import ScaleGroup, activation_name, scale_groups
 from keras_fmc.qat.weight_layers import QUANTIZED, smallest_magnitude
 
@@ -40,6 +41,8 @@ def group_ranges(
 ) -> list[tuple[float, float]]:
     """Returns the range of each group: fixed by a kernel, trained with a code, or from data.
 
+    That of an image of bytes is 0 … 255, and that of a scaled input the input's, scaled.
+
     A code of fewer bits bounds its whole group (`keras_fmc.qat.codes`); an 8-bit one bounds the
     sources that it reads, and data widen its range for the others.
     """
@@ -50,6 +53,12 @@ def group_ranges(
         if group.fixed is None
         and (trained[index] is None or code_of(graph, group) is None)
         and (values := _unbounded(graph, group))
+    }
+    images = {
+        index
+        for index, group in enumerate(groups)
+        for value, array in zip(graph.inputs, arrays, strict=True)
+        if group.sources == (value,) and is_image(array)
     }
     records = {}
     if unknown:
@@ -62,9 +71,17 @@ def group_ranges(
             found = [group.fixed]
         if index in records:
             found.append(best_range(records[index]))
+        if index in images and trained[index] is None:
+            found = [BYTES]
         # As the rounding layers hold them, and so the file its scales.
         low, high = min(low for low, _ in found), max(high for _, high in found)
         ranges.append((float(np.float32(low)), float(np.float32(high))))
+    of = {value: index for index, group in enumerate(groups) for value in group.values}
+    for value, (source, factor) in scaled_inputs(graph).items():
+        index = of[value]
+        if groups[index].sources == (value,) and groups[index].fixed is trained[index] is None:
+            low, high = ranges[of[source]]
+            ranges[index] = (float(np.float32(low * factor)), float(np.float32(high * factor)))
     return ranges
 
 

@@ -10,7 +10,10 @@ prevents that, see `smallest_magnitude`.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -26,6 +29,35 @@ _BIAS_HEADROOM = 8.0
 
 _NUDGE = 0.45
 """Below 1/2, so that the converter rounds it away."""
+
+
+_EXPORTING: contextvars.ContextVar[bool] = contextvars.ContextVar("exporting", default=False)
+
+
+@contextlib.contextmanager
+def for_converter() -> Iterator[None]:
+    """Writes dilated convolutions as one operator each, as TensorFlow's converter reads them.
+
+    Otherwise they stand between two operators that spread and gather positions, of which two
+    convolutions of one map would share the first; the converter then knows them no more.
+    """
+    token = _EXPORTING.set(True)
+    try:
+        yield
+    finally:
+        _EXPORTING.reset(token)
+
+
+def _one_operator(kind: str, layer: Any, inputs: Any, kernel: Any) -> Any:
+    import tensorflow as tf
+
+    return getattr(tf.raw_ops, kind)(
+        input=inputs,
+        filter=kernel,
+        strides=[1, *layer.strides, 1],
+        padding=layer.padding.upper(),
+        dilations=[1, *layer.dilation_rate, 1],
+    )
 
 
 class _RoundsKernel:
@@ -158,6 +190,8 @@ class FakeQuantConv2D(_RoundsKernel, layers.Conv2D):
         return fake_quant_weights(kernel, axis=-1, smallest=self.smallest)
 
     def _linear(self, inputs: Any, kernel: Any) -> Any:
+        if _EXPORTING.get() and max(self.dilation_rate) > 1:
+            return _one_operator("Conv2D", self, inputs, kernel)
         return self.convolution_op(inputs, kernel)
 
 
@@ -174,6 +208,8 @@ class FakeQuantDepthwiseConv2D(_RoundsKernel, layers.DepthwiseConv2D):
         return ops.reshape(rounded, self.kernel.shape)
 
     def _linear(self, inputs: Any, kernel: Any) -> Any:
+        if _EXPORTING.get() and max(self.dilation_rate) > 1:
+            return _one_operator("DepthwiseConv2dNative", self, inputs, kernel)
         return ops.depthwise_conv(
             inputs,
             kernel,
