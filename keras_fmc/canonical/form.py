@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import keras
 
+from keras_fmc.canonical.alike import alike
 from keras_fmc.canonical.arithmetic import activations, arithmetic, hard_swish, scalings
 from keras_fmc.canonical.attention import attention, products
 from keras_fmc.canonical.editor import Editor, Refusal
@@ -35,6 +36,7 @@ PASSES: tuple[Callable[[Editor], LayerGraph], ...] = (
     scalings,
     padding,
     permutations,
+    alike,
 )
 
 
