@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from deploy.pipeline import Result
-from deploy.predict import predict
+from deploy.predict import HasContent, predict
 from keras_fmc.errors import BadInputError
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
@@ -16,7 +15,7 @@ Metric = Callable[[np.ndarray, np.ndarray], float]
 
 
 def evaluate(
-    result: Result | bytes,
+    result: HasContent | bytes,
     x: Any,
     y: Any,
     *,

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from deploy import flatbuffer
 from deploy.graph import Graph, Tensor
-from deploy.pipeline import Result
 from deploy.progress import Progress
 from deploy.runtime import litert, tflm
 from keras_fmc.errors import BadInputError
 
 
+class HasContent(Protocol):
+    """What `plan` and `convert` return, as far as running goes."""
+
+    @property
+    def content(self) -> bytes | None:
+        """The planned model, None where there is none."""
+
+
 def predict(
-    result: Result | bytes, x: Any, *, progress: bool | None = None
+    result: HasContent | bytes, x: Any, *, progress: bool | None = None
 ) -> np.ndarray | dict[str, np.ndarray]:
     """Returns the outputs of a planned model in TensorFlow Lite Micro, for many samples.
 

@@ -13,15 +13,17 @@ ROOT = Path(__file__).resolve().parent.parent
 DEPLOY = (
     {"graph", "targets", "progress", "quiet", "effort"},
     {"macs", "flatbuffer", "supported", "operators", "memory", "lifetimes"},
-    {"passes", "codes", "int8_check", "ends"},
+    {"passes", "codes", "int8_check", "ends", "end_types", "float_left", "input_scale"},
     {"settings", "outcome", "runtime"},
+    {"predict"},
+    {"evaluate"},
     {"proof"},
     {"backends"},
     {"report"},
     {"emit", "convert", "profile"},
     {"ways"},
     {"pipeline"},
-    {"predict"},
+    {"compare"},
     {"cli"},
 )
 """Rooms of deploy, lowest first; those of one set may import each other."""
