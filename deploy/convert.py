@@ -112,7 +112,7 @@ def convert_path(
     from keras_fmc.model.loading import load_model
 
     # The data are the cheaper of the two to look at.
-    samples = None if calibration is None else _load_samples(Path(calibration))
+    samples = None if calibration is None else load_samples(Path(calibration))
     with quiet():
         model = load_model(path)
     return to_int8_tflite(
@@ -228,7 +228,7 @@ def _in_order(graph: Graph, model: Any, input_type: str, output_type: str) -> by
     return flatbuffer.write(with_types(graph, input_type=input_type, output_type=output_type))
 
 
-def _load_samples(path: Path) -> np.ndarray | dict[str, np.ndarray]:
+def load_samples(path: Path) -> np.ndarray | dict[str, np.ndarray]:
     """The array of a .npy file, or the arrays of a .npz file by the names of inputs."""
     try:
         loaded = np.load(path, allow_pickle=False)

@@ -30,11 +30,12 @@ def without_input_scales(graph: Graph) -> Graph:
             continue
         (target,) = operator.outputs
         steps = readers.get(target, ())
+        if any(graph.operators[step].opcode not in _READERS for step in steps):
+            continue
         weights = [graph.operators[step].inputs[1] for step in steps]
-        known = all(graph.operators[step].opcode in _READERS for step in steps)
         # Weights that something else reads, too, must keep their scale.
         shared = any(set(readers[weight]) - set(steps) for weight in weights)
-        if not steps or not known or shared or target in graph.outputs:
+        if not steps or shared or target in graph.outputs:
             continue
         for weight in dict.fromkeys(weights):
             quantization = tensors[weight].quantization

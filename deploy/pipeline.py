@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from deploy.proof.source import SourceRun
     from deploy.targets import Target
 
+_LOG = logging.getLogger("keras_fmc")
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -62,6 +65,17 @@ class Result:
     @property
     def exit_code(self) -> int:
         return 0 if self.report.fits else DoesNotFitError.exit_code
+
+    def metrics(self) -> dict[str, float]:
+        """Returns the numbers of the report as a flat dict."""
+        return self.report.metrics()
+
+    def to_dataframe(self) -> Any:
+        """Returns the tensors in the arena as a pandas.DataFrame."""
+        return self.report.to_dataframe()
+
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_()
 
 
 @takes_settings
@@ -162,8 +176,19 @@ def read_report(path: str | Path) -> Report:
     return Report.from_json(_read(path).decode("utf-8", "replace"), source=str(path))
 
 
-def emit_project(folder: str | Path, *, kind: str, out: str | Path) -> tuple[str, ...]:
-    """Writes a firmware project of the given kind around an emitted model."""
+def emit_project(
+    folder: str | Path,
+    *,
+    kind: str,
+    out: str | Path,
+    board_file: str | Path | None = None,
+    data: str | None = None,
+    stop: bool | None = None,
+) -> tuple[str, ...]:
+    """Writes a firmware project of the given kind around an emitted model.
+
+    The other arguments are those of ``deploy.emit.skeleton.project_files``.
+    """
     from deploy.emit.files import write_all
     from deploy.emit.generated_c import is_generated
     from deploy.emit.skeleton import project_files
@@ -179,6 +204,9 @@ def emit_project(folder: str | Path, *, kind: str, out: str | Path) -> tuple[str
         report=read_report(Path(folder) / REPORT_FILE),
         sources={name: _read(Path(folder) / name) for name in FIRMWARE_FILES},
         graph=flatbuffer.read(_read(Path(folder) / MODEL_FILE)),
+        board_file=board_file,
+        data=data,
+        stop=stop,
     )
     refuse_overwriting(out, tuple(files), sources=read)
     return tuple(str(p.relative_to(out)) for p in write_all(out, files))
@@ -241,6 +269,9 @@ def _plan_bytes(
             evidence=checked.evidence,
             interrupted=guard.reason,
         )
+    for warning in report.warnings:
+        _LOG.warning("%s: %s", name, warning)
+    _LOG.info("%s: arena %d bytes for %s", name, report.arena_bytes, report.target)
     if out is None:
         return Result(report, planned.content if report.fits else None)
     files = _emit(report, planned, out)
@@ -263,7 +294,8 @@ def _plan_c(
     from deploy.emit.folder import report_files
     from deploy.emit.generated_c import c_report, plan_c
 
-    made = plan_c(source, ran, name=Path(name).stem, fed=settings.input == "rows")
+    fed = settings.input == "rows"
+    made = plan_c(source, ran, name=Path(name).stem, fed=fed, passes=settings.passes)
     report = c_report(
         made, source=source, baseline=baseline, name=name, goal=goal, settings=settings
     )

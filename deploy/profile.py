@@ -14,11 +14,10 @@ from typing import Any
 
 from deploy import flatbuffer
 from deploy.backends.tflm.layout import Layout, analyse
-from deploy.backends.tflm.views import VIEWS
 from deploy.graph import Graph
 from deploy.lifetimes import tensor_lifetimes
 from deploy.memory.plan import AliasReason
-from deploy.operators import check_shapes
+from deploy.operators import OPERATORS, check_shapes
 from deploy.passes.short_names import short_names
 from deploy.report.occupancy import Box, live_bytes
 from deploy.supported import check_writes
@@ -64,6 +63,13 @@ class GraphProfile:
             value["state"] = [{"name": name, "bytes": size} for name, size in self.state]
         return value
 
+    def to_dataframe(self) -> Any:
+        """Returns the maps as a pandas.DataFrame, one row each."""
+        return self.maps.to_dataframe()
+
+    def _repr_html_(self) -> str:
+        return self.maps._repr_html_()
+
     def to_text(self) -> str:
         """Returns tables of maps and live sets, the peak, and what it would be in int8."""
         lines = [self.maps.to_text().rstrip("\n")]
@@ -90,6 +96,9 @@ class SubgraphProfiles:
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON."""
         return {"model": self.model, "subgraphs": [item.to_dict() for item in self.subgraphs]}
+
+    def _repr_html_(self) -> str:
+        return "\n".join(item._repr_html_() for item in self.subgraphs)
 
     def to_text(self) -> str:
         """Returns the tables of every subgraph."""
@@ -142,7 +151,8 @@ def profile_graph(graph: Graph, *, name: str, library: Kernels | None = None) ->
     # What stays for good takes no part in the plan, as constants do not.
     stateless = _with(graph, variables, data=b"", is_variable=False)
     check_writes(stateless, name)
-    check_shapes(stateless, source=name, opcodes=VIEWS)
+    viewed = {opcode for opcode, row in OPERATORS.items() if row.view is not None}
+    check_shapes(stateless, source=name, opcodes=viewed)
     floats = [i for i in graph.activations() if graph.tensors[i].dtype in _FLOATS]
     return GraphProfile(
         maps=_maps(stateless, name, library),

@@ -62,6 +62,14 @@ def test_the_scale_in_front_is_no_operator(quantised: keras.Model) -> None:
     assert [item.size_bytes for item in maps.kept][:2] == [10 * 10 * 3, 5 * 5 * 6]
 
 
+def test_what_reads_a_scaled_image_without_weights_keeps_the_operator() -> None:
+    inputs = keras.Input((6, 6, 3))
+    model = keras.Model(inputs, layers.Activation("tanh")(layers.Rescaling(1 / 255)(inputs)))
+    content = to_int8_tflite(model, calibration=IMAGES[:, :6, :6])
+    opcodes = [operator.opcode for operator in flatbuffer.read(content).operators]
+    assert opcodes == ["DEPTHWISE_CONV_2D", "TANH"]
+
+
 @pytest.mark.parametrize(("scale", "offset"), [(1 / 127.5, -1.0), (-1 / 255, 0.0)])
 def test_other_scales_keep_their_operator(scale: float, offset: float) -> None:
     inputs = keras.Input((6, 6, 3))

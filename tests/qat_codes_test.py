@@ -278,7 +278,7 @@ def test_average_pooling_of_codes_is_a_convolution():
     """AVERAGE_POOL_2D would round means to the levels of the code."""
     inputs = keras.Input((16, 16, 1))
     x = layers.Conv2D(8, 3, padding="same", activation="relu", name="conv")(inputs)
-    x = layers.MaxPooling2D()(x)
+    x = layers.GaussianDropout(0.1)(layers.MaxPooling2D()(x))
     x = layers.AveragePooling2D(2, name="mean")(x)
     model = keras.Model(inputs, layers.Dense(4)(layers.Flatten()(x)))
     x = digits()[0]

@@ -23,6 +23,7 @@ from deploy.report import keys
 from deploy.report.report import Report
 from deploy.runtime import tflm
 from deploy.targets import board as board_named
+from deploy.targets.cores import cores
 from tests.int8_graphs import Int8GraphMaker
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -61,10 +62,28 @@ class File:
             for o in graph.operators
         ]
         self.offsets: list[int] = []
+        self.views: set[int] = set()
         for entry in model.metadata or ():
+            if entry.name == b"keras_fmc.views":
+                self._add_views(model.buffers[entry.buffer].data.view(np.int32).tolist())
             if entry.name == b"OfflineMemoryAllocation":
                 data = model.buffers[entry.buffer].data.view(np.int32)
                 self.offsets = data[3 : 3 + data[2]].tolist()
+
+    def _add_views(self, entry: list[int]) -> None:
+        """Puts the views that have no operator where they would stand."""
+        place = 2
+        for _ in range(entry[1]):
+            position, kind, output, _, count = entry[place : place + 5]
+            inputs = entry[place + 5 : place + 5 + count]
+            opcode = ("SLICE", "CONCATENATION", "RESHAPE")[kind]
+            self.operators.insert(position, (opcode, inputs, [output], None))
+            self.views.add(position)
+            place += 5 + count
+
+    @property
+    def written(self) -> int:
+        return len(self.operators) - len(self.views)
 
     def macs(self, index: int) -> int:
         """Products of weights and activations, from shapes alone."""
@@ -86,6 +105,8 @@ class File:
         """Calls, products and bytes written, each at its price; 1 where the file has no prices."""
         total = 0.0
         for index, (opcode, _, outputs, _) in enumerate(self.operators):
+            if index in self.views:
+                continue
             price = figures.get(opcode, figures.get("*", {}))
             each = price.get("output_byte", 0) + more * price.get("asserted_byte", 0)
             total += price.get("call", 0) + price.get("product", 0) * self.macs(index)
@@ -239,6 +260,7 @@ def report_values(case: Case) -> Iterator[tuple[str, object, object]]:
     yield "macs", report["macs"], macs
     yield "macs_ratio", report["macs_ratio"], pytest.approx(macs / before, rel=1e-12)
     yield "flash_bytes", report["flash_bytes"], len(case.model_bytes)
+    yield "passes", report["passes"], "plain_slices,drop_dead,order_for_memory:states=20000"
     yield "engine", bool(re.fullmatch(r"[a-z ,-]+", report["engine"])), True
     found = tflm.smallest_arena(case.model_bytes, guess=report["verified_arena_bytes"])
     yield "verified_arena_bytes", report["verified_arena_bytes"], found
@@ -298,6 +320,15 @@ def report_values(case: Case) -> Iterator[tuple[str, object, object]]:
     for more, key in enumerate(("time_ratio", "time_ratio_assertions")):
         ratio = pytest.approx(took[more][1] / took[more][0], rel=1e-6) if known else None
         yield key, report[key], ratio
+    core = cores().get(entry.core)
+    if known and core and entry.clock_hz and kernels.startswith(core.kernels):
+        each = core.cycles_per_instruction / entry.clock_hz * 1e3
+        yield "time_ms", report["time_ms"], pytest.approx(took[0][1] * each, rel=1e-3, abs=0.01)
+        yield "time_error", report["time_error"], core.error
+    else:
+        yield "time_ms", report["time_ms"], None
+        yield "time_error", report["time_error"], None
+    yield "clock_hz", report["clock_hz"], entry.clock_hz or None
     yield "time_source", report["time_source"], times.get("times_source", "")
     notes = [f"{name}: {text}" for name, text in ((entry.name, entry.note),) if text]
     yield "notes", report["notes"], notes
@@ -335,6 +366,14 @@ def baseline_values(case: Case) -> Iterator[tuple[str, object, object]]:
     yield "predicted_arena_bytes_wheel", base["predicted_arena_bytes_wheel"], found
     limit = case.report["limit_bytes"]
     yield "fits", base["fits"], limit is None or base["arena_bytes"] <= limit
+    entry = board_named(case.settings["board"])
+    core, library = cores().get(entry.core), case.report["kernels"]
+    times = json.loads((ROOT / f"deploy/targets/kernels/{library}.json").read_text()).get("times")
+    wanted = None
+    if core and entry.clock_hz and times and library.startswith(core.kernels):
+        each = core.cycles_per_instruction / entry.clock_hz * 1e3
+        wanted = pytest.approx(source.time(times, 0) * each, rel=1e-3, abs=0.01)
+    yield "time_ms", base["time_ms"], wanted
     yield "operators", base["operators"], len(source.operators)
     yield "tensors", len(base["tensors"]), len(source.spans())
 
@@ -386,6 +425,7 @@ def operator_values(case: Case) -> Iterator[tuple[str, object, object]]:
         yield "opcode", row["opcode"], opcode
         yield "name", row["name"], case.model.names[outputs[0]]
         yield "macs", row["macs"], case.model.macs(number)
+        yield "implicit", row["implicit"], number in case.model.views
 
 
 def map_values(case: Case) -> Iterator[tuple[str, object, object]]:
@@ -482,7 +522,7 @@ def code_values(case: Case) -> Iterator[tuple[str, object, object]]:
         yield "merged", code["merged"], False
         tables = {o[1][0] for o in model.operators if o[0] == "GATHER"}
         yield "table_bytes", code["table_bytes"], sum(model.bytes[t] for t in tables)
-        added = len(model.operators) - len(source.operators)
+        added = model.written - len(source.operators)
         yield "operators", code["operators"], added
         yield "tail_bytes", 32 * added < code["tail_bytes"] < case.report["tail_bytes"], True
 
@@ -504,7 +544,7 @@ def frontier_values(case: Case) -> Iterator[tuple[str, object, object]]:
             yield "head_bytes", point["head_bytes"], case.report["head_bytes"]
             ratio = pytest.approx(case.report["macs_ratio"])
             yield "macs_ratio", point["macs_ratio"], ratio
-            yield "operators", point["operators"], len(case.model.operators)
+            yield "operators", point["operators"], case.model.written
     yield "chosen", sum(p["chosen"] for p in points), int(bool(points))
 
 

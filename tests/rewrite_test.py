@@ -12,13 +12,13 @@ import pytest
 import zoo
 from keras import layers
 
-from keras_fmc import reference
 from keras_fmc.choose.ceiling import choose_bottlenecks
 from keras_fmc.choose.plan import BottleneckSpec, CompressionPlan
 from keras_fmc.errors import BadInputError
 from keras_fmc.layers import ProjectionBottleneck
 from keras_fmc.qat import quantize
 from keras_fmc.rewrite import freeze_base, insert_bottlenecks
+from tests import bottleneck_reference as reference
 
 
 def images(count: int, *shape: int, seed: int = 0) -> np.ndarray:
@@ -226,7 +226,7 @@ def test_bottleneck_gets_a_free_name():
     model = keras.Model(inputs, layers.Conv2D(2, 1, name="out")(x))
     plan = plan_for(model, BottleneckSpec("conv", (8, 8, 4), 2))
     result = insert_bottlenecks(model, plan, initializer="identity")
-    assert result.inserted[0].layer == "conv_bottleneck_"
+    assert result.inserted[0].layer == "conv_bottleneck_1"
 
 
 def test_several_inputs_take_a_list_of_calibration_data():
@@ -355,7 +355,7 @@ def test_a_quantised_model_is_refused_at_once():
     with pytest.raises(BadInputError, match=f"^choice of bottlenecks: {layer}{tail}"):
         choose_bottlenecks(quantised, ceiling=0.5)
     with pytest.raises(BadInputError, match=f"^choice of bottlenecks: {layer}{tail}"):
-        choose_bottlenecks(quantised, budget="64KB", kind="plain", bits=4)
+        choose_bottlenecks(quantised, ceiling=0.5, kind="plain", bits=4)
     with pytest.raises(BadInputError, match=f"^insertion of bottlenecks: {layer}{tail}"):
         insert_bottlenecks(quantised, plan, initializer="random")
     # Inserted before, all is well, and a second plan is refused as well.

@@ -103,18 +103,59 @@ ADD_FUNCTIONS = {
 }
 
 
-def add_functions(graph: Graph) -> tuple[str, ...]:
-    """Returns the functions that register exactly the operators of a graph, sorted.
+INT8_VARIANTS = {
+    "ADD": "Register_ADD_INT8",
+    "AVERAGE_POOL_2D": "Register_AVERAGE_POOL_2D_INT8",
+    "CONV_2D": "Register_CONV_2D_INT8",
+    "DEPTHWISE_CONV_2D": "Register_DEPTHWISE_CONV_2D_INT8",
+    "FULLY_CONNECTED": "Register_FULLY_CONNECTED_INT8",
+    "MAX_POOL_2D": "Register_MAX_POOL_2D_INT8",
+    "SOFTMAX": "Register_SOFTMAX_INT8",
+}
+"""Kernels that take int8 alone; the others bring those of int4, int16 and floats along, 32 KB of
+flash with CMSIS-NN for a model of convolutions. They are those whose headers the resolver includes
+and whose Add... functions take one in every TFLM since February 2023."""
+
+
+def registrations(graph: Graph) -> tuple[str, ...]:
+    """Returns the calls that register exactly the operators of a graph, sorted.
 
     Raises:
         UnsupportedModelError: TFLM has no kernel for an operator; names it.
     """
-    functions = set()
+    calls = []
+    for opcode, function in sorted(functions_of(graph).items(), key=lambda item: item[1]):
+        variant = INT8_VARIANTS.get(opcode)
+        whole = variant is not None and _is_int8(graph, opcode)
+        calls.append(f"{function}({variant}())" if whole else f"{function}()")
+    return tuple(calls)
+
+
+def _is_int8(graph: Graph, opcode: str) -> bool:
+    """Whether all maps and weights of all operators of a kind are int8; biases are wider."""
+    return all(
+        graph.tensors[index].dtype == "int8"
+        for operator in graph.operators
+        if operator.opcode == opcode
+        for index in (*operator.inputs[:2], *operator.outputs)
+        if index >= 0
+    )
+
+
+def functions_of(graph: Graph) -> dict[str, str]:
+    """Returns opcode -> function of the operators of a graph.
+
+    Raises:
+        UnsupportedModelError: TFLM has no kernel for an operator; names it.
+    """
+    functions = {}
     for step, operator in enumerate(graph.operators):
+        if operator.implicit:
+            continue
         if operator.opcode not in ADD_FUNCTIONS:
             raise UnsupportedModelError(
                 f"TensorFlow Lite Micro has no kernel for {graph.label(step)}",
                 remedy="Export the model with other operators",
             )
-        functions.add(ADD_FUNCTIONS[operator.opcode])
-    return tuple(sorted(functions))
+        functions[operator.opcode] = ADD_FUNCTIONS[operator.opcode]
+    return functions

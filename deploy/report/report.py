@@ -7,9 +7,11 @@ show is here, or follows from the plan by ``deploy.report.occupancy``.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from deploy.memory.plan import MemoryPlan, PlannedPiece
 from deploy.outcome import Decision, FrontierPoint, Region, StoredCode
+from deploy.passes import USUAL_PASSES
 
 FORMAT_VERSION = 1
 """Version of report.json; it changes when a key changes its meaning."""
@@ -72,12 +74,15 @@ class ReportOperator:
         opcode: its name in TFLite.
         name: of its first output.
         macs: multiply-accumulates of one inference.
+        implicit: a view for which the file has no operator, as its bytes stand where they are
+            read.
     """
 
     index: int
     opcode: str
     name: str
     macs: int = 0
+    implicit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +185,7 @@ class Baseline:
         fits: whether the arena is within the limit.
         operators (count): of the model.
         tensors: where TFLM puts them.
+        time_ms (milliseconds): of one inference, estimated as that of the report.
     """
 
     arena_bytes: int
@@ -193,6 +199,7 @@ class Baseline:
     fits: bool | None = None
     operators: int = 0
     tensors: tuple[ReportTensor, ...] = ()
+    time_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +232,8 @@ class Report:
         limit_bytes: what the arena may use; null: nothing limits it.
         limit_source: where the limit comes from.
         engine: the part of the planner that found the offsets.
+        passes: what rewrote the graph before it was planned, in order, as ``--passes`` takes it;
+            empty: nothing did.
         interrupted: what ended the search before its work was done, Ctrl-C or a time limit; null:
             nothing did. Only then may another run find another plan.
         search_bound_bytes: no cuts in this operator order have a smaller head; null: strips were
@@ -255,6 +264,10 @@ class Report:
         model_sha256: SHA-256 of ``model.tflite``, in hexadecimal.
         time_instructions (instructions): of one inference, estimated from products and bytes that
             are moved, built with NDEBUG; null where there are no figures for the kernels.
+        time_ms (milliseconds): of one inference at ``clock_hz``, those instructions times the
+            cycles that the core takes for one; null where core or clock are not known.
+        time_error (share): by how much ``time_ms`` may be off, or null.
+        clock_hz (Hz): the highest clock of the board's core, or null.
         time_ratio (times): that by the same estimate for the model as it was.
         time_ratio_assertions (times): the same where TFLM is built without NDEBUG.
         time_source: how the figures of the estimate were measured.
@@ -280,6 +293,7 @@ class Report:
     limit_bytes: int | None = None
     limit_source: str = ""
     engine: str = ""
+    passes: str = USUAL_PASSES
     interrupted: str | None = None
     search_bound_bytes: int | None = None
     bit_exact: bool | None = None
@@ -306,6 +320,9 @@ class Report:
     target: str = ""
     model_sha256: str = ""
     time_instructions: int | None = None
+    time_ms: float | None = None
+    time_error: float | None = None
+    clock_hz: int | None = None
     time_ratio: float | None = None
     time_ratio_assertions: float | None = None
     time_source: str = ""
@@ -317,11 +334,34 @@ class Report:
         """How many bytes the arena is larger than the limit; 0 if it fits."""
         return 0 if self.limit_bytes is None else max(0, self.arena_bytes - self.limit_bytes)
 
+    @property
+    def written_operators(self) -> int:
+        """How many operators the file has, and the interpreter runs."""
+        return sum(not operator.implicit for operator in self.operators)
+
     def to_json(self) -> str:
         """Returns report.json: keys in the order of the fields, the same text on every run."""
         from deploy.report.codec import encode
 
         return encode(self)
+
+    def _repr_html_(self) -> str:
+        """A small table, in a notebook."""
+        from deploy.report.notebook import to_table
+
+        return to_table(self)
+
+    def to_dataframe(self) -> Any:
+        """Returns the tensors in the arena as a pandas.DataFrame."""
+        from deploy.report.notebook import tensor_frame
+
+        return tensor_frame(self)
+
+    def metrics(self) -> dict[str, float]:
+        """Returns the numbers as a flat dict, those of the baseline behind ``baseline_``."""
+        from deploy.report.notebook import metrics
+
+        return metrics(self)
 
     @staticmethod
     def from_json(text: str, *, source: str = "report") -> Report:

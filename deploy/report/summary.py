@@ -32,6 +32,7 @@ from deploy.report.report import (
 )
 from deploy.runtime import tflm
 from deploy.targets import Target, target
+from deploy.targets.cores import milliseconds, time_error
 from keras_fmc.errors import UnsupportedModelError, VerificationError
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def make_report(
         limit_bytes=limit,
         limit_source=limit_source,
         engine=planned.memory.engine,
+        passes=settings.passes,
         interrupted=interrupted,
         search_bound_bytes=prepared.floor_bytes,
         bit_exact=evidence.bit_exact,
@@ -91,6 +93,9 @@ def make_report(
         pieces=pieces,
         target=goal.describe(),
         time_instructions=graph_time(graph, goal.kernels),
+        time_ms=_time_ms(graph, goal),
+        time_error=time_error(goal.board, goal.kernels.name),
+        clock_hz=goal.board.clock_hz or None,
         time_ratio=time_ratio(graph, source, goal.kernels),
         time_ratio_assertions=time_ratio(graph, source, goal.kernels, assertions=True),
         time_source=goal.kernels.times_source,
@@ -115,7 +120,13 @@ def model_keys(
         "outputs": ports_of(graph, graph.outputs),
         "feature_maps_after": feature_maps_of(graph),
         "operators": tuple(
-            ReportOperator(i, op.opcode, graph.tensors[op.outputs[0]].name, operator_macs(graph, i))
+            ReportOperator(
+                i,
+                op.opcode,
+                graph.tensors[op.outputs[0]].name,
+                operator_macs(graph, i),
+                op.implicit,
+            )
             for i, op in enumerate(graph.operators)
         ),
         "model_sha256": hashlib.sha256(content).hexdigest(),
@@ -170,6 +181,7 @@ def baseline_of(
         fits=limit is None or arena.arena_bytes <= limit,
         operators=len(source.operators),
         tensors=_online_tensors(source, offsets, goal),
+        time_ms=_time_ms(source, goal),
     )
 
 
@@ -189,8 +201,15 @@ def _measured_baseline(source: Graph, content: bytes, guess: int) -> int:
 def _online_tensors(
     source: Graph, offsets: Sequence[int] | None, goal: Target
 ) -> tuple[ReportTensor, ...]:
-    online = simulate(source, scratch_requests(source, goal.kernels), offsets=offsets)
+    requests = scratch_requests(source, goal.kernels)
+    unit = goal.runtime.arena_alignment_bytes
+    online = simulate(source, requests, offsets=offsets, alignment=unit)
     return tuple(ReportTensor(**keys) for keys in tensor_keys(source, online.offsets))
+
+
+def _time_ms(graph: Graph, goal: Target) -> float | None:
+    found = milliseconds(goal.board, goal.kernels.name, graph_time(graph, goal.kernels))
+    return None if found is None else round(found, 2)
 
 
 def ports_of(graph: Graph, indices: Sequence[int]) -> tuple[Port, ...]:

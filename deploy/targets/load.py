@@ -66,6 +66,7 @@ def read_runtime(data: Any, *, where: str) -> Runtime:
         summary=fields.take("summary", str),
         source=fields.take("source", str),
         abi=fields.take("abi", str),
+        commit=fields.take("commit", str, default=""),
         arena_alignment_bytes=fields.take("arena_alignment_bytes", int),
         fixed=tuple(block(text, f"{where}: fixed") for text in fields.take("fixed", list)),
         kernel_alignment_bytes=fields.take("kernel_alignment_bytes", int),

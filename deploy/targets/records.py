@@ -34,6 +34,7 @@ class Runtime:
         scratch_request, subgraph_counter, buffer_info, planner_buffer_bytes: what planning takes
             and gives back.
         parameters: opcode -> parsed options of an operator.
+        commit: of TensorFlow Lite Micro's repository; empty: not known.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Runtime:
     buffer_info: Block
     planner_buffer_bytes: int
     parameters: Mapping[str, Block]
+    commit: str = ""
 
 
 GATHERED_PIXELS = {"2 pixels": 2, "4 pixels": 4}
@@ -222,6 +224,26 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
+class BoardNames:
+    """What the worlds of firmware call a board; empty where one does not have it.
+
+    Attributes:
+        platformio: platform and board, such as "nordicnrf52:nano33ble", of boards for which
+            PlatformIO has the framework Arduino.
+        arduino: FQBN of the Arduino IDE and arduino-cli.
+        zephyr: what ``west build -b`` takes.
+        esp_idf: what ``idf.py set-target`` takes.
+        stm32: the part, as STM32CubeMX lists it.
+    """
+
+    platformio: str = ""
+    arduino: str = ""
+    zephyr: str = ""
+    esp_idf: str = ""
+    stm32: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Board:
     """A board or chip and its memories, as its makers state them.
 
@@ -233,6 +255,10 @@ class Board:
         flash_bytes: program memory, None where it is outside the chip.
         reserve_bytes: what the firmware itself is assumed to need in the first region.
         source: the document the figures are from.
+        fpu: what GCC calls its floating point unit, "auto" where the core says it all; empty:
+            none, or not known.
+        clock_hz: the highest of its core; 0: not known.
+        names: what PlatformIO, Arduino, Zephyr, ESP-IDF and STM32CubeMX call it.
     """
 
     name: str
@@ -246,3 +272,11 @@ class Board:
     reserve_bytes: int
     source: str
     note: str = ""
+    fpu: str = ""
+    clock_hz: int = 0
+    names: BoardNames = BoardNames()
+
+    @property
+    def float_abi(self) -> str:
+        """What GCC's -mfloat-abi is for it."""
+        return "hard" if self.fpu else "soft"

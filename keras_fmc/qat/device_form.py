@@ -32,8 +32,16 @@ from keras_fmc.layers.code_quantizer import CodeQuantizer
 from keras_fmc.layers.gf2 import GF2Bottleneck
 from keras_fmc.layers.unit_length import UnitLength
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef, ValueSpec, consumers, trace
-from keras_fmc.model.operations import ACTIVATIONS, COMPOSED, activation_name, is_activation
+from keras_fmc.model.operations import (
+    ACTIVATIONS,
+    COMPOSED,
+    Role,
+    activation_name,
+    is_activation,
+    row_of,
+)
 from keras_fmc.model.surgery import copy_weights, rebuild
+from keras_fmc.names import free_name
 from keras_fmc.qat.weight_layers import QUANTIZED
 
 
@@ -69,11 +77,7 @@ def device_form(graph: LayerGraph, *, split_codes: bool = True) -> LayerGraph:
     averages: dict[int, layers.DepthwiseConv2D] = {}
 
     def add(wanted: str, layer: layers.Layer, inputs: tuple[int, ...], output: int | None) -> int:
-        name, count = wanted, 0
-        while name in taken:
-            count += 1
-            name = f"{wanted}_{count}"
-        taken.add(name)
+        name = free_name(wanted, taken)
         if output is None:
             source = values[inputs[0]]
             values.append(ValueSpec(name, source.shape, source.dtype))
@@ -208,13 +212,18 @@ def _averages_codes(nodes: Sequence[LayerNode], node: LayerNode) -> bool:
         return False
     value = node.inputs[0]
     makers = {output: maker for maker in nodes for output in maker.outputs}
-    while value in makers and isinstance(makers[value].operation, _KEEP_CODES):
+    while value in makers and _keeps_codes(makers[value].operation):
         value = makers[value].inputs[0]
     maker = makers[value].operation if value in makers else None
     return isinstance(maker, (CodeQuantizer, GF2Bottleneck)) and maker.bits < 8
 
 
-_KEEP_CODES = (layers.MaxPooling2D, layers.ZeroPadding2D, layers.Cropping2D, layers.Dropout)
+def _keeps_codes(operation: keras.Operation) -> bool:
+    """Whether it hands codes on one by one, or does nothing at inference."""
+    if isinstance(operation, (layers.MaxPooling2D, layers.ZeroPadding2D, layers.Cropping2D)):
+        return True
+    row = row_of(operation)
+    return row is not None and row.role is Role.ABSENT
 
 
 def _average(node: LayerNode, values: Sequence[ValueSpec]) -> layers.DepthwiseConv2D:

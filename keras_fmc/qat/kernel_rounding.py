@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from keras import layers, ops
 
+from keras_fmc.fixed_point import exp_on_negative, quantized_multiplier
 from keras_fmc.layers.matrix_product import MatrixProduct
 from keras_fmc.model.registered import register
-from keras_fmc.qat.fixed_point import exp_on_negative, quantized_multiplier
 from keras_fmc.qat.requantize import divide, high_mul, levels, requantize
 
 

@@ -24,9 +24,9 @@ from deploy.backends.c.program import (
     whole,
 )
 from deploy.graph import ITEM_BYTES, Graph, Operator, Tensor
+from deploy.operators import OPERATORS, InC
 from keras_fmc.errors import UnsupportedModelError
 
-VIEWS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 _C_TYPES = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t"}
 _VALUES_A_LINE = 24
 
@@ -215,7 +215,7 @@ class Lowering:
         shapes = [self.tensor(index)]
         seen = {index}
         for operator in self.graph.operators:
-            if operator.opcode in VIEWS and operator.inputs[0] in seen:
+            if OPERATORS[operator.opcode].same_bytes and operator.inputs[0] in seen:
                 seen.add(operator.outputs[0])
                 shapes.append(self.tensor(operator.outputs[0]))
         views = []
@@ -231,19 +231,21 @@ def lower(graph: Graph) -> Program:
     Raises:
         UnsupportedModelError: an operator has no C semantics; names it.
     """
-    from deploy.backends.c.operators import OPERATORS
+    from deploy.backends.c.operators import lower_operator
 
     for step, operator in enumerate(graph.operators):
-        if operator.opcode not in OPERATORS:
+        row = OPERATORS.get(operator.opcode)
+        if row is None or row.in_c is InC.TFLM:
+            known = (opcode for opcode, row in OPERATORS.items() if row.in_c is not InC.TFLM)
             raise UnsupportedModelError(
                 f"{graph.label(step)} has no C semantics",
-                expected=f"one of {', '.join(sorted(OPERATORS))}",
+                expected=f"one of {', '.join(sorted(known))}",
                 remedy="--runtime=tflm runs it",
             )
     lowering = Lowering(graph)
     for step, operator in enumerate(graph.operators):
         if not lowering.is_fused(operator.outputs[0]):
-            OPERATORS[operator.opcode](lowering, step)
+            lower_operator(lowering, step)
     return lowering.program()
 
 
@@ -289,4 +291,4 @@ def _pads_like_a_window(graph: Graph, pad: Operator) -> bool:
     return x.shape[0] == 1 and same and not values[0].any() and not values[3].any()
 
 
-__all__ = ["SAME_ROW", "VIEWS", "Grid", "Lowering", "constant_integers", "lower"]
+__all__ = ["SAME_ROW", "Grid", "Lowering", "constant_integers", "lower"]

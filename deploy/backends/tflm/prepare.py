@@ -10,16 +10,20 @@ from deploy.backends.tflm.arena import predict_arena
 from deploy.backends.tflm.codes.lower import LoweredCodes, lower_codes, stored_code_maps
 from deploy.backends.tflm.codes.momentary import index_bytes, momentary_maps
 from deploy.backends.tflm.codes.tables import use_tables
-from deploy.backends.tflm.codes.trial import best_lowering
+from deploy.backends.tflm.codes.trial import TRIAL_LEVELS, best_lowering
 from deploy.backends.tflm.place import ROUNDS_OF_EFFORT, place
+from deploy.backends.tflm.standing import without_view_operators
 from deploy.effort import effort_named
 from deploy.graph import Graph
+from deploy.implicit import as_written
 from deploy.macs import graph_macs, relative_macs
-from deploy.outcome import Decision, FrontierPoint, Prepared, StoredCodes
-from deploy.passes import run_passes
+from deploy.outcome import DEFECT, Decision, FrontierPoint, Prepared, StoredCodes
+from deploy.passes import Context, run_passes
+from deploy.passes.order import OrderForMemory
 from deploy.passes.short_names import shorten_names
 from deploy.progress import Progress
 from deploy.targets import Target
+from keras_fmc.errors import VerificationError
 from keras_fmc.sizes import format_size
 
 if TYPE_CHECKING:
@@ -31,9 +35,9 @@ _NO_WAY = (
 )
 
 
-def has_codes(source: Graph) -> bool:
+def has_codes(source: Graph, settings: PlanSettings) -> bool:
     """Whether a graph has maps that could be stored packed."""
-    return bool(stored_code_maps(run_passes(source)))
+    return bool(stored_code_maps(run_passes(source, passes=settings.pass_list)))
 
 
 def prepare(
@@ -47,14 +51,14 @@ def prepare(
 ) -> Prepared:
     """Returns the best plan found: of the graph as it is, or, with ``codes``, with those packed.
 
-    Names are shortened first, as they stand in flash; then ``deploy.passes.PASSES`` run. A graph
+    Names are shortened first, as they stand in flash; then the passes of the settings run. A graph
     with maps of codes is planned both ways, each in strips where settings allow them, and the
     smaller arena (or head, as settings say) wins. Where there are strips, no plan unpacks a map
     whole: its int32 indices and the planes of its bits exist for a strip of rows at most.
     ``stop`` is asked often; True ends all searches with the best so far.
     """
     named = shorten_names(source)
-    graph = run_passes(named)
+    graph = run_passes(named, Context(goal.kernels), passes=settings.pass_list)
     plain = _planned(graph, named, goal, settings, progress, stop, max_macs=settings.max_macs)
     if (
         not codes
@@ -67,16 +71,15 @@ def prepare(
         reason = "stored in int8: the search was interrupted before packing was tried"
         return replace(plain, decisions=(*plain.decisions, Decision(names, reason)))
     progress.say("packing codes")
-    maps = {tabled.tensors[m.tensor].name: m.bits for m in stored_code_maps(tabled)}
-    left = _left_whole(tabled, maps, goal, settings) if settings.strips else ()
-    plain = replace(plain, decisions=(*plain.decisions, *left))
-    maps = {name: bits for name, bits in maps.items() if name not in {d.subject for d in left}}
-    if not maps:
-        return plain
-    lowered = best_lowering(tabled, maps, goal, settings, stop)
-    packed = _packed(lowered, graph, goal, settings, progress, stop)
-    if isinstance(packed, Decision):
-        return replace(plain, decisions=(*plain.decisions, packed))
+    ways, left = _ways_to_pack(tabled, goal, settings, stop)
+    if not ways:
+        return replace(plain, decisions=(*plain.decisions, *left))
+    tried = [_packed(way, graph, goal, settings, progress, stop) for way in ways]
+    plans = [(p, way) for p, way in zip(tried, ways, strict=True) if isinstance(p, Prepared)]
+    if not plans:
+        refused = next(decision for decision in tried if isinstance(decision, Decision))
+        return replace(plain, decisions=(*plain.decisions, *left, refused))
+    packed, lowered = min(plans, key=lambda found: rank(found[0], goal, settings))
     if rank(packed, goal, settings) < rank(plain, goal, settings):
         return replace(
             packed,
@@ -87,8 +90,31 @@ def prepare(
     return replace(
         plain,
         frontier=_joined(plain.frontier, packed.frontier),
-        decisions=(*plain.decisions, *decisions),
+        decisions=(*plain.decisions, *left, *decisions),
     )
+
+
+def _ways_to_pack(
+    graph: Graph, goal: Target, settings: PlanSettings, stop: Callable[[], bool]
+) -> tuple[list[LoweredCodes], tuple[Decision, ...]]:
+    """The ways that look best at each level up to the limit, and the maps that are left whole.
+
+    A trial knows no limit but its level's, so a higher limit plans all that a lower one does and
+    never ends with more.
+    """
+    every = {graph.tensors[m.tensor].name: m.bits for m in stored_code_maps(graph)}
+    ways: dict[tuple[object, ...], LoweredCodes] = {}
+    left: tuple[Decision, ...] = ()
+    least, *more = TRIAL_LEVELS
+    for level in (least, *(level for level in more if level <= settings.max_macs)):
+        trial = replace(settings, max_macs=level)
+        left = _left_whole(graph, every, goal, trial) if settings.strips else ()
+        maps = {n: bits for n, bits in every.items() if n not in {d.subject for d in left}}
+        if maps:
+            way = best_lowering(graph, maps, goal, trial, stop)
+            key = (*(item.name for item in way.stored), len(way.graph.operators))
+            ways.setdefault(key, way)
+    return list(ways.values()), left
 
 
 def _packed(
@@ -100,7 +126,7 @@ def _packed(
     stop: Callable[[], bool],
 ) -> Prepared | Decision:
     """The plan of the packed graph, or why there is none."""
-    graph = run_passes(lowered.graph)
+    graph = run_passes(lowered.graph, Context(goal.kernels), passes=settings.pass_list)
     ratio = relative_macs(graph, source)
     if ratio > settings.max_macs:
         return Decision(
@@ -155,7 +181,7 @@ def _why_whole(
 
     for shared in (True, False):
         lowered = lower_codes(graph, maps={name: bits}, shared=shared)
-        packed = run_passes(lowered.graph)
+        packed = run_passes(lowered.graph, Context(goal.kernels), passes=settings.pass_list)
         never_whole = momentary_maps(packed, lowered.stored)
         found = obstacles(packed, never_whole)
         if found:
@@ -225,18 +251,54 @@ def _planned(
 def _whole(
     graph: Graph, source: Graph, goal: Target, settings: PlanSettings, stop: Callable[[], bool]
 ) -> Prepared:
-    """The best plan without strips: in the order that the passes chose, or as it was."""
+    """The best plan without strips: in the order that the passes chose, or another.
+
+    The order counts on what kernels may do in place, which not every plan can grant, and knows
+    nothing of views: the order that does without, and that of the file, are tried as well.
+    """
+    unordered = [p for p in settings.pass_list if not isinstance(p, OrderForMemory)]
     orders = [graph]
-    as_given = run_passes(source, reorder=False)
-    if as_given.operators != graph.operators:
-        orders.append(as_given)
+    for passes in (settings.pass_list, unordered):
+        other = run_passes(source, passes=passes)
+        if all(other.operators != known.operators for known in orders):
+            orders.append(other)
     overlap = settings.overlap is True
     rounds = ROUNDS_OF_EFFORT[effort_named(settings.effort)]
+    unit = goal.runtime.arena_alignment_bytes
     plans = [
-        Prepared(g, place(g, goal.kernels, rounds=rounds, overlap=overlap, stop=stop))
+        Prepared(
+            g, place(g, goal.kernels, rounds=rounds, overlap=overlap, alignment=unit, stop=stop)
+        )
         for g in orders
     ]
-    return min(plans, key=lambda prepared: prepared.memory.head_bytes)
+    best = min(plans, key=lambda prepared: prepared.memory.head_bytes)
+    return with_views_as_set(best, goal, settings)
+
+
+def with_views_as_set(prepared: Prepared, goal: Target, settings: PlanSettings) -> Prepared:
+    """Returns the plan with operators for its views, or, as is usual, without."""
+    if settings.view_operators:
+        return prepared
+    try:
+        graph, memory = without_view_operators(
+            prepared.graph,
+            prepared.memory,
+            goal.kernels,
+            alignment=goal.runtime.arena_alignment_bytes,
+        )
+    except VerificationError as error:
+        why = str(error).split("\n", 1)[0]
+        kept = Decision("views without an operator", DEFECT.format(why))
+        return replace(prepared, decisions=(*prepared.decisions, kept))
+    arena = predict_arena(graph, offsets=memory.offsets, target=goal).arena_bytes
+    written = len(as_written(graph).operators)
+    frontier = (
+        replace(p, arena_bytes=arena, head_bytes=memory.head_bytes, operators=written)
+        if p.chosen
+        else p
+        for p in prepared.frontier
+    )
+    return replace(prepared, graph=graph, memory=memory, frontier=tuple(frontier))
 
 
 def _size(prepared: Prepared, goal: Target, settings: PlanSettings) -> tuple[int, int]:
@@ -291,12 +353,13 @@ def _striped(
         minimise=settings.minimise,
         arena_bytes=settings.arena_bytes,
         overlap=settings.overlap is not False,
+        view_operators=settings.view_operators,
         never_whole=never_whole,
         effort=effort_named(settings.effort),
         stop=stop,
         progress=lambda fraction: progress.say("looking for strips", fraction),
     )
-    return Prepared(
+    prepared = Prepared(
         choice.graph,
         choice.memory,
         choice.regions,
@@ -306,3 +369,4 @@ def _striped(
         floor_bytes=choice.floor_bytes,
         usual_arena_bytes=choice.smallest_arena_bytes,
     )
+    return with_views_as_set(prepared, goal, settings)

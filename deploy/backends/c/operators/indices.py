@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from deploy.backends.c.lowering import Lowering
+from deploy.backends.c.operators.registry import lowers
 from deploy.backends.c.program import SAME_ROW
 from deploy.graph import Activation
 
@@ -16,6 +17,7 @@ _TARGET = "(int32_t *)(void *)({out})"
 _LOW, _HIGH = -(1 << 31) + 1, (1 << 31) - 1
 
 
+@lowers("CAST")
 def cast(lowering: Lowering, step: int) -> None:
     """CAST of bytes to int32."""
     operator = lowering.graph.operators[step]

@@ -6,7 +6,9 @@ plan that a fraction of the usual effort finds:
 1. all maps packed, unpacked once for all readers, or once for each where readers are apart;
 2. of the better way, without one map after the other, as long as that makes the plan better.
 
-The result is planned in earnest by the caller, beside the graph without packing.
+The result is planned in earnest by the caller, beside the graph without packing. Trials are made
+at fixed levels of multiply-accumulates, and take no part of the effort: more of either never gives
+a larger plan.
 """
 
 from __future__ import annotations
@@ -22,12 +24,14 @@ from deploy.backends.tflm.codes.pack import stored_bytes
 from deploy.backends.tflm.place import place
 from deploy.backends.tflm.strips.walks import SMALL_GRAPH_OPERATORS
 from deploy.graph import Graph
-from deploy.passes import run_passes
+from deploy.passes import Context, run_passes
 from deploy.targets import Target
 
 if TYPE_CHECKING:
     from deploy.settings import PlanSettings
 
+TRIAL_LEVELS = (1.10, 2.0)
+"""Limits of multiply-accumulates at which ways are tried, whatever the limit of the plan."""
 _SMALL_WORK, _LARGE_WORK = 60_000, 150_000
 _MOST_LEFT_OUT = 8
 _ROUNDS = 2
@@ -84,7 +88,7 @@ def _judged(
     from deploy.backends.tflm.strips import choose_strips
 
     lowered = lower_codes(graph, maps=maps, shared=shared)
-    packed = run_passes(lowered.graph)
+    packed = run_passes(lowered.graph, Context(goal.kernels), passes=settings.pass_list)
     if settings.strips:
         choice = choose_strips(
             packed,
@@ -93,6 +97,7 @@ def _judged(
             minimise=settings.minimise,
             arena_bytes=settings.arena_bytes,
             overlap=settings.overlap is not False,
+            view_operators=settings.view_operators,
             never_whole=momentary_maps(packed, lowered.stored),
             work=_SMALL_WORK if len(graph.operators) <= SMALL_GRAPH_OPERATORS else _LARGE_WORK,
             plan_rounds=0,
@@ -102,7 +107,8 @@ def _judged(
         if choice.holds_whole:
             arena, head = sys.maxsize, sys.maxsize
     else:
-        memory = place(packed, goal.kernels, rounds=_ROUNDS, stop=stop)
+        unit = goal.runtime.arena_alignment_bytes
+        memory = place(packed, goal.kernels, rounds=_ROUNDS, alignment=unit, stop=stop)
         arena = predict_arena(packed, offsets=memory.offsets, target=goal).arena_bytes
         head = memory.head_bytes
     return (head, arena) if settings.minimise == "head" else (arena, head)

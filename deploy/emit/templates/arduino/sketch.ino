@@ -1,9 +1,8 @@
 // @{model}: @{arena} bytes of arena, planned for @{target}.
 //
-// TensorFlowLite.h belongs to the library Arduino_TensorFlowLite; including it here makes
-// the IDE find the library. Other ports have another name, such as
-// Chirale_TensorFlowLite.h: change this line and nothing else.
-#include <TensorFlowLite.h>
+// @{library_header} belongs to the library @{library_title}; including it here makes
+// the IDE find the library. Other ports have another name: change this line and nothing else.
+#include <@{library_header}>
 
 #include "model_runner.h"
 
