@@ -12,7 +12,9 @@ from __future__ import annotations
 import numpy as np
 from keras import layers, ops
 
-from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers
+from keras_fmc.layers.fake_quant import FakeQuant
+from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers, producers
+from keras_fmc.model.operations import Role, row_of
 from keras_fmc.qat.weight_layers import QUANTIZED
 
 BYTES = (0.0, 255.0)
@@ -25,18 +27,26 @@ _LEAST_IMAGE = 128.0
 def scaled_inputs(graph: LayerGraph) -> dict[int, tuple[int, float]]:
     """Returns, of a folded graph, what is scaled → the input that it is a multiple of, and the
     factor, where nothing else reads the input and only layers with weights read the multiple."""
-    readers = consumers(graph)
+    readers, makers = consumers(graph), producers(graph)
     found = {}
     for node in graph.nodes:
         factor = _factor(node)
-        if factor is None or node.inputs[0] not in graph.inputs:
+        source = node.inputs[0] if node.inputs else -1
+        # What does nothing at inference, such as augmentation, may stand between.
+        while factor is not None and source in makers and len(readers[source]) == 1:
+            maker = graph.nodes[makers[source]]
+            row = row_of(maker.operation)
+            if row is None or row.role is not Role.ABSENT or isinstance(maker.operation, FakeQuant):
+                break
+            source = maker.inputs[0]
+        if factor is None or source not in graph.inputs:
             continue
         (output,) = node.outputs
         further = [graph.nodes[index].operation for index in readers[output]]
         weighted = all(type(operation) in _WEIGHTED for operation in further)
-        alone = len(readers[node.inputs[0]]) == 1 and node.inputs[0] not in graph.outputs
+        alone = len(readers[source]) == 1 and source not in graph.outputs
         if further and weighted and alone and output not in graph.outputs:
-            found[output] = (node.inputs[0], factor)
+            found[output] = (source, factor)
     return found
 
 
