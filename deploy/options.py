@@ -136,6 +136,13 @@ SEARCH = (
 )
 OUT = Option("out", _FILES, "the folder for the files; none: print only", "DIR")
 CALIBRATION = Option("calibration", _FILES, "samples, .npy, for post-training quantisation", "FILE")
+ENDS = tuple(
+    Option(
+        *(f"{end}-type", _FILES, f"type of the {end}s; uint8 as cameras give it", "TYPE", "int8"),
+        choices=("int8", "uint8", "float32"),
+    )
+    for end in ("input", "output")
+)
 FIT = (
     Option("labels", _FILES, "labels of the samples, .npy", "FILE"),
     Option("loss", _SEARCH, "loss of the labels, as compile() names it", "NAME"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +49,20 @@ class Result:
     content: bytes | None = field(repr=False)
     files: tuple[str, ...] = ()
 
+    def evaluate(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        metrics: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] | None = None,
+        progress: bool | None = None,
+    ) -> dict[str, float]:
+        """Returns metrics of the planned model on samples with known answers
+        (`deploy.evaluate`)."""
+        from deploy.evaluate import evaluate
+
+        return evaluate(self, x, y, metrics=metrics, progress=progress)
+
     @property
     def exit_code(self) -> int:
         return 0 if self.report.fits else DoesNotFitError.exit_code
@@ -85,12 +99,15 @@ def convert(
     model: keras.Model,
     *,
     calibration: np.ndarray | None = None,
+    input_type: str = "int8",
+    output_type: str = "int8",
     out: str | Path | None = None,
     **settings: object,
 ) -> Result:
     """Converts a Keras model, quantised or with ``calibration``, and plans it.
 
-    Keywords are those of PlanSettings.
+    Inputs and outputs are int8, or "uint8" or "float32" (`deploy.end_types`). Other keywords are
+    those of PlanSettings.
 
     Raises:
         BadInputError, UnsupportedModelError: the model, the samples or a setting cannot be used.
@@ -101,7 +118,9 @@ def convert(
     chosen = PlanSettings(**settings)  # type: ignore[arg-type]
     with replacing(out, _names(chosen, model.name), sources=[chosen.board_file]) as earlier:
         chosen.target()
-        content = to_int8_tflite(model, calibration=calibration)
+        content = to_int8_tflite(
+            model, calibration=calibration, input_type=input_type, output_type=output_type
+        )
         return _plan_bytes(content, chosen, name=model.name, out=out, earlier=earlier)
 
 
@@ -117,6 +136,8 @@ def convert_file(
     settings: PlanSettings,
     *,
     calibration: str | None,
+    input_type: str = "int8",
+    output_type: str = "int8",
     out: str | Path | None = None,
 ) -> Result:
     """Converts and plans a Keras model file; ``calibration`` is a .npy file of samples."""
@@ -125,7 +146,9 @@ def convert_file(
     sources = [path, calibration, settings.board_file]
     with replacing(out, _names(settings, path), sources=sources) as earlier:
         settings.target()
-        content = convert_path(path, calibration=calibration)
+        content = convert_path(
+            path, calibration=calibration, input_type=input_type, output_type=output_type
+        )
         return _plan_bytes(content, settings, name=str(path), out=out, earlier=earlier)
 
 

@@ -34,6 +34,7 @@ def to_html(report: Report) -> str:
         _frontier_section(report),
         _regions_section(report),
         _codes_section(report),
+        _comparison_section(report),
         _decisions_section(report),
         _tensor_section(report),
         _operator_section(report),
@@ -314,6 +315,24 @@ def _codes_section(report: Report) -> str:
     intro = "<p>Packing and unpacking run strip by strip with what they belong to.</p>"
     table = _table(head, rows, numbers=tuple(range(1, 12)))
     return _section("Stored as codes", intro + table) if rows else ""
+
+
+def _comparison_section(report: Report) -> str:
+    rows = [
+        (
+            text.short(row.name),
+            "x".join(map(str, row.shape)),
+            f"{row.scale:.4g}",
+            f"{row.differing:.2%}",
+            f"{row.mean_levels:.3f}",
+            row.worst_levels,
+        )
+        for row in report.comparison
+    ]
+    head = ("map", "shape", "scale", "differs in", "mean, levels", "worst, levels")
+    intro = "<p>Of the quantised Keras model and of the device, on the samples tried.</p>"
+    table = _table(head, rows, numbers=(2, 3, 4, 5))
+    return _section("Keras beside the device", intro + table) if rows else ""
 
 
 def _memory_section(report: Report) -> str:

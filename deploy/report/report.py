@@ -105,6 +105,27 @@ class FeatureMapEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class ComparedMap:
+    """A map of the quantised Keras model beside that of the device, over all samples tried.
+
+    Attributes:
+        name: of the layer that makes it.
+        shape (elements): of each axis, without the batch.
+        scale (real): what one level is worth.
+        differing (share): of its values that are not the same, 0 to 1.
+        mean_levels (levels): by which they differ, over all values.
+        worst_levels (levels): the largest difference.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    scale: float
+    differing: float
+    mean_levels: float
+    worst_levels: int
+
+
+@dataclass(frozen=True, slots=True)
 class Port:
     """An input or output of the model: real = scale * (code - zero_point).
 
@@ -251,6 +272,7 @@ class Report:
         time_ratio_assertions (times): the same where TFLM is built without NDEBUG.
         time_source: how the figures of the estimate were measured.
         notes: what is known of the board and of its kernels.
+        comparison: maps of the Keras model beside those of the device, where these were compared.
     """
 
     model: str
@@ -305,6 +327,7 @@ class Report:
     time_ratio_assertions: float | None = None
     time_source: str = ""
     notes: tuple[str, ...] = ()
+    comparison: tuple[ComparedMap, ...] = ()
 
     @property
     def bytes_over(self) -> int:

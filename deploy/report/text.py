@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from deploy.report.report import Baseline, Port, Report, ReportTensor
+from deploy.report.report import Baseline, ComparedMap, Port, Report, ReportTensor
 from deploy.targets import HOST
 from keras_fmc.printable import one_line
 from keras_fmc.sizes import format_size
@@ -25,6 +25,7 @@ def to_text(report: Report) -> str:
         _peak(report),
         _regions(report),
         _codes(report),
+        comparison_table(report.comparison),
         _memories(report),
         _decisions(report),
         f"Rewritten before it was planned: --passes={report.passes}" if report.passes else "",
@@ -354,6 +355,25 @@ def _codes(report: Report) -> str:
         for code in report.codes
     ]
     return "\n".join(_table(rows, right=tuple(range(1, 12))))
+
+
+def comparison_table(compared: Sequence[ComparedMap]) -> str:
+    """Returns where the Keras model and the device differ, empty where nothing was compared."""
+    if not compared:
+        return ""
+    rows = [("Keras beside the device", "shape", "scale", "differs in", "mean", "worst, levels")]
+    rows += [
+        (
+            short(row.name),
+            "x".join(map(str, row.shape)),
+            f"{row.scale:.4g}",
+            f"{row.differing:.2%}",
+            f"{row.mean_levels:.3f}",
+            str(row.worst_levels),
+        )
+        for row in compared
+    ]
+    return "\n".join(_table(rows, right=(2, 3, 4, 5)))
 
 
 def _memories(report: Report) -> str:
