@@ -19,6 +19,7 @@ from deploy.emit.written import ALL_FILES, FIRMWARE_FILES, MODEL_FILE, REPORT_FI
 from deploy.outcome import Planned
 from deploy.passes.reference_versions import with_reference_versions
 from deploy.passes.short_names import shorten_names
+from deploy.passes.stand_ins import with_stand_ins
 from deploy.progress import Progress
 from deploy.proof.evidence import Evidence, collect
 from deploy.proof.source import run_source
@@ -203,8 +204,13 @@ def _plan_bytes(
     effort_named(settings.effort)
     if out is not None:
         _prepare(out)
-    source = flatbuffer.read(content, source=name)
-    check_supported(source, source=name)
+    original = flatbuffer.read(content, source=name)
+    source = with_stand_ins(original, name)
+    check_supported(source, source=name, customs=settings.customs)
+    reference = None
+    if source is not original:
+        # TensorFlow Lite Micro cannot run the file; LiteRT can, and says what it computes.
+        reference, content = content, flatbuffer.write(source)
     with Progress(enabled=settings.progress) as progress:
         progress.say("running the model as it is")
         bare = without_plan(source)
@@ -213,6 +219,7 @@ def _plan_bytes(
             content,
             source,
             source=name,
+            reference=reference,
             without_plan=None if own is None else flatbuffer.write(bare),
             defects=warnings_of(source, target(board="host").kernels),
         )

@@ -14,7 +14,7 @@ from string import Template
 from deploy.emit.files import write_all
 from deploy.emit.plan_check import plan_check_files
 from deploy.emit.ports import ports
-from deploy.emit.resolver import registrations
+from deploy.emit.resolver import own_functions, registrations
 from deploy.emit.worlds import (
     ESP_NN,
     ESP_TFLITE_MICRO,
@@ -28,7 +28,7 @@ from deploy.emit.worlds import (
 from deploy.emit.written import MODEL_FILE
 from deploy.graph import Graph
 from deploy.memory.plan import AliasReason
-from deploy.proof.names import c_comment, c_prefix
+from deploy.proof.names import c_comment, c_prefix, c_string
 from deploy.report.report import Memory, Report
 from deploy.targets import Board, boards, kernels, runtime
 from deploy.targets.load import names_in
@@ -46,6 +46,21 @@ array in C takes a compiler seconds and hundreds of megabytes for each megabyte.
 _INCBIN_KINDS = ("cmake", "esp-idf", "stm32cube", "zephyr")
 DATA = ("array", "incbin")
 """How the model comes into the firmware: an array in C++, or ``.incbin`` of the file."""
+
+
+_VARIABLES_INCLUDE = (
+    '\n#include "tensorflow/lite/micro/micro_allocator.h"'
+    '\n#include "tensorflow/lite/micro/micro_resource_variable.h"'
+)
+_VARIABLES = """
+  // The model keeps state in {count} variables, which count in the arena.
+  MicroAllocator* allocator = MicroAllocator::Create(tensor_arena, {prefix}_ARENA_BYTES);
+  MicroResourceVariables* variables =
+      allocator == nullptr ? nullptr : MicroResourceVariables::Create(allocator, {count});
+  if (variables == nullptr) {{
+    MicroPrintf("{symbol}: the arena does not hold the variables");
+    return false;
+  }}"""
 
 
 class _Project(Template):
@@ -207,7 +222,12 @@ def _values(
     prefix = c_prefix(Path(report.model).stem)
     symbol = prefix.lower()
     inputs, outputs = ports(graph)
-    calls = registrations(graph)
+    own = own_functions(graph)
+    calls = [
+        *registrations(graph),
+        *(f"AddCustom({c_string(code)}, {kernel}())" for code, kernel in own.items()),
+    ]
+    variables = len(graph.variables)
     memory = next((m for m in report.memories if m.holds_arena), None)
     section = _section(kind, memory, arena_section)
     slack = report.arena_bytes - report.head_bytes - report.tail_bytes
@@ -235,6 +255,18 @@ def _values(
         "registrations": "\n".join(
             f"  if (resolver.{call} != kTfLiteOk) return false;" for call in calls
         ),
+        "own_kernels": "".join(
+            f"\n// The kernel of {_plain(code)}, a custom operator: write it.\n"
+            f"TFLMRegistration* {kernel}();\n"
+            for code, kernel in own.items()
+        ),
+        "variables_include": _VARIABLES_INCLUDE if variables else "",
+        "variables": _VARIABLES.format(count=variables, prefix=prefix, symbol=symbol)
+        if variables
+        else "",
+        "memory": "allocator, variables"
+        if variables
+        else f"tensor_arena,\n{' ' * 42}{prefix}_ARENA_BYTES",
         "ports": "".join(port.declarations() for port in (*inputs, *outputs)),
         "accessors": "\n".join(port.accessor() for port in (*inputs, *outputs)),
         "fill": f"\n{indent}".join(port.fill(symbol, indent) for port in inputs),

@@ -22,6 +22,7 @@ from keras import layers
 
 from keras_fmc.errors import BadInputError
 from keras_fmc.layers.code_quantizer import CodeQuantizer
+from keras_fmc.layers.fake_quant import FakeQuant
 from keras_fmc.layers.gf2 import GF2Bottleneck
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef, ValueSpec
 from keras_fmc.model.operations import ACTIVATIONS, COMPOSED, Role, activation_name, row_of
@@ -136,7 +137,8 @@ def _keeps_codes(operation: keras.Operation) -> bool:
     if isinstance(operation, (layers.MaxPooling2D, layers.ZeroPadding2D, layers.Cropping2D)):
         return True
     row = row_of(operation)
-    return row is not None and row.role is Role.ABSENT
+    absent = row is not None and row.role is Role.ABSENT
+    return absent and not isinstance(operation, FakeQuant)
 
 
 def _average(node: LayerNode, values: Sequence[ValueSpec]) -> layers.DepthwiseConv2D:

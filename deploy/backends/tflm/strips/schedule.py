@@ -110,7 +110,7 @@ class _Scheduler:
             for t in network.graph.outputs
         )
         # Rows that were put aside may be computed anew after all.
-        steps = _needed(self.steps, outputs)
+        steps = _needed(self.steps, outputs, network.pure)
         return Program(tuple(self.values), steps, inputs, outputs, self.macs)
 
     def _all_rows(self, tensor: int) -> Rows:
@@ -381,13 +381,15 @@ class _Scheduler:
         return sources[0]
 
 
-def _needed(steps: Sequence[Step], outputs: Sequence[int]) -> tuple[Step, ...]:
-    """The steps that something is made of that leaves the graph."""
+def _needed(
+    steps: Sequence[Step], outputs: Sequence[int], pure: Sequence[bool]
+) -> tuple[Step, ...]:
+    """The steps that something is made of that leaves the graph, or that change its state."""
     wanted = set(outputs)
     kept: list[Step] = []
     for step in reversed(steps):
         if isinstance(step, Run):
-            if not wanted.isdisjoint(step.outputs):
+            if not wanted.isdisjoint(step.outputs) or not pure[step.operator]:
                 kept.append(step)
                 wanted.update(step.inputs)
         elif step.output not in wanted:

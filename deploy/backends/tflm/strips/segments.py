@@ -158,8 +158,9 @@ def _part(graph: Graph, start: int, stop: int) -> tuple[Graph, int]:
     later = {t for t, steps in reading_steps(graph).items() if steps[-1] >= stop}
     earlier = set(graph.inputs) | {t for t, o in graph.producers().items() if o < start}
     inputs = sorted(read - written)
-    outputs = sorted((written | set(inputs)) & later) or [inside[-1].outputs[0]]
-    passing = (earlier & later) - set(inputs)
+    made = {t for t in written if graph.tensors[t].in_head}
+    outputs = sorted((made | set(inputs)) & later) or sorted(made)[-1:]
+    passing = {t for t in earlier & later if graph.tensors[t].in_head} - set(inputs)
     part = graph.replace(
         operators=inside, inputs=tuple(inputs), outputs=tuple(outputs), signatures=()
     )
