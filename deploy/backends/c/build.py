@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.backends.c.assign import Layout, assign
+from deploy.backends.c.bits import with_bits
 from deploy.backends.c.emit import model_source
 from deploy.backends.c.header import header
 from deploy.backends.c.lowering import lower
 from deploy.backends.c.names import Names, static_bytes
+from deploy.backends.c.packing import best_packing, candidates
 from deploy.backends.c.plan_header import plan_header
 from deploy.backends.c.program import Program
 from deploy.backends.c.proof import plan_source
@@ -30,12 +32,15 @@ class GeneratedModel:
     """A model as C.
 
     Attributes:
+        graph: what the C computes, maps of codes packed.
+        source: the same before packing.
         files: name -> text, of all files that firmware compiles.
         static_bytes: all static RAM of the code.
         constant_bytes: weights, biases, multipliers, tables and descriptors, in flash.
     """
 
     graph: Graph
+    source: Graph = field(repr=False)
     layout: Layout
     name: str
     files: Mapping[str, str] = field(repr=False)
@@ -72,20 +77,32 @@ def generate(graph: Graph, *, model_name: str, fed: bool = False) -> GeneratedMo
                 expected=f"one of {', '.join(_END_TYPES)}",
                 remedy="--runtime=tflm runs it",
             )
-    program = lower(graph)
-    if not program.steps:
-        raise UnsupportedModelError(
-            "the model computes nothing: its outputs are views of its inputs",
-            remedy="--runtime=tflm runs it",
-        )
-    layout = lay_out(program, fed=_fed_map(graph, program) if fed else None)
+
+    def laid_out(coded: Graph) -> tuple[int, Layout]:
+        program = lower(coded)
+        if not program.steps:
+            raise UnsupportedModelError(
+                "the model computes nothing: its outputs are views of its inputs",
+                remedy="--runtime=tflm runs it",
+            )
+        layout = lay_out(program, fed=_fed_map(coded, program) if fed else None)
+        return static_bytes(layout), layout
+
+    in_bits = with_bits(graph)
+    coded, layout = best_packing(in_bits, candidates(graph, in_bits), laid_out)
+    return generated(graph, coded, layout, model_name=model_name)
+
+
+def generated(source: Graph, coded: Graph, layout: Layout, *, model_name: str) -> GeneratedModel:
+    """Returns the C of a graph that is laid out already."""
     return GeneratedModel(
-        graph=graph,
+        graph=coded,
+        source=source,
         layout=layout,
         name=Names.of(model_name).function,
-        files=_files(graph, layout, model_name),
+        files=_files(coded, layout, model_name),
         static_bytes=static_bytes(layout),
-        constant_bytes=sum(c.size_bytes for c in program.constants),
+        constant_bytes=sum(c.size_bytes for c in layout.program.constants),
     )
 
 

@@ -27,7 +27,7 @@ from deploy.graph import ITEM_BYTES, Graph, Operator, Tensor
 from keras_fmc.errors import UnsupportedModelError
 
 VIEWS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
-_C_TYPES = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t"}
+_C_TYPES = {dtype: f"{dtype}_t" for dtype in ("int8", "int16", "int32", "uint32")}
 _VALUES_A_LINE = 24
 
 
@@ -159,8 +159,9 @@ class Lowering:
     def array(self, values: np.ndarray | Sequence[int], dtype: str) -> str:
         """Returns the name of a constant array with these values."""
         flat = np.asarray(values).ravel().tolist()
+        mark = "u" if dtype == "uint32" else ""
         lines = [
-            ",".join(map(str, flat[i : i + _VALUES_A_LINE]))
+            ",".join(f"{v}{mark}" for v in flat[i : i + _VALUES_A_LINE])
             for i in range(0, len(flat), _VALUES_A_LINE)
         ]
         body = "{" + ",\n".join(lines) + "}"
@@ -232,9 +233,11 @@ def lower(graph: Graph) -> Program:
         UnsupportedModelError: an operator has no C semantics; names it.
     """
     from deploy.backends.c.operators import OPERATORS
+    from deploy.backends.c.operators.codes import CODE_OPERATORS
 
+    known = {**OPERATORS, **CODE_OPERATORS}
     for step, operator in enumerate(graph.operators):
-        if operator.opcode not in OPERATORS:
+        if operator.opcode not in known:
             raise UnsupportedModelError(
                 f"{graph.label(step)} has no C semantics",
                 expected=f"one of {', '.join(sorted(OPERATORS))}",
@@ -243,7 +246,7 @@ def lower(graph: Graph) -> Program:
     lowering = Lowering(graph)
     for step, operator in enumerate(graph.operators):
         if not lowering.is_fused(operator.outputs[0]):
-            OPERATORS[operator.opcode](lowering, step)
+            known[operator.opcode](lowering, step)
     return lowering.program()
 
 
