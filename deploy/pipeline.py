@@ -195,7 +195,9 @@ def _plan_bytes(
         source = with_reference_versions(bare)
         baseline = flatbuffer.write(source if own is None else embed(source, own))
         if settings.generates_c:
-            return _plan_c(source, ran, (baseline, own), settings, goal, name, out, earlier)
+            return _plan_c(
+                source, content, ran, (baseline, own), settings, goal, name, out, earlier
+            )
 
         def run(planned: Planned) -> Evidence:
             predicted = planned.wheel.arena_bytes
@@ -227,6 +229,7 @@ def _plan_bytes(
 
 def _plan_c(
     source: Graph,
+    content: bytes,
     ran: SourceRun,
     baseline: tuple[bytes, Sequence[int] | None],
     settings: PlanSettings,
@@ -249,6 +252,9 @@ def _plan_c(
     files = report_files(report)
     if report.fits:
         files |= made.model.files
+        if not Path(name).is_file() or Path(name).suffix != ".tflite":
+            # The model that the C was made of is in no file yet, and fmc verify asks for it.
+            files[MODEL_FILE] = content
     written = tuple(sorted(path.name for path in write_all(out, files)))
     discard(out, (name for name in earlier if name not in files))
     return Result(report, None, written)

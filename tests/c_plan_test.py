@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from c_compilers import require
 from generated import residual
 from int8_graphs import Int8GraphMaker
 from support import mlperf_tiny
@@ -18,6 +21,7 @@ from deploy.backends.c.build import generate
 from deploy.passes import run_passes
 from deploy.proof.source import run_source
 from deploy.runtime import compiled
+from deploy.runtime.stack import deepest
 from keras_fmc.errors import BadInputError, UnsupportedModelError, VerificationError
 
 KEYS = (
@@ -56,6 +60,38 @@ def test_a_folder_with_c_and_a_report(model: Path, tmp_path: Path) -> None:
         assert report["bit_exact"] is True
         assert report["verified"] is True
         assert "17 inputs" in report["verified_reason"]
+
+
+def test_the_report_speaks_of_c(model: Path, tmp_path: Path) -> None:
+    require("gcc")
+    out = tmp_path / "out"
+    assert plan(model, "--board", "nano33ble", "--out", str(out)) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert 100 < report["stack_bytes"] < 1000
+    where = "for cortex-m4" if shutil.which("arm-none-eabi-gcc") else "on this machine"
+    assert where in report["stack_source"]
+    for name in ("report.txt", "report.html"):
+        text = (out / name).read_text()
+        assert f"{report['stack_bytes']:,} B" in text
+        for word in ("MicroMutableOpResolver", "tensor_arena", "scratch of one", "in TFLM"):
+            assert word not in text, (name, word)
+        assert not re.search(r"lower bound of the head|head, reused|tail, pers", text)
+
+
+def test_the_dearest_path_counts_not_the_sum() -> None:
+    def node(name: str, size: int) -> str:
+        return f'node: {{ title: "{name}" label: "{name}\\na.c:1:1\\n{size} bytes (static)" }}'
+
+    def edge(caller: str, called: str) -> str:
+        return f'edge: {{ sourcename: "{caller}" targetname: "{called}" }}'
+
+    one = "\n".join([node("m_run", 16), node("a.c:inner", 40), edge("m_run", "a.c:inner")])
+    two = "\n".join(
+        [edge("a.c:inner", "leaf"), node("leaf", 100), node("m_begin", 120), node("other", 999)]
+    )
+    assert deepest([one, two], prefix="m_") == 16 + 40 + 100
+    assert deepest([two], prefix="m_") == 120
+    assert deepest([], prefix="m_") == 0
 
 
 @pytest.mark.parametrize("fed", [False, True])

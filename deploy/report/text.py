@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from deploy.outcome import StoredCode
 from deploy.report.report import Baseline, Port, Report, ReportTensor
 from keras_fmc.printable import one_line
 from keras_fmc.sizes import format_size
@@ -11,6 +12,11 @@ from keras_fmc.sizes import format_size
 _NAME_WIDTH = 44
 _ROWS_SHOWN = 60
 _GENERATED_C = "c"
+
+
+def is_generated(report: Report) -> bool:
+    """Whether a report is of generated C, which has no interpreter, head or tail."""
+    return report.runtime == _GENERATED_C
 
 
 def to_text(report: Report) -> str:
@@ -33,6 +39,8 @@ def result(report: Report) -> tuple[str, str]:
     """Returns a word and a sentence: fits or not, by how many bytes, in what."""
     arena = format_size(report.arena_bytes)
     if report.limit_bytes is None:
+        if is_generated(report):
+            return "No limit was given", f"It needs {arena} of static memory."
         return "No limit was given", f"It needs an arena of {arena}."
     where = f" ({report.limit_source})" if report.limit_source else ""
     limit = format_size(report.limit_bytes)
@@ -51,7 +59,7 @@ def target_line(report: Report) -> str:
 def certificate(report: Report) -> str:
     """Returns how good the plan is known to be."""
     bound = format_size(report.lower_bound_bytes)
-    if report.runtime == _GENERATED_C:
+    if is_generated(report):
         over = format_size(report.arena_bytes - report.lower_bound_bytes)
         return f"at most {over} above the least of programs that make every row once: {bound}"
     if report.proven_optimal:
@@ -136,7 +144,7 @@ def _head(report: Report) -> str:
 
 
 def _memory_line(report: Report) -> str:
-    if report.runtime == _GENERATED_C:
+    if is_generated(report):
         return f"static memory: {report.arena_bytes:,} bytes, all of it"
     return f"uint8_t tensor_arena[{report.arena_bytes}];   // aligned to 16 bytes"
 
@@ -155,6 +163,14 @@ def _sizes(report: Report) -> str:
     def of(name: str) -> int | None:
         return getattr(base, name) if isinstance(base, Baseline) else None
 
+    if is_generated(report):
+        both("static memory, or arena", report.arena_bytes, of("arena_bytes"))
+        both("  its lower bound", report.lower_bound_bytes, None)
+        both("stack", report.stack_bytes, None)
+        both("flash of constants, or model", report.flash_bytes, of("flash_bytes"))
+        add("multiply-accumulates", f"{report.macs:,}", f"{base.macs:,}" if base else None)
+        stack = f"\n  stack: {report.stack_source}" if report.stack_source else ""
+        return "\n".join(_table(rows, right=(1, 2))) + stack
     both("arena", report.arena_bytes, of("arena_bytes"))
     both("  head, reused", report.head_bytes, of("head_bytes"))
     both("  tail, persistent", report.tail_bytes, of("tail_bytes"))
@@ -204,7 +220,7 @@ def _firmware(report: Report) -> str:
         for number, port in enumerate(ports)
     ]
     kinds = operator_kinds(report)
-    if kinds:
+    if kinds and not is_generated(report):
         lines.append(f"  MicroMutableOpResolver<{len(kinds)}>: {', '.join(kinds)}")
     return "\n".join(["For the firmware:", *lines]) if lines else ""
 
@@ -225,7 +241,7 @@ def _peak(report: Report) -> str:
 def _regions(report: Report) -> str:
     if not report.regions:
         return ""
-    generated = report.runtime == _GENERATED_C
+    generated = is_generated(report)
     lines = ["Made row by row:" if generated else "Runs strip by strip:"]
     for region in report.regions:
         first, last = region.operators[0], region.operators[-1]
@@ -243,30 +259,39 @@ def _regions(report: Report) -> str:
 def _codes(report: Report) -> str:
     if not report.codes:
         return ""
-    rows = [
-        (
-            *("stored as codes", "bits", "channels", "int8", "packed"),
-            *("MACs: P", "pack", "unpack", "R", "tables", "operators", "of the tail"),
-        )
-    ]
-    rows += [
-        (
-            short(code.name),
-            str(code.bits),
-            str(code.channels),
-            f"{code.unpacked_bytes:,}",
-            f"{code.packed_bytes:,}",
-            f"{code.p_macs:,}",
-            f"{code.pack_macs:,}",
-            f"{code.unpack_macs:,}",
-            "in table" if code.merged and not code.r_macs else f"{code.r_macs:,}",
-            f"{code.table_bytes:,}",
-            str(code.operators),
-            f"{code.tail_bytes:,}",
-        )
-        for code in report.codes
-    ]
-    return "\n".join(_table(rows, right=tuple(range(1, 12))))
+    rows = [code_head(report), *(code_row(report, code) for code in report.codes)]
+    return "\n".join(_table(rows, right=tuple(range(1, len(rows[0])))))
+
+
+def code_head(report: Report) -> tuple[str, ...]:
+    """Returns the heads of the columns of ``code_row``."""
+    head = ("stored as codes", "bits", "channels", "int8", "packed")
+    if is_generated(report):
+        return (*head, "held at most", "tables")
+    return (*head, "MACs: P", "pack", "unpack", "R", "tables", "operators", "of the tail")
+
+
+def code_row(report: Report, code: StoredCode) -> tuple[str, ...]:
+    """Returns what is shown of a map that is stored as codes."""
+    row = (
+        short(code.name),
+        str(code.bits),
+        str(code.channels),
+        f"{code.unpacked_bytes:,}",
+        f"{code.packed_bytes:,}",
+    )
+    if is_generated(report):
+        return (*row, f"{code.stored_bytes:,}", f"{code.table_bytes:,}")
+    return (
+        *row,
+        f"{code.p_macs:,}",
+        f"{code.pack_macs:,}",
+        f"{code.unpack_macs:,}",
+        "in table" if code.merged and not code.r_macs else f"{code.r_macs:,}",
+        f"{code.table_bytes:,}",
+        str(code.operators),
+        f"{code.tail_bytes:,}",
+    )
 
 
 def _memories(report: Report) -> str:

@@ -29,6 +29,17 @@ C_OPERATORS = (BITS_OF, BITS_CONV, VALUES_OF_BITS, PACK, UNPACK)
 _BYTES = Quantization((1.0,), (0,))
 
 
+def added_name(name: str, part: str) -> str:
+    """Returns the name of what is made of a tensor; of joined names the first one tells."""
+    first, *others = name.split(";")
+    return ";".join([f"{first}_{part}", *others])
+
+
+def unpacked_copy(tensor: Tensor) -> Tensor:
+    """Returns what a map is unpacked to: the same values under a name of their own."""
+    return dataclasses.replace(tensor, name=added_name(tensor.name, "unpacked"))
+
+
 def with_bits(graph: Graph) -> Graph:
     """Returns the graph with its maps of single bits kept as bits, where operators allow that.
 
@@ -160,7 +171,7 @@ class _Bits:
                     break
                 # Readers in a row share what one of them unpacked.
                 if x not in unpacked or unpacked[x][1] < step - 1:
-                    again = builder.tensor(tensors[x])
+                    again = builder.tensor(unpacked_copy(tensors[x]))
                     options = _options(bits=1, low=self.low[x])
                     operators.append(Operator(UNPACK, (packed[x],), (again,), options))
                     unpacked[x] = again, step
@@ -173,7 +184,7 @@ class _Bits:
     def _packed(self, tensor: int) -> Tensor:
         entry = self.graph.tensors[tensor]
         shape = (*entry.shape[:3], -(-entry.shape[3] // 8))
-        return Tensor(f"{entry.name}_packed", shape, "int8", _BYTES)
+        return Tensor(added_name(entry.name, "packed"), shape, "int8", _BYTES)
 
     def _in_bits(self, builder: GraphBuilder, step: int, packed: dict[int, int]) -> Operator:
         graph = self.graph

@@ -13,7 +13,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from deploy.backends.c.bits import C_OPERATORS, PACK, UNPACK
+from deploy.backends.c.bits import C_OPERATORS, PACK, UNPACK, added_name, unpacked_copy
 from deploy.codes.levels import CodeMap, find_code_maps
 from deploy.graph import Graph, GraphBuilder, Operator, Options, Quantization, Tensor
 
@@ -45,7 +45,7 @@ def with_packed(graph: Graph, maps: Iterable[CodeMap]) -> Graph:
             if x not in chosen:
                 continue
             if x not in unpacked or unpacked[x][1] < step - 1:
-                again = builder.tensor(graph.tensors[x])
+                again = builder.tensor(unpacked_copy(graph.tensors[x]))
                 operators.append(_operator(UNPACK, packed[x], again, chosen[x]))
                 unpacked[x] = again, step
             unpacked[x] = unpacked[x][0], step
@@ -112,7 +112,7 @@ def _packed(graph: Graph, entry: CodeMap) -> Tensor:
     tensor = graph.tensors[entry.tensor]
     height, width, values = _rows(tensor)
     shape = (1, height, width, -(-values * entry.bits // 8))
-    return Tensor(f"{tensor.name}_packed", shape, "int8", Quantization((1.0,), (0,)))
+    return Tensor(added_name(tensor.name, "packed"), shape, "int8", Quantization((1.0,), (0,)))
 
 
 def _operator(opcode: str, x: int, y: int, entry: CodeMap) -> Operator:
