@@ -141,19 +141,22 @@ def read_report(path: str | Path) -> Report:
 
 def emit_project(folder: str | Path, *, kind: str, out: str | Path) -> tuple[str, ...]:
     """Writes a firmware project of the given kind around an emitted model."""
+    from deploy.emit.c_project import c_project_files, c_sources
     from deploy.emit.files import write_all
     from deploy.emit.generated_c import is_generated
     from deploy.emit.skeleton import project_files
 
+    report = read_report(Path(folder) / REPORT_FILE)
     if is_generated(folder):
-        raise BadInputError(
-            f"{folder} holds generated C, for which there are no projects yet",
-            remedy="Add its .c files to the sources of your project, or plan with --runtime=tflm",
-        )
+        names = c_sources(folder, report)
+        sources = {name: _read(Path(folder) / name) for name in names}
+        files = c_project_files(kind, report=report, sources=sources)
+        refuse_overwriting(out, tuple(files), sources=[Path(folder) / name for name in names])
+        return tuple(str(p.relative_to(out)) for p in write_all(out, files))
     read = [Path(folder) / name for name in (*FIRMWARE_FILES, REPORT_FILE)]
     files = project_files(
         kind,
-        report=read_report(Path(folder) / REPORT_FILE),
+        report=report,
         sources={name: _read(Path(folder) / name) for name in FIRMWARE_FILES},
         graph=flatbuffer.read(_read(Path(folder) / MODEL_FILE)),
     )

@@ -110,15 +110,6 @@ def test_verify_runs_the_folder_again(
     assert cli.main(["verify", str(out)]) == 2
 
 
-def test_projects_around_generated_c_are_refused(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    assert plan(model, "--out", str(out)) == 0
-    assert cli.main(["emit", str(out), "--as", "cmake"]) == 2
-    assert "holds generated C" in capsys.readouterr().err
-
-
 def test_rows_take_less_than_the_image(model: Path) -> None:
     whole = deploy.plan(model, runtime="c", board="nano33ble").report
     fed = deploy.plan(model, runtime="c", input="rows", board="nano33ble").report

@@ -299,6 +299,9 @@ def report_values(case: Case) -> Iterator[tuple[str, object, object]]:
         ratio = pytest.approx(took[more][1] / took[more][0], rel=1e-6) if known else None
         yield key, report[key], ratio
     yield "time_source", report["time_source"], times.get("times_source", "")
+    # Of generated C only; c_plan_test and c_emulated_test look at its figures.
+    yield "stack_bytes", report["stack_bytes"], None
+    yield "stack_source", report["stack_source"], ""
     notes = [f"{name}: {text}" for name, text in ((entry.name, entry.note),) if text]
     yield "notes", report["notes"], notes
     yield from estimate_values(case)

@@ -22,7 +22,7 @@ from deploy.targets import kernels
 from deploy.targets.load import names_in
 from keras_fmc.errors import BadInputError
 
-_TEMPLATES = Path(__file__).with_name("templates")
+TEMPLATES = Path(__file__).with_name("templates")
 _KCONFIG = "CONFIG_"
 """How switches of ESP-IDF's configuration begin; others are definitions of the compiler."""
 
@@ -63,13 +63,31 @@ _CPU_FLAGS = {
 }
 
 
-class _Project(Template):
+_ARDUINO_LIBRARY = """\
+//
+// TensorFlowLite.h belongs to the library Arduino_TensorFlowLite; including it here makes
+// the IDE find the library. Other ports have another name, such as
+// Chirale_TensorFlowLite.h: change this line and nothing else.
+#include <TensorFlowLite.h>
+
+"""
+
+
+class ProjectTemplate(Template):
     """Templates of projects hold CMake's dollars, so ours are written ``@{name}``."""
 
     delimiter = "@"
     # Only the braced form: a bare "@name" belongs to the file.
     idpattern = r"(?!)"
     braceidpattern = r"[a-z_]+"
+
+
+def filled(template: str, values: Mapping[str, object]) -> str:
+    """Returns a template of projects with its places filled."""
+    text = (TEMPLATES / template).read_text(encoding="utf-8")
+    content = ProjectTemplate(text).substitute(values)
+    # What was left empty leaves neither trailing blanks nor empty lines at the end.
+    return "\n".join(line.rstrip() for line in content.rstrip().split("\n")) + "\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +101,7 @@ class _Goal:
     suffix: str
 
     def fill(self, template: str) -> str:
-        text = (_TEMPLATES / template).read_text(encoding="utf-8")
-        filled = _Project(text).substitute(self.values)
-        # What was left empty leaves neither trailing blanks nor empty lines at the end.
-        return "\n".join(line.rstrip() for line in filled.rstrip().split("\n")) + "\n"
+        return filled(template, self.values)
 
     def shared(self) -> dict[str, bytes | str]:
         """Plan, model, check and runner, under the names of this kind."""
@@ -138,6 +153,20 @@ def project_files(
         BadInputError: unknown kind, or the model does not fit its board.
         UnsupportedModelError: TFLM lacks an operator, or a port has a type of its own.
     """
+    check_kind(kind, report)
+    suffix, write = KINDS[kind]
+    values = _values(kind, suffix, graph, report, sources, arena_section)
+    goal = _Goal(graph, report, sources, values, suffix)
+    values["about"] = goal.fill("common/about.md").rstrip("\n")
+    return write(goal)
+
+
+def check_kind(kind: str, report: Report) -> None:
+    """Refuses a kind that is not known, and a model that does not fit.
+
+    Raises:
+        BadInputError: either of the two.
+    """
     if kind not in KINDS:
         raise BadInputError(
             f"unknown kind of project {kind!r}", expected=f"one of {', '.join(KINDS)}"
@@ -148,11 +177,6 @@ def project_files(
             received=f"{report.bytes_over} bytes over",
             remedy="Plan it for a larger memory first",
         )
-    suffix, write = KINDS[kind]
-    values = _values(kind, suffix, graph, report, sources, arena_section)
-    goal = _Goal(graph, report, sources, values, suffix)
-    values["about"] = goal.fill("common/about.md").rstrip("\n")
-    return write(goal)
 
 
 def _values(
@@ -171,19 +195,21 @@ def _values(
     section = _section(kind, memory, arena_section)
     slack = report.arena_bytes - report.head_bytes - report.tail_bytes
     indent = "  " if kind in ("arduino", "platformio") else "    "
-    target = _plain(", ".join(p for p in (report.runtime, report.kernels, report.core) if p))
+    target = plain(", ".join(p for p in (report.runtime, report.kernels, report.core) if p))
     return {
-        "model": _plain(Path(report.model).stem),
+        "model": plain(Path(report.model).stem),
         "prefix": prefix,
         "symbol": symbol,
         "target": target,
         "suffix": suffix,
         "arena": report.arena_bytes,
+        "memory": f"{report.arena_bytes} bytes of arena",
+        "library_lines": _library_lines(kind, report),
         "head": report.head_bytes,
         "tail": report.tail_bytes,
         "slack": f" and {slack} that allocation itself needs" if slack else "",
         "model_bytes": report.flash_bytes,
-        "placement": _placement(memory),
+        "placement": placement(memory),
         "kinds": len(functions),
         "registrations": "\n".join(
             f"  if (resolver.{function}() != kTfLiteOk) return false;" for function in functions
@@ -194,8 +220,14 @@ def _values(
         "out": outputs[0].name,
         "result": outputs[0].result(symbol),
         **section,
-        **_builder_values(report, memory),
+        **builder_values(report, memory),
     }
+
+
+def _library_lines(kind: str, report: Report) -> str:
+    if kind == "arduino":
+        return _ARDUINO_LIBRARY
+    return f"#include <{_platformio_board(report)[0].header}>\n\n"
 
 
 def _section(kind: str, memory: Memory | None, section: str | None) -> dict[str, str]:
@@ -229,15 +261,15 @@ def _section(kind: str, memory: Memory | None, section: str | None) -> dict[str,
     }
 
 
-def _placement(memory: Memory | None) -> str:
+def placement(memory: Memory | None) -> str:
     if memory is None:
         return "No board was named: the arena may stand in any RAM that is large enough."
     at = "" if memory.address is None else f" at 0x{memory.address:08x}"
     kept = f", {memory.reserve_bytes} of them kept for the firmware" if memory.reserve_bytes else ""
-    return f"Planned into {_plain(memory.name)}{at}, {memory.size_bytes} bytes{kept}."
+    return f"Planned into {plain(memory.name)}{at}, {memory.size_bytes} bytes{kept}."
 
 
-def _builder_values(report: Report, memory: Memory | None) -> dict[str, object]:
+def builder_values(report: Report, memory: Memory | None) -> dict[str, object]:
     board = _squeezed(report.board or "")
     is_cmsis = "cmsis" in report.kernels
     build = _build_of(report.kernels)
@@ -250,13 +282,7 @@ def _builder_values(report: Report, memory: Memory | None) -> dict[str, object]:
         if _is_external(memory)
         else ()
     )
-    known = next((v for name, v in _PLATFORMIO.items() if board.startswith(name)), None)
-    note = ""
-    if known is None:
-        known = PlatformIoBoard("CHOOSE_A_PLATFORM", "CHOOSE_A_BOARD")
-        note = (
-            "\nSet `platform` and `board` in `platformio.ini` first; the names are PlatformIO's.\n"
-        )
+    known, note = _platformio_board(report)
     return {
         "cpu_flags": _CPU_FLAGS.get(_squeezed(report.core or ""), "-mthumb"),
         "tree_options": "--makefile_options=OPTIMIZED_KERNEL_DIR=cmsis_nn " if is_cmsis else "",
@@ -280,9 +306,18 @@ def _builder_values(report: Report, memory: Memory | None) -> dict[str, object]:
         "platform": known.platform,
         "board_id": known.board,
         "library": known.library,
-        "library_header": known.header,
         "platform_note": note,
     }
+
+
+def _platformio_board(report: Report) -> tuple[PlatformIoBoard, str]:
+    """What PlatformIO calls a board, and what the user has to do where that is not known."""
+    board = _squeezed(report.board or "")
+    known = next((v for name, v in _PLATFORMIO.items() if board.startswith(name)), None)
+    if known is not None:
+        return known, ""
+    note = "\nSet `platform` and `board` in `platformio.ini` first; the names are PlatformIO's.\n"
+    return PlatformIoBoard("CHOOSE_A_PLATFORM", "CHOOSE_A_BOARD"), note
 
 
 def _build_of(name: str) -> tuple[str, ...]:
@@ -294,7 +329,7 @@ def _kernel_build(name: str, build: tuple[str, ...]) -> str:
     if not build:
         return ""
     words = " and ".join(f"`{item}`" for item in build)
-    return f"\nThe number holds for kernels that are built with {words} ({_plain(name)}).\n"
+    return f"\nThe number holds for kernels that are built with {words} ({plain(name)}).\n"
 
 
 def _is_external(memory: Memory | None) -> bool:
@@ -305,7 +340,7 @@ def _squeezed(text: str) -> str:
     return "".join(c for c in text.lower() if c.isalnum() or c == "+")
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that can stand in comments, format strings, Markdown and CMake alike."""
     return c_comment(text).replace('"', "'").replace("%", "").replace("`", "'")
 

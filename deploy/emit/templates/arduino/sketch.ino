@@ -1,11 +1,5 @@
-// @{model}: @{arena} bytes of arena, planned for @{target}.
-//
-// TensorFlowLite.h belongs to the library Arduino_TensorFlowLite; including it here makes
-// the IDE find the library. Other ports have another name, such as
-// Chirale_TensorFlowLite.h: change this line and nothing else.
-#include <TensorFlowLite.h>
-
-#include "model_runner.h"
+// @{model}: @{memory}, planned for @{target}.
+@{library_lines}#include "model_runner.h"
 
 void setup() {
   Serial.begin(115200);

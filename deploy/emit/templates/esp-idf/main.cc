@@ -1,4 +1,4 @@
-// @{model}: @{arena} bytes of arena, planned for @{target}.
+// @{model}: @{memory}, planned for @{target}.
 #include <cstdio>
 
 #include "freertos/FreeRTOS.h"
