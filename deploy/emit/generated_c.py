@@ -177,6 +177,7 @@ def c_report(
         codes=stored_codes(model),
         stack_bytes=stack.size_bytes,
         stack_source=stack.source,
+        generated_c_bytes=static if model.fed_rows is None else None,
         warnings=(*evidence.warnings, *warnings),
         target=f"{goal.board.title} ({goal.board.core}), generated C, {PORTABLE} kernels",
         feature_maps_before=feature_maps_of(source),

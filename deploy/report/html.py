@@ -112,6 +112,8 @@ def _arena_section(report: Report) -> str:
             macs,
             ("flash of the model", f"{report.flash_bytes:,} B"),
         ]
+    if report.generated_c_bytes is not None and not text.is_generated(report):
+        figures.append(("generated C instead, --runtime=c", f"{report.generated_c_bytes:,} B"))
     if report.predicted_arena_bytes_wheel is not None:
         figures.append(("predicted for the wheel", f"{report.predicted_arena_bytes_wheel:,} B"))
     if report.verified_arena_bytes is not None:

@@ -195,6 +195,8 @@ def _sizes(report: Report) -> str:
         add("  without NDEBUG", f"{report.time_ratio_assertions:.2f}x", "1.00x")
     if base and base.operators:
         add("operators", str(len(report.operators)), str(base.operators))
+    if report.generated_c_bytes is not None:
+        add("generated C instead, --runtime=c", _bytes(report.generated_c_bytes), "")
     return "\n".join(_table(rows, right=(1, 2)))
 
 

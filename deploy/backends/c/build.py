@@ -24,6 +24,8 @@ from keras_fmc.errors import BadInputError, UnsupportedModelError
 
 _KERNELS = Path(__file__).with_name("kernels")
 _HEADERS = ("fmc_fixed_point.h", "fmc_kernels.h")
+_QUICK_WORK = 12_000
+"""Steps times rows that are made, up to which a search takes about a third of a second."""
 _END_TYPES = ("int8", "uint8", "int16", "int32")
 
 
@@ -70,6 +72,31 @@ def generate(graph: Graph, *, model_name: str, fed: bool = False) -> GeneratedMo
             names it.
         BadInputError: rows cannot be fed to a model of several inputs.
     """
+    coded, layout = _laid_out(graph, fed=fed)
+    return generated(graph, coded, layout, model_name=model_name)
+
+
+def quick_static_bytes(graph: Graph) -> int | None:
+    """Returns the static RAM of a graph's C with the image in RAM, where that is quick to know.
+
+    None where the search would take more than a moment, or C refuses the model.
+    """
+    try:
+        program = lower(graph)
+    except UnsupportedModelError:
+        return None
+    rows = sum(program.maps[step.output].rows for step in program.steps)
+    if len(program.steps) * rows > _QUICK_WORK:
+        return None
+    try:
+        _, layout = _laid_out(graph, fed=False)
+    except UnsupportedModelError:
+        return None
+    return static_bytes(layout)
+
+
+def _laid_out(graph: Graph, *, fed: bool) -> tuple[Graph, Layout]:
+    """The graph with the codes packed for which it is smallest, and its layout."""
     for index in (*graph.inputs, *graph.outputs):
         if graph.tensors[index].dtype not in _END_TYPES:
             raise UnsupportedModelError(
@@ -89,8 +116,7 @@ def generate(graph: Graph, *, model_name: str, fed: bool = False) -> GeneratedMo
         return static_bytes(layout), layout
 
     in_bits = with_bits(graph)
-    coded, layout = best_packing(in_bits, candidates(graph, in_bits), laid_out)
-    return generated(graph, coded, layout, model_name=model_name)
+    return best_packing(in_bits, candidates(graph, in_bits), laid_out)
 
 
 def generated(source: Graph, coded: Graph, layout: Layout, *, model_name: str) -> GeneratedModel:
