@@ -123,6 +123,24 @@ def test_an_arena_that_is_too_small_is_exit_1_without_c(model: Path, tmp_path: P
     assert {p.name for p in out.iterdir()} == {"report.txt", "report.json", "report.html"}
 
 
+def test_a_board_without_enough_flash_is_exit_1(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = {"name": "small", "title": "Small", "core": "Cortex-M4F", "kernels": "cmsis-nn-dsp"}
+    board |= {"runtime": "tflm-2026-08-arm32", "reserve": "0", "source": "a test"}
+    memories = [{"name": "SRAM", "address": "0x20000000", "size": "64KB"}]
+    content = {"boards": [{**board, "memories": memories, "flash": "2KB"}]}
+    (tmp_path / "boards.json").write_text(json.dumps(content))
+    out, options = tmp_path / "out", ["--board", "small", "--board-file"]
+    assert plan(model, *options, str(tmp_path / "boards.json"), "--out", str(out)) == 1
+    printed = capsys.readouterr().out
+    assert "Does not fit" in printed
+    assert "not the constants in flash" in printed
+    taken = json.loads((out / "report.json").read_text())["flash_bytes"]
+    assert f"the constants take {taken:,} bytes of flash, the board has 2,048" in printed
+    assert {p.name for p in out.iterdir()} == {"report.txt", "report.json", "report.html"}
+
+
 def test_without_a_compiler_nothing_is_verified(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

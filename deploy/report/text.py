@@ -38,15 +38,18 @@ def to_text(report: Report) -> str:
 def result(report: Report) -> tuple[str, str]:
     """Returns a word and a sentence: fits or not, by how many bytes, in what."""
     arena = format_size(report.arena_bytes)
-    if report.limit_bytes is None:
+    if report.limit_bytes is None and report.fits:
         if is_generated(report):
             return "No limit was given", f"It needs {arena} of static memory."
         return "No limit was given", f"It needs an arena of {arena}."
     where = f" ({report.limit_source})" if report.limit_source else ""
-    limit = format_size(report.limit_bytes)
-    if report.fits:
+    limit = format_size(report.limit_bytes or 0)
+    if report.fits and report.limit_bytes is not None:
         left = format_size(report.limit_bytes - report.arena_bytes)
         return "Fits", f"{arena} of {limit}{where}, {left} left."
+    if report.bytes_over == 0:
+        # Of generated C: what stands in flash is among the warnings.
+        return "Does not fit", f"{arena} would, but not the constants in flash."
     return "Does not fit", f"{arena}, {format_size(report.bytes_over)} over the {limit}{where}."
 
 
