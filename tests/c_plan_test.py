@@ -18,6 +18,7 @@ import deploy
 from deploy import cli, flatbuffer
 from deploy.backends.c import evidence
 from deploy.backends.c.build import generate
+from deploy.graph import Options
 from deploy.passes import run_passes
 from deploy.proof.source import run_source
 from deploy.runtime import compiled
@@ -193,9 +194,11 @@ def test_an_operator_without_c_is_named(tmp_path: Path) -> None:
     make = Int8GraphMaker(0)
     x = make.input((1, 4, 4, 2))
     q = make.quantization(x)
-    y = make.operator("ELU", [x], make.shape(x), q)
+    y = make.operator("L2_NORMALIZATION", [x], make.shape(x), q, Options("L2NormOptions"))
     content = flatbuffer.write(make.build(outputs=[y]))
-    with pytest.raises(UnsupportedModelError, match=r"ELU #0 .* has no C semantics") as refusal:
+    with pytest.raises(
+        UnsupportedModelError, match=r"L2_NORMALIZATION #0 .* has no C semantics"
+    ) as refusal:
         deploy.plan(content, runtime="c")
     assert refusal.value.remedy == "--runtime=tflm runs it"
 

@@ -67,6 +67,7 @@ typedef struct {
 void fmc_add(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out);
 void fmc_sub(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out);
 void fmc_mul(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out);
+void fmc_squared_difference(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out);
 void fmc_maximum(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out);
 void fmc_minimum(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out);
 /* b holds the slopes of negative values. */
@@ -128,6 +129,10 @@ void fmc_add_int32(const int32_t *in, int32_t count, int32_t value, int32_t low,
                    int32_t *out);
 void fmc_lookup(const int8_t *table, int32_t entries, int32_t run, const int32_t *index,
                 int32_t count, int8_t *out);
+
+/* The first place of the greatest or least value: in[outer][count][inner] to out[outer][inner]. */
+void fmc_arg_max(const int8_t *in, int32_t outer, int32_t count, int32_t inner, int32_t *out);
+void fmc_arg_min(const int8_t *in, int32_t outer, int32_t count, int32_t inner, int32_t *out);
 
 typedef struct {
   int32_t in_columns, out_columns, channels, column_scale, half_pixel;

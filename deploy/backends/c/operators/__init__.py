@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from deploy.backends.c.lowering import Lowering
-from deploy.backends.c.operators import elementwise, indices, moves, reductions, weighted, windows
+from deploy.backends.c.operators import (
+    elementwise,
+    indices,
+    measured,
+    moves,
+    reductions,
+    weighted,
+    windows,
+)
 
 Lower = Callable[[Lowering, int], None]
 
@@ -35,10 +43,15 @@ OPERATORS: Mapping[str, Lower] = {
     "TANH": elementwise.table,
     "HARD_SWISH": elementwise.table,
     "QUANTIZE": elementwise.table,
+    "ABS": measured.measured,
+    "ELU": measured.measured,
+    "SQUARED_DIFFERENCE": elementwise.squared_difference,
     "MEAN": reductions.mean,
     "SUM": reductions.total,
     "REDUCE_MAX": reductions.greatest,
     "REDUCE_MIN": reductions.least,
+    "ARG_MAX": indices.arg_max,
+    "ARG_MIN": indices.arg_min,
     "RESHAPE": moves.view,
     "SQUEEZE": moves.view,
     "EXPAND_DIMS": moves.view,
@@ -54,6 +67,9 @@ OPERATORS: Mapping[str, Lower] = {
     "TRANSPOSE": moves.transpose,
     "SPACE_TO_DEPTH": moves.space_to_depth,
     "DEPTH_TO_SPACE": moves.depth_to_space,
+    "REVERSE_V2": moves.reverse,
+    "BROADCAST_TO": moves.broadcast_to,
+    "MIRROR_PAD": moves.mirror_pad,
     "GATHER": moves.gather,
     "CAST": indices.cast,
 }

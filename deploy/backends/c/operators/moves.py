@@ -85,6 +85,64 @@ def transpose(lowering: Lowering, step: int) -> None:
     _copy(lowering, step, operator.outputs[0], 0, [strides[axis] for axis in order])
 
 
+def reverse(lowering: Lowering, step: int) -> None:
+    """REVERSE_V2: negative steps from the last index of each reversed axis."""
+    operator = lowering.graph.operators[step]
+    shape, strides = (
+        lowering.tensor(operator.inputs[0]).shape,
+        _strides(lowering, operator.inputs[0]),
+    )
+    axes = {a % len(shape) for a in constant_integers(lowering, step, operator.inputs[1])}
+    base = sum((shape[a] - 1) * strides[a] for a in axes)
+    turned = [-s if a in axes else s for a, s in enumerate(strides)]
+    _copy(lowering, step, operator.outputs[0], base, turned)
+
+
+def broadcast_to(lowering: Lowering, step: int) -> None:
+    """BROADCAST_TO: steps of 0 along the axes that are repeated."""
+    operator = lowering.graph.operators[step]
+    x, y = operator.inputs[0], operator.outputs[0]
+    shape, out = lowering.tensor(x).shape, lowering.tensor(y).shape
+    missing = len(out) - len(shape)
+    strides = [0] * missing + _strides(lowering, x)
+    repeated = [0 if n == 1 else s for n, s in zip((1,) * missing + shape, strides, strict=True)]
+    _copy(lowering, step, y, 0, repeated)
+
+
+def mirror_pad(lowering: Lowering, step: int) -> None:
+    """MIRROR_PAD of rows and columns: both are picked by number."""
+    operator = lowering.graph.operators[step]
+    x, y = operator.inputs[0], operator.outputs[0]
+    amounts = constant_integers(lowering, step, operator.inputs[1])
+    pairs = list(zip(amounts[::2], amounts[1::2], strict=True))
+    source, out, aside = lowering.window_grids(step, x, y)
+    if pairs[0] != (0, 0) or pairs[3] != (0, 0):
+        lowering.refuse(step, "mirrored batches or channels", "rows and columns")
+    # Mode 1 repeats the edge, mode 0 does not.
+    edge = operator.integer("mode")
+    sides = [pairs[2], pairs[1]] if aside else [pairs[1], pairs[2]]
+    rows, columns = (
+        [_mirrored(i - before, extent, edge) for i in range(before + extent + after)]
+        for (before, after), extent in zip(sides, (source.rows, source.columns), strict=True)
+    )
+    windows = tuple((row, row + 1) for row in rows)
+    table = lowering.array([n for window in windows for n in window], "int16")
+    index, run = lowering.array(columns, "int16"), source.channels * source.item
+    lowering.step(
+        step,
+        lowering.output(y, out.view),
+        [lowering.read(x, Rows(table=windows, table_name=table), source.view)],
+        f"fmc_pick({index}, {out.columns}, {run}, {{in0}}, {{out}});",
+        "fmc_copy.c",
+    )
+
+
+def _mirrored(place: int, extent: int, edge: int) -> int:
+    if place < 0:
+        return -place - edge
+    return 2 * (extent - 1) - place + edge if place >= extent else place
+
+
 def space_to_depth(lowering: Lowering, step: int) -> None:
     """SPACE_TO_DEPTH: an output row takes ``block_size`` input rows."""
     operator = lowering.graph.operators[step]
