@@ -115,10 +115,6 @@ def _options(values: flags.FlagValues) -> str:
     return "\n".join(lines)
 
 
-def _no_flags(values: flags.FlagValues) -> None:
-    del values
-
-
 def _target_flags(values: flags.FlagValues) -> None:
     string = flags.DEFINE_string
     string("board", "host", "the board, by a name that fmc boards lists", flag_values=values)
@@ -151,6 +147,17 @@ def _plan_flags(values: flags.FlagValues) -> None:
     )
     flags.DEFINE_bool("strips", True, "run big maps strip by strip", flag_values=values)
     flags.DEFINE_bool("overlap", None, "outputs may grow into inputs", flag_values=values)
+    flags.DEFINE_bool(
+        "view-operators",
+        False,
+        "views keep an operator, so that the planned model runs in LiteRT, too",
+        flag_values=values,
+    )
+    from deploy.passes import USUAL_PASSES
+
+    flags.DEFINE_string(
+        "passes", USUAL_PASSES, "what rewrites the graph first, in order", flag_values=values
+    )
     flags.DEFINE_enum(
         "effort",
         "normal",
@@ -189,7 +196,7 @@ def _settings(values: flags.FlagValues) -> PlanSettings:
         return None if text is None else parse_size(text)
 
     if _value(values, "runtime") == GENERATED_C:
-        for name in ("strips", "overlap", "minimise", "max-macs"):
+        for name in ("strips", "overlap", "view-operators", "minimise", "max-macs"):
             if values[name].present:
                 raise BadInputError(
                     f"generated C has no --{name}",
@@ -207,8 +214,10 @@ def _settings(values: flags.FlagValues) -> PlanSettings:
         max_macs=_value(values, "max-macs"),
         max_time=_value(values, "max-time"),
         minimise=_value(values, "minimise"),
+        passes=_value(values, "passes"),
         strips=_value(values, "strips"),
         overlap=_value(values, "overlap"),
+        view_operators=_value(values, "view-operators"),
         effort=_value(values, "effort"),
         time_limit=_value(values, "time-limit"),
         progress=_wants_progress(_value(values, "progress")),

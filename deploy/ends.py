@@ -13,6 +13,7 @@ from typing import Any
 
 from deploy.graph import Graph, Signature
 from keras_fmc.errors import UnsupportedModelError
+from keras_fmc.names import free_name
 
 _KEY = "serving_default"
 
@@ -61,7 +62,7 @@ def with_ends(graph: Graph, inputs: Sequence[str], outputs: Sequence[str]) -> Gr
     ordered_inputs = tuple(made[key] for key in input_keys(len(inputs)))
     ordered_outputs = tuple(results[key] for key in output_keys(len(outputs)))
     taken: set[str] = set()
-    keys = [_free(name, taken) for name in (*inputs, *outputs)]
+    keys = [free_name(name, taken) for name in (*inputs, *outputs)]
     input_names, result_names = keys[: len(inputs)], keys[len(inputs) :]
     # A tensor that is put out twice, or handed through, has the first of its names.
     by_tensor: dict[int, str] = {}
@@ -73,7 +74,7 @@ def with_ends(graph: Graph, inputs: Sequence[str], outputs: Sequence[str]) -> Gr
             name = by_tensor[index]
         else:
             first, *others = tensor.name.split(";")
-            name = ";".join((_free(first, taken) if first in keys else first, *others))
+            name = ";".join((free_name(first, taken) if first in keys else first, *others))
         tensors.append(dataclasses.replace(tensor, name=name))
     signature = Signature(
         _KEY,
@@ -86,12 +87,3 @@ def with_ends(graph: Graph, inputs: Sequence[str], outputs: Sequence[str]) -> Gr
         outputs=ordered_outputs,
         signatures=(signature,),
     )
-
-
-def _free(wanted: str, taken: set[str]) -> str:
-    name, count = wanted, 0
-    while name in taken:
-        count += 1
-        name = f"{wanted}_{count}"
-    taken.add(name)
-    return name

@@ -20,6 +20,7 @@ from deploy.graph import (
     Signature,
     Tensor,
 )
+from deploy.implicit import restored, with_entry
 from keras_fmc.errors import BadInputError, UnsupportedModelError
 from keras_fmc.printable import printable
 
@@ -119,6 +120,8 @@ def _read(content: bytes, source: str, *, several: bool) -> tuple[Graph, ...]:
         graphs = tuple(_graph(model, number, lenient=several) for number in range(count))
         for graph in graphs:
             _check(graph, source)
+        if count == 1:
+            graphs = (restored(graphs[0]),)
     except _READ_ERRORS as error:
         raise BadInputError(
             f"{source} is truncated or corrupted",
@@ -130,6 +133,7 @@ def _read(content: bytes, source: str, *, several: bool) -> tuple[Graph, ...]:
 
 def write(graph: Graph) -> bytes:
     """Returns the flatbuffer. The same graph gives the same bytes; constants are 16-aligned."""
+    graph = with_entry(graph)
     model = schema.ModelT()
     model.version = 3
     model.description = graph.description

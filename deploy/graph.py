@@ -121,7 +121,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """One operator. ``inputs`` and ``outputs`` are tensor indices; -1 is an absent input."""
+    """One operator. ``inputs`` and ``outputs`` are tensor indices; -1 is an absent input.
+
+    An ``implicit`` one stands in no file, see ``deploy.implicit``.
+    """
 
     opcode: str
     inputs: tuple[int, ...]
@@ -130,6 +133,7 @@ class Operator:
     version: int = 1
     custom_code: str = ""
     custom_options: bytes | None = None
+    implicit: bool = False
 
     def option(self, name: str, default: object = None) -> object:
         """Returns a field of the options, or ``default`` where there is none."""

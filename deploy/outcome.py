@@ -8,6 +8,9 @@ from deploy.codes.parts import CodeParts
 from deploy.graph import Graph
 from deploy.memory.plan import MemoryPlan
 
+DEFECT = "left out, as the plan with it failed its check; please report this defect: {}"
+"""Why something is not in the plan that could have been."""
+
 
 @dataclass(frozen=True, slots=True)
 class Region:

@@ -246,7 +246,8 @@ def _plan_c(
     from deploy.emit.folder import report_files
     from deploy.emit.generated_c import c_report, plan_c
 
-    made = plan_c(source, ran, name=Path(name).stem, fed=settings.input == "rows")
+    fed = settings.input == "rows"
+    made = plan_c(source, ran, name=Path(name).stem, fed=fed, passes=settings.passes)
     report = c_report(
         made, source=source, baseline=baseline, name=name, goal=goal, settings=settings
     )

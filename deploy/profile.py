@@ -14,11 +14,10 @@ from typing import Any
 
 from deploy import flatbuffer
 from deploy.backends.tflm.layout import Layout, analyse
-from deploy.backends.tflm.views import VIEWS
 from deploy.graph import Graph
 from deploy.lifetimes import tensor_lifetimes
 from deploy.memory.plan import AliasReason
-from deploy.operators import check_shapes
+from deploy.operators import OPERATORS, check_shapes
 from deploy.passes.short_names import short_names
 from deploy.report.occupancy import Box, live_bytes
 from deploy.supported import check_writes
@@ -142,7 +141,8 @@ def profile_graph(graph: Graph, *, name: str, library: Kernels | None = None) ->
     # What stays for good takes no part in the plan, as constants do not.
     stateless = _with(graph, variables, data=b"", is_variable=False)
     check_writes(stateless, name)
-    check_shapes(stateless, source=name, opcodes=VIEWS)
+    viewed = {opcode for opcode, row in OPERATORS.items() if row.view is not None}
+    check_shapes(stateless, source=name, opcodes=viewed)
     floats = [i for i in graph.activations() if graph.tensors[i].dtype in _FLOATS]
     return GraphProfile(
         maps=_maps(stateless, name, library),

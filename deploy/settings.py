@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import ParamSpec, TypeVar
 
+from deploy.passes import USUAL_PASSES, Pass, passes_of
 from deploy.targets import Target, target
 from keras_fmc.errors import BadInputError
 from keras_fmc.sizes import parse_size
@@ -46,8 +47,11 @@ class PlanSettings:
             model's; None: not bounded.
         minimise: "arena" or "head": what the strips are to make small.
         strips: whether big maps may be run strip by strip.
+        view_operators: whether views keep an operator in the planned model although their bytes
+            stand where they are read, so that it runs in LiteRT, too.
         overlap: whether outputs may grow into their inputs where the kernel library allows it;
             None: with strips only.
+        passes: what rewrites the graph before it is planned, as text; see ``deploy.passes``.
         effort: "quick", "normal" or "thorough": how much work the searches may do.
         time_limit: seconds after which the searches end with the best so far, which the report
             then says; None: as long as their work takes, so that a plan is always the same.
@@ -65,7 +69,9 @@ class PlanSettings:
     max_time: float | None = None
     minimise: str = "arena"
     strips: bool = True
+    view_operators: bool = False
     overlap: bool | None = None
+    passes: str = USUAL_PASSES
     effort: str = "normal"
     time_limit: float | None = None
     progress: bool = False
@@ -75,6 +81,12 @@ class PlanSettings:
             value = getattr(self, name)
             if isinstance(value, str):
                 object.__setattr__(self, name, parse_size(value))
+        passes_of(self.passes)
+
+    @property
+    def pass_list(self) -> tuple[Pass, ...]:
+        """The passes that ``passes`` names."""
+        return passes_of(self.passes)
 
     @property
     def generates_c(self) -> bool:

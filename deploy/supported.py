@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deploy.graph import Graph
 from deploy.lifetimes import tensor_lifetimes
-from deploy.operators import check_operators
+from deploy.operators import OPERATORS, check_operators
 from keras_fmc.errors import UnsupportedModelError
 from keras_fmc.sizes import format_size
 
@@ -91,16 +91,13 @@ def check_supported(graph: Graph, *, source: str = "model") -> None:
     check_operators(graph, source=source)
 
 
-_WITH_STATE = frozenset({"SVDF", "UNIDIRECTIONAL_SEQUENCE_LSTM"})
-"""Operators that keep state in variables of their own."""
-
-
 def _check_variables(graph: Graph, source: str) -> None:
     for step, operator in enumerate(graph.operators):
+        row = OPERATORS.get(operator.opcode)
         for index in (*operator.present_inputs, *operator.outputs):
             tensor = graph.tensors[index]
             if tensor.is_variable and (
-                operator.opcode not in _WITH_STATE or tensor.data or index in operator.outputs
+                row is None or not row.keeps_state or tensor.data or index in operator.outputs
             ):
                 raise UnsupportedModelError(
                     f"tensor {tensor.name} of {graph.label(step)} in {source} is a variable",

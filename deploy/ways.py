@@ -14,10 +14,10 @@ from deploy import flatbuffer
 from deploy.backends.tflm.arena import predict_arena
 from deploy.backends.tflm.embed import embed
 from deploy.backends.tflm.given import given_plan
-from deploy.backends.tflm.prepare import has_codes, prepare, rank
+from deploy.backends.tflm.prepare import has_codes, prepare, rank, with_views_as_set
 from deploy.effort import Guard
 from deploy.graph import Graph
-from deploy.outcome import Decision, Planned, Prepared
+from deploy.outcome import DEFECT, Decision, Planned, Prepared
 from deploy.passes.dead import drop_dead_tensors
 from deploy.passes.short_names import shorten_names
 from deploy.progress import Progress
@@ -26,8 +26,6 @@ from deploy.proof.evidence import Evidence
 from deploy.settings import PlanSettings
 from deploy.targets import Target, target
 from keras_fmc.errors import FmcError, UnsupportedModelError, VerificationError
-
-_DEFECT = "left out, as the plan with it failed its check; please report this defect: {}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +48,17 @@ class Checked:
 
 def ways(source: Graph, settings: PlanSettings) -> Iterator[Way]:
     """Yields the ways that settings allow, the one with the most in it first."""
-    if has_codes(source):
+    if has_codes(source, settings):
         yield Way("codes packed into bytes", True, settings)
     may_grow = settings.overlap is True or (settings.strips and settings.overlap is None)
     if may_grow:
         yield Way("outputs that grow into their inputs", False, settings)
-    plain = replace(settings, overlap=False)
+    plain = replace(settings, overlap=False, view_operators=settings.view_operators or may_grow)
     if settings.strips:
         yield Way("strips", False, plain)
-    yield Way("views and operators in place", False, replace(plain, strips=False))
+    yield Way(
+        "views and operators in place", False, replace(plain, strips=False, view_operators=True)
+    )
 
 
 def best_plan(
@@ -88,7 +88,7 @@ def best_plan(
         try:
             prepared = prepare(source, goal, way.settings, progress, guard, codes=way.codes)
         except (VerificationError, UnsupportedModelError) as error:
-            left_out.append(Decision(way.adds, _DEFECT.format(_line(error))))
+            left_out.append(Decision(way.adds, DEFECT.format(_line(error))))
             continue
         if guard.reason is not None:
             # What was proven on the way holds, but not that the way was the one to go.
@@ -102,10 +102,10 @@ def best_plan(
                 return _checked(candidate, left_out, goal, progress, run)
             except VerificationError as error:
                 if candidate is prepared:
-                    left_out.append(Decision(way.adds, _DEFECT.format(_line(error))))
+                    left_out.append(Decision(way.adds, DEFECT.format(_line(error))))
                 else:
                     own = None
-                    left_out.append(Decision(candidate.memory.engine, _DEFECT.format(_line(error))))
+                    left_out.append(Decision(candidate.memory.engine, DEFECT.format(_line(error))))
     last = _own(source, goal, settings, None, must=True)
     assert last is not None
     return _checked(last, left_out, goal, progress, run)
@@ -131,12 +131,18 @@ def _own(
         offsets = tuple(kept)
     try:
         overlap = settings.overlap is not False
-        memory = given_plan(graph, goal.kernels, offsets=offsets, overlap=overlap)
+        memory = given_plan(
+            graph,
+            goal.kernels,
+            offsets=offsets,
+            overlap=overlap,
+            alignment=goal.runtime.arena_alignment_bytes,
+        )
     except VerificationError:
         if must:
             raise
         return None
-    return Prepared(graph, memory)
+    return with_views_as_set(Prepared(graph, memory), goal, settings)
 
 
 def _with_decisions_of(own: Prepared, prepared: Prepared) -> Prepared:

@@ -11,7 +11,7 @@ import pytest
 from deploy import flatbuffer
 from deploy.graph import Graph, Operator, Options, Quantization, Tensor
 from deploy.runtime import tflm
-from keras_fmc.qat import fixed_point
+from keras_fmc import fixed_point
 from keras_fmc.qat.kernel_rounding import DeviceResize, DeviceSoftmax, DeviceSum
 
 Grid = tuple[float, int]

@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from keras_fmc import reference
 from keras_fmc.start import initialize
+from tests import bottleneck_reference as reference
 
 
 def activations(samples: int = 30, channels: int = 8, seed: int = 0) -> np.ndarray:

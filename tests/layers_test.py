@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 DEPLOY = (
     {"graph", "targets", "progress", "quiet", "effort"},
-    {"macs", "flatbuffer", "supported", "operators", "memory", "lifetimes"},
+    {"macs", "flatbuffer", "implicit", "supported", "operators", "memory", "lifetimes"},
     {"passes", "codes", "int8_check", "ends"},
     {"settings", "outcome", "runtime"},
     {"proof"},
@@ -27,7 +27,7 @@ DEPLOY = (
 """Rooms of deploy, lowest first; those of one set may import each other."""
 
 KERAS_FMC = (
-    {"errors", "lazy", "printable", "sizes", "reference"},
+    {"errors", "fixed_point", "lazy", "names", "padding", "printable", "sizes"},
     {"samples"},
     {"layers", "model"},
     {"canonical"},

@@ -13,7 +13,9 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
+from deploy import flatbuffer
 from deploy.graph import Graph, Operator, Options, Quantization, Tensor
 from deploy.operators import OPERATORS, Site
 from tests.int8_graphs import Int8GraphMaker
@@ -22,6 +24,8 @@ from tests.stateful_graphs import STATEFUL, stateful_operator
 _SCALE = Quantization((0.0625,), (0,))
 _VERSIONS = {"BROADCAST_TO": 2}
 """The lowest that LiteRT's reference kernels register, where it is not 1."""
+_NOT_IN_REFERENCE = {"ELU"}
+"""LiteRT's reference resolver does not register these; its default one does."""
 _UNIT = Quantization((1 / 256,), (-128,))
 
 
@@ -32,6 +36,28 @@ def operator_draw(opcode: str, seed: int) -> Graph:
     drawing = Drawing(seed)
     draw_operator(drawing, opcode)
     return drawing.graph()
+
+
+def litert_of(graph: Graph) -> Interpreter:
+    """Returns LiteRT with its reference kernels, where it has one for each operator."""
+    kernels = OpResolverType.BUILTIN_REF
+    if any(operator.opcode in _NOT_IN_REFERENCE for operator in graph.operators):
+        kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    content = flatbuffer.write(graph)
+    interpreter = Interpreter(model_content=content, experimental_op_resolver_type=kernels)
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def outputs_in_litert(graph: Graph, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Returns what LiteRT makes of a graph's inputs."""
+    interpreter = litert_of(graph)
+    for details, values in zip(interpreter.get_input_details(), inputs, strict=True):
+        interpreter.set_tensor(details["index"], values)
+    interpreter.invoke()
+    return [
+        interpreter.get_tensor(details["index"]) for details in interpreter.get_output_details()
+    ]
 
 
 def draw_operator(drawing: Drawing, opcode: str) -> None:
@@ -374,9 +400,11 @@ def _strided_slice(d: Drawing, opcode: str) -> None:
 
 def _pad(d: Drawing, opcode: str) -> None:
     mirrored = opcode == "MIRROR_PAD"
-    shape = tuple(d.integer(2, 5) for _ in range(d.integer(2, 4)))
-    most = 1 if mirrored else 3
-    amounts = [[d.integer(0, most), d.integer(0, most)] for _ in shape]
+    shape = d.shape(2, 4)
+    most = [min(n - 1, 1) if mirrored else 3 for n in shape]
+    amounts = [[d.integer(0, 1) * d.integer(0, m), d.integer(0, m)] for m in most]
+    if d.integer(0, 1):
+        amounts[0] = [0, 0]
     inputs = [d.input(shape), d.constant(amounts)]
     if opcode == "PADV2":
         inputs.append(d.constant([5], "int8"))

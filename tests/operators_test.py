@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from deploy import flatbuffer
 from deploy.graph import Graph, Quantization
@@ -20,7 +19,7 @@ from deploy.runtime import litert
 from deploy.supported import check_supported
 from keras_fmc.errors import UnsupportedModelError
 from tests.int8_graphs import Int8GraphMaker
-from tests.operator_draws import operator_draw
+from tests.operator_draws import litert_of, operator_draw
 from tests.random_graphs import random_graph
 from tests.single_operators import NAMES, single_operator
 from tests.stateful_graphs import STATEFUL
@@ -29,19 +28,11 @@ SEEDS = range(8)
 KERNELS = Path(__file__).parent.parent / "deploy" / "targets" / "kernels"
 TAKES_THE_FILES_SHAPE = {"SLICE"}
 """LiteRT refuses these itself where the file says another shape."""
-NOT_IN_REFERENCE = {"ELU"}
-"""LiteRT's reference resolver does not register these; its default one does."""
 
 
-def litert_shapes(graph: Graph, *, reference: bool = True) -> list[tuple[int, ...]]:
+def litert_shapes(graph: Graph) -> list[tuple[int, ...]]:
     """Shapes of the outputs as LiteRT works them out, whatever the file says."""
-    kernels = OpResolverType.BUILTIN_REF
-    if not reference:
-        kernels = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
-    interpreter = Interpreter(
-        model_content=flatbuffer.write(graph), experimental_op_resolver_type=kernels
-    )
-    interpreter.allocate_tensors()
+    interpreter = litert_of(graph)
     details = {d["index"]: d for d in interpreter.get_output_details()}
     if any(0 in details[index]["shape"] for index in graph.outputs):
         interpreter.invoke()
@@ -56,7 +47,7 @@ def test_shapes_are_those_of_litert(opcode: str) -> None:
         check_operators(graph)
         wrong = with_output(graph, shape=(7,) * len(graph.tensors[graph.outputs[0]].shape))
         for file in (graph,) if opcode in TAKES_THE_FILES_SHAPE else (graph, wrong):
-            found = litert_shapes(file, reference=opcode not in NOT_IN_REFERENCE)
+            found = litert_shapes(file)
             assert found == [graph.tensors[i].shape for i in graph.outputs], seed
 
 

@@ -46,21 +46,21 @@ def check_placement(problem: Problem, offsets: Sequence[int]) -> list[str]:
 
 
 def height(problem: Problem, offsets: Sequence[int]) -> int:
-    """End of the last live byte, rounded up to 16."""
+    """End of the last live byte, rounded up to the alignment of the problem."""
     ends = [
         offset + piece.offset + piece.size_bytes
         for block, offset in zip(problem.blocks, offsets, strict=True)
         for piece in block.pieces
         if not piece.ghost
     ]
-    return (max(ends, default=0) + 15) // 16 * 16
+    return -(-max(ends, default=0) // problem.alignment_bytes) * problem.alignment_bytes
 
 
 def smallest_height(problem: Problem) -> int:
     """The optimum, by trying all offsets for ever larger memories; for a handful of blocks."""
     target = 0
     while not _fits(problem, target):
-        target += 16
+        target += problem.alignment_bytes
     return target
 
 

@@ -11,10 +11,14 @@ import pytest
 from deploy.flatbuffer import write
 from deploy.graph import Graph, Operator, Padding
 from deploy.macs import graph_macs, operator_macs
-from deploy.passes import PASSES, run_passes
-from deploy.passes.dead import drop_dead
-from deploy.passes.order import order_for_memory
+from deploy.passes import PASSES, USUAL_PASSES, Context, passes_of, run_passes
+from deploy.passes.dead import DropDead, drop_dead
+from deploy.passes.order import OrderForMemory, order_for_memory
+from deploy.passes.text import passes_text
 from deploy.runtime import litert
+from deploy.settings import PlanSettings
+from deploy.targets import kernels
+from keras_fmc.errors import BadInputError
 from tests.int8_graphs import Int8GraphMaker
 from tests.random_graphs import random_graph
 
@@ -36,12 +40,62 @@ def test_passes_change_no_output_byte(seed):
 
 
 def test_every_pass_says_why_it_stands_where_it_stands():
-    assert [name for name, _, _ in PASSES] == [
-        "plain_slices",
-        "drop_dead",
-        "order_for_memory",
+    assert [p.name for p, _ in PASSES] == ["plain_slices", "drop_dead", "order_for_memory"]
+    assert all(reason for _, reason in PASSES)
+
+
+def test_passes_are_text_and_back():
+    assert passes_text(passes_of(USUAL_PASSES)) == USUAL_PASSES
+    assert passes_of(USUAL_PASSES) == tuple(p for p, _ in PASSES)
+    assert passes_of(" order_for_memory:states=7 , drop_dead") == (OrderForMemory(7), DropDead())
+    assert passes_of("") == ()
+    assert PlanSettings(passes="drop_dead").pass_list == (DropDead(),)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("drop_deaf", "unknown pass 'drop_deaf'; expected plain_slices, drop_dead, order"),
+        ("drop_dead:states=3", "drop_dead has a wrong option; expected no option"),
+        ("order_for_memory:state=3", "expected states=NUMBER; received state=3"),
+        ("order_for_memory:states=0", "received states=0"),
+        ("order_for_memory:states", "received states"),
+    ],
+)
+def test_wrong_passes_are_refused(text, message):
+    with pytest.raises(BadInputError, match=message):
+        PlanSettings(passes=text)
+
+
+def test_only_the_passes_that_are_named_run():
+    make = Int8GraphMaker(0)
+    x = make.input((1, 4, 4, 2))
+    make.unary("RELU", x)
+    y = make.strided_slice(x, (0, 1, 0, 0), (1, 3, 4, 2), (1,) * 4)
+    graph = make.build(outputs=[y])
+    assert run_passes(graph, passes=()) is graph
+    opcodes = [
+        [o.opcode for o in run_passes(graph, passes=passes_of(text)).operators]
+        for text in ("drop_dead", "plain_slices", "plain_slices,drop_dead")
     ]
-    assert all(reason for _, _, reason in PASSES)
+    assert opcodes == [["STRIDED_SLICE"], ["RELU", "SLICE"], ["SLICE"]]
+
+
+def test_the_order_knows_what_the_target_runs_in_place():
+    library = kernels("reference")
+    assert Context(library).in_place == library.in_place
+    assert Context().in_place == frozenset()
+    differs = 0
+    for seed in range(60):
+        graph = random_graph(seed)
+        plain, aware = run_passes(graph), run_passes(graph, Context(library))
+        peaks = [
+            order_for_memory(g, in_place=library.in_place, states=1).peak_bytes
+            for g in (plain, aware)
+        ]
+        assert peaks[1] <= peaks[0]
+        differs += peaks[1] < peaks[0]
+    assert differs > 0
 
 
 def test_dead_operators_and_tensors_go_and_the_rest_keeps_its_order():

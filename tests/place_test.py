@@ -15,11 +15,16 @@ from deploy.backends.tflm.arena import predict_arena
 from deploy.backends.tflm.embed import embed
 from deploy.backends.tflm.online import simulate
 from deploy.backends.tflm.place import place
+from deploy.backends.tflm.prepare import prepare
 from deploy.backends.tflm.scratch import scratch_requests
 from deploy.backends.tflm.settle import settled
+from deploy.backends.tflm.strips import choose_strips
+from deploy.graph import Padding
+from deploy.progress import Progress
 from deploy.proof.samples import sample_inputs
 from deploy.runtime import tflm
-from deploy.targets import kernels, target
+from deploy.settings import PlanSettings
+from deploy.targets import Target, kernels, target
 from tests.int8_graphs import Int8GraphMaker
 
 SEEDS = range(150)
@@ -45,6 +50,56 @@ def test_random_graphs_run_as_planned(seed: int) -> None:
     found = tflm.run(content, samples, arena_bytes=predicted)
     for one, other in zip(expected, found, strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def of_four_bytes(goal: Target) -> Target:
+    runtime = dataclasses.replace(goal.runtime, arena_alignment_bytes=4)
+    return dataclasses.replace(goal, runtime=runtime)
+
+
+def test_a_runtime_that_aligns_to_four_bytes_is_planned() -> None:
+    make = Int8GraphMaker(0)
+    x = make.input((1, 1, 5, 4))
+    y = make.conv(make.conv(x, channels=3, kernel=(1, 2), padding=Padding.VALID), channels=5)
+    graph = make.build(outputs=[y])
+    goal = target(board="nano33ble", kernels="reference")
+    for subject, head in ((goal, 32 + 16), (of_four_bytes(goal), 12 + 20)):
+        settings = PlanSettings(board="nano33ble", kernels="reference", strips=False)
+        memory = prepare(graph, subject, settings, Progress(enabled=False)).memory
+        arena = predict_arena(graph, offsets=memory.offsets, target=subject)
+        assert memory.head_bytes == memory.lower_bound_bytes == arena.head_bytes == head
+        assert arena.arena_bytes % subject.runtime.arena_alignment_bytes == 0
+
+
+def test_random_graphs_are_planned_for_four_bytes() -> None:
+    goal = target(board="nano33ble", kernels="reference")
+    smaller = 0
+    for seed in range(20):
+        graph = random_graph(seed, operators=(2, 6))
+        heads = []
+        for subject in (goal, of_four_bytes(goal)):
+            unit = subject.runtime.arena_alignment_bytes
+            memory = place(graph, subject.kernels, rounds=1, alignment=unit)
+            arena = predict_arena(graph, offsets=memory.offsets, target=subject)
+            assert arena.head_bytes == memory.head_bytes
+            assert all(o % unit == 0 for o in memory.offsets if o >= 0)
+            heads.append(arena.head_bytes)
+        assert heads[1] <= heads[0]
+        smaller += heads[1] < heads[0]
+    assert smaller > 0
+
+
+def test_strips_have_the_head_of_a_runtime_of_four_bytes() -> None:
+    make = Int8GraphMaker(0)
+    x = make.conv(make.input((1, 40, 5, 1)), channels=9, kernel=(3, 3))
+    graph = make.build(outputs=[make.conv(x, channels=1, kernel=(3, 3))])
+    goal = of_four_bytes(target(board="nano33ble", kernels="reference"))
+    choice = choose_strips(
+        graph, target=goal, max_macs=3.0, minimise="head", work=300, plan_rounds=1, workers=1
+    )
+    assert choice.regions
+    arena = predict_arena(choice.graph, offsets=choice.memory.offsets, target=goal)
+    assert arena.head_bytes == choice.memory.head_bytes
 
 
 def test_the_kernel_library_changes_offsets_and_the_number() -> None:

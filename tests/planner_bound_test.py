@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import sys
 
@@ -83,6 +84,7 @@ def test_never_above_the_optimum(seed):
         ghosts=generator.random() < 0.4,
         alignments=generator.choice([(16,), (32, 16), (8,), (8, 16, 64)]),
     )
+    problem = dataclasses.replace(problem, alignment_bytes=generator.choice([16, 16, 4]))
     assert lower_bound(problem) <= smallest_height(problem)
 
 

@@ -9,7 +9,7 @@ import pytest
 from packing import check_placement, height, random_problem, smallest_height
 
 from deploy.memory.planner import plan
-from deploy.memory.problem import Block, Piece, Placement, Problem, round_up
+from deploy.memory.problem import Block, Piece, Problem, round_up
 from keras_fmc.errors import BadInputError
 
 
@@ -47,11 +47,6 @@ def test_height_rounds_up_to_16_and_leaves_ghosts_out():
     assert problem.height_of((32, 4096)) == 32 + 112
     assert problem.height_of((32, 4096)) == height(problem, (32, 4096))
     assert Problem(()).height_of(()) == 0
-
-
-def test_gap_is_zero_only_when_proven():
-    assert Placement((), 160, 128, False, "x").gap_bytes == 160 - 128
-    assert Placement((), 128, 128, True, "x").gap_bytes == 0
 
 
 @pytest.mark.parametrize(("value", "multiple", "up"), [(0, 16, 0), (1, 16, 16), (48, 16, 48)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import sys
 
@@ -41,7 +42,7 @@ def gaps(problem: Problem, target: int, *, nodes: int = MANY):
 
 def drawn(seed: int, pieces: tuple[int, ...]) -> Problem:
     generator = random.Random(seed)
-    return random_problem(
+    problem = random_problem(
         generator,
         blocks=generator.randint(2, 5),
         pieces=generator.choice(pieces),
@@ -51,6 +52,7 @@ def drawn(seed: int, pieces: tuple[int, ...]) -> Problem:
         ghosts=generator.random() < 0.4,
         alignments=generator.choice([(16,), (32, 16), (8,), (8, 16, 64)]),
     )
+    return dataclasses.replace(problem, alignment_bytes=generator.choice([16, 16, 4]))
 
 
 @pytest.mark.parametrize("seed", range(120))
@@ -63,12 +65,15 @@ def test_both_find_the_optimum_and_prove_that_nothing_is_lower(seed):
     assert check_placement(problem, offsets.tolist()) == []
     assert height(problem, offsets.tolist()) <= optimum
     if optimum:
-        assert gaps(problem, optimum - 16)[0] == IMPOSSIBLE
+        assert gaps(problem, optimum - problem.alignment_bytes)[0] == IMPOSSIBLE
     for order in range(6):
         verdict, offsets, _ = levels(problem, optimum, order=order)
         if complete:
             assert verdict == FOUND
-            assert optimum == 0 or levels(problem, optimum - 16, order=order)[0] == IMPOSSIBLE
+            assert (
+                optimum == 0
+                or levels(problem, optimum - problem.alignment_bytes, order=order)[0] == IMPOSSIBLE
+            )
         if verdict == FOUND:
             assert check_placement(problem, offsets.tolist()) == []
             assert height(problem, offsets.tolist()) <= optimum

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from keras import layers
 
-from keras_fmc import reference
 from keras_fmc.errors import BadInputError, UnsupportedModelError
 from keras_fmc.layers import ProjectionBottleneck
+from tests import bottleneck_reference as reference
 
 
 def signal(*shape: int, seed: int = 0) -> np.ndarray:

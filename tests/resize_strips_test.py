@@ -12,9 +12,9 @@ import pytest
 
 from deploy.backends.tflm.strips.choose import cut
 from deploy.backends.tflm.strips.network import Network
-from deploy.backends.tflm.strips.rows import Resampling, resize_weights
 from deploy.flatbuffer import write
 from deploy.graph import Graph, Options
+from deploy.operators.rows import Resampling, resize_weights
 from deploy.passes.dead import drop_dead
 from deploy.runtime import litert, tflm
 from tests.int8_graphs import Int8GraphMaker

@@ -12,13 +12,13 @@ import pytest
 import zoo
 from keras import layers
 
-from keras_fmc import reference
 from keras_fmc.choose.ceiling import choose_bottlenecks
 from keras_fmc.choose.plan import BottleneckSpec, CompressionPlan
 from keras_fmc.errors import BadInputError
 from keras_fmc.layers import ProjectionBottleneck
 from keras_fmc.qat import quantize
 from keras_fmc.rewrite import freeze_base, insert_bottlenecks
+from tests import bottleneck_reference as reference
 
 
 def images(count: int, *shape: int, seed: int = 0) -> np.ndarray:
@@ -226,7 +226,7 @@ def test_bottleneck_gets_a_free_name():
     model = keras.Model(inputs, layers.Conv2D(2, 1, name="out")(x))
     plan = plan_for(model, BottleneckSpec("conv", (8, 8, 4), 2))
     result = insert_bottlenecks(model, plan, initializer="identity")
-    assert result.inserted[0].layer == "conv_bottleneck_"
+    assert result.inserted[0].layer == "conv_bottleneck_1"
 
 
 def test_several_inputs_take_a_list_of_calibration_data():

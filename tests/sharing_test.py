@@ -14,7 +14,7 @@ from deploy.backends.tflm.embed import embed
 from deploy.backends.tflm.layout import analyse
 from deploy.backends.tflm.overlap import overlap_distance
 from deploy.backends.tflm.place import place
-from deploy.graph import Graph, Padding
+from deploy.graph import Graph, Options, Padding
 from deploy.memory.plan import AliasReason
 from deploy.runtime import tflm
 from deploy.targets import kernels
@@ -152,23 +152,19 @@ def test_an_output_takes_the_place_of_an_input_of_its_size_only(wide_first: bool
     assert all(a.of != narrow for a in analyse(only, in_place={"MUL"}).aliases)
 
 
-@pytest.mark.parametrize(
-    ("paddings", "shares"),
-    [
-        ([(0, 0), (0, 2), (0, 0), (0, 0)], True),
-        ([(0, 0), (2, 0), (0, 0), (0, 0)], False),
-        ([(0, 0), (1, 1), (0, 0), (0, 0)], False),
-        ([(0, 0), (0, 2), (0, 1), (0, 0)], False),
-        ([(0, 0), (0, 0), (0, 0), (0, 1)], False),
-    ],
-)
-def test_pad_takes_the_place_of_its_input_where_all_rows_stay(
-    paddings: object, shares: bool
-) -> None:
+@needs_wheel
+def test_a_strided_slice_that_drops_a_dimension_is_a_view() -> None:
     make = Int8GraphMaker(0)
-    x = make.unary("TANH", make.input((1, 4, 4, 2)))
-    graph = make.build(outputs=[make.unary("TANH", make.pad(x, paddings))])
-    assert bool(analyse(graph, in_place={"PAD"}).aliases) is shares
+    x = make.unary("TANH", make.input((1, 3, 16)))
+    options = Options("StridedSliceOptions", (("shrink_axis_mask", 0b010),))
+    bounds = [make.integers("bound", v) for v in ((0, 1, 0), (1, 2, 16), (1, 1, 1))]
+    y = make.operator("STRIDED_SLICE", [x, *bounds], (1, 16), make.quantization(x), options)
+    graph = make.build(outputs=[make.unary("TANH", y)])
+    views = [a for a in analyse(graph).aliases if a.reason is AliasReason.SLICE_VIEW]
+    assert [(a.tensor, a.of) for a in views] == [(y, x)]
+    memory = place(graph, kernels("reference"))
+    assert memory.offsets[y] - memory.offsets[x] == 16
+    assert same_in_tflm(graph, memory.offsets)
 
 
 def test_both_inputs_at_one_address_may_be_overwritten() -> None:

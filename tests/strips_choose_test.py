@@ -10,11 +10,11 @@ import pytest
 from deploy.backends.tflm.embed import embed
 from deploy.backends.tflm.strips import StripChoice, choose_strips
 from deploy.backends.tflm.strips.network import Network
-from deploy.backends.tflm.strips.operators import Uncut
 from deploy.backends.tflm.strips.walks import usual_work
 from deploy.flatbuffer import read_file, write
 from deploy.graph import Graph
 from deploy.macs import graph_macs
+from deploy.operators.by_rows import Uncut
 from deploy.runtime import litert, tflm
 from deploy.targets import target
 from tests.int8_graphs import Int8GraphMaker

@@ -10,9 +10,9 @@ import pytest
 
 from deploy.backends.tflm.strips.choose import cut
 from deploy.backends.tflm.strips.network import Network
-from deploy.backends.tflm.strips.rows import Rows, Sliding
 from deploy.flatbuffer import write
 from deploy.graph import Graph
+from deploy.operators.rows import Rows, Sliding
 from deploy.passes.dead import drop_dead
 from deploy.runtime import litert
 from keras_fmc.errors import FmcError

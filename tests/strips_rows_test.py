@@ -10,9 +10,10 @@ import sys
 import numpy as np
 import pytest
 
-from deploy.backends.tflm.strips.operators import Uncut, row_operator
-from deploy.backends.tflm.strips.rows import Resampling, Scattering, Sliding, resize_weights
+from deploy.backends.tflm.strips.operators import row_operator
 from deploy.graph import Padding
+from deploy.operators.by_rows import Uncut
+from deploy.operators.rows import Resampling, Scattering, Sliding, resize_weights
 from tests.int8_graphs import Int8GraphMaker
 
 

@@ -10,9 +10,9 @@ import pytest
 
 from deploy.backends.tflm.strips.cuts import Cuts
 from deploy.backends.tflm.strips.network import Network
-from deploy.backends.tflm.strips.rows import Sliding
 from deploy.backends.tflm.strips.tiles import Tile, TileSolver, tile_flags
 from deploy.graph import Graph, Padding
+from deploy.operators.rows import Sliding
 from tests.int8_graphs import Int8GraphMaker
 
 

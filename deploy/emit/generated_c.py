@@ -17,7 +17,7 @@ from deploy.emit.written import MODEL_FILE, REPORT_FILE
 from deploy.graph import Graph
 from deploy.macs import graph_macs
 from deploy.outcome import Region
-from deploy.passes import run_passes
+from deploy.passes import passes_of, run_passes
 from deploy.passes.reference_versions import with_reference_versions
 from deploy.proof.source import SourceRun, run_source
 from deploy.report.occupancy import boxes, peak
@@ -45,14 +45,15 @@ class PlannedC:
     evidence: CEvidence
 
 
-def plan_c(source: Graph, ran: SourceRun, *, name: str, fed: bool) -> PlannedC:
+def plan_c(source: Graph, ran: SourceRun, *, name: str, fed: bool, passes: str) -> PlannedC:
     """Returns the C of a graph, compiled and compared with the run of its source.
 
     Raises:
         UnsupportedModelError, BadInputError: as ``generate``.
         VerificationError: the C does not compile, or an output differs.
     """
-    model = generate(run_passes(source), model_name=name, fed=fed)
+    graph = run_passes(source, passes=passes_of(passes))
+    model = generate(graph, model_name=name, fed=fed)
     return PlannedC(model, collect(model, ran))
 
 
@@ -90,6 +91,7 @@ def verify_c(folder: str | Path, report: Report, *, source: str | None) -> str:
         run_source(content, read, source=path),
         name=Path(report.model).stem,
         fed=fed,
+        passes=report.passes,
     )
     for name, text in planned.model.files.items():
         there = Path(folder) / name
@@ -164,6 +166,7 @@ def c_report(
         limit_bytes=limit,
         limit_source=limit_source,
         engine="row program",
+        passes=settings.passes,
         bit_exact=evidence.bit_exact,
         verified=evidence.verified,
         verified_reason=evidence.reason,

@@ -111,6 +111,8 @@ def add_functions(graph: Graph) -> tuple[str, ...]:
     """
     functions = set()
     for step, operator in enumerate(graph.operators):
+        if operator.implicit:
+            continue
         if operator.opcode not in ADD_FUNCTIONS:
             raise UnsupportedModelError(
                 f"TensorFlow Lite Micro has no kernel for {graph.label(step)}",

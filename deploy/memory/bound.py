@@ -8,7 +8,7 @@ from math import gcd
 import numpy as np
 
 from deploy.memory.conflicts import Conflicts, PieceArrays, find_conflicts, piece_arrays
-from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, Problem, round_up
+from deploy.memory.problem import Problem, round_up
 
 
 def lower_bound(problem: Problem) -> int:
@@ -19,7 +19,7 @@ def lower_bound(problem: Problem) -> int:
     3. The best of all ways to place two blocks that are in each other's way: the difference of
        their offsets is one of the ends of a forbidden interval, or 0 where that is allowed.
 
-    The result is rounded up to what a height can be: a multiple of 16 bytes, and of the common
+    The result is rounded up to what a height can be: a multiple of the alignment, and of the common
     divisor of all interval ends, since some lowest placement has all its offsets there.
     """
     pieces = piece_arrays(problem)
@@ -51,7 +51,7 @@ def live_sets(pieces: PieceArrays) -> tuple[np.ndarray, np.ndarray, np.ndarray, 
     shape = (count, len(steps))
     present = np.zeros(shape, dtype=bool)
     low, size, top = (np.zeros(shape, dtype=np.int64) for _ in range(3))
-    cell = reduce(gcd, pieces.alignment.tolist(), HEIGHT_ALIGNMENT_BYTES)
+    cell = reduce(gcd, pieces.alignment.tolist(), pieces.unit)
     alive = (pieces.start[:, None] <= steps) & (steps < pieces.stop[:, None])
     misplaced = (pieces.offset % cell != 0) & ~pieces.ghost
     exact = (alive & misplaced[:, None]).any(axis=0)

@@ -17,7 +17,7 @@ from math import gcd
 
 import numpy as np
 
-from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, Problem
+from deploy.memory.problem import Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,11 @@ class PieceArrays:
     alignment: np.ndarray
     live_size: np.ndarray
     height: np.ndarray
+    unit: int
 
 
 def piece_arrays(problem: Problem) -> PieceArrays:
-    """Columns of all pieces; `height[b]` is the live size of block b rounded up to 16."""
+    """Columns of all pieces; `height[b]` is the live size of block b rounded up to `unit`."""
     rows = [
         (b, p.offset, p.offset + p.size_bytes, p.start, p.stop, p.ghost, block.scratch)
         for b, block in enumerate(problem.blocks)
@@ -65,7 +66,8 @@ def piece_arrays(problem: Problem) -> PieceArrays:
         first=first,
         alignment=np.array([b.alignment for b in problem.blocks], dtype=np.int64),
         live_size=live_size,
-        height=-(-live_size // HEIGHT_ALIGNMENT_BYTES) * HEIGHT_ALIGNMENT_BYTES,
+        height=-(-live_size // problem.alignment_bytes) * problem.alignment_bytes,
+        unit=problem.alignment_bytes,
     )
 
 
@@ -85,22 +87,23 @@ class Conflicts:
     alignment: np.ndarray
     live_size: np.ndarray
     height: np.ndarray
+    unit: int
 
     @property
     def granularity_bytes(self) -> int:
-        """A divisor of the height of some lowest placement, at least 16.
+        """A divisor of the height of some lowest placement, a multiple of `unit`.
 
         Pushed down until nothing moves, alone or together, every block hangs by a chain of
         contacts from address 0, so its offset is a sum of interval ends. With equal alignments
         no rounding intervenes; mixed ones join the greatest common divisor.
         """
-        if not self.count or any(a % HEIGHT_ALIGNMENT_BYTES for a in self.alignment.tolist()):
-            return HEIGHT_ALIGNMENT_BYTES
+        if not self.count or any(a % self.unit for a in self.alignment.tolist()):
+            return self.unit
         columns = [self.low, self.high, self.height]
         if len(set(self.alignment.tolist())) > 1:
             columns.append(self.alignment)
         common = reduce(gcd, (int(v) for column in columns for v in np.unique(column)), 0)
-        return common or HEIGHT_ALIGNMENT_BYTES
+        return common or self.unit
 
     def neighbours(self) -> list[list[tuple[int, int, int]]]:
         """For block j the rows (i, low, high): `offset_j - offset_i` outside (low, high)."""
@@ -128,7 +131,8 @@ def find_conflicts(pieces: PieceArrays) -> Conflicts:
     else:
         first = second = low = high = np.zeros(0, dtype=np.int64)
     return Conflicts(
-        count, first, second, low, high, pieces.alignment, pieces.live_size, pieces.height
+        *(count, first, second, low, high),
+        *(pieces.alignment, pieces.live_size, pieces.height, pieces.unit),
     )
 
 

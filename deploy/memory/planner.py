@@ -15,7 +15,7 @@ from collections.abc import Callable
 from deploy.memory.bound import bound_of
 from deploy.memory.conflicts import Conflicts, PieceArrays, find_conflicts, piece_arrays
 from deploy.memory.greedy import first_fit, improved_orders, static_orders
-from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, Placement, Problem, round_up
+from deploy.memory.problem import Placement, Problem, round_up
 
 _FIRST_FIT_WORK = 200_000
 """Pairs of blocks that the walk through neighbouring orders may look at; some 0.1 s."""
@@ -118,7 +118,7 @@ class _Best:
     def offer(self, offsets: tuple[int, ...], engine: str) -> int:
         """Takes offsets if they are lower than the best; returns their height."""
         ends = [o + size for o, size in zip(offsets, self._live_sizes, strict=True) if size]
-        height = round_up(max(ends, default=0), HEIGHT_ALIGNMENT_BYTES)
+        height = round_up(max(ends, default=0), self.problem.alignment_bytes)
         if self.offsets is None or height < self.height_bytes:
             self.offsets, self.height_bytes, self._engine = offsets, height, engine
             self._report()
@@ -207,4 +207,4 @@ def _search(
 def _height(pieces: PieceArrays, offsets: list[int]) -> int:
     ends = (o + size for o, size in zip(offsets, pieces.live_size.tolist(), strict=True) if size)
     top = max(ends, default=0)
-    return round_up(top, HEIGHT_ALIGNMENT_BYTES)
+    return round_up(top, pieces.unit)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from keras_fmc.errors import BadInputError
 
 HEIGHT_ALIGNMENT_BYTES = 16
-"""The runtime rounds the end of every planned buffer up to this (facts of TFLM's planner)."""
+"""TFLM rounds the end of every planned buffer up to this; a runtime's data may say less."""
 
 
 def round_up(value: int, multiple: int) -> int:
@@ -66,7 +66,7 @@ class Block:
 
     name: str
     pieces: tuple[Piece, ...]
-    alignment: int = 16
+    alignment: int = HEIGHT_ALIGNMENT_BYTES
     scratch: bool = False
 
     def __post_init__(self) -> None:
@@ -94,10 +94,12 @@ class Problem:
         blocks: in any order; placements list their offsets in the same order.
         capacity_bytes: a plan of this height or less is good enough, so a search stops there;
             None asks for the smallest height.
+        alignment_bytes: heights are rounded up to this.
     """
 
     blocks: tuple[Block, ...]
     capacity_bytes: int | None = None
+    alignment_bytes: int = HEIGHT_ALIGNMENT_BYTES
 
     def __post_init__(self) -> None:
         names: set[str] = set()
@@ -109,7 +111,7 @@ class Problem:
             raise BadInputError("the capacity is negative", "at least 0", self.capacity_bytes)
 
     def height_of(self, offsets: tuple[int, ...]) -> int:
-        """Height in bytes: max of `offset + live size`, rounded up to 16, over the blocks."""
+        """Height in bytes: max of `offset + live size`, rounded up, over the blocks."""
         return round_up(
             max(
                 (
@@ -119,7 +121,7 @@ class Problem:
                 ),
                 default=0,
             ),
-            HEIGHT_ALIGNMENT_BYTES,
+            self.alignment_bytes,
         )
 
 
@@ -143,8 +145,3 @@ class Placement:
     proven_optimal: bool
     engine: str
     interrupted: bool = False
-
-    @property
-    def gap_bytes(self) -> int:
-        """How much lower an unknown better placement could be at most; 0 when proven optimal."""
-        return 0 if self.proven_optimal else self.height_bytes - self.lower_bound_bytes

@@ -4,7 +4,7 @@ An operator is added by one row and, where no function of its family fits, one f
 """
 
 from deploy.operators.check import check_operators, check_shapes
-from deploy.operators.row import OperatorRow, Site
+from deploy.operators.row import InC, OperatorRow, Site
 from deploy.operators.table import OPERATORS
 
-__all__ = ["OPERATORS", "OperatorRow", "Site", "check_operators", "check_shapes"]
+__all__ = ["OPERATORS", "InC", "OperatorRow", "Site", "check_operators", "check_shapes"]

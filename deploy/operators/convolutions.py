@@ -1,20 +1,20 @@
-"""Convolutions, matrix products and pools: shapes and products."""
+"""Convolutions, matrix products and pools: shapes, products, windows and rows."""
 
 from __future__ import annotations
 
-from deploy.graph import Padding
+from deploy.graph import Graph, Operator, Padding
+from deploy.operators.by_rows import (
+    ByRows,
+    Parameters,
+    RowOperator,
+    RowSite,
+    Strip,
+    Uncut,
+)
 from deploy.operators.elementwise import check_activation, together
 from deploy.operators.row import Shape, Site
-
-
-def window_extent(size: int, kernel: int, stride: int, dilation: int, padding: int) -> int:
-    """Positions of a window along one dimension.
-
-    SAME: ⌈size / stride⌉; VALID: ⌊(size - (kernel - 1) · dilation - 1) / stride⌋ + 1.
-    """
-    if padding == Padding.SAME:
-        return -(-size // stride)
-    return (size - (kernel - 1) * dilation - 1) // stride + 1
+from deploy.operators.rows import Scattering, Sliding
+from deploy.operators.window import Moves, Window, window_of, window_positions
 
 
 def conv_2d(site: Site) -> tuple[Shape | None, ...]:
@@ -109,6 +109,105 @@ def matrix_products(site: Site) -> int:
     return site.output.elements * depth
 
 
+def weights_window(graph: Graph, operator: Operator) -> Window:
+    """The window of weights (o, kh, kw, c)."""
+    return _weights_window(graph, operator, Moves.INPUT)
+
+
+def transposed_window(graph: Graph, operator: Operator) -> Window:
+    """The window of weights (o, kh, kw, c), with the padding of the convolution transposed."""
+    return _weights_window(graph, operator, Moves.OUTPUT)
+
+
+def _weights_window(graph: Graph, operator: Operator, over: Moves) -> Window:
+    _, height, width, depth = graph.tensors[operator.inputs[1]].shape
+    return window_of(operator, (height, width), depth=depth, over=over)
+
+
+def dense_window(graph: Graph, operator: Operator) -> Window:
+    """FULLY_CONNECTED, weights (u, d): one row of d values at a time."""
+    depth = graph.tensors[operator.inputs[1]].shape[-1]
+    return Window((1, 1), depth=depth, over=Moves.RUN)
+
+
+def pool_window(graph: Graph, operator: Operator) -> Window:
+    """The window that the options of a pool give."""
+    kernel = operator.integer("filter_height"), operator.integer("filter_width")
+    return window_of(operator, kernel)
+
+
+def _conv_rows(site: RowSite) -> RowOperator | Uncut:
+    if site.constant(1) is None:
+        return Uncut.PARAMETERS
+    return _sliding(site, weights_window(site.graph, site.operator), pads_with_zeros=True)
+
+
+def _pool_rows(site: RowSite) -> RowOperator | Uncut:
+    # An average counts, and a maximum sees, only what lies in the map.
+    return _sliding(site, pool_window(site.graph, site.operator), pads_with_zeros=False)
+
+
+def _sliding(site: RowSite, window: Window, *, pads_with_zeros: bool) -> RowOperator | Uncut:
+    if len(site.out_shape) != 4:
+        return Uncut.RANK
+    if site.is_row_map(0) is not None:
+        return site.is_row_map(0) or Uncut.ROWS_MOVED
+    source = site.shape(0)
+    along, across = site.axis - 1, 2 - site.axis
+    rule = Sliding(
+        in_rows=source[site.axis],
+        out_rows=site.out_rows,
+        kernel_extent=window.extents[along],
+        stride=window.strides[along],
+        same=window.same,
+    )
+    columns = window.paddings(source[1], source[2])[across]
+    pads_with_zeros = pads_with_zeros and window.same
+    return site.build(rule, pads_with_zeros=pads_with_zeros, pads_columns=any(columns))
+
+
+def window_strip(strip: Strip) -> Parameters:
+    """SAME padding is VALID where the strip brings its padding along, or one row at a time."""
+    options = strip.operator.options
+    if options is None or options.get("padding") != Padding.SAME:
+        return Parameters(options)
+    if strip.padding is not None:
+        return Parameters(options.replace(padding=int(Padding.VALID)))
+    if strip.single:
+        stride = {1: "stride_h", 2: "stride_w"}[strip.axis]
+        return Parameters(options.replace(**{stride: strip.window_rows}))
+    return Parameters(options)
+
+
+def _transpose_conv_rows(site: RowSite) -> RowOperator | Uncut:
+    if site.constant(0) is None or site.constant(1) is None:
+        return Uncut.PARAMETERS
+    problem = site.is_row_map(2)
+    if problem is not None:
+        return problem
+    along = site.axis - 1
+    window = transposed_window(site.graph, site.operator)
+    rule = Scattering(
+        in_rows=site.shape(2)[site.axis],
+        out_rows=site.out_rows,
+        kernel_extent=window.kernel[along],
+        stride=window.strides[along],
+        same=window.same,
+    )
+    if rule.run_height(rule.in_rows) != rule.out_rows:
+        return Uncut.ALIGNED_CORNERS
+    return site.build(rule, 2)
+
+
+def _transpose_conv_strip(strip: Strip) -> Parameters:
+    return Parameters(strip.operator.options, {0: ("output shape", list(strip.shape))})
+
+
+CONV_ROWS = ByRows(_conv_rows, window_strip)
+POOL_ROWS = ByRows(_pool_rows, window_strip, reduces=True)
+TRANSPOSE_CONV_ROWS = ByRows(_transpose_conv_rows, _transpose_conv_strip)
+
+
 def _positions(site: Site, height: int, width: int) -> tuple[int, int]:
     check_activation(site)
     _check_kernel(site, height, width)
@@ -118,10 +217,11 @@ def _positions(site: Site, height: int, width: int) -> tuple[int, int]:
         stride = site.positive(f"stride_{letter}")
         dilation = site.positive(f"dilation_{letter}_factor", 1)
         size = site.shape(0)[axis]
-        extent = window_extent(size, kernel, stride, dilation, padding)
-        if extent < 1:
-            site.fail_at(0, f"the window, {(kernel - 1) * dilation + 1}, or more", site.shape(0))
-        result.append(extent)
+        extent = (kernel - 1) * dilation + 1
+        count = window_positions(size, extent, stride, same=padding == Padding.SAME)
+        if count < 1:
+            site.fail_at(0, f"the window, {extent}, or more", site.shape(0))
+        result.append(count)
     return result[0], result[1]
 
 

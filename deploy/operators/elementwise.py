@@ -1,10 +1,11 @@
-"""Operators that compute each output value from the values at its place: shapes."""
+"""Operators that compute each output value from the values at its place: shapes and rows."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from deploy.graph import Activation
+from deploy.operators.by_rows import ByRows, RowOperator, RowSite, Uncut, same_row, side_by_side
 from deploy.operators.row import Shape, Site
 
 
@@ -68,6 +69,29 @@ def together(site: Site, *shapes: Shape) -> Shape:
 def check_activation(site: Site) -> None:
     """Integer kernels know NONE, RELU, RELU_N1_TO_1 and RELU6, and ignore the others."""
     site.choice("fused_activation_function", range(Activation.RELU6 + 1))
+
+
+def _broadcast_rows(site: RowSite) -> RowOperator | Uncut:
+    """Any number of operands that broadcast over rows, or have as many as the output."""
+    moving: list[int] = []
+    constants: list[int] = []
+    for position, tensor in enumerate(site.operator.inputs):
+        if tensor < 0:
+            continue
+        shape = site.shape(position)
+        # Operands of lower rank broadcast over the leading dimensions.
+        axis = site.axis - (len(site.out_shape) - len(shape))
+        if axis < 0 or shape[axis] == 1:
+            continue
+        if len(shape) != len(site.out_shape) or shape[axis] != site.out_rows:
+            return Uncut.MIXED_ROWS
+        is_constant = site.graph.tensors[tensor].is_constant
+        (constants if is_constant else moving).append(position)
+    return side_by_side(site, moving, constants)
+
+
+SAME_ROW = ByRows(same_row)
+BROADCAST_ROWS = ByRows(_broadcast_rows)
 
 
 def _with_dimensions(site: Site) -> tuple[Shape | None, ...]:

@@ -1,7 +1,8 @@
-"""Operators that reduce over dimensions, or walk along them: shapes."""
+"""Operators that reduce over dimensions, or walk along them: shapes and rows."""
 
 from __future__ import annotations
 
+from deploy.operators.by_rows import ByRows, RowOperator, RowSite, Uncut, same_row
 from deploy.operators.row import Shape, Site
 
 
@@ -32,3 +33,16 @@ def along(site: Site) -> tuple[Shape | None, ...]:
     for axis in site.integers(1) or ():
         site.axis(axis, len(shape))
     return (shape,)
+
+
+def _reduced_rows(site: RowSite) -> RowOperator | Uncut:
+    axes = site.constant(1)
+    if axes is None:
+        return Uncut.PARAMETERS
+    rank = len(site.shape(0))
+    if any(int(a) % rank <= site.axis for a in axes.ravel()):
+        return Uncut.ROWS_REDUCED
+    return same_row(site)
+
+
+REDUCED_ROWS = ByRows(_reduced_rows, reduces=True)

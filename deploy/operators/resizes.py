@@ -1,10 +1,12 @@
-"""Resizing, and moving pixels between space, depth and batch: shapes."""
+"""Resizing, and moving pixels between space, depth and batch: shapes and rows."""
 
 from __future__ import annotations
 
 import math
 
+from deploy.operators.by_rows import ByRows, Parameters, RowOperator, RowSite, Strip, Uncut
 from deploy.operators.row import Shape, Site
+from deploy.operators.rows import Resampling, Scattering, Sliding
 
 
 def resize(site: Site) -> tuple[Shape | None, ...]:
@@ -80,3 +82,42 @@ def _blocks(
     if min(blocks) < 1 or min(edges) < 0:
         site.fail("has wrong blocks", "block sizes from 1, edges from 0", (blocks, edges))
     return shape, blocks, list(zip(edges[::2], edges[1::2], strict=True))
+
+
+def _resized_rows(site: RowSite) -> RowOperator | Uncut:
+    if site.constant(1) is None:
+        return Uncut.PARAMETERS
+    problem = site.is_row_map(0)
+    if problem is not None:
+        return problem
+    rows = site.shape(0)[site.axis]
+    if site.operator.option("align_corners") or site.out_rows % rows:
+        return Uncut.ALIGNED_CORNERS
+    half = bool(site.operator.option("half_pixel_centers"))
+    return site.build(Resampling(rows, site.out_rows, site.operator.opcode, half))
+
+
+def _resized_strip(strip: Strip) -> Parameters:
+    return Parameters(strip.operator.options, {1: ("size", list(strip.shape[1:3]))})
+
+
+def _blocks_of_rows(site: RowSite) -> RowOperator | Uncut:
+    block = site.operator.integer("block_size")
+    problem = site.is_row_map(0)
+    if problem is not None:
+        return problem
+    rows = site.shape(0)[site.axis]
+    return site.build(Sliding(rows, site.out_rows, block, block, whole_blocks=True))
+
+
+def _rows_of_blocks(site: RowSite) -> RowOperator | Uncut:
+    block = site.operator.integer("block_size")
+    problem = site.is_row_map(0)
+    if problem is not None:
+        return problem
+    return site.build(Scattering(site.shape(0)[site.axis], site.out_rows, block, block, False))
+
+
+RESIZED_ROWS = ByRows(_resized_rows, _resized_strip)
+BLOCKS_OF_ROWS = ByRows(_blocks_of_rows)
+ROWS_OF_BLOCKS = ByRows(_rows_of_blocks)

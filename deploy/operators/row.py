@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from typing import NoReturn
 
 import numpy as np
 
 from deploy.graph import Graph, Operator, Tensor
+from deploy.memory.plan import AliasReason
+from deploy.operators.by_rows import ByRows
+from deploy.operators.copied import Copied
 from deploy.operators.intervals import IntervalRule, whole
+from deploy.operators.window import Window
 from keras_fmc.errors import UnsupportedModelError
 
 Shape = tuple[int, ...]
@@ -157,6 +162,28 @@ TypeRule = Callable[[Site], None]
 """Refuses types that do not go together."""
 
 
+CopyRule = Callable[[Site], tuple[Copied, ...] | None]
+"""What it only copies; None: that depends on values that are computed."""
+
+
+def computes(site: Site) -> tuple[Copied, ...] | None:
+    """Operators that do more than copy."""
+    return ()
+
+
+WindowRule = Callable[[Graph, Operator], Window]
+"""The window that slides over the map."""
+
+
+class InC(Enum):
+    """What generated C makes of an operator."""
+
+    KERNEL = "a kernel of its own"
+    COPY = "the kernel that copies"
+    RENAMED = "nothing: the same bytes under another shape"
+    TFLM = "nothing: TFLM runs it"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorRow:
     """What is known of an operator.
@@ -168,19 +195,28 @@ class OperatorRow:
         options: table of the schema that holds its parameters; "" for none.
         needs_options: without that table its parameters would be zeros that make no sense.
         shapes, types: rules of their kind.
+        by_rows: how it runs strip by strip; None: it stays whole.
+        in_c: what generated C makes of it.
         has_scale: 8- and 16-bit inputs and outputs are numbers: they need a scale.
         weights: (position, dimension of its scales) of weights that may have one for each
             channel.
+        data: position of the map that it works on.
+        window: the window that slides over that map, if one does.
         products: multiply-accumulates.
-        same_bytes: the output holds the bytes of input 0 in their order.
+        copies: what it hands on as it is.
+        view: the runtime's kernel may copy each byte onto itself: why its output, or its input,
+            may then stand inside the other.
         in_place: the output may stand where an input of its size stood; whether a kernel allows
             it, the data of its library say.
+        keeps_state: it keeps state in variables.
         interval: which int8 codes it can write; any, unless the row says less.
     """
 
     opcode: str
     shapes: ShapeRule
     types: TypeRule
+    by_rows: ByRows | None
+    in_c: InC
     inputs: tuple[int, int]
     outputs: tuple[int, int] = (1, 1)
     optional: tuple[int, ...] = ()
@@ -188,7 +224,16 @@ class OperatorRow:
     needs_options: bool = False
     has_scale: bool = False
     weights: tuple[int, int] | None = None
+    data: int = 0
+    window: WindowRule | None = None
     products: ProductRule = no_products
-    same_bytes: bool = False
+    copies: CopyRule = computes
+    view: AliasReason | None = None
     in_place: bool = False
+    keeps_state: bool = False
     interval: IntervalRule = whole
+
+    @property
+    def same_bytes(self) -> bool:
+        """Whether the output holds the bytes of input 0 in their order."""
+        return self.view is AliasReason.RESHAPE_VIEW

@@ -1,51 +1,50 @@
-"""Passes: functions Graph -> Graph that leave their argument alone and change no output byte.
+"""Passes: frozen dataclasses that make a graph of a graph and change no output byte.
 
 ``PASSES`` is the order in which they run on every graph, with the reasons. Cutting into strips
-comes after them and needs a target: ``deploy.backends.tflm.strips.choose_strips``.
+comes after them: ``deploy.backends.tflm.strips.choose_strips``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from deploy.graph import Graph
-from deploy.passes.dead import drop_dead
-from deploy.passes.order import order_for_memory
-from deploy.passes.slices import plain_slices
+from deploy.passes.context import Context, Pass
+from deploy.passes.dead import DropDead
+from deploy.passes.order import OrderForMemory
+from deploy.passes.slices import PlainSlices
+from deploy.passes.text import parse_passes, passes_text
 
-
-def _ordered(graph: Graph) -> Graph:
-    return order_for_memory(graph).graph
-
-
-PASSES: tuple[tuple[str, Callable[[Graph], Graph], str], ...] = (
-    (
-        "plain_slices",
-        plain_slices,
-        "before drop_dead, which removes the parameters that it leaves behind",
-    ),
-    (
-        "drop_dead",
-        drop_dead,
-        "early, so that nothing after it spends memory or time on what nobody reads",
-    ),
-    (
-        "order_for_memory",
-        _ordered,
-        "before strips, because regions are runs of operators in this order",
-    ),
+PASSES: tuple[tuple[Pass, str], ...] = (
+    (PlainSlices(), "before drop_dead, which removes the parameters that it leaves behind"),
+    (DropDead(), "early, so that nothing after it spends memory or time on what nobody reads"),
+    (OrderForMemory(), "before strips, because regions are runs of operators in this order"),
 )
-"""(name, pass, why it stands where it stands)."""
+"""(pass, why it stands where it stands)."""
+
+_USUAL = tuple(p for p, _ in PASSES)
+_ANYWHERE = Context()
+
+USUAL_PASSES = passes_text(_USUAL)
+"""``PASSES`` as text."""
 
 
-def run_passes(graph: Graph, *, reorder: bool = True) -> Graph:
-    """Returns the graph after all passes, in order.
+def passes_of(text: str) -> tuple[Pass, ...]:
+    """Returns the passes that a text such as ``USUAL_PASSES`` names.
 
-    Args:
-        reorder: False leaves the operators in the order of the file, which is better where views
-            decide: the pass does not know of them.
+    Raises:
+        BadInputError: as ``parse_passes``.
     """
-    for _, apply, _ in PASSES:
-        if reorder or apply is not _ordered:
-            graph = apply(graph)
+    return parse_passes(text, {p.name: type(p) for p, _ in PASSES})
+
+
+def run_passes(
+    graph: Graph, context: Context = _ANYWHERE, *, passes: Sequence[Pass] = _USUAL
+) -> Graph:
+    """Returns the graph after all passes, in order."""
+    for each in passes:
+        graph = each.apply(graph, context)
     return graph
+
+
+__all__ = ["PASSES", "USUAL_PASSES", "Context", "Pass", "passes_of", "run_passes"]

@@ -10,9 +10,22 @@ for each of them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from deploy.graph import Graph, Operator, Signature
+from deploy.passes.context import Context
+
+
+@dataclass(frozen=True, slots=True)
+class DropDead:
+    """The pass; see the module."""
+
+    name: ClassVar[str] = "drop_dead"
+
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        """Returns the graph without what nobody reads."""
+        return drop_dead(graph)
 
 
 def drop_dead(graph: Graph) -> Graph:

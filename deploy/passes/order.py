@@ -15,10 +15,25 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import ClassVar
 
 from deploy.graph import Graph
+from deploy.lifetimes import TensorNumber, reading_steps
+from deploy.passes.context import Context
 
 DEFAULT_STATES = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class OrderForMemory:
+    """The pass; see the module. ``states``: most sets of operators to look at."""
+
+    name: ClassVar[str] = "order_for_memory"
+    states: int = DEFAULT_STATES
+
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        """Returns the graph in the best order found for what the target runs in place."""
+        return order_for_memory(graph, in_place=context.in_place, states=self.states).graph
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +52,7 @@ class Ordering:
 
     @property
     def proven_optimal(self) -> bool:
+        """Whether no order has a smaller ``peak_bytes``; where tensors stand is another matter."""
         return self.peak_bytes == self.lower_bound_bytes
 
 
@@ -64,29 +80,32 @@ class _Lives:
     def __init__(self, graph: Graph, in_place: frozenset[str]) -> None:
         self.count = len(graph.operators)
         self.needs = [0] * self.count
-        self.inputs: list[tuple[int, ...]] = []
+        self.inputs: list[tuple[TensorNumber, ...]] = []
         self.outputs: list[tuple[int, ...]] = []
-        self.readers: dict[int, int] = {}
         self.size = {t: graph.tensors[t].size_bytes for t in graph.activations()}
-        self.kept = frozenset(graph.outputs)
+        # Tensor -> the steps that read it, as bits; that of the user never runs.
+        self.readers = {
+            tensor: sum({1 << step for step in steps})
+            for tensor, steps in reading_steps(graph).items()
+            if tensor in self.size
+        }
         self.in_place = [operator.opcode in in_place for operator in graph.operators]
         producers = graph.producers()
         for index, operator in enumerate(graph.operators):
-            read = tuple(dict.fromkeys(t for t in operator.present_inputs if t in self.size))
+            read = tuple(
+                TensorNumber(t) for t in dict.fromkeys(operator.present_inputs) if t in self.size
+            )
             self.inputs.append(read)
             self.outputs.append(operator.outputs)
             for tensor in read:
-                self.readers[tensor] = self.readers.get(tensor, 0) | 1 << index
                 if tensor in producers:
                     self.needs[index] |= 1 << producers[tensor]
         self.start_bytes = sum(self.size[t] for t in set(graph.inputs) if t in self.size)
 
-    def dying(self, done: int, index: int) -> list[int]:
+    def dying(self, done: int, index: int) -> list[TensorNumber]:
         """Inputs of an operator that nobody reads after it."""
         after = done | 1 << index
-        return [
-            t for t in self.inputs[index] if t not in self.kept and not self.readers[t] & ~after
-        ]
+        return [t for t in self.inputs[index] if not self.readers[t] & ~after]
 
     def step(self, done: int, live: int, index: int) -> tuple[int, int]:
         """(bytes live while the operator runs, bytes live after it)."""
@@ -96,11 +115,7 @@ class _Lives:
         if self.in_place[index] and len(born) == 1 and born[0] in dying:
             during -= born[0]
         # What nobody reads is gone at once.
-        lost = sum(
-            self.size[t]
-            for t in self.outputs[index]
-            if t not in self.kept and t not in self.readers
-        )
+        lost = sum(self.size[t] for t in self.outputs[index] if t not in self.readers)
         return during, live + sum(born) - sum(dying) - lost
 
     def peak(self, order: Iterable[int]) -> int:

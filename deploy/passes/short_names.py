@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from deploy.graph import Graph
+from keras_fmc.names import free_name
 from keras_fmc.printable import shortened
 
 _LONGEST_NAME = 100
@@ -21,13 +22,7 @@ def short_names(graph: Graph) -> list[str]:
     # Feature maps come first: a constant gives way to a map of the same name.
     for index in sorted(range(len(names)), key=lambda i: (graph.tensors[i].is_constant, i)):
         first = graph.tensors[index].name.split(";", 1)[0] or "tensor"
-        name = short = shortened(first, _LONGEST_NAME)
-        number = 1
-        while name in taken:
-            number += 1
-            name = f"{short}_{number}"
-        taken.add(name)
-        names[index] = name
+        names[index] = free_name(shortened(first, _LONGEST_NAME), taken, first=2)
     return names
 
 

@@ -5,11 +5,26 @@ before: x → STRIDED_SLICE(begin, end, strides 1) → y      after: x → SLICE
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 
 from deploy.graph import Graph, GraphBuilder, Operator, Options
+from deploy.passes.context import Context
 
 _MASKS = ("ellipsis_mask", "new_axis_mask", "shrink_axis_mask")
+
+
+@dataclass(frozen=True, slots=True)
+class PlainSlices:
+    """The pass; see the module."""
+
+    name: ClassVar[str] = "plain_slices"
+
+    def apply(self, graph: Graph, context: Context) -> Graph:
+        """Returns the graph with SLICE where a STRIDED_SLICE is one."""
+        return plain_slices(graph)
 
 
 def plain_slices(graph: Graph) -> Graph:

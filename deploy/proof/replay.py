@@ -159,6 +159,12 @@ class _Replay:
         found = np.concatenate(actual, axis).reshape(shape)
         origin = np.concatenate(source, axis).reshape(shape)
         moved = origin != destination
+        if operator.implicit and moved.any():
+            raise VerificationError(
+                f"{label} has no operator in the file, but its bytes do not stand in its place",
+                expected="every byte at the address that it is read from",
+                received=f"{np.count_nonzero(moved)} of {moved.size} bytes elsewhere",
+            )
         if moved.any() and self._marked(origin[moved])[destination[moved]].any():
             raise VerificationError(
                 f"{label} copies between ranges that overlap",

@@ -60,7 +60,7 @@ def stored_codes(
                 r_macs=macs["R"],
                 merged=item.parts.merged,
                 table_bytes=sum(graph.tensors[t].size_bytes for t in tables),
-                operators=len(added),
+                operators=sum(not graph.operators[i].implicit for i in added),
                 tail_bytes=_tail_bytes(graph, added, target),
             )
         )

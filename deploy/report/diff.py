@@ -178,7 +178,7 @@ def _figures(before: Report, after: Report) -> tuple[Change, ...]:
         change("limit", "limit_bytes"),
         change("flash", "flash_bytes"),
         change("MACs", "macs", ""),
-        Change("operators", len(before.operators), len(after.operators), ""),
+        Change("operators", before.written_operators, after.written_operators, ""),
         Change("tensors", len(before.tensors), len(after.tensors), ""),
     ]
     if before.codes or after.codes:

@@ -333,7 +333,15 @@ def _kind(reason: str | None) -> str:
 def _operator_section(report: Report) -> str:
     if not report.operators:
         return ""
-    rows = [(o.index, o.opcode, text.short(o.name), f"{o.macs:,}") for o in report.operators]
+    rows = [
+        (
+            o.index,
+            f"{o.opcode}, a view without an operator" if o.implicit else o.opcode,
+            text.short(o.name),
+            f"{o.macs:,}",
+        )
+        for o in report.operators
+    ]
     head = ("", "operator", "output", "MACs")
     return _folded(f"{len(rows)} operators", _table(head, rows, numbers=(0, 3)))
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from deploy.memory.plan import MemoryPlan, PlannedPiece
 from deploy.outcome import Decision, FrontierPoint, Region, StoredCode
+from deploy.passes import USUAL_PASSES
 
 FORMAT_VERSION = 1
 """Version of report.json; it changes when a key changes its meaning."""
@@ -72,12 +73,15 @@ class ReportOperator:
         opcode: its name in TFLite.
         name: of its first output.
         macs: multiply-accumulates of one inference.
+        implicit: a view for which the file has no operator, as its bytes stand where they are
+            read.
     """
 
     index: int
     opcode: str
     name: str
     macs: int = 0
+    implicit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +209,8 @@ class Report:
         limit_bytes: what the arena may use; null: nothing limits it.
         limit_source: where the limit comes from.
         engine: the part of the planner that found the offsets.
+        passes: what rewrote the graph before it was planned, in order, as ``--passes`` takes it;
+            empty: nothing did.
         interrupted: what ended the search before its work was done, Ctrl-C or a time limit; null:
             nothing did. Only then may another run find another plan.
         search_bound_bytes: no cuts in this operator order have a smaller head; null: strips were
@@ -264,6 +270,7 @@ class Report:
     limit_bytes: int | None = None
     limit_source: str = ""
     engine: str = ""
+    passes: str = USUAL_PASSES
     interrupted: str | None = None
     search_bound_bytes: int | None = None
     bit_exact: bool | None = None
@@ -302,6 +309,11 @@ class Report:
     def bytes_over(self) -> int:
         """How many bytes the arena is larger than the limit; 0 if it fits."""
         return 0 if self.limit_bytes is None else max(0, self.arena_bytes - self.limit_bytes)
+
+    @property
+    def written_operators(self) -> int:
+        """How many operators the file has, and the interpreter runs."""
+        return sum(not operator.implicit for operator in self.operators)
 
     def to_json(self) -> str:
         """Returns report.json: keys in the order of the fields, the same text on every run."""

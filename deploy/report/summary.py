@@ -73,6 +73,7 @@ def make_report(
         limit_bytes=limit,
         limit_source=limit_source,
         engine=planned.memory.engine,
+        passes=settings.passes,
         interrupted=interrupted,
         search_bound_bytes=prepared.floor_bytes,
         bit_exact=evidence.bit_exact,
@@ -118,7 +119,13 @@ def model_keys(
         "outputs": ports_of(graph, graph.outputs),
         "feature_maps_after": feature_maps_of(graph),
         "operators": tuple(
-            ReportOperator(i, op.opcode, graph.tensors[op.outputs[0]].name, operator_macs(graph, i))
+            ReportOperator(
+                i,
+                op.opcode,
+                graph.tensors[op.outputs[0]].name,
+                operator_macs(graph, i),
+                op.implicit,
+            )
             for i, op in enumerate(graph.operators)
         ),
         "model_sha256": hashlib.sha256(content).hexdigest(),
@@ -192,7 +199,9 @@ def _measured_baseline(source: Graph, content: bytes, guess: int) -> int:
 def _online_tensors(
     source: Graph, offsets: Sequence[int] | None, goal: Target
 ) -> tuple[ReportTensor, ...]:
-    online = simulate(source, scratch_requests(source, goal.kernels), offsets=offsets)
+    requests = scratch_requests(source, goal.kernels)
+    unit = goal.runtime.arena_alignment_bytes
+    online = simulate(source, requests, offsets=offsets, alignment=unit)
     return tuple(ReportTensor(**keys) for keys in tensor_keys(source, online.offsets))
 
 

@@ -30,6 +30,7 @@ def to_text(report: Report) -> str:
         _codes(report),
         _memories(report),
         _decisions(report),
+        f"Rewritten before it was planned: --passes={report.passes}" if report.passes else "",
         _tensors(report),
     ]
     return "\n\n".join(block for block in blocks if block)
@@ -197,7 +198,10 @@ def _sizes(report: Report) -> str:
     if report.time_ratio_assertions is not None:
         add("  without NDEBUG", f"{report.time_ratio_assertions:.2f}x", "1.00x")
     if base and base.operators:
-        add("operators", str(len(report.operators)), str(base.operators))
+        add("operators", str(report.written_operators), str(base.operators))
+        views = len(report.operators) - report.written_operators
+        if views:
+            add("  views without an operator", str(views), "0")
     if report.generated_c_bytes is not None:
         add("generated C instead, --runtime=c", _bytes(report.generated_c_bytes), "")
     return "\n".join(_table(rows, right=(1, 2)))
@@ -214,7 +218,7 @@ def port_text(port: Port) -> str:
 
 def operator_kinds(report: Report) -> tuple[str, ...]:
     """Returns the operators that the interpreter's resolver has to know, sorted."""
-    return tuple(sorted({operator.opcode for operator in report.operators}))
+    return tuple(sorted({op.opcode for op in report.operators if not op.implicit}))
 
 
 def _firmware(report: Report) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deploy import flatbuffer
+from deploy.implicit import METADATA_NAME, explicit
 from keras_fmc.errors import BadInputError, UnsupportedModelError, VerificationError
 
 _SHAPE = "shape"
@@ -26,7 +28,8 @@ def run(content: bytes, inputs: Sequence[Sequence[np.ndarray]]) -> list[list[np.
     """Runs a model with LiteRT's reference kernels and returns its outputs.
 
     Args:
-        content: the bytes of a .tflite file; an offline plan in it is ignored.
+        content: the bytes of a .tflite file; an offline plan in it is ignored, and views that
+            have no operator there for the sake of that plan get one.
         inputs: samples; each holds one array for each input of the model, in its dtype.
 
     Returns:
@@ -40,6 +43,8 @@ def run(content: bytes, inputs: Sequence[Sequence[np.ndarray]]) -> list[list[np.
     reason = unavailable_reason()
     if reason is not None:
         raise BadInputError("cannot run LiteRT", received=reason)
+    if METADATA_NAME.encode() in content:
+        content = flatbuffer.write(explicit(flatbuffer.read(content)))
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     try:

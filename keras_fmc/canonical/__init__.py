@@ -10,7 +10,7 @@ form, made here by passes `LayerGraph -> LayerGraph`:
     padding       ZeroPadding2D before a VALID     →  a SAME convolution, where that pads the same
                   convolution
 
-What a pass cannot rewrite it leaves, with a reason where it knows one; `keras_fmc.canonical.check`
+What a pass cannot rewrite it leaves, with a reason where it knows one; `keras_fmc.qat.checks`
 gathers all reasons. Layers keep their names: the last layer of a rewritten call has the name of
 the call.
 """

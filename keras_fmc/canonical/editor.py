@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef, ValueSpec
+from keras_fmc.names import free_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,12 +163,7 @@ class Editor:
         return self.call(layer, name, inputs, name=node.name, output=output, shape=shape)
 
     def free(self, wanted: str) -> str:
-        name, count = wanted, 0
-        while name in self._taken:
-            count += 1
-            name = f"{wanted}_{count}"
-        self._taken.add(name)
-        return name
+        return free_name(wanted, self._taken)
 
     def done(self) -> LayerGraph:
         """Returns the new graph."""

@@ -17,6 +17,7 @@ from keras import layers
 from keras_fmc.canonical.editor import Editor
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers
 from keras_fmc.model.surgery import copy_weights
+from keras_fmc.padding import same_padding
 
 _CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D, layers.SeparableConv2D)
 
@@ -68,8 +69,7 @@ def _same(graph: LayerGraph, node: LayerNode, reader: LayerNode) -> bool:
         if length is None:
             return False
         reach = (window - 1) * dilation + 1
-        total = max((-(-length // stride) - 1) * stride + reach - length, 0)
-        if tuple(pads) != (total // 2, total - total // 2):
+        if tuple(pads) != same_padding(length, reach, stride):
             return False
     return True
 

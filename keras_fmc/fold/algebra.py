@@ -20,6 +20,8 @@ from enum import Enum
 
 import numpy as np
 
+from keras_fmc.padding import same_padding
+
 
 class Kind(Enum):
     """Layers with weights that folding can change; the value is the Keras class."""
@@ -192,5 +194,4 @@ def _padded(size: int | None, window: int, stride: int, dilation: int) -> bool:
     reach = (window - 1) * dilation + 1
     if size is None:
         return reach > 1
-    outputs = -(-size // stride)
-    return (outputs - 1) * stride + reach > size
+    return same_padding(size, reach, stride) != (0, 0)

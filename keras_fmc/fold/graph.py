@@ -16,6 +16,7 @@ from keras import layers
 
 from keras_fmc.fold.algebra import Kind, Linear
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef, ValueSpec
+from keras_fmc.names import free_name
 
 Rows = Sequence[int | None]
 
@@ -86,12 +87,7 @@ class WorkGraph:
         return (shape[1], shape[2]) if len(shape) == 4 else (None, None)
 
     def free_name(self, wanted: str) -> str:
-        name, count = wanted, 0
-        while name in self._names:
-            count += 1
-            name = f"{wanted}_{count}"
-        self._names.add(name)
-        return name
+        return free_name(wanted, self._names)
 
     def change(self, node: LayerNode, linear: Linear) -> None:
         """Gives the layer of `node` new weights."""

@@ -12,7 +12,6 @@ into the scales of the device.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -200,14 +199,6 @@ def fake_quant_weights(kernel: Any, *, axis: int | None, smallest: float = SMALL
         return _round_weights(weights, axis is not None, smallest), gradient
 
     return rounded(ops.copy(kernel))
-
-
-def weight_scales(
-    kernel: np.ndarray, *, axis: int | None, smallest: float = SMALLEST_RANGE
-) -> np.ndarray:
-    """Returns the scales of `fake_quant_weights`: shape (channels,), or () where axis is None."""
-    reduce: Sequence[int] | None = None if axis is None else tuple(range(kernel.ndim - 1))
-    return np.maximum(np.abs(kernel).max(axis=reduce), smallest) / 127
 
 
 def _round_weights(weights: Any, per_channel: bool, smallest: float) -> Any:

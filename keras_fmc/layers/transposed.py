@@ -11,6 +11,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_fmc.padding import same_padding
+
 WINDOWS = ((1, 1), (2, 2), (3, 2))
 """(kernel_size, strides) that a bottleneck can have."""
 
@@ -45,16 +47,11 @@ class DepthToSpace(keras.layers.Layer):
         return {**super().get_config(), "block": self.block}
 
 
-def padding_before(length: int, window: int, strides: int) -> int:
-    """Returns the rows that a SAME convolution pads before a map of `length` rows."""
-    return max((-(-length // strides) - 1) * strides + window - length, 0) // 2
-
-
 def crop(size: tuple[int, int], window: int, strides: int) -> tuple[tuple[int, int], ...]:
     """Returns ((top, bottom), (left, right)): what to cut from the blocks for a map of `size`."""
     cut = []
     for length in size:
-        before = padding_before(length, window, strides)
+        before = same_padding(length, window, strides)[0]
         cut.append((before, -(-length // strides) * strides - before - length))
     return tuple(cut)
 

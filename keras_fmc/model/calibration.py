@@ -30,34 +30,6 @@ LIMIT = 1024
 """Samples that are read of data that come batch by batch, which may be endless."""
 
 
-def check_calibration(model_or_shape: keras.Model | Shape, x: object) -> np.ndarray:
-    """Returns the calibration samples as one finite float32 array.
-
-    Args:
-        model_or_shape: a model with one input, or the shape of one sample without the batch
-            axis; None stands for any length.
-        x: array-like of shape (samples, *sample shape), of a float dtype.
-
-    Returns:
-        float32 array of shape (samples, *sample shape), samples >= 1.
-
-    Raises:
-        BadInputError: the model has several inputs, or ``x`` is missing, empty, not of a float
-            dtype, of another shape, or holds NaN or infinity.
-    """
-    if isinstance(model_or_shape, tuple):
-        return _checked(model_or_shape, x, "calibration data")
-    arrays = calibration_arrays(model_or_shape, x)
-    if len(arrays) != 1:
-        raise BadInputError(
-            "model has several inputs",
-            expected="1 input",
-            received=f"{len(arrays)} inputs",
-            remedy="Join them into one input, or pass a model with one input",
-        )
-    return arrays[0]
-
-
 def calibration_arrays(model: keras.Model, x: object) -> tuple[np.ndarray, ...]:
     """Returns calibration samples for each input of a model, in the order of ``model.inputs``.
 

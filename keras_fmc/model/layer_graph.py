@@ -16,6 +16,7 @@ import keras
 from keras.src.models.functional import functional_like_constructor
 
 from keras_fmc.errors import BadInputError, UnsupportedModelError
+from keras_fmc.names import free_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +151,7 @@ class _Tracer:
         names: set[str] = set()
         ids = {}
         for tensor in functional.inputs:
-            name = _free_name(tensor._keras_history.operation.name, names)
-            names.add(name)
+            name = free_name(tensor._keras_history.operation.name, names)
             ids[id(tensor)] = self._new_value(name, tensor)
         inputs = tuple(ids[id(tensor)] for tensor in functional.inputs)
         outputs = self._walk(functional, inputs, "", {})
@@ -253,15 +253,13 @@ class _Tracer:
         layer_names: dict[int, str] = {}
         for operation, path, _, _ in self._calls:
             if id(operation) not in layer_names:
-                layer_names[id(operation)] = _free_name(path, taken)
-                taken.add(layer_names[id(operation)])
+                layer_names[id(operation)] = free_name(path, taken)
         called: set[int] = set()
         nodes = []
         for operation, _, (args, kwargs), outputs in self._calls:
             layer_name = name = layer_names[id(operation)]
             if id(operation) in called:
-                name = _free_name(layer_name, taken)
-                taken.add(name)
+                name = free_name(layer_name, taken)
             called.add(id(operation))
             inputs = tuple(reference.id for reference in _references((args, kwargs)))
             nodes.append(LayerNode(name, layer_name, operation, inputs, outputs, args, kwargs))
@@ -321,11 +319,3 @@ def _references(structure: Any) -> list[ValueRef]:
 
 def _packed(structure: Any, ids: Sequence[int]) -> Any:
     return keras.tree.pack_sequence_as(structure, [ValueRef(id_) for id_ in ids])
-
-
-def _free_name(wanted: str, taken: set[str]) -> str:
-    name, count = wanted, 0
-    while name in taken:
-        count += 1
-        name = f"{wanted}_{count}"
-    return name

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from keras_fmc.layers.transposed import padding_before
+from keras_fmc.padding import same_padding
 
 
 def patches(x: np.ndarray, window: int, strides: int) -> np.ndarray:
@@ -38,7 +38,7 @@ def _overlaps(
         for dx in range(window):
             wide, own = [], []
             for tap, length in zip((dy, dx), size, strict=True):
-                offset = tap - padding_before(length, window, strides)
+                offset = tap - same_padding(length, window, strides)[0]
                 rows = np.arange(-(-length // strides))
                 rows = rows[(rows * strides + offset >= 0) & (rows * strides + offset < length)]
                 first, stop = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)

@@ -26,6 +26,7 @@ from keras_fmc.layers.gf2 import GF2Bottleneck
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef, ValueSpec
 from keras_fmc.model.operations import ACTIVATIONS, COMPOSED, activation_name
 from keras_fmc.model.surgery import copy_weights
+from keras_fmc.names import free_name
 from keras_fmc.qat.weight_layers import QUANTIZED
 
 
@@ -54,11 +55,7 @@ def device_form(graph: LayerGraph, *, split_codes: bool = True) -> LayerGraph:
     averages: dict[int, layers.DepthwiseConv2D] = {}
 
     def add(wanted: str, layer: layers.Layer, inputs: tuple[int, ...], output: int | None) -> int:
-        name, count = wanted, 0
-        while name in taken:
-            count += 1
-            name = f"{wanted}_{count}"
-        taken.add(name)
+        name = free_name(wanted, taken)
         if output is None:
             source = values[inputs[0]]
             values.append(ValueSpec(name, source.shape, source.dtype))

@@ -9,13 +9,13 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_fmc import fixed_point
 from keras_fmc.errors import BadInputError, UnsupportedModelError
 from keras_fmc.layers.fake_quant import FakeQuant
 from keras_fmc.layers.gf2 import GF2Bottleneck
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers, producers, trace
 from keras_fmc.model.operations import activation_name, is_activation, row_of
 from keras_fmc.model.surgery import clone, rebuild
-from keras_fmc.qat import fixed_point
 from keras_fmc.qat.kernel_rounding import (
     FROM_CODES,
     DeviceAverage,

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_fmc.qat.fixed_point import exp_on_negative, quantized_multiplier
+from keras_fmc.fixed_point import exp_on_negative, quantized_multiplier
 from keras_fmc.qat.requantize import divide, high_mul, requantize
 
 _register = keras.saving.register_keras_serializable(package="keras_fmc")

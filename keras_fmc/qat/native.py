@@ -20,6 +20,7 @@ from keras_fmc.layers.fake_quant import LEVELS, SMALLEST_RANGE, FakeQuant
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers, trace
 from keras_fmc.model.ranges import best_range, record
 from keras_fmc.model.surgery import clone, rebuild
+from keras_fmc.names import free_name
 from keras_fmc.qat.codes import capped_sources, code_of, feeds_gf2, gf2_ranges
 from keras_fmc.qat.device_form import device_form, ends_in_activation
 from keras_fmc.qat.placement import ScaleGroup, activation_name, scale_groups
@@ -124,7 +125,7 @@ def _build(
     made = []
     for group, range_ in zip(groups, ranges, strict=True):
         taken -= set(group.quantizers)
-        quantizer = _quantizer(graph, group, momentum, _free(group.name, taken))
+        quantizer = _quantizer(graph, group, momentum, free_name(group.name, taken))
         made.append((quantizer, range_))
         # A GF(2) bottleneck rounds by itself.
         own = () if group.codes is not None else group.sources
@@ -287,12 +288,3 @@ def _config(node: LayerNode) -> dict[str, Any]:
     if ends_in_activation(node):
         config["activation"] = "linear"
     return config
-
-
-def _free(wanted: str, taken: set[str]) -> str:
-    name, count = wanted, 0
-    while name in taken:
-        count += 1
-        name = f"{wanted}_{count}"
-    taken.add(name)
-    return name

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import keras
 from keras import layers
 
 from keras_fmc.canonical.editor import Refusal
 from keras_fmc.model.layer_graph import LayerNode
-from keras_fmc.model.operations import ACTIVATIONS, COMPOSED, activation_name, is_activation
+from keras_fmc.model.operations import activation_name, is_activation
 
 _NORMALISE = (
     "Use BatchNormalization, which costs nothing on the device: statistics of the sample itself "
@@ -77,11 +74,3 @@ def refusal(node: LayerNode) -> Refusal:
             "Call it without training=True, on the last axis",
         )
     return Refusal(node.name, f"{kind} has no int8 form here", _REMEDIES.get(kind, _STOCK))
-
-
-def unknown_activation(operation: Any) -> str | None:
-    """Returns the activation that a layer ends in, if the device does not have it."""
-    if not isinstance(operation, keras.Layer):
-        return None
-    name = activation_name(operation)
-    return None if name == "linear" or name in ACTIVATIONS or name in COMPOSED else name

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from keras_fmc.layers.fake_quant import LEVELS
 from keras_fmc.model.patches import patches, scattered
-from keras_fmc.reference import fake_quant
 from keras_fmc.start.code_start import scaled_projection, unit_code
 from keras_fmc.start.initialize import (
     Batches,
@@ -82,7 +82,7 @@ def window_start(
             if bits is not None and bits < 8:
                 values = unit_code(values, bits, below)
             elif bits == 8 and low < high:
-                values = fake_quant(values, low, high)
+                values = _eight_bits(values, low, high)
             spread = scattered(values, window, strides, batch.shape[1:3])
             yield (
                 batch.reshape(-1, channels).astype(np.float64),
@@ -137,3 +137,10 @@ def _ends(bits: int | None, below: int, low: np.ndarray, high: np.ndarray) -> tu
     if bits is not None and bits < 8:
         return -below / max(2**bits - 1 - below, 1), 1.0
     return min(float(low.min()), 0.0), max(float(high.max()), 0.0)
+
+
+def _eight_bits(x: np.ndarray, low: float, high: float) -> np.ndarray:
+    """The code of eight bits that `FakeQuant` makes: steps of (high - low) / 255 from zero."""
+    scale = (high - low) / LEVELS
+    zero = np.floor(-low / scale + 0.5)
+    return (np.clip(np.floor(x.astype(np.float64) / scale + zero + 0.5), 0, LEVELS) - zero) * scale

@@ -15,10 +15,10 @@ import numpy as np
 from deploy.backends.c.fixed_point import (
     activation_range,
     channel_multipliers,
-    multiply,
     zero_point,
 )
 from deploy.graph import Graph, Padding
+from keras_fmc.fixed_point import divide_by_power, high_mul
 
 _MOST_TABLE_BYTES = 256 * 1024
 """Of one convolution: its table takes 8 bytes a weight."""
@@ -53,7 +53,8 @@ class _Sums:
 
     def value(self, output: int, total: int) -> int:
         m, shift = self.multipliers[output]
-        return min(max(multiply(total, m, shift) + self.out_zero, self.low), self.high)
+        scaled = divide_by_power(high_mul(total << max(shift, 0), m), max(-shift, 0))
+        return min(max(int(scaled) + self.out_zero, self.low), self.high)
 
     def fits(self, output: int, largest: int) -> bool:
         """Whether sums up to this size keep clear of the end of int32."""

@@ -13,41 +13,18 @@ import numpy as np
 
 from deploy.graph import Activation, Operator, Tensor
 from keras_fmc.errors import UnsupportedModelError
-
-_MAX = (1 << 31) - 1
+from keras_fmc.fixed_point import quantized_multiplier
 
 
 def quantize_multiplier(real: float) -> tuple[int, int]:
     """Returns (m, shift) of a real factor; a factor below 2^-32 becomes 0."""
-    if real == 0:
-        return 0, 0
-    fraction, shift = math.frexp(real)
-    m = round_half_away(fraction * (1 << 31))
-    if m == 1 << 31:
-        m, shift = m // 2, shift + 1
+    m, shift = quantized_multiplier(real)
     return (0, 0) if shift < -31 else (m, shift)
 
 
 def round_half_away(value: float) -> int:
     """Returns the nearest integer; halves go away from zero, as C's round()."""
     return math.floor(abs(value) + 0.5) * (1 if value >= 0 else -1)
-
-
-def multiply(x: int, m: int, shift: int) -> int:
-    """Returns x · m · 2^(shift - 31) with both roundings of the kernels."""
-    left, right = max(shift, 0), max(-shift, 0)
-    return divide_by_power(high_multiply(_wrapped(x << left), m), right)
-
-
-def high_multiply(a: int, b: int) -> int:
-    """Returns a · b / 2^31, rounded; the one product that does not fit saturates."""
-    return min((a * b + (1 << 30)) >> 31, _MAX)
-
-
-def divide_by_power(x: int, exponent: int) -> int:
-    """Returns x / 2^exponent; halves go away from zero."""
-    mask = (1 << exponent) - 1
-    return (x >> exponent) + ((x & mask) > (mask >> 1) + (x < 0))
 
 
 def scale(tensor: Tensor) -> float:
@@ -115,7 +92,3 @@ def dense_multiplier(x: Tensor, weights: Tensor, out: Tensor) -> tuple[int, int]
 def float32_ratio(a: float, b: float) -> float:
     """Returns a / b in float32."""
     return float(np.float32(a) / np.float32(b))
-
-
-def _wrapped(x: int) -> int:
-    return (x + (1 << 31)) % (1 << 32) - (1 << 31)

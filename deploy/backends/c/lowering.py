@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import numpy as np
 
+from deploy.backends.c.bits import C_OPERATORS
 from deploy.backends.c.program import (
     SAME_ROW,
     Constant,
@@ -24,9 +25,9 @@ from deploy.backends.c.program import (
     whole,
 )
 from deploy.graph import ITEM_BYTES, Graph, Operator, Tensor
+from deploy.operators import OPERATORS, InC
 from keras_fmc.errors import UnsupportedModelError
 
-VIEWS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")
 _C_TYPES = {dtype: f"{dtype}_t" for dtype in ("int8", "int16", "int32", "uint32")}
 _VALUES_A_LINE = 24
 
@@ -216,7 +217,8 @@ class Lowering:
         shapes = [self.tensor(index)]
         seen = {index}
         for operator in self.graph.operators:
-            if operator.opcode in VIEWS and operator.inputs[0] in seen:
+            row = OPERATORS.get(operator.opcode)
+            if row is not None and row.same_bytes and operator.inputs[0] in seen:
                 seen.add(operator.outputs[0])
                 shapes.append(self.tensor(operator.outputs[0]))
         views = []
@@ -232,21 +234,21 @@ def lower(graph: Graph) -> Program:
     Raises:
         UnsupportedModelError: an operator has no C semantics; names it.
     """
-    from deploy.backends.c.operators import OPERATORS
-    from deploy.backends.c.operators.codes import CODE_OPERATORS
+    from deploy.backends.c.operators import lower_operator
 
-    known = {**OPERATORS, **CODE_OPERATORS}
     for step, operator in enumerate(graph.operators):
-        if operator.opcode not in known:
+        row = OPERATORS.get(operator.opcode)
+        if operator.opcode not in C_OPERATORS and (row is None or row.in_c is InC.TFLM):
+            known = (opcode for opcode, row in OPERATORS.items() if row.in_c is not InC.TFLM)
             raise UnsupportedModelError(
                 f"{graph.label(step)} has no C semantics",
-                expected=f"one of {', '.join(sorted(OPERATORS))}",
+                expected=f"one of {', '.join(sorted(known))}",
                 remedy="--runtime=tflm runs it",
             )
     lowering = Lowering(graph)
     for step, operator in enumerate(graph.operators):
         if not lowering.is_fused(operator.outputs[0]):
-            known[operator.opcode](lowering, step)
+            lower_operator(lowering, step)
     return lowering.program()
 
 
@@ -292,4 +294,4 @@ def _pads_like_a_window(graph: Graph, pad: Operator) -> bool:
     return x.shape[0] == 1 and same and not values[0].any() and not values[3].any()
 
 
-__all__ = ["SAME_ROW", "VIEWS", "Grid", "Lowering", "constant_integers", "lower"]
+__all__ = ["SAME_ROW", "Grid", "Lowering", "constant_integers", "lower"]

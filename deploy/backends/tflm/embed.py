@@ -11,6 +11,7 @@ import struct
 from collections.abc import Sequence
 
 from deploy.graph import Graph
+from deploy.implicit import as_written, explicit
 from keras_fmc.errors import BadInputError
 
 METADATA_NAME = "OfflineMemoryAllocation"
@@ -18,18 +19,24 @@ _VERSION = 1
 
 
 def embed(graph: Graph, offsets: Sequence[int]) -> Graph:
-    """Returns the graph with the plan in its metadata, in place of any earlier plan."""
+    """Returns the graph with the plan in its metadata, in place of any earlier plan.
+
+    The entry has an offset for each tensor that the file will hold.
+    """
     if len(offsets) != len(graph.tensors):
         raise ValueError(f"{len(offsets)} offsets for {len(graph.tensors)} tensors")
-    entry = struct.pack(f"<3i{len(offsets)}i", _VERSION, 0, len(offsets), *offsets)
-    return without_plan(graph).replace(
-        metadata=(*without_plan(graph).metadata, (METADATA_NAME, entry))
-    )
+    kept = [offsets[tensor] for tensor in as_written(graph).tensors]
+    entry = struct.pack(f"<3i{len(kept)}i", _VERSION, 0, len(kept), *kept)
+    return graph.replace(metadata=(*_without_entry(graph), (METADATA_NAME, entry)))
 
 
 def without_plan(graph: Graph) -> Graph:
-    """Returns the graph without an offline plan."""
-    return graph.replace(metadata=tuple(m for m in graph.metadata if m[0] != METADATA_NAME))
+    """Returns the graph without an offline plan, and so with an operator for every view."""
+    return explicit(graph).replace(metadata=_without_entry(graph))
+
+
+def _without_entry(graph: Graph) -> tuple[tuple[str, bytes], ...]:
+    return tuple(m for m in graph.metadata if m[0] != METADATA_NAME)
 
 
 def embedded_offsets(graph: Graph) -> tuple[int, ...] | None:
@@ -41,12 +48,14 @@ def embedded_offsets(graph: Graph) -> tuple[int, ...] | None:
     for name, data in graph.metadata:
         if name == METADATA_NAME:
             count = struct.unpack_from("<i", data, 8)[0] if len(data) >= 12 else 0
-            if count != len(graph.tensors) or len(data) < 12 + 4 * count:
+            kept = as_written(graph).tensors
+            if count != len(kept) or len(data) < 12 + 4 * count:
                 raise BadInputError(
                     f"the offline plan inside the model ({METADATA_NAME}) is damaged",
-                    expected=f"{len(graph.tensors)} offsets, one for each tensor",
+                    expected=f"{len(kept)} offsets, one for each tensor",
                     received=f"{count} in {len(data)} bytes",
                     remedy="Export the model again without the plan",
                 )
-            return struct.unpack_from(f"<{count}i", data, 12)
+            offsets = dict(zip(kept, struct.unpack_from(f"<{count}i", data, 12), strict=True))
+            return tuple(offsets.get(tensor, -1) for tensor in range(len(graph.tensors)))
     return None

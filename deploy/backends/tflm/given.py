@@ -13,12 +13,17 @@ from deploy.backends.tflm.settle import settled
 from deploy.graph import Graph
 from deploy.memory.bound import lower_bound
 from deploy.memory.plan import MemoryPlan
-from deploy.memory.problem import Placement
+from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, Placement
 from deploy.targets import Kernels
 
 
 def given_plan(
-    graph: Graph, kernels: Kernels, *, offsets: Sequence[int] | None, overlap: bool = True
+    graph: Graph,
+    kernels: Kernels,
+    *,
+    offsets: Sequence[int] | None,
+    overlap: bool = True,
+    alignment: int = HEIGHT_ALIGNMENT_BYTES,
 ) -> MemoryPlan:
     """Returns the plan that the runtime makes of a graph, with every tensor's offset.
 
@@ -27,17 +32,19 @@ def given_plan(
     Args:
         offsets: the plan inside the model, one entry for each tensor; None where it has none.
         overlap: whether outputs may grow into their inputs where the kernels allow it.
+        alignment: the runtime rounds the size of every buffer up to this.
 
     Raises:
         VerificationError: tensors share bytes in a way that the kernels are not known to allow.
     """
     overlaps = overlap_distances(graph, kernels) if overlap else {}
     requests = scratch_requests(graph, kernels)
-    stand = simulate(graph, requests, offsets=offsets).offsets
+    stand = simulate(graph, requests, offsets=offsets, alignment=alignment).offsets
     layout = analyse(
         graph,
         in_place=kernels.in_place,
         view_alignment=kernels.view_alignment_bytes,
+        alignment=alignment,
         overlaps=overlaps,
         given=stand,
     )
@@ -53,5 +60,6 @@ def given_plan(
         proven_optimal=False,
         engine="TFLM's own planner" if offsets is None else "the plan inside the model",
     )
-    found = settled(graph, memory_plan(layout, placement), kernels, overlaps=overlaps)
+    found = memory_plan(layout, placement)
+    found = settled(graph, found, kernels, overlaps=overlaps, alignment=alignment)
     return replace(found, proven_optimal=found.head_bytes == found.lower_bound_bytes)

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from deploy.backends.tflm.sharing import ALIGNMENT, Alias, Sharing
+from deploy.backends.tflm.sharing import Alias, Sharing
 from deploy.graph import Graph
-from deploy.lifetimes import tensor_lifetimes
+from deploy.lifetimes import TensorNumber, tensor_lifetimes
 from deploy.memory.plan import AliasReason, MemoryPlan, PlannedPiece, PlannedTensor
-from deploy.memory.problem import Block, Piece, Placement, Problem, round_up
+from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, Block, Piece, Placement, Problem, round_up
+from keras_fmc.names import free_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ def analyse(
     in_place: Iterable[str] = (),
     scratch: Sequence[tuple[int, int]] = (),
     view_alignment: int = 1,
+    alignment: int = HEIGHT_ALIGNMENT_BYTES,
     overlaps: Mapping[int, int] | None = None,
     reasons: Iterable[AliasReason] = AliasReason,
     given: Sequence[int] | None = None,
@@ -50,6 +52,7 @@ def analyse(
         in_place: opcodes whose output may start where one input starts.
         scratch: (operator, bytes) of every kernel buffer; each becomes a block of its own.
         view_alignment: bytes that the offset of a view within its block must be a multiple of.
+        alignment: what the offset of a block, and of an output over its input, is a multiple of.
         overlaps: operator -> smallest safe (input start - output start) in bytes, for those whose
             output may grow into their first input while they run.
         reasons: why tensors may share bytes; an alias is a constraint, so fewer may need less.
@@ -60,6 +63,7 @@ def analyse(
         frozenset(in_place),
         view_alignment,
         overlaps or {},
+        alignment=alignment,
         reasons=frozenset(reasons),
         given=given,
     )
@@ -142,19 +146,22 @@ def _layout(sharing: Sharing, scratch: Sequence[tuple[int, int]]) -> Layout:
         ghosts = _ghosts(sharing, members, low, scratch)
         blocks.append(
             Block(
-                _unique(sharing.graph.tensors[members[0]].name, names),
+                free_name(sharing.graph.tensors[members[0]].name, names, "{} ({})", first=2),
                 (*pieces, *ghosts),
+                sharing.alignment,
             )
         )
         owners.append((*(s.origin for s in spans), *(members[0] for _ in ghosts)))
     for number, (step, size_bytes) in enumerate(scratch):
-        name = _unique(f"scratch {number} of {sharing.graph.label(step)}", names)
-        piece = Piece(0, round_up(size_bytes, ALIGNMENT), step, step + 1)
-        blocks.append(Block(name, (piece,), scratch=True))
+        name = free_name(
+            f"scratch {number} of {sharing.graph.label(step)}", names, "{} ({})", first=2
+        )
+        piece = Piece(0, round_up(size_bytes, sharing.alignment), step, step + 1)
+        blocks.append(Block(name, (piece,), sharing.alignment, scratch=True))
         owners.append((-1,))
     return Layout(
         graph=sharing.graph,
-        problem=Problem(tuple(blocks)),
+        problem=Problem(tuple(blocks), alignment_bytes=sharing.alignment),
         block_of=tuple(block_of),
         offset_in_block=tuple(offset_in_block),
         aliases=tuple(sharing.aliases),
@@ -163,14 +170,14 @@ def _layout(sharing: Sharing, scratch: Sequence[tuple[int, int]]) -> Layout:
 
 
 def _ghosts(
-    sharing: Sharing, members: list[int], low: int, scratch: Sequence[tuple[int, int]]
+    sharing: Sharing, members: list[TensorNumber], low: int, scratch: Sequence[tuple[int, int]]
 ) -> list[Piece]:
     """Where the runtime, which knows whole tensors only, will not put a kernel's buffer."""
     steps = sorted({step for step, _ in scratch})
     return [
         Piece(
             sharing.distance[t] - low,
-            round_up(sharing.size[t], ALIGNMENT),
+            round_up(sharing.size[t], sharing.alignment),
             step,
             step + 1,
             ghost=True,
@@ -179,12 +186,3 @@ def _ghosts(
         for step in steps
         if sharing.spans[t][0] <= step <= sharing.spans[t][1]
     ]
-
-
-def _unique(name: str, names: set[str]) -> str:
-    unique, number = name, 1
-    while unique in names:
-        number += 1
-        unique = f"{name} ({number})"
-    names.add(unique)
-    return unique

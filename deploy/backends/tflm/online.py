@@ -25,7 +25,7 @@ class OnlinePlan:
     """What the runtime makes of a graph.
 
     Attributes:
-        head_bytes: the largest end of a buffer, a multiple of 16 if all offsets are.
+        head_bytes: the largest end of a buffer, a multiple of the alignment if all offsets are.
         offsets: one entry for each tensor of the graph; -1 for those that are not in the head.
         scratch_offsets: one entry for each scratch request.
         buffers: number of buffers that were planned.
@@ -48,13 +48,18 @@ class _Buffer:
 
 
 def simulate(
-    graph: Graph, scratch: Sequence[ScratchRequest] = (), *, offsets: Sequence[int] | None = None
+    graph: Graph,
+    scratch: Sequence[ScratchRequest] = (),
+    *,
+    offsets: Sequence[int] | None = None,
+    alignment: int = HEIGHT_ALIGNMENT_BYTES,
 ) -> OnlinePlan:
     """Returns the plan that TFLM makes while it allocates a graph.
 
     Args:
         scratch: buffers of the kernels, in the order of their requests.
         offsets: the offline plan, one entry for each tensor (-1: planned online), or None.
+        alignment: the runtime rounds the size of every buffer up to this.
 
     Raises:
         BadInputError: ``offsets`` does not have one entry for each tensor.
@@ -75,18 +80,20 @@ def simulate(
         if tensor.is_constant or tensor.is_variable or not tensor.elements:
             continue
         first, last = spans[index]
-        buffers.append(_Buffer(_up(tensor.size_bytes), first, last, offsets[index]))
+        buffers.append(_Buffer(round_up(tensor.size_bytes, alignment), first, last, offsets[index]))
         owners.append(index)
     for request in scratch:
         step = request.operator_index + 1
-        buffers.append(_Buffer(_up(request.size_bytes), step, step, ONLINE))
+        buffers.append(_Buffer(round_up(request.size_bytes, alignment), step, step, ONLINE))
     placed = _place(buffers)
     tensor_offsets = [ONLINE] * count
     for owner, offset in zip(owners, placed, strict=False):
         tensor_offsets[owner] = offset
     head = max((o + b.size for o, b in zip(placed, buffers, strict=True)), default=0)
     scratch_offsets = tuple(placed[len(owners) :])
-    ends = (o + _up(r.room_bytes) for o, r in zip(scratch_offsets, scratch, strict=True))
+    ends = (
+        o + round_up(r.room_bytes, alignment) for o, r in zip(scratch_offsets, scratch, strict=True)
+    )
     return OnlinePlan(
         head_bytes=head,
         offsets=tuple(tensor_offsets),
@@ -174,7 +181,3 @@ class _Moments:
     def _within(self, entry: _Entry) -> Sequence[int]:
         start = bisect_left(self._steps, entry[3])
         return self._steps[start : bisect_right(self._steps, entry[4])]
-
-
-def _up(value: int) -> int:
-    return round_up(value, HEIGHT_ALIGNMENT_BYTES)

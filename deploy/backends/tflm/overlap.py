@@ -13,6 +13,8 @@ import numpy as np
 
 from deploy.backends.tflm.scratch import OperatorNumbers
 from deploy.graph import Graph, Operator
+from deploy.operators import OPERATORS
+from deploy.operators.window import Moves
 from deploy.targets.records import GATHERED_PIXELS, Kernels
 
 
@@ -29,10 +31,17 @@ def overlap_distance(operator: Operator, graph: Graph, kernels: Kernels) -> int 
         return None
     source, made = graph.tensors[operator.inputs[0]], graph.tensors[operator.outputs[0]]
     numbers = OperatorNumbers(graph, operator)
-    batched = source.shape[:1] != (1,) and operator.opcode != "FULLY_CONNECTED"
+    window = OPERATORS[operator.opcode].window
+    if window is None:
+        return None
+    is_run = window(graph, operator).over is Moves.RUN
+    batched = source.shape[:1] != (1,) and not is_run
     if source.is_constant or source.dtype != "int8" or made.dtype != "int8" or batched:
         return None
-    starts = _window_starts(operator, numbers, made.elements)
+    if is_run:
+        starts = np.arange(made.elements // numbers["out_c"]) * numbers["kernel_c"]
+    else:
+        starts = _window_starts(numbers)
     if rule in GATHERED_PIXELS:
         if graph.tensors[operator.inputs[1]].dtype != "int8":
             return None
@@ -76,11 +85,9 @@ def _pixel_by_pixel(rule: str, numbers: OperatorNumbers, starts: np.ndarray) -> 
     return worst if len(starts) > 1 or within is not None else 0
 
 
-def _window_starts(operator: Operator, numbers: OperatorNumbers, elements: int) -> np.ndarray:
+def _window_starts(numbers: OperatorNumbers) -> np.ndarray:
     """Returns for each output pixel the index of the first input element of its window."""
     depth = numbers["in_c"]
-    if operator.opcode == "FULLY_CONNECTED":
-        return np.arange(elements // numbers["out_c"]) * numbers["kernel_c"]
     rows, columns = (
         np.maximum(
             np.arange(numbers[f"out_{axis}"]) * numbers[f"stride_{axis}"] - numbers[f"pad_{axis}"],

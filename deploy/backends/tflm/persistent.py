@@ -19,6 +19,7 @@ from deploy.backends.tflm.scratch import (
     operator_requests,
 )
 from deploy.graph import Graph, Operator, Tensor
+from deploy.implicit import as_written
 from deploy.targets.records import Block, KernelRule, Runtime, Step, StepKind
 from deploy.targets.target import Target
 
@@ -46,12 +47,14 @@ class Tail:
 
 
 def persistent(graph: Graph, target: Target) -> Tail:
-    """Returns the tail that a graph takes on a target.
+    """Returns the tail that the file of a graph takes on a target.
+
+    Scratch requests name operators as the file numbers them.
 
     Raises:
         UnsupportedModelError: the kernel library has no data for an operator.
     """
-    return _Replay(graph, target).run()
+    return _Replay(as_written(graph).graph, target).run()
 
 
 class _Replay:

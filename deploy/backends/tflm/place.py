@@ -14,6 +14,7 @@ from deploy.graph import Graph
 from deploy.memory.bound import lower_bound
 from deploy.memory.plan import AliasReason, MemoryPlan
 from deploy.memory.planner import plan
+from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES
 from deploy.targets import Kernels
 
 ROUNDS_OF_EFFORT = {Effort.QUICK: 3, Effort.NORMAL: 6, Effort.THOROUGH: 9}
@@ -33,6 +34,7 @@ def place(
     *,
     rounds: int = ROUNDS_OF_EFFORT[Effort.NORMAL],
     overlap: bool = False,
+    alignment: int = HEIGHT_ALIGNMENT_BYTES,
     stop: Callable[[], bool] | None = None,
 ) -> MemoryPlan:
     """Returns a checked plan of the graph's tensors for a kernel library.
@@ -40,16 +42,16 @@ def place(
     The plan leaves room for the scratch buffers of the kernels, which TFLM places itself; the
     head is what remains after TFLM has placed them. With ``overlap``, outputs grow into inputs
     where the library's kernels allow it and the head becomes smaller by it. ``rounds`` and
-    ``stop`` limit the planner, as they do in ``planner.plan``.
+    ``stop`` limit the planner, as they do in ``planner.plan``; ``alignment`` is the runtime's.
 
     Raises:
         VerificationError: the replay found the plan wrong (a defect, never the user's fault).
     """
-    apart = _place(graph, kernels, rounds, {}, stop)
+    apart = _place(graph, kernels, rounds, {}, alignment, stop)
     distances = overlap_distances(graph, kernels) if overlap else {}
     if not distances:
         return apart
-    overlapping = _place(graph, kernels, rounds, distances, stop)
+    overlapping = _place(graph, kernels, rounds, distances, alignment, stop)
     return min(apart, overlapping, key=lambda plan: plan.head_bytes)
 
 
@@ -58,6 +60,7 @@ def _place(
     kernels: Kernels,
     rounds: int,
     overlaps: dict[int, int],
+    alignment: int,
     stop: Callable[[], bool] | None,
 ) -> MemoryPlan:
     """The best plan with views, and with some of them as real copies: an alias is a constraint."""
@@ -72,6 +75,7 @@ def _place(
             in_place=kernels.in_place,
             scratch=scratch,
             view_alignment=kernels.view_alignment_bytes,
+            alignment=alignment,
             overlaps=overlaps,
             reasons=frozenset(AliasReason) - copied,
         )
@@ -81,7 +85,7 @@ def _place(
         bounds.append(lower_bound(layout.problem))
         if best is None or bounds[-1] < best.head_bytes:
             found = memory_plan(layout, plan(layout.problem, rounds=rounds, stop=stop))
-            found = settled(graph, found, kernels, overlaps=overlaps)
+            found = settled(graph, found, kernels, overlaps=overlaps, alignment=alignment)
             proven = proven and found.proven_optimal
             if best is None or found.head_bytes < best.head_bytes:
                 best = found

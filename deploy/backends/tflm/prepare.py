@@ -12,14 +12,18 @@ from deploy.backends.tflm.codes.momentary import index_bytes, momentary_maps
 from deploy.backends.tflm.codes.tables import use_tables
 from deploy.backends.tflm.codes.trial import best_lowering
 from deploy.backends.tflm.place import ROUNDS_OF_EFFORT, place
+from deploy.backends.tflm.standing import without_view_operators
 from deploy.effort import effort_named
 from deploy.graph import Graph
+from deploy.implicit import as_written
 from deploy.macs import graph_macs, relative_macs
-from deploy.outcome import Decision, FrontierPoint, Prepared, StoredCodes
-from deploy.passes import run_passes
+from deploy.outcome import DEFECT, Decision, FrontierPoint, Prepared, StoredCodes
+from deploy.passes import Context, run_passes
+from deploy.passes.order import OrderForMemory
 from deploy.passes.short_names import shorten_names
 from deploy.progress import Progress
 from deploy.targets import Target
+from keras_fmc.errors import VerificationError
 from keras_fmc.sizes import format_size
 
 if TYPE_CHECKING:
@@ -31,9 +35,9 @@ _NO_WAY = (
 )
 
 
-def has_codes(source: Graph) -> bool:
+def has_codes(source: Graph, settings: PlanSettings) -> bool:
     """Whether a graph has maps that could be stored packed."""
-    return bool(stored_code_maps(run_passes(source)))
+    return bool(stored_code_maps(run_passes(source, passes=settings.pass_list)))
 
 
 def prepare(
@@ -47,14 +51,14 @@ def prepare(
 ) -> Prepared:
     """Returns the best plan found: of the graph as it is, or, with ``codes``, with those packed.
 
-    Names are shortened first, as they stand in flash; then ``deploy.passes.PASSES`` run. A graph
+    Names are shortened first, as they stand in flash; then the passes of the settings run. A graph
     with maps of codes is planned both ways, each in strips where settings allow them, and the
     smaller arena (or head, as settings say) wins. Where there are strips, no plan unpacks a map
     whole: its int32 indices and the planes of its bits exist for a strip of rows at most.
     ``stop`` is asked often; True ends all searches with the best so far.
     """
     named = shorten_names(source)
-    graph = run_passes(named)
+    graph = run_passes(named, Context(goal.kernels), passes=settings.pass_list)
     plain = _planned(graph, named, goal, settings, progress, stop, max_macs=settings.max_macs)
     if (
         not codes
@@ -100,7 +104,7 @@ def _packed(
     stop: Callable[[], bool],
 ) -> Prepared | Decision:
     """The plan of the packed graph, or why there is none."""
-    graph = run_passes(lowered.graph)
+    graph = run_passes(lowered.graph, Context(goal.kernels), passes=settings.pass_list)
     ratio = relative_macs(graph, source)
     if ratio > settings.max_macs:
         return Decision(
@@ -155,7 +159,7 @@ def _why_whole(
 
     for shared in (True, False):
         lowered = lower_codes(graph, maps={name: bits}, shared=shared)
-        packed = run_passes(lowered.graph)
+        packed = run_passes(lowered.graph, Context(goal.kernels), passes=settings.pass_list)
         never_whole = momentary_maps(packed, lowered.stored)
         found = obstacles(packed, never_whole)
         if found:
@@ -225,18 +229,54 @@ def _planned(
 def _whole(
     graph: Graph, source: Graph, goal: Target, settings: PlanSettings, stop: Callable[[], bool]
 ) -> Prepared:
-    """The best plan without strips: in the order that the passes chose, or as it was."""
+    """The best plan without strips: in the order that the passes chose, or another.
+
+    The order counts on what kernels may do in place, which not every plan can grant, and knows
+    nothing of views: the order that does without, and that of the file, are tried as well.
+    """
+    unordered = [p for p in settings.pass_list if not isinstance(p, OrderForMemory)]
     orders = [graph]
-    as_given = run_passes(source, reorder=False)
-    if as_given.operators != graph.operators:
-        orders.append(as_given)
+    for passes in (settings.pass_list, unordered):
+        other = run_passes(source, passes=passes)
+        if all(other.operators != known.operators for known in orders):
+            orders.append(other)
     overlap = settings.overlap is True
     rounds = ROUNDS_OF_EFFORT[effort_named(settings.effort)]
+    unit = goal.runtime.arena_alignment_bytes
     plans = [
-        Prepared(g, place(g, goal.kernels, rounds=rounds, overlap=overlap, stop=stop))
+        Prepared(
+            g, place(g, goal.kernels, rounds=rounds, overlap=overlap, alignment=unit, stop=stop)
+        )
         for g in orders
     ]
-    return min(plans, key=lambda prepared: prepared.memory.head_bytes)
+    best = min(plans, key=lambda prepared: prepared.memory.head_bytes)
+    return with_views_as_set(best, goal, settings)
+
+
+def with_views_as_set(prepared: Prepared, goal: Target, settings: PlanSettings) -> Prepared:
+    """Returns the plan with operators for its views, or, as is usual, without."""
+    if settings.view_operators:
+        return prepared
+    try:
+        graph, memory = without_view_operators(
+            prepared.graph,
+            prepared.memory,
+            goal.kernels,
+            alignment=goal.runtime.arena_alignment_bytes,
+        )
+    except VerificationError as error:
+        why = str(error).split("\n", 1)[0]
+        kept = Decision("views without an operator", DEFECT.format(why))
+        return replace(prepared, decisions=(*prepared.decisions, kept))
+    arena = predict_arena(graph, offsets=memory.offsets, target=goal).arena_bytes
+    written = len(as_written(graph).operators)
+    frontier = (
+        replace(p, arena_bytes=arena, head_bytes=memory.head_bytes, operators=written)
+        if p.chosen
+        else p
+        for p in prepared.frontier
+    )
+    return replace(prepared, graph=graph, memory=memory, frontier=tuple(frontier))
 
 
 def _size(prepared: Prepared, goal: Target, settings: PlanSettings) -> tuple[int, int]:
@@ -296,7 +336,7 @@ def _striped(
         stop=stop,
         progress=lambda fraction: progress.say("looking for strips", fraction),
     )
-    return Prepared(
+    prepared = Prepared(
         choice.graph,
         choice.memory,
         choice.regions,
@@ -306,3 +346,4 @@ def _striped(
         floor_bytes=choice.floor_bytes,
         usual_arena_bytes=choice.smallest_arena_bytes,
     )
+    return with_views_as_set(prepared, goal, settings)

@@ -6,15 +6,17 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
-from deploy.graph import ITEM_BYTES, Graph, Operator, Padding, Tensor
+from deploy.graph import ITEM_BYTES, Graph, Operator, Tensor
+from deploy.operators import OPERATORS
+from deploy.operators.window import Moves, Window
 from deploy.targets.records import KernelRule, Kernels, StepKind
 from keras_fmc.errors import UnsupportedModelError
 
 _WEIGHTS, _BIAS = 1, 2
 _CELL_STATE = 19
-_WINDOWED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"})
-_POOLS = frozenset({"AVERAGE_POOL_2D", "MAX_POOL_2D", "L2_POOL_2D"})
+_NO_WINDOW = Window((1, 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +117,14 @@ class OperatorNumbers(dict[str, int]):
 
     def __init__(self, graph: Graph, operator: Operator) -> None:
         super().__init__()
-        self._tensors = graph.tensors
+        self._graph = graph
         self._operator = operator
+        self._row = OPERATORS[operator.opcode]
+
+    @cached_property
+    def _window(self) -> Window:
+        rule = self._row.window
+        return _NO_WINDOW if rule is None else rule(self._graph, self._operator)
 
     def __missing__(self, name: str) -> int:
         value = self[name] = self._find(name)
@@ -127,12 +135,15 @@ class OperatorNumbers(dict[str, int]):
         if prefix in ("in", "out"):
             return self._extent(prefix, axis)
         if prefix == "kernel":
-            return self._kernel()["hwc".index(axis)]
-        if prefix in ("stride", "dilation"):
-            field = name if prefix == "stride" else f"{name}_factor"
-            return self._operator.integer(field, 1) or 1
+            return (*self._window.kernel, self._window.depth)["hwc".index(axis)]
+        if prefix == "stride":
+            return self._window.strides["hw".index(axis)]
+        if prefix == "dilation":
+            return self._window.dilations["hw".index(axis)]
         if prefix == "pad":
-            return self._pad(axis)
+            padded = "out" if self._window.over is Moves.OUTPUT else "in"
+            sizes = self[f"{padded}_h"], self[f"{padded}_w"]
+            return self._window.paddings(*sizes)["hw".index(axis)][0]
         if name == "multiplier":
             return self._operator.integer("depth_multiplier", 1)
         if name == "operand_elements":
@@ -158,12 +169,16 @@ class OperatorNumbers(dict[str, int]):
 
     def _input(self, index: int) -> Tensor | None:
         inputs = self._operator.inputs
-        return self._tensors[inputs[index]] if index < len(inputs) and inputs[index] >= 0 else None
+        return (
+            self._graph.tensors[inputs[index]]
+            if index < len(inputs) and inputs[index] >= 0
+            else None
+        )
 
     def _end(self, side: str) -> Tensor | None:
         if side == "in":
-            return self._input(2 if self._operator.opcode == "TRANSPOSE_CONV" else 0)
-        return self._tensors[self._operator.outputs[0]] if self._operator.outputs else None
+            return self._input(self._row.data)
+        return self._graph.tensors[self._operator.outputs[0]] if self._operator.outputs else None
 
     def _extent(self, side: str, what: str) -> int:
         tensor = self._end(side)
@@ -174,24 +189,3 @@ class OperatorNumbers(dict[str, int]):
             return math.prod(shape)
         place = "cwhn".index(what)
         return shape[-1 - place] if place < len(shape) else 1
-
-    def _kernel(self) -> tuple[int, ...]:
-        if self._operator.opcode in _WINDOWED:
-            weights = self._input(_WEIGHTS)
-            return (1, 1, 1, *(() if weights is None else weights.shape))[-3:]
-        if self._operator.opcode in _POOLS:
-            options = self._operator
-            return (options.integer("filter_height"), options.integer("filter_width"), 1)
-        return (1, 1, 1)
-
-    def _pad(self, axis: str) -> int:
-        if self._operator.option("padding") != Padding.SAME:
-            return 0
-        wide, narrow = self[f"in_{axis}"], self[f"out_{axis}"]
-        if self._operator.opcode == "TRANSPOSE_CONV":
-            # That of the convolution which it transposes.
-            wide = narrow
-            narrow = -(-wide // self[f"stride_{axis}"])
-        reach = (narrow - 1) * self[f"stride_{axis}"]
-        reach += (self[f"kernel_{axis}"] - 1) * self[f"dilation_{axis}"] + 1
-        return max(reach - wide, 0) // 2

@@ -14,14 +14,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from deploy.backends.tflm.views import View, slice_window, views, window_bytes
+from deploy.backends.tflm.views import View, copies_of, views
 from deploy.graph import Graph, Operator
-from deploy.lifetimes import reading_steps, tensor_lifetimes, user_step
+from deploy.lifetimes import Step, TensorNumber, reading_steps, tensor_lifetimes, user_step
 from deploy.memory.plan import AliasReason
-from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES
-
-ALIGNMENT = HEIGHT_ALIGNMENT_BYTES
-"""Bytes that the offset of a block, and of an output over its input, is a multiple of."""
+from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, round_up
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,7 @@ class Span:
     stop: int
     first: int
     until: int
-    origin: int
+    origin: TensorNumber
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +47,7 @@ class _Part:
 
     start: int
     stop: int
-    origin: int
+    origin: TensorNumber
     inside: int
 
 
@@ -58,7 +55,7 @@ class _Part:
 class _Join:
     """What a union did, so that it can be undone: group ``dropped`` moved by ``shift``."""
 
-    dropped: int
+    dropped: TensorNumber | None
     shift: int
 
 
@@ -72,31 +69,35 @@ class Sharing:
         view_alignment: int,
         overlaps: Mapping[int, int],
         *,
+        alignment: int = HEIGHT_ALIGNMENT_BYTES,
         reasons: frozenset[AliasReason] = frozenset(AliasReason),
         given: Sequence[int] | None = None,
     ) -> None:
+        self.alignment = alignment
         self.reasons = reasons
         self.given = given
         self.graph = graph
         self.in_place = in_place
         self.overlaps = overlaps
+        self.copies = copies_of(graph)
         self.view_alignment = view_alignment
         self.spans = tensor_lifetimes(graph)
         self.root = {t: t for t in self.spans}
         self.distance = dict.fromkeys(self.spans, 0)
         self.group = {t: [t] for t in self.spans}
         self.aliases: list[Alias] = []
-        self.accepted: dict[int, list[View]] = defaultdict(list)
+        self.accepted: dict[Step, list[View]] = defaultdict(list)
         # Operator -> its output, where that overwrites an input while the operator runs.
-        self.overwriting: dict[int, int] = {}
+        self.overwriting: dict[Step, TensorNumber] = {}
         self.size = {t: graph.tensors[t].size_bytes for t in self.spans}
-        self.writer = graph.producers()
+        self.writer = {TensorNumber(t): Step(step) for t, step in graph.producers().items()}
         self.readers = reading_steps(graph)
         self.end = user_step(len(graph.operators))
+        self._steps = tuple(map(Step, range(self.end)))
 
     def merge(self) -> None:
-        by_step: dict[int, list[View]] = defaultdict(list)
-        for view in views(self.graph):
+        by_step: dict[Step, list[View]] = defaultdict(list)
+        for view in views(self.graph, self.copies):
             if view.reason in self.reasons:
                 by_step[view.step].append(view)
         for _, together in sorted(by_step.items()):
@@ -104,7 +105,7 @@ class Sharing:
             if not self._try_views(together) and len(together) > 1:
                 for view in together:
                     self._try_views([view])
-        for step, operator in enumerate(self.graph.operators):
+        for step, operator in zip(self._steps, self.graph.operators, strict=True):
             self._try_in_place(step, operator)
             if step in self.overlaps:
                 self._try_overlap(step, operator)
@@ -143,14 +144,14 @@ class Sharing:
             self.aliases.append(Alias(tensor, of, view.reason))
         return True
 
-    def _try_in_place(self, step: int, operator: Operator) -> None:
+    def _try_in_place(self, step: Step, operator: Operator) -> None:
         if operator.opcode not in self.in_place or self.accepted.get(step):
             return
         if len(operator.outputs) != 1:
             return
-        target = operator.outputs[0]
-        for source in dict.fromkeys(operator.present_inputs):
-            if source not in self.spans or not self._in_place_shape(operator, source, target):
+        target = TensorNumber(operator.outputs[0])
+        for source in map(TensorNumber, dict.fromkeys(operator.present_inputs)):
+            if source not in self.spans or self.size[source] != self.size[target]:
                 continue
             join = self._union(source, target, 0)
             if join is None:
@@ -162,12 +163,12 @@ class Sharing:
             del self.overwriting[step]
             self._split(join)
 
-    def _try_overlap(self, step: int, operator: Operator) -> None:
+    def _try_overlap(self, step: Step, operator: Operator) -> None:
         """Places the output as little before the input as the kernel allows."""
-        source, target = operator.inputs[0], operator.outputs[0]
+        source, target = TensorNumber(operator.inputs[0]), TensorNumber(operator.outputs[0])
         if source not in self.spans:
             return
-        distance = -(-self.overlaps[step] // ALIGNMENT) * ALIGNMENT
+        distance = round_up(self.overlaps[step], self.alignment)
         if self.given is not None:
             # Farther apart is right, too.
             distance = max(distance, self.given[source] - self.given[target])
@@ -183,26 +184,10 @@ class Sharing:
         del self.overwriting[step]
         self._split(join)
 
-    def _in_place_shape(self, operator: Operator, source: int, target: int) -> bool:
-        if operator.opcode == "PAD":
-            return self._pads_only_the_end(operator, source)
-        return self.size[source] == self.size[target]
-
-    def _pads_only_the_end(self, operator: Operator, source: int) -> bool:
-        paddings = self.graph.tensors[operator.inputs[1]]
-        if not paddings.is_constant:
-            return False
-        shape = self.graph.tensors[source].shape
-        outermost = next((axis for axis, n in enumerate(shape) if n != 1), len(shape) - 1)
-        return all(
-            before == 0 and (after == 0 or axis == outermost)
-            for axis, (before, after) in enumerate(paddings.array().tolist())
-        )
-
-    def _only_touches_start(self, operator: Operator, target: int) -> bool:
+    def _only_touches_start(self, operator: Operator, target: TensorNumber) -> bool:
         """Whether every input that shares bytes with the output starts where it starts."""
         start = self.distance[target]
-        for tensor in operator.present_inputs:
+        for tensor in map(TensorNumber, operator.present_inputs):
             if self.root.get(tensor) != self.root[target]:
                 continue
             at = self.distance[tensor]
@@ -211,14 +196,14 @@ class Sharing:
                 return False
         return True
 
-    def _union(self, source: int, target: int, delta: int) -> _Join | None:
+    def _union(self, source: TensorNumber, target: TensorNumber, delta: int) -> _Join | None:
         """Puts ``target`` at ``source`` + delta; None if it already stands elsewhere."""
         if self.given is not None and self.given[target] - self.given[source] != delta:
             return None
         keep, drop = self.root[source], self.root[target]
         shift = self.distance[source] + delta - self.distance[target]
         if keep == drop:
-            return _Join(-1, 0) if shift == 0 else None
+            return _Join(None, 0) if shift == 0 else None
         if len(self.group[drop]) > len(self.group[keep]):
             keep, drop, shift = drop, keep, -shift
         moved = self.group[drop]
@@ -229,7 +214,7 @@ class Sharing:
         return _Join(drop, shift)
 
     def _split(self, join: _Join) -> None:
-        if join.dropped < 0:
+        if join.dropped is None:
             return
         moved = self.group[join.dropped]
         keep = self.root[join.dropped]
@@ -238,7 +223,7 @@ class Sharing:
             self.distance[tensor] -= join.shift
         self.group[keep] = self.group[keep][: -len(moved)]
 
-    def _consistent(self, tensor: int) -> bool:
+    def _consistent(self, tensor: TensorNumber) -> bool:
         """Whether no byte of the tensor's block has to hold two values at once."""
         open_spans: list[Span] = []
         for span in self.values(self.group[self.root[tensor]]):
@@ -249,12 +234,12 @@ class Sharing:
             open_spans.append(span)
         return True
 
-    def values(self, group: Iterable[int]) -> list[Span]:
+    def values(self, group: Iterable[TensorNumber]) -> list[Span]:
         """Returns the spans of all values that the tensors of a group hold, by start."""
-        parts: dict[int, list[_Part]] = {}
+        parts: dict[TensorNumber, list[_Part]] = {}
         for tensor in group:
             self._parts(tensor, parts)
-        reads: dict[int, list[tuple[int, int, int]]] = defaultdict(list)
+        reads: dict[TensorNumber, list[tuple[int, int, Step]]] = defaultdict(list)
         for tensor in group:
             for low, high, step in self._reads(tensor):
                 for part in parts[tensor]:
@@ -272,11 +257,11 @@ class Sharing:
                 spans += [part for part in self._given_up(span) if part.until > part.first]
         return sorted(spans, key=lambda s: (s.start, s.first, s.stop, s.origin))
 
-    def _parts(self, tensor: int, known: dict[int, list[_Part]]) -> list[_Part]:
+    def _parts(self, tensor: TensorNumber, known: dict[TensorNumber, list[_Part]]) -> list[_Part]:
         """Returns whose values the bytes of a tensor hold, filling ``known``."""
         if tensor in known:
             return known[tensor]
-        step = self.writer.get(tensor, -1)
+        step = self.writer.get(tensor, Step(-1))
         parts: list[_Part] = []
         for view in self.accepted.get(step, ()):
             begin, base = (view.start, 0) if view.delta >= 0 else (0, -view.delta)
@@ -292,7 +277,7 @@ class Sharing:
         known[tensor] = parts + own
         return known[tensor]
 
-    def _reads(self, tensor: int) -> list[tuple[int, int, int]]:
+    def _reads(self, tensor: TensorNumber) -> list[tuple[int, int, Step]]:
         """Returns (start, stop, step) for the bytes of a tensor that operators really need."""
         reads = []
         for step in self.readers.get(tensor, ()):
@@ -305,16 +290,16 @@ class Sharing:
                 # A view copies bytes onto themselves: neither a read nor a write.
                 continue
             low, high = 0, self.size[tensor]
-            if operator.opcode in ("SLICE", "STRIDED_SLICE") and operator.inputs[0] == tensor:
-                window = slice_window(self.graph, operator)
-                if window is not None:
-                    low, high = window_bytes(self.graph, tensor, window)
+            parts = [part.span for part in self.copies.get(step, ()) if part.source == tensor]
+            if parts:
+                item = self.size[tensor] // max(self.graph.tensors[tensor].elements, 1)
+                low, high = min(a for a, _ in parts) * item, max(b for _, b in parts) * item
             reads.append((low, high, step))
         return reads
 
     def _given_up(self, span: Span) -> list[Span]:
         """Ends a value one operator early where the operator that reads it last overwrites it."""
-        last = span.until - 1
+        last = Step(span.until - 1)
         target = self.overwriting.get(last, span.origin)
         if span.origin == target or self.root[target] != self.root[span.origin]:
             return [span]

@@ -24,6 +24,8 @@ def operator_time(graph: Graph, index: int, kernels: Kernels, *, assertions: boo
         assertions: whether TFLM is built without NDEBUG, as its own Makefile does by default.
     """
     operator = graph.operators[index]
+    if operator.implicit:
+        return 0.0
     figures = kernels.times.get(operator.opcode) or kernels.times.get(_OTHERS, Time())
     written = sum(graph.tensors[t].size_bytes for t in operator.outputs)
     products = operator_macs(graph, index) if figures.product else 0

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from deploy.backends.c.bits import BITS_CONV, BITS_OF, PACK, UNPACK, VALUES_OF_BITS
-from deploy.backends.c.operators.weighted import same_padding
 from deploy.backends.c.program import SAME_ROW, Rows
 from deploy.graph import Padding
+from keras_fmc.padding import same_padding
 
 if TYPE_CHECKING:
     from deploy.backends.c.lowering import Lowering
-    from deploy.backends.c.operators import Lower
+    from deploy.backends.c.operators.registry import Lower
 
 _CODES, _BITS = "fmc_codes.c", "fmc_bits.c"
 
@@ -107,8 +107,8 @@ def bits_conv(lowering: Lowering, step: int) -> None:
     pads = (0, 0)
     if operator.integer("padding") == Padding.SAME:
         pads = (
-            same_padding(source.rows, out.rows, kernel[0], strides[0], 1),
-            same_padding(source.columns, out.columns, kernel[1], strides[1], 1),
+            same_padding(source.rows, kernel[0], strides[0])[0],
+            same_padding(source.columns, kernel[1], strides[1])[0],
         )
     fields = (
         *(source.columns, source.channels, out.columns, out.channels),

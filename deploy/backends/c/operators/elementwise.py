@@ -17,6 +17,7 @@ from deploy.backends.c.fixed_point import (
 )
 from deploy.backends.c.lowering import Lowering
 from deploy.backends.c.operators.indices import add_int32, is_of_int32
+from deploy.backends.c.operators.registry import lowers
 from deploy.backends.c.program import SAME_ROW, Read, whole
 
 _BINARY_BYTES = 17 * 4
@@ -25,6 +26,7 @@ _HEADROOM = 1 << 20
 _SQUARE_HEADROOM_BITS = 7
 
 
+@lowers(*TABLES)
 def table(lowering: Lowering, step: int) -> None:
     """Operators from bytes to bytes: what they do to each of the 256 values."""
     operator = lowering.graph.operators[step]
@@ -44,6 +46,7 @@ def table(lowering: Lowering, step: int) -> None:
     )
 
 
+@lowers("SOFTMAX")
 def softmax(lowering: Lowering, step: int) -> None:
     """SOFTMAX over the last dimension."""
     operator = lowering.graph.operators[step]
@@ -69,6 +72,7 @@ def softmax(lowering: Lowering, step: int) -> None:
     )
 
 
+@lowers("ADD")
 def add(lowering: Lowering, step: int) -> None:
     """ADD."""
     if is_of_int32(lowering, step):
@@ -88,6 +92,7 @@ def add(lowering: Lowering, step: int) -> None:
     )
 
 
+@lowers("SUB")
 def sub(lowering: Lowering, step: int) -> None:
     """SUB; its factors are worked out in float32."""
     a, b, y = _operands(lowering, step)
@@ -104,6 +109,7 @@ def sub(lowering: Lowering, step: int) -> None:
     )
 
 
+@lowers("SQUARED_DIFFERENCE")
 def squared_difference(lowering: Lowering, step: int) -> None:
     """SQUARED_DIFFERENCE: both operands at twice the larger scale, 7 bits up."""
     a, b, y = _operands(lowering, step)
@@ -116,6 +122,7 @@ def squared_difference(lowering: Lowering, step: int) -> None:
     _binary(lowering, step, "fmc_squared_difference", multipliers, shifts, (-128, 127))
 
 
+@lowers("MUL")
 def mul(lowering: Lowering, step: int) -> None:
     """MUL."""
     a, b, y = _operands(lowering, step)
@@ -126,18 +133,21 @@ def mul(lowering: Lowering, step: int) -> None:
     _binary(lowering, step, "fmc_mul", (0, 0, m), (0, 0, shift), (low, high))
 
 
+@lowers("MAXIMUM")
 def maximum(lowering: Lowering, step: int) -> None:
     """MAXIMUM of codes; the kernel does not look at scales."""
     _operands(lowering, step)
     _binary(lowering, step, "fmc_maximum", (0, 0, 0), (0, 0, 0), (-128, 127), offsets=False)
 
 
+@lowers("MINIMUM")
 def minimum(lowering: Lowering, step: int) -> None:
     """MINIMUM of codes."""
     _operands(lowering, step)
     _binary(lowering, step, "fmc_minimum", (0, 0, 0), (0, 0, 0), (-128, 127), offsets=False)
 
 
+@lowers("PRELU")
 def prelu(lowering: Lowering, step: int) -> None:
     """PRELU: a · 1 or a · slope."""
     a, b, y = (lowering.tensor(t) for t in _operands(lowering, step))

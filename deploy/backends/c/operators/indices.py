@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from deploy.backends.c.lowering import Lowering, constant_integers
+from deploy.backends.c.operators.registry import lowers
 from deploy.backends.c.program import SAME_ROW, whole
 from deploy.graph import Activation
 
@@ -16,6 +17,7 @@ _TARGET = "(int32_t *)(void *)({out})"
 _LOW, _HIGH = -(1 << 31) + 1, (1 << 31) - 1
 
 
+@lowers("CAST")
 def cast(lowering: Lowering, step: int) -> None:
     """CAST of bytes to int32."""
     operator = lowering.graph.operators[step]
@@ -33,11 +35,13 @@ def cast(lowering: Lowering, step: int) -> None:
     )
 
 
+@lowers("ARG_MAX")
 def arg_max(lowering: Lowering, step: int) -> None:
     """ARG_MAX: the first place of the greatest value along an axis."""
     _arg(lowering, step, "fmc_arg_max")
 
 
+@lowers("ARG_MIN")
 def arg_min(lowering: Lowering, step: int) -> None:
     """ARG_MIN: the first place of the least value along an axis."""
     _arg(lowering, step, "fmc_arg_min")

@@ -12,6 +12,7 @@ import numpy as np
 
 from deploy import flatbuffer
 from deploy.backends.c.lowering import Lowering
+from deploy.backends.c.operators.registry import lowers
 from deploy.backends.c.program import SAME_ROW
 from deploy.graph import Graph
 from deploy.runtime import litert, tflm
@@ -20,6 +21,7 @@ _SIDE = 16
 _ARENA_BYTES = 1 << 16
 
 
+@lowers("ABS", "ELU")
 def measured(lowering: Lowering, step: int) -> None:
     """A table of what the operator does to each int8 value."""
     operator = lowering.graph.operators[step]

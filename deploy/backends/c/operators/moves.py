@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from deploy.backends.c.fixed_point import zero_point
 from deploy.backends.c.lowering import Lowering, constant_integers
 from deploy.backends.c.operators.indices import lookup
+from deploy.backends.c.operators.registry import lowers
 from deploy.backends.c.program import SAME_ROW, Read, Rows, pixels
 from deploy.graph import ITEM_BYTES
+from deploy.operators import OPERATORS, Site
+from deploy.operators.copied import Copied, natural_strides
 
 _COPY_BYTES = 16 * 4
 _PAD_BYTES = 7 * 4
@@ -25,90 +27,30 @@ def view(lowering: Lowering, step: int) -> None:
     lowering.map_of[y] = lowering.map_of[x]
 
 
-def slice_(lowering: Lowering, step: int) -> None:
-    """SLICE."""
+def copied(lowering: Lowering, step: int) -> None:
+    """What the operator's row says that it copies, an output at a time."""
     operator = lowering.graph.operators[step]
-    begin = constant_integers(lowering, step, operator.inputs[1])
-    strides = _strides(lowering, operator.inputs[0])
-    _copy(lowering, step, operator.outputs[0], _dot(begin, strides), strides)
+    parts = OPERATORS[operator.opcode].copies(Site(lowering.graph, step))
+    if parts is None:
+        lowering.refuse(step, "parameters computed at run time", "constants")
+    for part in parts:
+        _copy(lowering, step, part)
 
 
-def strided_slice(lowering: Lowering, step: int) -> None:
-    """STRIDED_SLICE without an ellipsis or new axes."""
-    operator = lowering.graph.operators[step]
-    x, y = operator.inputs[0], operator.outputs[0]
-    if operator.integer("ellipsis_mask") or operator.integer("new_axis_mask"):
-        lowering.refuse(step, "an ellipsis or a new axis", "begin, end and strides")
-    begin, _, steps = (constant_integers(lowering, step, t) for t in operator.inputs[1:4])
-    shape, strides = lowering.tensor(x).shape, _strides(lowering, x)
-    mask, shrink = operator.integer("begin_mask"), operator.integer("shrink_axis_mask")
-    starts = []
-    for axis, extent in enumerate(shape):
-        start = begin[axis] + (extent if begin[axis] < 0 else 0)
-        if mask >> axis & 1:
-            start = 0 if steps[axis] > 0 else extent - 1
-        starts.append(min(max(start, 0), extent - 1))
-    kept = [axis for axis in range(len(shape)) if not shrink >> axis & 1]
-    moved = [strides[axis] * steps[axis] for axis in kept]
-    _copy(lowering, step, y, _dot(starts, strides), moved)
-
-
-def split(lowering: Lowering, step: int) -> None:
-    """SPLIT and SPLIT_V: a slice for each output."""
-    operator = lowering.graph.operators[step]
-    by_size = operator.opcode == "SPLIT_V"
-    x, axis_operand = (0, 2) if by_size else (1, 0)
-    source = operator.inputs[x]
-    (axis,) = constant_integers(lowering, step, operator.inputs[axis_operand])
-    axis %= len(lowering.tensor(source).shape)
-    strides, begin = _strides(lowering, source), 0
-    for y in operator.outputs:
-        _copy(lowering, step, y, begin * strides[axis], strides, x=source)
-        begin += lowering.tensor(y).shape[axis]
-
-
-def unpack(lowering: Lowering, step: int) -> None:
-    """UNPACK: a slice for each output, without the axis."""
-    operator = lowering.graph.operators[step]
-    axis = operator.integer("axis") % len(lowering.tensor(operator.inputs[0]).shape)
-    strides = _strides(lowering, operator.inputs[0])
-    kept = [s for i, s in enumerate(strides) if i != axis]
-    for number, y in enumerate(operator.outputs):
-        _copy(lowering, step, y, number * strides[axis], kept)
-
-
-def transpose(lowering: Lowering, step: int) -> None:
-    """TRANSPOSE."""
-    operator = lowering.graph.operators[step]
-    order = constant_integers(lowering, step, operator.inputs[1])
-    strides = _strides(lowering, operator.inputs[0])
-    _copy(lowering, step, operator.outputs[0], 0, [strides[axis] for axis in order])
-
-
-def reverse(lowering: Lowering, step: int) -> None:
-    """REVERSE_V2: negative steps from the last index of each reversed axis."""
-    operator = lowering.graph.operators[step]
-    shape, strides = (
-        lowering.tensor(operator.inputs[0]).shape,
-        _strides(lowering, operator.inputs[0]),
-    )
-    axes = {a % len(shape) for a in constant_integers(lowering, step, operator.inputs[1])}
-    base = sum((shape[a] - 1) * strides[a] for a in axes)
-    turned = [-s if a in axes else s for a, s in enumerate(strides)]
-    _copy(lowering, step, operator.outputs[0], base, turned)
-
-
+@lowers("BROADCAST_TO")
 def broadcast_to(lowering: Lowering, step: int) -> None:
     """BROADCAST_TO: steps of 0 along the axes that are repeated."""
     operator = lowering.graph.operators[step]
     x, y = operator.inputs[0], operator.outputs[0]
     shape, out = lowering.tensor(x).shape, lowering.tensor(y).shape
     missing = len(out) - len(shape)
-    strides = [0] * missing + _strides(lowering, x)
-    repeated = [0 if n == 1 else s for n, s in zip((1,) * missing + shape, strides, strict=True)]
-    _copy(lowering, step, y, 0, repeated)
+    strides = (0,) * missing + natural_strides(shape)
+    own = (1,) * missing + shape
+    repeated = tuple(0 if n == 1 else s for n, s in zip(own, strides, strict=True))
+    _copy(lowering, step, Copied(x, y, out, 0, repeated, 0, natural_strides(out)))
 
 
+@lowers("MIRROR_PAD")
 def mirror_pad(lowering: Lowering, step: int) -> None:
     """MIRROR_PAD of rows and columns: both are picked by number."""
     operator = lowering.graph.operators[step]
@@ -143,6 +85,7 @@ def _mirrored(place: int, extent: int, edge: int) -> int:
     return 2 * (extent - 1) - place + edge if place >= extent else place
 
 
+@lowers("SPACE_TO_DEPTH")
 def space_to_depth(lowering: Lowering, step: int) -> None:
     """SPACE_TO_DEPTH: an output row takes ``block_size`` input rows."""
     operator = lowering.graph.operators[step]
@@ -166,6 +109,7 @@ def space_to_depth(lowering: Lowering, step: int) -> None:
     )
 
 
+@lowers("DEPTH_TO_SPACE")
 def depth_to_space(lowering: Lowering, step: int) -> None:
     """DEPTH_TO_SPACE: ``block_size`` output rows share an input row."""
     operator = lowering.graph.operators[step]
@@ -183,6 +127,7 @@ def depth_to_space(lowering: Lowering, step: int) -> None:
     )
 
 
+@lowers("GATHER")
 def gather(lowering: Lowering, step: int) -> None:
     """GATHER of an activation at constant places, or from a constant table at any."""
     operator = lowering.graph.operators[step]
@@ -208,6 +153,7 @@ def gather(lowering: Lowering, step: int) -> None:
     )
 
 
+@lowers("PAD", "PADV2")
 def pad(lowering: Lowering, step: int) -> None:
     """PAD and PADV2 of rows, columns and channels."""
     operator = lowering.graph.operators[step]
@@ -240,6 +186,7 @@ def pad(lowering: Lowering, step: int) -> None:
     )
 
 
+@lowers("CONCATENATION")
 def concatenation(lowering: Lowering, step: int) -> None:
     """CONCATENATION of maps of one scale."""
     operator = lowering.graph.operators[step]
@@ -248,6 +195,7 @@ def concatenation(lowering: Lowering, step: int) -> None:
     _join(lowering, step, axis, shape)
 
 
+@lowers("PACK")
 def pack(lowering: Lowering, step: int) -> None:
     """PACK: a concatenation along a new axis."""
     operator = lowering.graph.operators[step]
@@ -308,22 +256,15 @@ def _row_axis(shape: tuple[int, ...]) -> int | None:
     return 1 if len(shape) == 3 and shape[0] == 1 else None
 
 
-def _copy(
-    lowering: Lowering,
-    step: int,
-    y: int,
-    base: int,
-    strides: Sequence[int],
-    *,
-    x: int | None = None,
-) -> None:
+def _copy(lowering: Lowering, step: int, part: Copied) -> None:
     """Adds the step out[i, j, …] = in[base + i · strides[0] + j · strides[1] + …], in bytes.
 
     Row by row where each output row comes from one input row; else from the whole map.
     """
-    source = lowering.graph.operators[step].inputs[0] if x is None else x
+    source, y = part.source, part.target
     shape = lowering.tensor(y).shape
     item = ITEM_BYTES[lowering.tensor(y).dtype]
+    base, strides = part.start * item, [stride * item for stride in part.strides]
     in_view = lowering.view_of(source)
     axis = _row_axis(shape)
     if axis is not None and shape[axis] > 1:
@@ -378,19 +319,6 @@ def _descriptor(
     groups = [[1] * missing + extents, [0] * missing + in_strides, [0] * missing + out_strides]
     fields = ["{" + ", ".join(map(str, group)) + "}" for group in groups]
     return lowering.struct("fmc_copy_t", (*fields, run), _COPY_BYTES)
-
-
-def _strides(lowering: Lowering, x: int) -> list[int]:
-    """Bytes from one index of each dimension to the next."""
-    entry = lowering.tensor(x)
-    return [
-        math.prod(entry.shape[axis + 1 :]) * ITEM_BYTES[entry.dtype]
-        for axis in range(len(entry.shape))
-    ]
-
-
-def _dot(a: Sequence[int], b: Sequence[int]) -> int:
-    return sum(p * q for p, q in zip(a, b, strict=True))
 
 
 def _images(

@@ -6,6 +6,7 @@ import math
 
 from deploy.backends.c.fixed_point import quantize_multiplier, scale, zero_point
 from deploy.backends.c.lowering import Lowering, constant_integers
+from deploy.backends.c.operators.registry import lowers
 from deploy.backends.c.program import SAME_ROW, whole
 
 _SUMS_BYTES = 8 * 4
@@ -40,6 +41,7 @@ def sums_step(lowering: Lowering, step: int, function: str, end: tuple[int, ...]
     del lowering.map_of[-1 - sums]
 
 
+@lowers("MEAN")
 def mean(lowering: Lowering, step: int) -> None:
     """MEAN; 1/count is folded into the multiplier, as the kernel does."""
     operator = lowering.graph.operators[step]
@@ -56,6 +58,7 @@ def mean(lowering: Lowering, step: int) -> None:
         _reduce(lowering, step, "fmc_reduce_sum", axes, end)
 
 
+@lowers("SUM")
 def total(lowering: Lowering, step: int) -> None:
     """SUM."""
     operator = lowering.graph.operators[step]
@@ -71,11 +74,13 @@ def total(lowering: Lowering, step: int) -> None:
         _reduce(lowering, step, "fmc_reduce_sum", axes, end)
 
 
+@lowers("REDUCE_MAX")
 def greatest(lowering: Lowering, step: int) -> None:
     """REDUCE_MAX."""
     _extreme(lowering, step, "fmc_reduce_max")
 
 
+@lowers("REDUCE_MIN")
 def least(lowering: Lowering, step: int) -> None:
     """REDUCE_MIN."""
     _extreme(lowering, step, "fmc_reduce_min")

@@ -11,111 +11,97 @@ from deploy.backends.c.fixed_point import (
     zero_point,
 )
 from deploy.backends.c.lowering import Grid, Lowering
+from deploy.backends.c.operators.registry import lowers
 from deploy.backends.c.program import Rows
-from deploy.graph import Padding
+from deploy.operators.convolutions import transposed_window, weights_window
 
 _WINDOW_BYTES = 15 * 4
 _WEIGHTS_BYTES = 4 * 4
 
 
+@lowers("CONV_2D")
 def conv(lowering: Lowering, step: int) -> None:
     """CONV_2D."""
-    weights = lowering.tensor(lowering.graph.operators[step].inputs[1])
-    _window(lowering, step, weights.shape[1:3], "fmc_conv")
+    _convolution(lowering, step, "fmc_conv")
 
 
+@lowers("DEPTHWISE_CONV_2D")
 def depthwise(lowering: Lowering, step: int) -> None:
     """DEPTHWISE_CONV_2D."""
-    weights = lowering.tensor(lowering.graph.operators[step].inputs[1])
-    _window(lowering, step, weights.shape[1:3], "fmc_depthwise")
+    _convolution(lowering, step, "fmc_depthwise")
 
 
-def _window(lowering: Lowering, step: int, kernel: tuple[int, ...], function: str) -> None:
+def _convolution(lowering: Lowering, step: int, function: str) -> None:
     operator = lowering.graph.operators[step]
     y = operator.outputs[0]
     x, fused = lowering.without_pad(operator.inputs[0])
     lowering.require_int8(step, x, operator.inputs[1], y)
     source, out, aside = lowering.window_grids(step, x, y)
-    strides = operator.integer("stride_h"), operator.integer("stride_w")
-    dilations = (
-        operator.integer("dilation_h_factor", 1) or 1,
-        operator.integer("dilation_w_factor", 1) or 1,
-    )
-    pads = fused or (0, 0)
+    window = weights_window(lowering.graph, operator)
     if aside:
-        kernel, strides, dilations, pads = (
-            kernel[::-1],
-            strides[::-1],
-            dilations[::-1],
-            pads[::-1],
-        )
-    if fused is None and operator.integer("padding") == Padding.SAME:
-        extents = (source.rows, out.rows), (source.columns, out.columns)
-        pads = (
-            same_padding(*extents[0], kernel[0], strides[0], dilations[0]),
-            same_padding(*extents[1], kernel[1], strides[1], dilations[1]),
-        )
+        window, fused = window.swapped, fused and (fused[1], fused[0])
+    (top, _), (left, _) = window.paddings(source.rows, source.columns)
+    if fused is not None:
+        top, left = fused
+    strides = window.strides
     if function == "fmc_conv" and lowering.tensor(operator.inputs[1]).shape[3] != source.channels:
         lowering.refuse(step, "grouped channels", "weights over all input channels")
     low, high = activation_range(operator, lowering.tensor(y))
     fields = (
         *(source.columns, source.channels, out.columns, out.channels),
-        *(*kernel, *strides, *dilations, pads[1]),
+        *(*window.kernel, *strides, *window.dilations, left),
         *(-zero_point(lowering.tensor(x)), zero_point(lowering.tensor(y)), low, high),
     )
-    window = lowering.struct("fmc_window_t", fields, _WINDOW_BYTES)
-    rows = Rows(strides[0], -pads[0], (kernel[0] - 1) * dilations[0] + 1 - pads[0])
+    descriptor = lowering.struct("fmc_window_t", fields, _WINDOW_BYTES)
+    rows = Rows(strides[0], -top, window.extents[0] - top)
     if function == "fmc_conv":
-        lead = all_channels_lead(source, out, strides[1], pads[1])
+        lead = all_channels_lead(source, out, strides[1], left)
     elif source.channels == out.channels:
-        lead = own_channel_lead(source, out, strides[1], pads[1])
+        lead = own_channel_lead(source, out, strides[1], left)
     else:
         lead = None
     lowering.step(
         step,
         lowering.output(y, out.view),
         [lowering.read(x, rows, source.view, lead_bytes=lead)],
-        f"{function}({window}, {_weights(lowering, step, x, aside=aside)}, "
+        f"{function}({descriptor}, {_weights(lowering, step, x, aside=aside)}, "
         "{in0}, {rows0}, {above0}, {out}, {out_rows});",
         f"{function}.c",
         many_rows=True,
     )
 
 
+@lowers("TRANSPOSE_CONV")
 def transpose_conv(lowering: Lowering, step: int) -> None:
     """TRANSPOSE_CONV: output row r sums the input rows i with 0 <= r + pad - i · stride < k."""
     operator = lowering.graph.operators[step]
     x, y = operator.inputs[2], operator.outputs[0]
     lowering.require_int8(step, x, operator.inputs[1], y)
     source, out, aside = lowering.window_grids(step, x, y)
-    kernel = lowering.tensor(operator.inputs[1]).shape[1:3]
-    strides = operator.integer("stride_h"), operator.integer("stride_w")
+    window = transposed_window(lowering.graph, operator)
     if aside:
-        kernel, strides = kernel[::-1], strides[::-1]
-    pads = (0, 0)
-    if operator.integer("padding") == Padding.SAME:
-        pads = (
-            same_padding(out.rows, source.rows, kernel[0], strides[0], 1),
-            same_padding(out.columns, source.columns, kernel[1], strides[1], 1),
-        )
+        window = window.swapped
+    (top, _), (left, _) = window.paddings(out.rows, out.columns)
+    kernel, strides = window.kernel, window.strides
     low, high = activation_range(operator, lowering.tensor(y))
     fields = (
         *(source.columns, source.channels, out.columns, out.channels),
-        *(*kernel, *strides, 1, 1, pads[1]),
+        *(*kernel, *strides, 1, 1, left),
         *(-zero_point(lowering.tensor(x)), zero_point(lowering.tensor(y)), low, high),
     )
-    window = lowering.struct("fmc_window_t", fields, _WINDOW_BYTES)
-    rows = Rows(1, pads[0] - kernel[0] + strides[0], pads[0] + strides[0], strides[0])
+    descriptor = lowering.struct("fmc_window_t", fields, _WINDOW_BYTES)
+    rows = Rows(1, top - kernel[0] + strides[0], top + strides[0], strides[0])
     lowering.step(
         step,
         lowering.output(y, out.view),
         [lowering.read(x, rows, source.view)],
-        f"fmc_transpose_conv({window}, {_weights(lowering, step, x, bias=3, aside=aside)}, "
-        f"{{in0}}, {{rows0}}, {{first0}}, {{out}}, {{row}} + {pads[0]});",
+        f"fmc_transpose_conv({descriptor}, {_weights(lowering, step, x, bias=3, aside=aside)}, "
+        f"{{in0}}, {{rows0}}, {{first0}}, {{out}}, {{row}} + {top});",
         "fmc_transpose_conv.c",
     )
 
 
+@lowers("FULLY_CONNECTED")
 def fully_connected(lowering: Lowering, step: int) -> None:
     """FULLY_CONNECTED, one scale for all units or one for each."""
     operator = lowering.graph.operators[step]
@@ -151,12 +137,6 @@ def all_channels_lead(source: Grid, out: Grid, stride: int, pad: int) -> int:
 def own_channel_lead(source: Grid, out: Grid, stride: int, pad: int) -> int:
     """The lead of a kernel that writes a channel after it read that channel of the window."""
     return max((x - max(x * stride - pad, 0)) * source.channels for x in range(out.columns))
-
-
-def same_padding(rows: int, out_rows: int, kernel: int, stride: int, dilation: int) -> int:
-    """Returns the rows that padding SAME adds before the first."""
-    reach = (out_rows - 1) * stride + (kernel - 1) * dilation + 1
-    return max(reach - rows, 0) // 2
 
 
 def _weights(

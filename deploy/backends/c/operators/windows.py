@@ -9,21 +9,23 @@ import numpy as np
 from deploy.backends.c.fixed_point import activation_range, round_half_away
 from deploy.backends.c.lowering import Lowering
 from deploy.backends.c.operators.reductions import sums_step
-from deploy.backends.c.operators.weighted import own_channel_lead, same_padding
+from deploy.backends.c.operators.registry import lowers
+from deploy.backends.c.operators.weighted import own_channel_lead
 from deploy.backends.c.program import Rows
-from deploy.graph import Padding
+from deploy.operators.convolutions import pool_window
 
 _WINDOW_BYTES = 15 * 4
 _ONE = 1 << 10
 
 
+@lowers("AVERAGE_POOL_2D")
 def average_pool(lowering: Lowering, step: int) -> None:
     """AVERAGE_POOL_2D; one window over the whole map adds up rows as they come."""
     operator = lowering.graph.operators[step]
     x, y = operator.inputs[0], operator.outputs[0]
     source = lowering.tensor(x).shape
-    window = operator.integer("filter_height"), operator.integer("filter_width")
-    if len(source) == 4 and lowering.tensor(y).shape[1:3] == (1, 1) and window == source[1:3]:
+    kernel = pool_window(lowering.graph, operator).kernel
+    if len(source) == 4 and lowering.tensor(y).shape[1:3] == (1, 1) and kernel == source[1:3]:
         lowering.require_int8(step, x, y)
         low, high = activation_range(operator, lowering.tensor(y))
         count = source[1] * source[2]
@@ -32,6 +34,7 @@ def average_pool(lowering: Lowering, step: int) -> None:
     _pool(lowering, step, "fmc_average_pool")
 
 
+@lowers("MAX_POOL_2D")
 def max_pool(lowering: Lowering, step: int) -> None:
     """MAX_POOL_2D."""
     _pool(lowering, step, "fmc_max_pool")
@@ -42,39 +45,35 @@ def _pool(lowering: Lowering, step: int, function: str) -> None:
     x, y = operator.inputs[0], operator.outputs[0]
     lowering.require_int8(step, x, y)
     source, out, aside = lowering.window_grids(step, x, y)
-    kernel = operator.integer("filter_height"), operator.integer("filter_width")
-    strides = operator.integer("stride_h"), operator.integer("stride_w")
+    window = pool_window(lowering.graph, operator)
     if aside:
-        kernel, strides = kernel[::-1], strides[::-1]
-    pads = (0, 0)
-    if operator.integer("padding") == Padding.SAME:
-        pads = (
-            same_padding(source.rows, out.rows, kernel[0], strides[0], 1),
-            same_padding(source.columns, out.columns, kernel[1], strides[1], 1),
-        )
+        window = window.swapped
+    (top, _), (left, _) = window.paddings(source.rows, source.columns)
+    kernel, strides = window.kernel, window.strides
     low, high = activation_range(operator, lowering.tensor(y))
     fields = (
         *(source.columns, source.channels, out.columns, out.channels),
-        *(*kernel, *strides, 1, 1, pads[1], 0, 0, low, high),
+        *(*kernel, *strides, 1, 1, left, 0, 0, low, high),
     )
-    window = lowering.struct("fmc_window_t", fields, _WINDOW_BYTES)
+    descriptor = lowering.struct("fmc_window_t", fields, _WINDOW_BYTES)
     lowering.step(
         step,
         lowering.output(y, out.view),
         [
             lowering.read(
                 x,
-                Rows(strides[0], -pads[0], kernel[0] - pads[0]),
+                Rows(strides[0], -top, kernel[0] - top),
                 source.view,
-                lead_bytes=own_channel_lead(source, out, strides[1], pads[1]),
+                lead_bytes=own_channel_lead(source, out, strides[1], left),
             )
         ],
-        f"{function}({window}, {{in0}}, {{rows0}}, {{above0}}, {{out}}, {{out_rows}});",
+        f"{function}({descriptor}, {{in0}}, {{rows0}}, {{above0}}, {{out}}, {{out_rows}});",
         "fmc_pool.c",
         many_rows=True,
     )
 
 
+@lowers("RESIZE_NEAREST_NEIGHBOR")
 def resize_nearest(lowering: Lowering, step: int) -> None:
     """RESIZE_NEAREST_NEIGHBOR: rows and columns picked by number, worked out in float32."""
     operator = lowering.graph.operators[step]
@@ -98,6 +97,7 @@ def resize_nearest(lowering: Lowering, step: int) -> None:
     )
 
 
+@lowers("RESIZE_BILINEAR")
 def resize_bilinear(lowering: Lowering, step: int) -> None:
     """RESIZE_BILINEAR in steps of 1/1024 of a pixel."""
     operator = lowering.graph.operators[step]

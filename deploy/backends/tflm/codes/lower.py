@@ -13,6 +13,7 @@ from deploy.codes.parts import code_parts
 from deploy.graph import Graph
 from deploy.outcome import StoredCodes
 from keras_fmc.errors import BadInputError
+from keras_fmc.names import free_name
 
 THRESHOLD_SCALE = 2.0**-8
 """What a bit stands for that P or R of a GF(2) bottleneck decides, see
@@ -85,11 +86,7 @@ def _uniquely_named(graph: Graph) -> Graph:
     taken: set[str] = set()
     tensors = []
     for tensor in graph.tensors:
-        name, number = tensor.name, 1
-        while name in taken:
-            number += 1
-            name = f"{tensor.name}_{number}"
-        taken.add(name)
+        name = free_name(tensor.name, taken, first=2)
         tensors.append(tensor if name == tensor.name else dataclasses.replace(tensor, name=name))
     return graph.replace(tensors=tuple(tensors))
 

@@ -22,7 +22,7 @@ from deploy.backends.tflm.codes.pack import stored_bytes
 from deploy.backends.tflm.place import place
 from deploy.backends.tflm.strips.walks import SMALL_GRAPH_OPERATORS
 from deploy.graph import Graph
-from deploy.passes import run_passes
+from deploy.passes import Context, run_passes
 from deploy.targets import Target
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def _judged(
     from deploy.backends.tflm.strips import choose_strips
 
     lowered = lower_codes(graph, maps=maps, shared=shared)
-    packed = run_passes(lowered.graph)
+    packed = run_passes(lowered.graph, Context(goal.kernels), passes=settings.pass_list)
     if settings.strips:
         choice = choose_strips(
             packed,
@@ -102,7 +102,8 @@ def _judged(
         if choice.holds_whole:
             arena, head = sys.maxsize, sys.maxsize
     else:
-        memory = place(packed, goal.kernels, rounds=_ROUNDS, stop=stop)
+        unit = goal.runtime.arena_alignment_bytes
+        memory = place(packed, goal.kernels, rounds=_ROUNDS, alignment=unit, stop=stop)
         arena = predict_arena(packed, offsets=memory.offsets, target=goal).arena_bytes
         head = memory.head_bytes
     return (head, arena) if settings.minimise == "head" else (arena, head)

@@ -10,7 +10,7 @@ from deploy.backends.tflm.strips.choose import StripChoice, choose_strips, cut
 from deploy.backends.tflm.strips.cuts import Cuts, Halo, region_of
 from deploy.backends.tflm.strips.judge import Candidate
 from deploy.backends.tflm.strips.never_whole import obstacles
-from deploy.backends.tflm.strips.operators import Uncut
+from deploy.operators.by_rows import Uncut
 
 __all__ = [
     "Candidate",

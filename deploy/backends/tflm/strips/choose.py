@@ -19,7 +19,6 @@ from deploy.macs import graph_macs
 from deploy.memory.plan import MemoryPlan
 from deploy.outcome import ArenaPrediction, Decision, FrontierPoint, Region
 from deploy.passes.dead import drop_dead
-from deploy.passes.order import order_for_memory
 from deploy.targets import Target
 from keras_fmc.errors import BadInputError
 
@@ -109,7 +108,6 @@ def choose_strips(
         stop: asked often; True ends the search with the best so far.
     """
     graph = drop_dead(graph)
-    graph = order_for_memory(graph, in_place=target.kernels.in_place).graph
     if max_time is not None and not target.kernels.times:
         raise BadInputError(
             f"the time of the {target.kernels.name} kernels is not known",

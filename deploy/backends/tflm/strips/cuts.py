@@ -122,8 +122,7 @@ def can_pad(network: Network, operator: int) -> bool:
     found = network.row_operators.get(operator)
     return (
         found is not None
-        and network.graph.operators[operator].opcode in ("CONV_2D", "DEPTHWISE_CONV_2D")
-        and getattr(found.rule, "same", False)
+        and found.pads_with_zeros
         and (found.pads_columns or found.rule.kernel_extent > 1)  # type: ignore[attr-defined]
     )
 

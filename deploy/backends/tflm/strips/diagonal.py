@@ -7,11 +7,12 @@ from dataclasses import replace
 from deploy.backends.tflm.overlap import overlap_distance
 from deploy.backends.tflm.strips.network import Network
 from deploy.backends.tflm.strips.operators import same_paddings
-from deploy.backends.tflm.strips.rows import Sliding
 from deploy.backends.tflm.strips.schedule import Program, Run, Value
 from deploy.backends.tflm.strips.tiles import TileStep
-from deploy.graph import Graph, Operator, Options, Padding, Tensor
+from deploy.graph import Graph, Operator, Tensor
 from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, round_up
+from deploy.operators import OPERATORS
+from deploy.operators.by_rows import Parameters, Strip
 from deploy.targets import Kernels
 
 
@@ -51,7 +52,8 @@ def strip_operator(network: Network, program: Program, step: Run) -> tuple[Opera
             entry = program.values[value]
             tensors[entry.tensor] = _strip(network, entry, step.operator)
     if step.tile is not None:
-        options = strip_options(network, step.tile, operator.options)
+        shape = tensors[operator.outputs[0]].shape
+        options = strip_parameters(network, step.tile, shape).options
         operator = replace(operator, options=options)
     return operator, graph.replace(tensors=tuple(tensors))
 
@@ -78,16 +80,20 @@ def _strip(network: Network, value: Value, operator: int) -> Tensor:
     return replace(tensor, shape=tuple(shape), shape_signature=None)
 
 
-def strip_options(network: Network, tile: TileStep, options: Options | None) -> Options | None:
-    """The options of a convolution or pool with SAME padding in a strip, where they differ."""
-    info = network.row_operators[tile.operator]
-    if options is None or not isinstance(info.rule, Sliding) or not info.rule.same:
-        return options
+def strip_parameters(network: Network, tile: TileStep, shape: tuple[int, ...]) -> Parameters:
+    """What an operator is given for a strip whose output has this shape."""
+    operator, info = network.graph.operators[tile.operator], network.row_operators[tile.operator]
     if tile.out == (0, info.rule.out_rows):
-        return options
-    if tile.padding is not None:
-        return options.replace(padding=int(Padding.VALID))
-    if tile.single:
-        stride = {1: "stride_h", 2: "stride_w"}[info.axis]
-        return options.replace(**{stride: tile.window[1] - tile.window[0]})
-    return options
+        return Parameters(operator.options)
+    by_rows = OPERATORS[operator.opcode].by_rows
+    assert by_rows is not None
+    strip = Strip(
+        network.graph,
+        operator,
+        info.axis,
+        shape,
+        window_rows=tile.window[1] - tile.window[0],
+        padding=tile.padding,
+        single=tile.single,
+    )
+    return by_rows.parameters(strip)

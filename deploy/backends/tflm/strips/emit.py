@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from deploy.backends.tflm.strips.diagonal import strip_options
+from deploy.backends.tflm.strips.diagonal import strip_parameters
 from deploy.backends.tflm.strips.network import Network
-from deploy.backends.tflm.strips.operators import RowOperator, same_paddings
-from deploy.backends.tflm.strips.rows import Rows, Scattering, Sliding
+from deploy.backends.tflm.strips.operators import same_paddings
 from deploy.backends.tflm.strips.schedule import Concatenation, Pad, Program, Run, Slice
 from deploy.graph import Graph, GraphBuilder, Operator, Options, Tensor
+from deploy.operators.rows import Rows
+from keras_fmc.names import free_name
 
 
 def emit(network: Network, program: Program) -> tuple[Graph, dict[int, int]]:
@@ -83,12 +84,7 @@ class _Emitter:
         return tuple(shape)
 
     def _name(self, wanted: str) -> str:
-        name, number = wanted, 1
-        while name in self.names:
-            number += 1
-            name = f"{wanted}#{number}"
-        self.names.add(name)
-        return name
+        return free_name(wanted, self.names, "{}#{}", first=2)
 
     def _constant(self, purpose: str, values: np.ndarray, like: Tensor | None = None) -> int:
         key = (purpose, values.shape, str(values.dtype), values.tobytes(), like and like.name)
@@ -166,7 +162,11 @@ class _Emitter:
             info = self.network.row_operators[step.operator]
             for position in info.row_constants:
                 inputs[position] = self._constant_rows(operator.inputs[position], step)
-            options = self._adapt(step, operator, info, inputs)
+            shape = self._shape(operator.outputs[0], step.tile.out)
+            changed = strip_parameters(self.network, step.tile, shape)
+            options = changed.options
+            for position, (purpose, values) in changed.inputs.items():
+                inputs[position] = self._integers(purpose, values)
         outputs = tuple(self._tensor(value) for value in step.outputs)
         self.builder.operator(
             replace(operator, inputs=tuple(inputs), outputs=outputs, options=options)
@@ -181,38 +181,3 @@ class _Emitter:
         axis = self.network.row_operators[step.operator].axis
         rows = np.arange(*step.tile.out)
         return self._constant(f"rows {rows[0]}", original.array().take(rows, axis), original)
-
-    def _adapt(
-        self, step: Run, operator: Operator, info: RowOperator, inputs: list[int]
-    ) -> Options | None:
-        """Parameters of a strip that differ from those of the whole; edits ``inputs``."""
-        tile = step.tile
-        assert tile is not None
-        height = tile.out[1] - tile.out[0]
-        axis, options = info.axis, operator.options
-        if isinstance(info.rule, Sliding) and info.rule.same:
-            return strip_options(self.network, tile, options)
-        if operator.opcode in ("PAD", "PADV2"):
-            paddings = self.graph.tensors[operator.inputs[1]].array().tolist()
-            paddings[axis] = list(tile.padding or (0, 0))
-            inputs[1] = self._integers("paddings", paddings)
-        elif operator.opcode == "SLICE":
-            begin = self.graph.tensors[operator.inputs[1]].array().ravel().tolist()
-            begin[axis] = 0
-            size = list(self._shape(operator.outputs[0], tile.out))
-            inputs[1], inputs[2] = self._integers("slice", begin), self._integers("slice", size)
-        elif operator.opcode == "RESHAPE":
-            shape = list(self._shape(operator.outputs[0], tile.out))
-            if len(inputs) > 1:
-                # One constant serves strips of all heights.
-                inputs[1] = self._integers("shape", [*shape[:axis], -1, *shape[axis + 1 :]])
-            if options is not None and options.get("new_shape") is not None:
-                return options.replace(new_shape=tuple(shape))
-        elif operator.opcode.startswith("RESIZE_"):
-            size = list(self._shape(operator.outputs[0], tile.out)[1:3])
-            inputs[1] = self._integers("size", size)
-        elif operator.opcode == "TRANSPOSE_CONV":
-            assert isinstance(info.rule, Scattering)
-            shape = list(self._shape(operator.outputs[0], (0, height)))
-            inputs[0] = self._integers("output shape", shape)
-        return options

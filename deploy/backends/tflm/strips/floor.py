@@ -5,14 +5,7 @@ from __future__ import annotations
 from deploy.backends.tflm.strips.costs import Costs
 from deploy.backends.tflm.strips.network import Network
 from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, round_up
-
-_COMPUTES = frozenset(
-    (
-        *("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED"),
-        *("AVERAGE_POOL_2D", "MAX_POOL_2D", "MEAN", "SOFTMAX"),
-    )
-)
-"""Operators of which no output can be a view of an input."""
+from deploy.operators import OPERATORS
 
 
 def floor_bytes(network: Network, costs: Costs) -> int:
@@ -37,7 +30,7 @@ def floor_bytes(network: Network, costs: Costs) -> int:
         if index in network.row_operators:
             continue
         apart = (
-            operator.opcode in _COMPUTES
+            OPERATORS[operator.opcode].view is None
             and operator.opcode not in costs.in_place
             and (kernels is None or operator.opcode not in kernels.overlap)
         )

@@ -16,8 +16,8 @@ from deploy.backends.tflm.strips.blocks import Blocks, Growth, LiveRows, load_of
 from deploy.backends.tflm.strips.cuts import Cuts
 from deploy.backends.tflm.strips.network import Network
 from deploy.backends.tflm.strips.operators import same_paddings
-from deploy.backends.tflm.strips.rows import Rows
 from deploy.backends.tflm.strips.schedule import Concatenation, Program, Run, Slice
+from deploy.operators.rows import Rows
 
 
 class Footprint(NamedTuple):

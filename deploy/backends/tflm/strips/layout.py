@@ -28,6 +28,7 @@ from deploy.memory.planner import plan
 from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, Block, Piece, Problem, round_up
 from deploy.passes.dead import drop_dead_tensors
 from deploy.targets import Kernels
+from keras_fmc.names import free_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +81,13 @@ def placed(
     kernels: Kernels,
     *,
     rounds: int,
+    alignment: int = HEIGHT_ALIGNMENT_BYTES,
     stop: Callable[[], bool] | None = None,
 ) -> MemoryPlan:
     """Returns a plan of the graph's tensors, checked by replay.
 
-    ``rounds`` and ``stop`` limit the planner, as they do in ``planner.plan``.
+    ``rounds`` and ``stop`` limit the planner, as they do in ``planner.plan``; ``alignment`` is the
+    runtime's.
 
     Raises:
         VerificationError: the replay found the plan wrong (a defect, never the user's fault).
@@ -92,7 +95,7 @@ def placed(
     graph = cut.graph
     placement = plan(cut.layout.problem, rounds=rounds, stop=stop)
     found = memory_plan(cut.layout, placement)
-    return settled(graph, found, kernels, overlaps=cut.overlaps)
+    return settled(graph, found, kernels, overlaps=cut.overlaps, alignment=alignment)
 
 
 def _share_bytes(graph: Graph, found: Footprint, tensor: dict[int, int], step: Run) -> bool:
@@ -153,13 +156,7 @@ def _named(graph: Graph, blocks: list[Block], owners: list[tuple[int, ...]]) -> 
     named = []
     for block, tensors in zip(blocks, owners, strict=True):
         name = block.name if block.scratch else graph.tensors[tensors[0]].name
-        number = 1
-        unique = name
-        while unique in taken:
-            number += 1
-            unique = f"{name} ({number})"
-        taken.add(unique)
-        named.append(replace(block, name=unique))
+        named.append(replace(block, name=free_name(name, taken, "{} ({})", first=2)))
     return named
 
 

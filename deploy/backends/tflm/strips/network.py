@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deploy.backends.tflm.strips.operators import RowOperator, Uncut, row_axis, row_operator
+from deploy.backends.tflm.strips.operators import row_operator
 from deploy.graph import Graph
 from deploy.macs import operator_macs
+from deploy.operators.by_rows import RowOperator, Uncut, row_axis
 
 
 class Network:

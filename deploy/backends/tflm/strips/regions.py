@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from deploy.backends.tflm.strips.cuts import Cuts
 from deploy.backends.tflm.strips.network import Network
-from deploy.backends.tflm.strips.rows import Scattering
 from deploy.backends.tflm.strips.schedule import Program, Run
+from deploy.operators.rows import Scattering
 from deploy.outcome import Region
 
 

@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from deploy.backends.tflm.strips.cuts import Cuts, groups
 from deploy.backends.tflm.strips.network import Network
-from deploy.backends.tflm.strips.rows import Rows
 from deploy.backends.tflm.strips.tiles import Tile, TileSolver, TileStep, tile_flags
+from deploy.operators.rows import Rows
 
 MAX_CONCATENATION_INPUTS = 10
 """TFLM's CONCATENATION takes no more."""
@@ -296,8 +296,7 @@ class _Scheduler:
                     if (
                         step.padding is not None
                         and (info.pads_columns or any(step.padding))
-                        and network.graph.operators[step.operator].opcode
-                        in ("CONV_2D", "DEPTHWISE_CONV_2D")
+                        and info.pads_with_zeros
                     ):
                         value = self._pad(value, step)
                     inputs.append(value)

@@ -13,16 +13,16 @@ from typing import NamedTuple
 
 from deploy.backends.tflm.strips.cuts import Cuts
 from deploy.backends.tflm.strips.network import Network
-from deploy.backends.tflm.strips.operators import RowOperator
-from deploy.backends.tflm.strips.rows import (
+from deploy.operators.by_rows import RowOperator
+from deploy.operators.rows import (
     RowRule,
     Rows,
     Scattering,
     Shifting,
     Sliding,
-    same_padding,
 )
 from keras_fmc.errors import VerificationError
+from keras_fmc.padding import same_padding
 
 
 class TileStep(NamedTuple):

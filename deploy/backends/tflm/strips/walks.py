@@ -289,7 +289,8 @@ def measure(
     cut = None if found is None else cut_graph(network, program, found, target.kernels)
     if cut is None:
         return None
-    memory = placed(cut, target.kernels, rounds=rounds, stop=stop)
+    unit = target.runtime.arena_alignment_bytes
+    memory = placed(cut, target.kernels, alignment=unit, rounds=rounds, stop=stop)
     arena = predict_arena(cut.graph, offsets=memory.offsets, target=target)
     time = graph_time(cut.graph, target.kernels) or 0
     ratio = time_ratio(cut.graph, judge.graph, target.kernels)

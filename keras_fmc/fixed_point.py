@@ -184,7 +184,8 @@ def leaky_table(
     """Output codes of LEAKY_RELU, whose multipliers are computed in float32."""
     x = CODES - zero_point
     one, other, alpha = np.float32(scale), np.float32(output_scale), np.float32(slope)
-    plain, steep = multiply(x, float(one / other)), multiply(x, float(one * alpha / other))
+    plain, steep = multiply(x, float(one / other)), multiply(x, float(abs(one * alpha / other)))
+    steep = -steep if slope < 0 else steep
     return saturated(np.where(x >= 0, plain, steep) + output_zero, 8)
 
 

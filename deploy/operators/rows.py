@@ -9,13 +9,17 @@ is 1), so a band of rows is one contiguous piece of memory. All intervals are ha
 * ``run(window)``: the output rows that come out when the unchanged operator is given only the
   rows ``window`` of its input (None: the strides do not line up, every row would be wrong);
 * ``exact(window, valid)``: which of those equal the whole map's rows, if the rows ``valid`` of
-  the window are right. The rest are *garbage*: padding took the place of rows that exist.
+  the window are right. The rest are *wrong rows*: padding took the place of rows that exist.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Protocol
+
+import numpy as np
+
+from keras_fmc.padding import same_padding
 
 Rows = tuple[int, int]
 """Half-open interval of rows."""
@@ -30,11 +34,6 @@ class RowRule(Protocol):
     @property
     def out_rows(self) -> int: ...
 
-    @property
-    def stretch(self) -> int:
-        """How many rows beyond ``needed`` a window may have to reach to line up."""
-        ...
-
     def needed(self, rows: Rows) -> Rows: ...
 
     def core(self, rows: Rows) -> Rows: ...
@@ -42,12 +41,6 @@ class RowRule(Protocol):
     def run(self, window: Rows) -> Rows | None: ...
 
     def exact(self, window: Rows, valid: Rows) -> Rows: ...
-
-
-def same_padding(in_size: int, kernel_extent: int, stride: int) -> tuple[int, int]:
-    """(before, after) of SAME padding: total = max(0, (ceil(in / s) - 1) s + k - in)."""
-    total = max(0, (-(-in_size // stride) - 1) * stride + kernel_extent - in_size)
-    return total // 2, total - total // 2
 
 
 def _clip(start: int, stop: int, size: int) -> Rows:
@@ -74,10 +67,6 @@ class Sliding:
     @property
     def pad_before(self) -> int:
         return same_padding(self.in_rows, self.kernel_extent, self.stride)[0] if self.same else 0
-
-    @property
-    def stretch(self) -> int:
-        return self.kernel_extent + 2 * self.stride - 2 if self.same else self.stride - 1
 
     def needed(self, rows: Rows) -> Rows:
         start = rows[0] * self.stride - self.pad_before
@@ -133,10 +122,6 @@ class Scattering:
             return 0
         return same_padding(self.out_rows, self.kernel_extent, self.stride)[0]
 
-    @property
-    def stretch(self) -> int:
-        return self.kernel_extent
-
     def run_height(self, in_height: int) -> int:
         """Rows of the output for an input of ``in_height`` rows."""
         if self.same:
@@ -181,10 +166,6 @@ class Shifting:
     out_rows: int
     shift: int
 
-    @property
-    def stretch(self) -> int:
-        return 0
-
     def needed(self, rows: Rows) -> Rows:
         return _clip(rows[0] - self.shift, rows[1] - self.shift, self.in_rows)
 
@@ -218,10 +199,6 @@ class Resampling:
     @property
     def factor(self) -> int:
         return self.out_rows // self.in_rows
-
-    @property
-    def stretch(self) -> int:
-        return 1
 
     def needed(self, rows: Rows) -> Rows:
         used = [row for r in range(*rows) for row, _ in self._weights(r, self.in_rows)]
@@ -266,8 +243,6 @@ def resize_weights(
     corners are not aligned.
     """
     if kind == "RESIZE_NEAREST_NEIGHBOR":
-        import numpy as np
-
         scale = np.float32(in_rows) / np.float32(out_rows)
         offset = np.float32(0.5 if half_pixel else 0.0)
         source = int(np.floor((np.float32(row) + offset) * scale))
