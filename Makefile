@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 TF_ENV := TF_CPP_MIN_LOG_LEVEL=3
 
-.PHONY: env demo test test-quick lint package docs docs-outputs docs-pictures mutants random-plans \
+.PHONY: env demo test test-quick lint lock package docs docs-outputs docs-pictures mutants random-plans \
     bench-mlperf bench-arena bench-c bench-allocation bench-qat bench-commands bench-codes \
-    bench-determinism bench-models keras-coverage \
-    accuracy-tables memory-tables clean
+    bench-determinism bench-fit bench-models keras-coverage \
+    accuracy-tables memory-tables unet-table clean
 
 env: $(VENV)/.ready
 
@@ -55,6 +55,10 @@ lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The packages that Bazel uses, pinned anew.
+lock: env
+	$(BIN)/python tests/requirements_lock.py
+
 # What a package index would get: built, checked, and installed into an empty environment.
 package: env
 	rm -rf _build/dist
@@ -94,6 +98,9 @@ FOLDER ?= ../shared/models
 bench-models: env
 	$(BIN)/python benchmarks/bench_models.py $(FOLDER)
 
+bench-fit: env
+	$(TF_ENV) $(BIN)/python benchmarks/bench_fit.py
+
 bench-allocation: env
 	$(BIN)/python benchmarks/bench_allocation.py
 
@@ -123,6 +130,10 @@ accuracy-tables: env
 
 memory-tables: env
 	$(TF_ENV) $(BIN)/python examples/memory_tables.py
+
+# Hours on two cores; goes on where it was stopped.
+unet-table: env
+	$(TF_ENV) $(BIN)/python examples/unet_segmentation.py
 
 MODEL_DEFINITIONS ?= ../shared/cases/keras/models.py
 keras-coverage: env

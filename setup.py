@@ -65,11 +65,12 @@ setup(
         "flatbuffers>=24",
         "numba>=0.60",
         "numpy>=1.26",
+        "shtab>=1.7",
         "tqdm>=4.60",
         f"tflite-micro; {_HAS_TFLM_WHEEL}",
     ],
     extras_require={
-        "keras": ["keras>=3.10", "tensorflow>=2.18"],
+        "keras": ["joblib>=1.3", "keras>=3.10", "tensorflow>=2.18"],
         "tfmot": ["keras-fmc[keras]", "tensorflow-model-optimization>=0.8", "tf_keras>=2.18"],
         "dev": [
             "keras-fmc[keras]",
@@ -77,12 +78,15 @@ setup(
             "check-wheel-contents>=0.6",
             "hypothesis>=6.100",
             "mypy==2.4.1",
+            "pandas>=2",
             "pytest>=8",
             "pytest-xdist>=3.5",
             "ruff==0.17.6",
             "scikit-learn>=1.4",
             "twine>=6.1",
         ],
+        # to_dataframe() of reports and profiles.
+        "notebook": ["pandas>=2"],
         "demo": ["keras-fmc[keras]", "scikit-learn>=1.4"],
         # The site, its notebooks, and the libraries that its recipes use.
         "docs": [
@@ -100,7 +104,7 @@ setup(
         # For boards that run Linux: TensorFlow is not needed to run an emitted model there.
         "edge": ["tflite-runtime>=2.14", "numpy<2"],
     },
-    entry_points={"console_scripts": ["fmc = deploy.cli:main"]},
+    entry_points={"console_scripts": ["fmc = keras_fmc.command:main"]},
     # A folder named "build" would collide with BUILD on case-insensitive disks.
     options={"build": {"build_base": "_build"}},
 )

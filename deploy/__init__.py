@@ -8,9 +8,12 @@ from keras_fmc.lazy import export_lazily
 
 _EXPORTS = {
     "convert": "deploy.pipeline",
+    "fit_to": "deploy.fit.fit",
+    "Fit": "deploy.fit.outcome",
     "plan": "deploy.pipeline",
     "verify": "deploy.pipeline",
     "predict": "deploy.predict",
+    "ReportLogger": "deploy.report_logger",
     "Result": "deploy.pipeline",
     "PlanSettings": "deploy.settings",
     "Report": "deploy.report.report",
@@ -20,10 +23,13 @@ _EXPORTS = {
 __all__ = list(_EXPORTS)
 
 if TYPE_CHECKING:
+    from deploy.fit.fit import fit_to
+    from deploy.fit.outcome import Fit
     from deploy.graph import Graph
     from deploy.pipeline import Result, convert, plan, verify
     from deploy.predict import predict
     from deploy.report.report import Report
+    from deploy.report_logger import ReportLogger
     from deploy.settings import PlanSettings
 
 

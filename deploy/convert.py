@@ -83,7 +83,7 @@ def convert_path(path: str | Path, *, calibration: str | Path | None = None) -> 
     from keras_fmc.model.loading import load_model
 
     # The data are the cheaper of the two to look at.
-    samples = None if calibration is None else _load_samples(Path(calibration))
+    samples = None if calibration is None else load_samples(Path(calibration))
     with quiet():
         model = load_model(path)
     return to_int8_tflite(model, calibration=samples)
@@ -192,7 +192,7 @@ def _in_order(graph: Graph, model: Any) -> bytes:
     return flatbuffer.write(with_ends(graph, names, output_names(model)))
 
 
-def _load_samples(path: Path) -> np.ndarray | dict[str, np.ndarray]:
+def load_samples(path: Path) -> np.ndarray | dict[str, np.ndarray]:
     """The array of a .npy file, or the arrays of a .npz file by the names of inputs."""
     try:
         loaded = np.load(path, allow_pickle=False)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deploy import flatbuffer
 from deploy.backends.tflm.defects import warnings_of
@@ -18,6 +19,7 @@ from deploy.emit.written import ALL_FILES, FIRMWARE_FILES, MODEL_FILE, REPORT_FI
 from deploy.outcome import Planned
 from deploy.passes.reference_versions import with_reference_versions
 from deploy.passes.short_names import shorten_names
+from deploy.passes.stand_ins import with_stand_ins
 from deploy.progress import Progress
 from deploy.proof.evidence import Evidence, collect
 from deploy.proof.source import run_source
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from deploy.proof.source import SourceRun
     from deploy.targets import Target
 
+_LOG = logging.getLogger("keras_fmc")
+
 
 @dataclass(frozen=True, slots=True)
 class Result:
@@ -48,6 +52,17 @@ class Result:
     @property
     def exit_code(self) -> int:
         return 0 if self.report.fits else DoesNotFitError.exit_code
+
+    def metrics(self) -> dict[str, float]:
+        """Returns the numbers of the report as a flat dict."""
+        return self.report.metrics()
+
+    def to_dataframe(self) -> Any:
+        """Returns the tensors in the arena as a pandas.DataFrame."""
+        return self.report.to_dataframe()
+
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_()
 
 
 @takes_settings
@@ -139,8 +154,19 @@ def read_report(path: str | Path) -> Report:
     return Report.from_json(_read(path).decode("utf-8", "replace"), source=str(path))
 
 
-def emit_project(folder: str | Path, *, kind: str, out: str | Path) -> tuple[str, ...]:
-    """Writes a firmware project of the given kind around an emitted model."""
+def emit_project(
+    folder: str | Path,
+    *,
+    kind: str,
+    out: str | Path,
+    board_file: str | Path | None = None,
+    data: str | None = None,
+    stop: bool | None = None,
+) -> tuple[str, ...]:
+    """Writes a firmware project of the given kind around an emitted model.
+
+    The other arguments are those of ``deploy.emit.skeleton.project_files``.
+    """
     from deploy.emit.c_project import c_project_files, c_sources
     from deploy.emit.files import write_all
     from deploy.emit.generated_c import is_generated
@@ -150,7 +176,7 @@ def emit_project(folder: str | Path, *, kind: str, out: str | Path) -> tuple[str
     if is_generated(folder):
         names = c_sources(folder, report)
         sources = {name: _read(Path(folder) / name) for name in names}
-        files = c_project_files(kind, report=report, sources=sources)
+        files = c_project_files(kind, report=report, sources=sources, board_file=board_file)
         refuse_overwriting(out, tuple(files), sources=[Path(folder) / name for name in names])
         return tuple(str(p.relative_to(out)) for p in write_all(out, files))
     read = [Path(folder) / name for name in (*FIRMWARE_FILES, REPORT_FILE)]
@@ -159,6 +185,9 @@ def emit_project(folder: str | Path, *, kind: str, out: str | Path) -> tuple[str
         report=report,
         sources={name: _read(Path(folder) / name) for name in FIRMWARE_FILES},
         graph=flatbuffer.read(_read(Path(folder) / MODEL_FILE)),
+        board_file=board_file,
+        data=data,
+        stop=stop,
     )
     refuse_overwriting(out, tuple(files), sources=read)
     return tuple(str(p.relative_to(out)) for p in write_all(out, files))
@@ -178,8 +207,13 @@ def _plan_bytes(
     effort_named(settings.effort)
     if out is not None:
         _prepare(out)
-    source = flatbuffer.read(content, source=name)
-    check_supported(source, source=name)
+    original = flatbuffer.read(content, source=name)
+    source = with_stand_ins(original, name)
+    check_supported(source, source=name, customs=settings.customs)
+    reference = None
+    if source is not original:
+        # TensorFlow Lite Micro cannot run the file; LiteRT can, and says what it computes.
+        reference, content = content, flatbuffer.write(source)
     with Progress(enabled=settings.progress) as progress:
         progress.say("running the model as it is")
         bare = without_plan(source)
@@ -188,6 +222,7 @@ def _plan_bytes(
             content,
             source,
             source=name,
+            reference=reference,
             without_plan=None if own is None else flatbuffer.write(bare),
             defects=warnings_of(source, target(board="host").kernels),
         )
@@ -223,6 +258,9 @@ def _plan_bytes(
             evidence=checked.evidence,
             interrupted=guard.reason,
         )
+    for warning in report.warnings:
+        _LOG.warning("%s: %s", name, warning)
+    _LOG.info("%s: arena %d bytes for %s", name, report.arena_bytes, report.target)
     if out is None:
         return Result(report, planned.content if report.fits else None)
     files = _emit(report, planned, out)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from types import TracebackType
 from typing import Any, Self
 
 _SECONDS_A_FRAME = 0.1
+_LOG = logging.getLogger("keras_fmc")
 
 
 class Progress:
@@ -14,10 +16,10 @@ class Progress:
 
     def __init__(self, *, enabled: bool) -> None:
         self._bar: Any = None
-        self._doing = ""
+        self._doing = self._told = ""
         self._next_frame = 0.0
         if enabled:
-            from tqdm import tqdm
+            from tqdm.auto import tqdm
 
             self._bar = tqdm(
                 total=1.0, bar_format="{desc:<40.40} {bar} {percentage:3.0f}% {elapsed}"
@@ -25,6 +27,9 @@ class Progress:
 
     def say(self, doing: str, fraction: float | None = None) -> None:
         """Names the present step and, where it is known, the part of it that is done, 0 to 1."""
+        if doing != self._told:
+            self._told = doing
+            _LOG.debug("%s", doing)
         if self._bar is None:
             return
         now = time.monotonic()

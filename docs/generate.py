@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,9 +11,9 @@ from pathlib import Path
 from deploy.backends.tflm.strips import operators as strip_operators
 from deploy.cli import COMMANDS, main
 from deploy.emit.resolver import ADD_FUNCTIONS
-from deploy.emit.skeleton import KINDS
+from deploy.emit.worlds import WORLDS
 from deploy.report.keys import to_markdown
-from deploy.targets import boards, kernels
+from deploy.targets import Board, boards, kernels
 from deploy.targets.load import names_in
 from keras_fmc.qat.supported import supported
 from keras_fmc.sizes import format_size
@@ -26,7 +27,7 @@ def write_all(folder: Path) -> None:
         "kernels": kernels_table(),
         "boards": boards_table(),
         "commands": commands_text(),
-        "kinds": ", ".join(f"`{kind}`" for kind in KINDS),
+        "kinds": table(("kind", "suits"), ((f"`{world.kind}`", world.needs) for world in WORLDS)),
         "layers": layers_table(),
         "supported": str(supported()),
         "report": to_markdown(),
@@ -87,16 +88,25 @@ def boards_table() -> str:
             (
                 f"`{board.name}`",
                 board.title,
-                board.core,
+                f"{board.core}<br>{board.fpu}" if board.fpu else board.core,
                 memories,
                 "" if board.flash_bytes is None else format_size(board.flash_bytes),
                 format_size(board.reserve_bytes),
                 f"`{board.kernels}`",
+                _names(board),
                 ". ".join(part for part in (board.source, board.note) if part),
             )
         )
-    head = ("name", "board", "core", "memories", "flash", "reserve", "kernels", "source, note")
+    head = (
+        *("name", "board", "core, FPU", "memories", "flash", "reserve", "kernels"),
+        *("names elsewhere", "source, note"),
+    )
     return table(head, rows)
+
+
+def _names(board: Board) -> str:
+    names = dataclasses.asdict(board.names)
+    return "<br>".join(f"{world}: `{name}`" for world, name in names.items() if name)
 
 
 def commands_text() -> str:

@@ -6,6 +6,7 @@ The names below are imported on first use, so that ``import keras_fmc`` costs no
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from keras_fmc.errors import (
@@ -20,6 +21,9 @@ from keras_fmc.model.registration import register_with_keras
 
 __version__ = "0.1.0"
 
+# Silent unless a program asks for the logger: what the command line says, it prints.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
 _EXPORTS = {
     "profile": "keras_fmc.maps.feature_maps",
     "FeatureMap": "keras_fmc.maps.feature_maps",
@@ -28,6 +32,7 @@ _EXPORTS = {
     "CompressionPlan": "keras_fmc.choose.ceiling",
     "insert_bottlenecks": "keras_fmc.rewrite",
     "freeze_base": "keras_fmc.rewrite",
+    "finetune": "keras_fmc.training.finetune",
     "RewriteResult": "keras_fmc.rewrite",
     "fold": "keras_fmc.fold.fold",
     "FoldResult": "keras_fmc.fold.fold",
@@ -45,9 +50,12 @@ _EXPORTS = {
     "sample_model": "keras_fmc.samples",
     # What runs without Keras stands in the package deploy; here it is for a single import.
     "convert": "deploy.pipeline",
+    "fit_to": "deploy.fit.fit",
+    "Fit": "deploy.fit.outcome",
     "plan": "deploy.pipeline",
     "verify": "deploy.pipeline",
     "predict": "deploy.predict",
+    "ReportLogger": "deploy.report_logger",
     "Result": "deploy.pipeline",
     "PlanSettings": "deploy.settings",
     "Report": "deploy.report.report",
@@ -64,10 +72,13 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from deploy.fit.fit import fit_to
+    from deploy.fit.outcome import Fit
     from deploy.graph import Graph
     from deploy.pipeline import Result, convert, plan, verify
     from deploy.predict import predict
     from deploy.report.report import Report
+    from deploy.report_logger import ReportLogger
     from deploy.settings import PlanSettings
     from keras_fmc.choose.ceiling import CompressionPlan, choose_bottlenecks
     from keras_fmc.choose.plan import BottleneckKind, BottleneckSpec
@@ -84,6 +95,7 @@ if TYPE_CHECKING:
     from keras_fmc.qat.supported import supported
     from keras_fmc.rewrite import RewriteResult, freeze_base, insert_bottlenecks
     from keras_fmc.samples import sample_model
+    from keras_fmc.training.finetune import finetune
 
 
 export_lazily(__name__, _EXPORTS)

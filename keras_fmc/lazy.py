@@ -25,7 +25,7 @@ def export_lazily(package: str, exports: Mapping[str, str]) -> None:
         def __getattr__(self, name: str) -> object:
             if name not in exports:
                 raise AttributeError(f"module {package!r} has no attribute {name!r}")
-            value = getattr(_load(exports[name], wanted=f"{package}.{name}"), name)
+            value = getattr(load(exports[name], wanted=f"{package}.{name}"), name)
             self.__dict__[name] = value
             return value
 
@@ -40,7 +40,7 @@ def export_lazily(package: str, exports: Mapping[str, str]) -> None:
     sys.modules[package].__class__ = LazyPackage
 
 
-def _load(module: str, *, wanted: str) -> ModuleType:
+def load(module: str, *, wanted: str) -> ModuleType:
     """Imports a module of this installation for the name ``wanted``.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from generated import in_tflm, random_samples, residual
 from int8_graphs import Int8GraphMaker
 
 from deploy import cli, flatbuffer, pipeline
+from deploy.emit.c_project import c_project_files, c_sources
+from deploy.emit.files import write_all
 from deploy.emit.skeleton import KINDS
 from deploy.graph import Graph
 
@@ -24,8 +27,10 @@ HELD = {
     "esp-idf": {"CMakeLists.txt", "sdkconfig.defaults", "main/CMakeLists.txt", "main/main.cc"},
     "platformio": {"platformio.ini", "src/main.cpp", "src/arena_plan.c"},
     "zephyr": {"CMakeLists.txt", "prj.conf", "src/main.cpp", "src/fmc_kernels.h"},
+    "stm32cube": {"README.md", "model/CMakeLists.txt", "model/app_model.cc", "model/tiny.c"},
 }
-TFLM = re.compile("tflite|TensorFlow|tensor_arena|esp-tflite|plan_check")
+BOARDS = {"esp-idf": "esp32s3", "stm32cube": "nucleof446re"}
+TFLM = re.compile("tflite|TensorFlow|tensor_arena|esp-tflite|plan_check|[@]{")
 
 
 def planned(graph: Graph, folder: Path, *, fed: bool) -> Path:
@@ -44,7 +49,11 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_project_of_every_kind(kind: str, folder: Path, tmp_path: Path) -> None:
-    names = set(pipeline.emit_project(folder, kind=kind, out=tmp_path))
+    report = pipeline.read_report(folder / "report.json")
+    sources = {name: (folder / name).read_text() for name in c_sources(folder, report)}
+    suited = dataclasses.replace(report, board=BOARDS.get(kind, "nano33ble"))
+    files = c_project_files(kind, report=suited, sources=sources)
+    names = {str(path.relative_to(tmp_path)) for path in write_all(tmp_path, files)}
     assert names >= HELD[kind]
     assert any(name.endswith("README.md") for name in names)
     paths = [tmp_path / name for name in sorted(names)]
@@ -57,9 +66,9 @@ def test_a_project_of_every_kind(kind: str, folder: Path, tmp_path: Path) -> Non
             ARM_CXX17.must_compile(path, *options)
         elif path.suffix == ".ino":
             ARM_CXX17.must_compile(path, *options, "-include", "Arduino.h")
-    listed = {"cmake": "CMakeLists.txt", "esp-idf": "main/CMakeLists.txt"}
-    build = tmp_path / listed.get(kind, "CMakeLists.txt")
-    if kind in ("cmake", "esp-idf", "zephyr"):
+    folders = {"cmake": ".", "zephyr": ".", "esp-idf": "main", "stm32cube": "model"}
+    if kind in folders:
+        build = tmp_path / folders[kind] / "CMakeLists.txt"
         text = re.sub("^ *#.*", "", build.read_text(), flags=re.M)
         listed_sources = {Path(n).name for n in re.findall(r"[\w/]+\.(?:cc|cpp|c)\b", text)}
         assert listed_sources == {p.name for p in paths if p.suffix in (".c", ".cc", ".cpp")}

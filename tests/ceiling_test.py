@@ -1,4 +1,4 @@
-"""Choosing bottlenecks under a ceiling or a budget, and plans as data."""
+"""Choosing bottlenecks under a ceiling, and plans as data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from keras import layers
 
 from keras_fmc.choose.ceiling import choose_bottlenecks
 from keras_fmc.choose.plan import BottleneckSpec, CompressionPlan, SkipReason
-from keras_fmc.errors import BadInputError, DoesNotFitError, UnsupportedModelError
+from keras_fmc.errors import BadInputError, UnsupportedModelError
 from keras_fmc.maps.feature_maps import profile
 
 resnet18 = functools.cache(zoo.resnet18)
@@ -161,35 +161,9 @@ def test_channels_first_is_refused_at_once():
         choose_bottlenecks(model, ceiling=1)
 
 
-def test_budget_takes_the_largest_ceiling_that_fits():
-    model = zoo.resnet8()
-    plan = choose_bottlenecks(model, budget="32KB")
-    assert plan.head_bytes <= 32_768
-    # Only the maps of 32x32 positions are that large, so the next ceiling is one channel up.
-    assert plan.ceiling_bytes == 32 * 32 * plan["stem_relu"].rank
-    next_up = choose_bottlenecks(model, ceiling=plan.ceiling_bytes + 32 * 32)
-    assert next_up.head_bytes > 32_768
-
-
-def test_budget_that_the_model_meets_needs_no_bottleneck():
-    assert choose_bottlenecks(zoo.resnet8(), budget=49_152).bottlenecks == ()
-    assert choose_bottlenecks(zoo.resnet8(), budget=49_151).bottlenecks != ()
-
-
-def test_budget_with_a_prediction_of_the_callers():
-    def predict(plan: CompressionPlan) -> int:
-        return plan.head_bytes + 10_000
-
-    plan = choose_bottlenecks(zoo.resnet8(), budget=40_000, predict=predict)
-    assert plan == choose_bottlenecks(zoo.resnet8(), budget=30_000)
-
-
-def test_budget_that_nothing_meets_names_what_is_needed():
-    with pytest.raises(
-        DoesNotFitError,
-        match=r"expected at most 2,048 B; received 4,096 B at the lowest ceiling",
-    ):
-        choose_bottlenecks(zoo.resnet8(), budget="2KB")
+def test_a_budget_is_refused_and_the_call_that_answers_it_is_named():
+    with pytest.raises(BadInputError, match=r"knows no budget.*\n.*fmc\.fit_to\(model, .*'64KB'"):
+        choose_bottlenecks(zoo.resnet8(), budget="64KB")
 
 
 def test_ceiling_below_one_channel_names_the_lowest_that_works():
@@ -206,8 +180,8 @@ def test_ceiling_below_one_channel_names_the_lowest_that_works():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "needs a ceiling or a budget"),
-        ({"ceiling": 0.5, "budget": 100}, "needs a ceiling or a budget"),
+        ({}, "needs a ceiling"),
+        ({"ceiling": 0.5, "budget": 100}, "knows no budget"),
         (
             {"ceiling": 1.5},
             r"fraction of the largest map; expected 0 < ceiling <= 1; received 1\.5",

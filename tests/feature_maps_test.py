@@ -12,9 +12,11 @@ import zoo
 from keras import layers
 from support import shared_path
 
+from deploy.operators import OPERATORS
 from keras_fmc.errors import BadInputError, UnsupportedModelError
 from keras_fmc.layers import ProjectionBottleneck
 from keras_fmc.maps.feature_maps import Effect, FeatureMaps, MapOperator, Storage, profile
+from keras_fmc.model.operations import TABLE
 
 
 def mobilenet_v2() -> keras.Model:
@@ -381,6 +383,13 @@ def test_subclassed_model_is_refused():
 
     with pytest.raises(UnsupportedModelError, match="subclassed"):
         profile(Mine())
+
+
+@pytest.mark.parametrize("name", ["Add", "Subtract", "Multiply", "Maximum", "Minimum"])
+def test_what_the_runtime_runs_in_place_keras_maps_do_too(name: str) -> None:
+    layer = getattr(layers, name)
+    row = OPERATORS[{"Subtract": "SUB", "Multiply": "MUL"}.get(name, name.upper())]
+    assert (TABLE[layer].effect is Effect.ELEMENTWISE) == row.in_place
 
 
 if __name__ == "__main__":

@@ -42,6 +42,15 @@ def test_another_package_named_deploy_is_told_with_its_path(tmp_path: Path) -> N
     assert str(ROOT) in last
 
 
+def test_fmc_tells_another_package_named_deploy_with_its_path(tmp_path: Path) -> None:
+    (tmp_path / "deploy").mkdir()
+    (tmp_path / "deploy" / "__init__.py").write_text("")
+    done = run("from keras_fmc.command import main\nsys.exit(main())", tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("fmc: fmc needs the package 'deploy' of keras_fmc")
+    assert str((tmp_path / "deploy").resolve()) in done.stderr
+
+
 def test_a_folder_named_deploy_does_no_harm(tmp_path: Path) -> None:
     (tmp_path / "deploy").mkdir()
     done = run("import keras_fmc as fmc\nprint(fmc.plan.__module__)", tmp_path)

@@ -25,6 +25,7 @@ from deploy.report import keys
 from deploy.report.report import Report
 from deploy.runtime import tflm
 from deploy.targets import board as board_named
+from deploy.targets.cores import cores
 from tests.int8_graphs import Int8GraphMaker
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -321,6 +322,15 @@ def report_values(case: Case) -> Iterator[tuple[str, object, object]]:
     for more, key in enumerate(("time_ratio", "time_ratio_assertions")):
         ratio = pytest.approx(took[more][1] / took[more][0], rel=1e-6) if known else None
         yield key, report[key], ratio
+    core = cores().get(entry.core)
+    if known and core and entry.clock_hz and kernels.startswith(core.kernels):
+        each = core.cycles_per_instruction / entry.clock_hz * 1e3
+        yield "time_ms", report["time_ms"], pytest.approx(took[0][1] * each, rel=1e-3, abs=0.01)
+        yield "time_error", report["time_error"], core.error
+    else:
+        yield "time_ms", report["time_ms"], None
+        yield "time_error", report["time_error"], None
+    yield "clock_hz", report["clock_hz"], entry.clock_hz or None
     yield "time_source", report["time_source"], times.get("times_source", "")
     # Of generated C only; c_plan_test and c_emulated_test look at its figures.
     yield "stack_bytes", report["stack_bytes"], None
@@ -363,6 +373,14 @@ def baseline_values(case: Case) -> Iterator[tuple[str, object, object]]:
     yield "predicted_arena_bytes_wheel", base["predicted_arena_bytes_wheel"], found
     limit = case.report["limit_bytes"]
     yield "fits", base["fits"], limit is None or base["arena_bytes"] <= limit
+    entry = board_named(case.settings["board"])
+    core, library = cores().get(entry.core), case.report["kernels"]
+    times = json.loads((ROOT / f"deploy/targets/kernels/{library}.json").read_text()).get("times")
+    wanted = None
+    if core and entry.clock_hz and times and library.startswith(core.kernels):
+        each = core.cycles_per_instruction / entry.clock_hz * 1e3
+        wanted = pytest.approx(source.time(times, 0) * each, rel=1e-3, abs=0.01)
+    yield "time_ms", base["time_ms"], wanted
     yield "operators", base["operators"], len(source.operators)
     yield "tensors", len(base["tensors"]), len(source.spans())
 

@@ -6,6 +6,7 @@ import dataclasses
 import re
 import sys
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,8 +14,17 @@ from planned import planned, striped_graph
 
 from deploy.memory.plan import MemoryPlan
 from deploy.outcome import Decision, Region
+from deploy.report import html as html_page
 from deploy.report import occupancy
-from deploy.report.arena_svg import ArenaPicture, arena_svg, family, merged, nice_step, size_label
+from deploy.report.arena_svg import (
+    HUES,
+    ArenaPicture,
+    arena_svg,
+    family,
+    merged,
+    nice_step,
+    size_label,
+)
 from deploy.report.charts import map_bars
 from deploy.report.html import to_html
 from deploy.report.occupancy import Box
@@ -128,10 +138,9 @@ def test_every_value_is_drawn_where_it_stands() -> None:
     root = ElementTree.fromstring(arena_svg(picture_of(plan, steps)))
     drawn = set()
     for rect in root.iter("rect"):
-        title = rect.find("title")
-        if title is None:
+        if "aria-label" not in rect.attrib:
             continue
-        lines = (title.text or "").split("\n")
+        lines = re.split(r", (?=[\d,]+ bytes at|operators? \d)", rect.attrib["aria-label"])
         low, high = (
             int(n.replace(",", "")) for n in re.findall(r"at ([\d,]+) to ([\d,]+)", lines[1])[0]
         )
@@ -219,6 +228,150 @@ def test_four_hundred_tensors_stay_below_a_megabyte() -> None:
     check_page(page)
     assert len(page.encode()) < 1_000_000
     assert len(svgs(page)) == 3
+
+
+def test_every_picture_has_its_figures_in_a_table_beside_it() -> None:
+    report = full_report()
+    page = to_html(report)
+    folded = re.findall(
+        r"<details><summary>the same as a table</summary>(.*?)</details>", page, re.DOTALL
+    )
+    # The bars, the arena before and after, the frontier.
+    assert len(folded) == 4
+    cells = [re.findall(r"<td[^>]*>(.*?)</td>", table) for table in folded]
+    assert f"{report.arena_bytes:,}" in cells[0]
+    assert report.baseline is not None
+    assert f"{report.baseline.arena_bytes:,}" in cells[0]
+    drawn = merged(occupancy.boxes(report.tensors, report.pieces))
+    assert cells[2] == [
+        str(cell)
+        for b in drawn
+        for cell in (b.name, b.high - b.low, b.low, b.high, b.start, b.stop - 1)
+    ]
+    assert cells[3].count("chosen") == 1
+    assert len(cells[3]) == 5 * len(report.frontier)
+    bars = page[page.index('class="mbars" role="table"') :]
+    assert "128 → 192" in bars or "128 → 128" in bars
+
+
+def test_a_keyboard_reaches_every_box_and_whatever_scrolls() -> None:
+    page = to_html(full_report())
+    for svg in svgs(page):
+        assert svg.attrib["aria-label"]
+        boxes = [r for r in svg.iter("rect") if "data-f" in r.attrib]
+        if svg.attrib["class"] == "arena":
+            # One stop of the tab key in a picture; arrows reach the others.
+            assert [r.attrib["tabindex"] for r in boxes] == ["0"] + ["-1"] * (len(boxes) - 1)
+            assert all(r.attrib["role"] == "img" and r.attrib["aria-label"] for r in boxes)
+            assert svg.attrib["role"] == "group"
+    for scrolling in ("scroll", "wide", "wide plotbox"):
+        for attributes in re.findall(rf'<div class="{scrolling}"([^>]*)>', page):
+            assert 'tabindex="0"' in attributes
+    assert len(re.findall(r"<th[ >]", page)) == len(re.findall(r"<th scope=col", page))
+    script = page[page.index("<script>") :]
+    assert all(key in script for key in ("ArrowRight", "ArrowLeft", "Home", "End", "focusin"))
+    assert 'lang="en"' in page
+    assert 'name="viewport" content="width=device-width' in page
+
+
+def test_reasons_stand_on_the_screen() -> None:
+    page = to_html(full_report())
+    words = re.sub(r"<(style|script)>.*?</\1>|<[^>]+>", " ", page, flags=re.DOTALL)
+    for decision in full_report().decisions:
+        assert decision.reason in words
+    for warning in full_report().warnings:
+        assert warning in words
+    assert (
+        "title="
+        not in re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL)
+        .replace('class="seg', "")
+        .split("<section", 2)[2]
+    )
+
+
+THEMES = ("light", "dark")
+
+
+def colours(theme: str) -> dict[str, str]:
+    """The variables of the style sheet in a theme."""
+    css = (Path(html_page.__file__).parent / "templates" / "page.css").read_text()
+    light, dark = re.findall(r":root \{(.*?)\}", css, re.DOTALL)
+    found = dict(re.findall(r"--([\w-]+): ([^;]+);", light))
+    if theme == "dark":
+        found |= dict(re.findall(r"--([\w-]+): ([^;]+);", dark))
+    return found
+
+
+def rgb(text: str) -> tuple[float, float, float]:
+    digits = text.lstrip("#")
+    digits = "".join(c * 2 for c in digits) if len(digits) == 3 else digits
+    red, green, blue = (int(digits[i : i + 2], 16) / 255 for i in (0, 2, 4))
+    return red, green, blue
+
+
+def luminance(colour: tuple[float, float, float]) -> float:
+    """WCAG 2.2: relative luminance of an sRGB colour."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def contrast(a: tuple[float, float, float], b: tuple[float, float, float]) -> float:
+    low, high = sorted((luminance(a), luminance(b)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def blend(
+    top: tuple[float, float, float], below: tuple[float, float, float], share: float
+) -> tuple[float, float, float]:
+    red, green, blue = (share * t + (1 - share) * b for t, b in zip(top, below, strict=True))
+    return red, green, blue
+
+
+def test_contrast_is_what_wcag_says() -> None:
+    assert contrast(rgb("#000"), rgb("#fff")) == pytest.approx(21)
+    assert contrast(rgb("#777777"), rgb("#fff")) == pytest.approx(4.48, abs=0.01)
+
+
+BEHIND = {
+    "ink": ("card", "page", "plain-bg"),
+    "soft": ("card", "page", "plain-bg", "grid"),
+    "accent": ("card",),
+    "good": ("card", "good-bg"),
+    "bad": ("card", "bad-bg"),
+    "warn": ("card", "warn-bg"),
+}
+"""Colour of text -> what it stands on."""
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_all_text_has_contrast(theme: str) -> None:
+    found = colours(theme)
+    css = (Path(html_page.__file__).parent / "templates" / "page.css").read_text()
+    used = set(re.findall(r"[^-]color: var\(--([\w-]+)\)", css))
+    used |= set(re.findall(r"svg [^{]*\{[^}]*fill: var\(--([\w-]+)\)", css))
+    assert used == set(BEHIND)
+    for text, grounds in BEHIND.items():
+        for ground in grounds:
+            value = contrast(rgb(found[text]), rgb(found[ground]))
+            assert value >= 4.5, f"{theme}: {text} on {ground} {value:.2f}"
+
+
+@pytest.mark.parametrize("theme", THEMES)
+def test_names_in_boxes_have_contrast(theme: str) -> None:
+    found = colours(theme)
+    card, ink = rgb(found["card"]), rgb(found["ink"])
+    peak = blend(rgb(found["bad"]), card, 0.13)
+    for hue in range(HUES):
+        for ground in (card, peak):
+            for share in ("fill", "lit"):
+                box = blend(rgb(found[f"c{hue}"]), ground, float(found[share]))
+                value = contrast(ink, box)
+                assert value >= 4.5, (
+                    f"{theme}: a name in a box of colour {hue}, {share}, {value:.2f}"
+                )
+    # The texts of the picture stand on the card, the band of the peak or a box.
+    assert contrast(rgb(found["bad"]), card) >= 4.5
+    assert contrast(rgb(found["soft"]), peak) >= 4.5
 
 
 def test_axes_have_round_steps() -> None:

@@ -355,7 +355,7 @@ def test_a_quantised_model_is_refused_at_once():
     with pytest.raises(BadInputError, match=f"^choice of bottlenecks: {layer}{tail}"):
         choose_bottlenecks(quantised, ceiling=0.5)
     with pytest.raises(BadInputError, match=f"^choice of bottlenecks: {layer}{tail}"):
-        choose_bottlenecks(quantised, budget="64KB", kind="plain", bits=4)
+        choose_bottlenecks(quantised, ceiling=0.5, kind="plain", bits=4)
     with pytest.raises(BadInputError, match=f"^insertion of bottlenecks: {layer}{tail}"):
         insert_bottlenecks(quantised, plan, initializer="random")
     # Inserted before, all is well, and a second plan is refused as well.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import subprocess
 import sys
@@ -15,16 +16,22 @@ from c_compilers import ARM_C99, ARM_CXX17, CXX17, require
 from graph_maker import GraphMaker
 from planned import planned, striped_graph
 
-from deploy import flatbuffer
+from deploy import flatbuffer, targets
 from deploy.backends.tflm.embed import embed
+from deploy.emit import skeleton
 from deploy.emit.files import write_all
 from deploy.emit.model_data import model_data_files
-from deploy.emit.resolver import ADD_FUNCTIONS, add_functions
-from deploy.emit.skeleton import KINDS, emit_project, project_files
-from deploy.graph import Graph, Quantization
+from deploy.emit.resolver import ADD_FUNCTIONS, INT8_VARIANTS, registrations
+from deploy.emit.skeleton import DATA, KINDS, emit_project, project_files
+from deploy.emit.worlds import WORLDS, cpu_flags
+from deploy.emit.written import MODEL_FILE
+from deploy.graph import CUSTOM, Graph, Quantization
+from deploy.memory.plan import AliasReason
 from deploy.proof.arena_plan import ArenaSizes, arena_plan_files
-from deploy.report.report import Memory, Report
+from deploy.report.report import Memory, Report, ReportTensor
 from keras_fmc.errors import BadInputError, UnsupportedModelError
+from tests.int8_graphs import Int8GraphMaker
+from tests.subgraphs import streaming
 
 DECLARATIONS = Path(__file__).resolve().parent / "tflm_declarations"
 TAIL = 512
@@ -68,12 +75,21 @@ def sources_of(graph: Graph, report: Report) -> dict[str, bytes | str]:
     sizes = ArenaSizes(report.arena_bytes, report.head_bytes, report.tail_bytes, "TFLM")
     name = Path(report.model).stem
     model = flatbuffer.write(embed(graph, plan.offsets))
-    return arena_plan_files(plan, sizes, model_name=name) | model_data_files(model, model_name=name)
+    files: dict[str, bytes | str] = {MODEL_FILE: model}
+    files |= arena_plan_files(plan, sizes, model_name=name)
+    return files | model_data_files(model, model_name=name)
+
+
+BOARDS = {
+    "esp-idf": {"board": "esp32s3", "core": "Xtensa LX7", "kernels": "esp-nn-esp32s3"},
+    "stm32cube": {"board": "nucleof446re"},
+}
+"""A board for each kind that the Arduino Nano 33 BLE does not suit."""
 
 
 def emit(kind: str, folder: Path, graph: Graph | None = None, **changes: object) -> list[Path]:
     graph = graph_to_emit() if graph is None else graph
-    report = report_of(graph, **changes)
+    report = report_of(graph, **BOARDS.get(kind, {}) | changes)
     sources = sources_of(graph, report)
     return list(emit_project(kind, folder, graph=graph, report=report, sources=sources))
 
@@ -103,6 +119,24 @@ def test_projects_compile_for_arm(kind: str, namespace: str, tmp_path: Path) -> 
     assert compile_all(emit(kind, tmp_path), *options) == 5
 
 
+@pytest.mark.parametrize("namespace", [(), ("-DFMC_TFLM_MICRO_NAMESPACE",)])
+def test_a_project_with_variables_and_kernels_of_its_own_compiles(
+    namespace: tuple[str, ...], tmp_path: Path
+) -> None:
+    graph = streaming(0)
+    last = dataclasses.replace(
+        graph.operators[-1], opcode=CUSTOM, custom_code="Mine 2", options=None
+    )
+    graph = graph.replace(operators=(*graph.operators[:-1], last))
+    files = emit("cmake", tmp_path, graph)
+    text = next(path for path in files if path.name == "model_runner.cc").read_text()
+    assert f"MicroResourceVariables::Create(allocator, {len(graph.variables)})" in text
+    assert 'resolver.AddCustom("Mine 2", Register_Mine_2()) != kTfLiteOk' in text
+    assert "TFLMRegistration* Register_Mine_2();" in text
+    assert "GetModel(model_data), resolver, allocator, variables);" in text
+    assert compile_all(files, *namespace) == 5
+
+
 EXPECTED = {
     "cmake": {"CMakeLists.txt", "arm-none-eabi.cmake", "main.cc", "model_runner.cc"},
     "arduino": {
@@ -118,7 +152,8 @@ EXPECTED = {
         "main/main.cc",
     },
     "platformio": {"platformio.ini", "src/main.cpp", "src/arena_plan.c"},
-    "zephyr": {"CMakeLists.txt", "prj.conf", "src/main.cpp", "src/plan_check.h"},
+    "zephyr": {"CMakeLists.txt", "prj.conf", "west.yml", "src/main.cpp", "src/plan_check.h"},
+    "stm32cube": {"model/CMakeLists.txt", "model/app_model.cc", "model/app_model.h"},
 }
 
 
@@ -129,12 +164,17 @@ def test_projects_have_the_files_of_their_world(kind: str, tmp_path: Path) -> No
     assert any(name.endswith("README.md") for name in names)
 
 
-@pytest.mark.parametrize("kind", ["cmake", "esp-idf", "zephyr"])
+@pytest.mark.parametrize("kind", ["cmake", "esp-idf", "zephyr", "stm32cube"])
 def test_build_files_list_exactly_the_sources(kind: str, tmp_path: Path) -> None:
     paths = emit(kind, tmp_path)
-    build = {"cmake": ".", "esp-idf": "main", "zephyr": "."}[kind]
+    build = {"cmake": ".", "esp-idf": "main", "zephyr": ".", "stm32cube": "model"}[kind]
     text = (tmp_path / build / "CMakeLists.txt").read_text()
-    command = {"cmake": "add_executable", "esp-idf": "SRCS", "zephyr": "target_sources"}[kind]
+    command = {
+        "cmake": "add_executable",
+        "esp-idf": "SRCS",
+        "zephyr": "target_sources",
+        "stm32cube": "add_library(model",
+    }[kind]
     wanted = text.split(command, 1)[1]
     listed = set(re.findall(r"[\w/]+\.(?:cc|cpp|c)\b", wanted.split(")", 1)[0]))
     there = {
@@ -167,7 +207,7 @@ def test_the_resolver_holds_exactly_the_operators(tmp_path: Path) -> None:
 
 def test_every_add_function_is_declared_by_the_resolver() -> None:
     header = DECLARATIONS / "tensorflow/lite/micro/micro_mutable_op_resolver.h"
-    declared = set(re.findall(r"TfLiteStatus (Add\w+)\(\)", header.read_text()))
+    declared = set(re.findall(r"TfLiteStatus (Add\w+)\(", header.read_text()))
     assert set(ADD_FUNCTIONS.values()) <= declared
     assert len(set(ADD_FUNCTIONS.values())) == len(ADD_FUNCTIONS)
 
@@ -181,7 +221,7 @@ def test_the_wheel_has_a_kernel_for_every_operator() -> None:
     ).stdout
     kernels = set(re.findall(r"\bRegister_([A-Z0-9_]+)\(\)", symbols))
     assert "CONV_2D" in kernels
-    assert set(ADD_FUNCTIONS) <= kernels
+    assert {kind for kind in ADD_FUNCTIONS if not kind.startswith(CUSTOM)} <= kernels
 
 
 def test_an_operator_without_a_kernel_is_named() -> None:
@@ -189,7 +229,7 @@ def test_an_operator_without_a_kernel_is_named() -> None:
     source = maker.tensor(1, 4)
     graph = maker.build((source,), (maker.unary(source, "GELU"),))
     with pytest.raises(UnsupportedModelError, match=r"no kernel for GELU #0 \(gelu_2\)"):
-        add_functions(graph)
+        registrations(graph)
 
 
 ARENA_SECTIONS = {
@@ -198,6 +238,7 @@ ARENA_SECTIONS = {
     "platformio": ".bss.tensor_arena",
     "esp-idf": ".bss",
     "zephyr": ".noinit.test.0",
+    "stm32cube": ".bss.tensor_arena",
 }
 
 
@@ -295,12 +336,13 @@ int main() {
 
 
 def run_natively(
-    folder: Path, used: int, values: Sequence[float] = ()
+    folder: Path, used: int, values: Sequence[float] = (), options: str = ""
 ) -> subprocess.CompletedProcess[str]:
     require("gcc", "g++")
     (folder / "fake.cc").write_text(_FAKE)
     subprocess.run(
-        f"g++ -Wall -Werror -DUSED={used} -I{DECLARATIONS} -I. -fsanitize=undefined,address "
+        f"g++ -Wall -Werror {options} -DUSED={used} -I{DECLARATIONS} -I. "
+        "-fsanitize=undefined,address "
         "fake.cc model_runner.cc model_data.cc -x c arena_plan.c plan_check.c -o fake",
         shell=True,
         cwd=folder,
@@ -403,13 +445,197 @@ def test_bad_requests() -> None:
         )
 
 
-def test_known_boards_name_their_platform(tmp_path: Path) -> None:
-    emit("platformio", tmp_path / "known")
-    text = (tmp_path / "known" / "platformio.ini").read_text()
-    assert "platform = nordicnrf52\nboard = nano33ble\n" in text
-    emit("platformio", tmp_path / "unknown", board="my-own board")
-    assert "board = CHOOSE_A_BOARD" in (tmp_path / "unknown" / "platformio.ini").read_text()
-    assert "Set `platform` and `board`" in (tmp_path / "unknown" / "README.md").read_text()
+NAMES = {
+    "platformio": "platformio.ini",
+    "arduino": "m_9_lives_int8/README.md",
+    "zephyr": "README.md",
+    "esp-idf": "README.md",
+    "stm32cube": "README.md",
+    "cmake": "CMakeLists.txt",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_board_gets_its_names_and_the_rest_a_refusal(kind: str) -> None:
+    """Every board with every kind: a project without a placeholder, or the kinds that suit."""
+    graph = graph_to_emit()
+    report = report_of(graph)
+    sources = sources_of(graph, report)
+    made = 0
+    for board in targets.boards():
+        planned = dataclasses.replace(report, board=board.name, core=board.core)
+        suitable = [world.kind for world in WORLDS if world.suits(board)]
+        assert suitable, board.name
+        if kind not in suitable:
+            wanted = f"suits {board.name}: it needs .*; expected one of {', '.join(suitable)};"
+            with pytest.raises(BadInputError, match=wanted):
+                project_files(kind, graph=graph, report=planned, sources=sources)
+            continue
+        made += 1
+        files = project_files(kind, graph=graph, report=planned, sources=sources)
+        text = "".join(f for name, f in files.items() if isinstance(f, str) and "." in name)
+        assert "CHOOSE" not in text
+        shown = {
+            "platformio": "platform = {}\nboard = {}\n".format(
+                *(board.names.platformio or ":").split(":")
+            ),
+            "arduino": f"--fqbn {board.names.arduino} m_9_lives_int8",
+            "zephyr": f"west build -p auto -b {board.names.zephyr} .",
+            "esp-idf": f"idf.py set-target {board.names.esp_idf}\n",
+            "stm32cube": f"part {board.names.stm32}.",
+            "cmake": "project(m_9_lives_int8 C CXX)",
+        }[kind]
+        assert shown in str(files[NAMES[kind]])
+        assert ("arm-none-eabi.cmake" in files) == (kind == "cmake" and "Cortex" in board.core)
+    assert made >= {"esp-idf": 6, "stm32cube": 15}.get(kind, 25)
+
+
+def test_a_board_that_nobody_knows_gets_cmake_and_names_of_its_own_file(tmp_path: Path) -> None:
+    graph = graph_to_emit()
+    report = report_of(graph, board="mine")
+    sources = sources_of(graph, report)
+    with pytest.raises(BadInputError, match=r"suits mine.*expected one of cmake;"):
+        project_files("zephyr", graph=graph, report=report, sources=sources)
+    text = project_files("cmake", graph=graph, report=report, sources=sources)
+    assert '"-mcpu=cortex-m4 -mthumb"' in str(text["arm-none-eabi.cmake"])
+    own = {
+        "name": "mine",
+        "title": "Mine",
+        "core": "Cortex-M4F",
+        "fpu": "fpv4-sp-d16",
+        "kernels": "cmsis-nn-dsp",
+        "runtime": "tflm-2026-08-arm32",
+        "reserve": "0",
+        "memories": [{"name": "SRAM", "size": "64KB"}],
+        "source": "mine",
+        "names": {"zephyr": "mine/core0"},
+    }
+    path = tmp_path / "boards.json"
+    path.write_text(json.dumps({"boards": [own]}))
+    files = project_files("zephyr", graph=graph, report=report, sources=sources, board_file=path)
+    assert "-b mine/core0 ." in str(files["README.md"])
+
+
+def test_compilers_take_the_processor_of_every_arm_board(tmp_path: Path) -> None:
+    require("arm-none-eabi-gcc")
+    (tmp_path / "a.c").write_text("float twice(float x) { return x + x; }\n")
+    seen = {}
+    for board in targets.boards():
+        flags = cpu_flags(board)
+        assert bool(flags) == board.core.startswith("Cortex"), board.name
+        if flags and flags not in seen:
+            command = f"arm-none-eabi-gcc -Wall -Werror {flags} -O1 -S -o - a.c"
+            done = subprocess.run(
+                command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False
+            )
+            if "-mcpu=cortex-m85" in flags and "unrecognized -mcpu" in done.stderr:
+                continue  # GCC knows it from version 13 on.
+            assert done.returncode == 0, done.stderr
+            seen[flags] = done.stdout
+            assert ("vadd.f32" in done.stdout) == (board.float_abi == "hard"), board.name
+    assert len(seen) >= 7
+
+
+def test_versions_are_pinned() -> None:
+    commit = targets.runtime("tflm-2026-08-arm32").commit
+    assert re.fullmatch("[0-9a-f]{40}", commit)
+    text = {kind: project_of(kind, runtime="tflm-2026-08-arm32") for kind in KINDS}
+    assert f"git checkout {commit}\n" in text["cmake"]
+    assert f"git checkout {commit}\n" in text["stm32cube"]
+    assert re.search(r"\nlib_deps = \S+\.git#[0-9a-f]{40}\n", text["platformio"])
+    assert re.search(r"espressif/esp-tflite-micro: \"==[\d.]+\"\n", text["esp-idf"])
+    assert len(re.findall(r"revision: (?:[0-9a-f]{40}|v[\d.]+)\n", text["zephyr"])) == 2
+
+
+@pytest.mark.parametrize("stop", [None, True, False])
+@pytest.mark.parametrize("grows", [True, False])
+def test_start_up_stops_where_outputs_grow_into_inputs(
+    stop: bool | None, grows: bool, tmp_path: Path
+) -> None:
+    graph = graph_to_emit()
+    reason = (AliasReason.OVERLAP if grows else AliasReason.IN_PLACE).value
+    tensor = ReportTensor("a", 0, 16, 0, 1, "b", reason)
+    report = report_of(graph, tensors=(tensor,))
+    files = project_files(
+        "cmake", graph=graph, report=report, sources=sources_of(graph, report), stop=stop
+    )
+    write_all(tmp_path, files)
+    used = planned(graph).head_bytes + TAIL
+    assert run_natively(tmp_path, used).returncode == 0
+    stops = grows if stop is None else stop
+    done = run_natively(tmp_path, used + 16)
+    assert done.returncode == int(stops)
+    assert ("stopped; -DMODEL_STOP_UNLESS_AS_PLANNED=0 lets it run on" in done.stdout) == stops
+    if stops:
+        again = run_natively(tmp_path, used + 16, options="-DMODEL_STOP_UNLESS_AS_PLANNED=0")
+        assert again.returncode == 0
+        assert "not as planned" in again.stdout
+
+
+def test_int8_variants_are_registered_where_all_is_int8(tmp_path: Path) -> None:
+    make = Int8GraphMaker(2)
+    x = make.conv(make.input((1, 8, 8, 4)), channels=4, kernel=(3, 3))
+    graph = make.build(outputs=[make.conv(x, channels=4, kernel=(1, 1))])
+    assert registrations(graph) == ("AddConv2D(Register_CONV_2D_INT8())",)
+    tensors = list(graph.tensors)
+    last = graph.outputs[0]
+    tensors[last] = dataclasses.replace(tensors[last], dtype="int16")
+    assert registrations(graph.replace(tensors=tuple(tensors))) == ("AddConv2D()",)
+    weights = graph.operators[0].inputs[1]
+    tensors = list(graph.tensors)
+    tensors[weights] = dataclasses.replace(tensors[weights], dtype="int4")
+    assert registrations(graph.replace(tensors=tuple(tensors))) == ("AddConv2D()",)
+    assert set(INT8_VARIANTS) <= set(ADD_FUNCTIONS)
+    assert compile_all(emit("cmake", tmp_path, graph)) == 5
+
+
+@pytest.mark.parametrize("kind", ["cmake", "esp-idf", "stm32cube", "zephyr"])
+def test_a_model_can_be_taken_as_a_file(kind: str, tmp_path: Path) -> None:
+    require("arm-none-eabi-gcc", "arm-none-eabi-objcopy")
+    graph = graph_to_emit()
+    report = report_of(graph, **BOARDS.get(kind, {}))
+    sources = sources_of(graph, report)
+    model = sources[MODEL_FILE]
+    assert isinstance(model, bytes)
+    report = dataclasses.replace(report, flash_bytes=len(model))
+    files = project_files(kind, graph=graph, report=report, sources=sources, data="incbin")
+    paths = write_all(tmp_path, files)
+    (source,) = (p for p in paths if p.name == "model_data.S")
+    assert not any(p.stem == "model_data" and p.suffix in (".cc", ".cpp") for p in paths)
+    subprocess.run(
+        ["arm-none-eabi-gcc", "-c", f"-I{source.parent}", source, "-o", "data.o"],
+        cwd=tmp_path,
+        check=True,
+    )
+    copy = ["arm-none-eabi-objcopy", "-O", "binary", "-j", ".rodata.model_data", "data.o", "out"]
+    subprocess.run(copy, cwd=tmp_path, check=True)
+    length = -len(model) % 4
+    wanted = model + bytes(length) + len(model).to_bytes(4, "little")
+    assert (tmp_path / "out").read_bytes()[: len(wanted)] == wanted
+    build = next(p for p in paths if p.name == "CMakeLists.txt" and "model_data" in p.read_text())
+    assert "model_data.S" in build.read_text()
+    assert "OBJECT_DEPENDS" in build.read_text()
+    if kind in ("cmake", "stm32cube"):
+        assert re.search(r"(project|enable_language)\(.*CXX ASM\)", build.read_text())
+
+
+def test_large_models_are_files_where_that_is_possible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(skeleton, "INCBIN_BYTES", 10)
+    assert ".incbin" in project_of("cmake")
+    assert ".incbin" not in project_of("arduino")
+    monkeypatch.setattr(skeleton, "INCBIN_BYTES", 1 << 30)
+    assert ".incbin" not in project_of("cmake")
+    graph = graph_to_emit()
+    report = report_of(graph)
+    with pytest.raises(BadInputError, match=r"(?s)no place for a file.*--as cmake or esp-idf"):
+        project_files(
+            "arduino",
+            graph=graph,
+            report=report,
+            sources=sources_of(graph, report),
+            data="incbin",
+        )
+    assert DATA == ("array", "incbin")
 
 
 def test_the_kernel_library_reaches_the_build(tmp_path: Path) -> None:
@@ -434,9 +660,9 @@ def test_names_cannot_break_the_sources(tmp_path: Path) -> None:
 def project_of(kind: str, **changes: object) -> str:
     """All text of a project, as one."""
     graph = graph_to_emit()
-    report = report_of(graph, **changes)
+    report = report_of(graph, **BOARDS.get(kind, {}) | changes)
     files = project_files(kind, graph=graph, report=report, sources=sources_of(graph, report))
-    return "\n".join(f if isinstance(f, str) else f.decode() for f in files.values())
+    return "\n".join(f if isinstance(f, str) else f.decode("latin-1") for f in files.values())
 
 
 def test_projects_define_what_the_number_holds_for() -> None:
@@ -448,9 +674,9 @@ def test_projects_define_what_the_number_holds_for() -> None:
     reference = project_of("cmake", kernels="reference")
     assert "TF_LITE_STATIC_MEMORY)" in reference
     assert "The number holds for kernels" not in reference
-    flags = "build_flags = -std=gnu++17 -DKERNELS_OPTIMIZED_FOR_SPEED\n"
+    flags = "build_flags = -std=gnu++17 -O2 -DNDEBUG -DKERNELS_OPTIMIZED_FOR_SPEED\n"
     assert flags in project_of("platformio", kernels="cmsis-nn-mve")
-    call = "zephyr_compile_definitions(KERNELS_OPTIMIZED_FOR_SPEED)"
+    call = "zephyr_compile_definitions(NDEBUG KERNELS_OPTIMIZED_FOR_SPEED)"
     assert call in project_of("zephyr", kernels="cmsis-nn-mve")
 
 

@@ -191,6 +191,10 @@ def test_a_board_of_ones_own(tmp_path: Path) -> None:
         ({"kernels": "neon"}, "unknown kernels"),
         ({"runtime": "tflm"}, "unknown runtime"),
         ({"title": 3}, "'title' has the wrong type; expected str; received 3"),
+        ({"fpu": "fpv4 sp"}, "mine: wrong 'fpu'; expected letters"),
+        ({"names": {"zephyr": "a\nb"}}, "mine, names: wrong 'zephyr'"),
+        ({"names": {"platformio": "nano33ble"}}, "wrong 'platformio'; expected platform:board"),
+        ({"names": {"keil": "x"}}, "fields that nobody reads; received keil"),
         ({"colour": "red"}, "fields that nobody reads; received colour"),
     ],
 )

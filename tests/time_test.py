@@ -7,18 +7,25 @@ import sys
 
 import pytest
 
+from deploy import targets
 from deploy.backends.tflm.strips import StripChoice, choose_strips
 from deploy.backends.tflm.time import graph_time, operator_time, time_ratio
 from deploy.flatbuffer import read_file
 from deploy.graph import Graph
+from deploy.report.brief import to_brief
+from deploy.report.html import to_html
+from deploy.report.text import to_text
 from deploy.targets import kernels, target
+from deploy.targets.cores import cores, milliseconds, parse_clock, time_error
 from deploy.targets.load_kernels import read_kernels
 from deploy.targets.records import Time
 from keras_fmc.errors import BadInputError
 from tests.int8_graphs import Int8GraphMaker
-from tests.support import mlperf_tiny
+from tests.report_samples import full_report
+from tests.support import MLPERF_TINY, mlperf_tiny
 
 DSP = kernels("cmsis-nn-dsp")
+EMULATED = ("host", "mps2an385", "mps2an386", "corstone300")
 
 
 def small() -> Graph:
@@ -36,6 +43,75 @@ def test_products_bytes_and_calls_add_up() -> None:
     assert operator_time(small(), 1, library, assertions=True) == (3 + 4) * made + 1
     whole = operator_time(small(), 0, library) + operator_time(small(), 1, library)
     assert graph_time(small(), library) == round(whole)
+
+
+@pytest.mark.parametrize("core", ["Cortex-M4F", "Cortex-M33"])
+@pytest.mark.parametrize("model", MLPERF_TINY)
+def test_published_latencies_are_within_the_stated_error(core: str, model: str) -> None:
+    """The time of a model depends on its shapes, so that the stand-ins take as long."""
+    known = cores()[core]
+    board = dataclasses.replace(targets.board("nucleol4r5zi"), core=core, clock_hz=known.clock_hz)
+    estimate = milliseconds(board, DSP.name, graph_time(read_file(mlperf_tiny(model)), DSP))
+    assert estimate is not None
+    assert abs(estimate / known.latencies_ms[model] - 1) <= known.error
+
+
+def test_the_stated_error_is_not_larger_than_it_has_to_be() -> None:
+    for core in cores().values():
+        off = []
+        for model, latency in core.latencies_ms.items():
+            instructions = graph_time(read_file(mlperf_tiny(model)), DSP)
+            assert instructions is not None
+            cycles = instructions * core.cycles_per_instruction
+            off.append(cycles / core.clock_hz * 1e3 / latency - 1)
+        assert core.error - 0.06 <= max(map(abs, off)) <= core.error
+        # It is as often too long as it is too short.
+        assert min(off) < 0 < max(off)
+
+
+def test_milliseconds_need_core_and_clock() -> None:
+    m4 = targets.board("nano33ble")
+    assert milliseconds(m4, DSP.name, 64_000) == pytest.approx(
+        cores()["Cortex-M4F"].cycles_per_instruction
+    )
+    assert time_error(m4, DSP.name) == cores()["Cortex-M4F"].error
+    assert milliseconds(m4, DSP.name, None) is None
+    for board in (targets.board("portentah7"), dataclasses.replace(m4, clock_hz=0)):
+        assert milliseconds(board, DSP.name, 64_000) is None
+        assert time_error(board, DSP.name) is None
+    assert milliseconds(m4, "cmsis-nn-scalar", 64_000) is None
+    assert milliseconds(m4, "cmsis-nn-dsp-2026-07", 64_000) is not None
+    for board in targets.boards():
+        assert bool(board.clock_hz) == (board.name not in EMULATED)
+
+
+@pytest.mark.parametrize("text", ["64", "64 MHz", "0MHz", "fast"])
+def test_a_wrong_clock_is_refused(text: str) -> None:
+    with pytest.raises(BadInputError, match="mine: wrong 'clock'; expected such as"):
+        parse_clock(text, "mine")
+
+
+def test_the_report_says_milliseconds_or_that_there_are_none() -> None:
+    report = full_report()
+    known = dataclasses.replace(
+        report,
+        runtime="tflm",
+        time_ms=12.345,
+        time_error=0.2,
+        clock_hz=64_000_000,
+        baseline=dataclasses.replace(report.baseline, time_ms=1234.5),
+    )
+    for text in (to_text(known), to_brief(known)):
+        row = next(line for line in text.splitlines() if "time of an inference" in line)
+        assert row.split()[-4:] == ["12.3", "ms", "1234", "ms"]
+        assert "  at, within" in text
+        assert "64 MHz, +-20%" in text
+    assert "<dt>time of an inference, 64 MHz, ±20%; as it was 1234 ms</dt><dd>12.3 ms" in to_html(
+        known
+    )
+    unknown = dataclasses.replace(report, runtime="tflm", time_ms=None)
+    assert ["time", "no", "figures"] in [line.split() for line in to_text(unknown).splitlines()]
+    assert "<dt>time of an inference</dt><dd>no figures</dd>" in to_html(unknown)
 
 
 def test_without_figures_there_is_no_estimate() -> None:

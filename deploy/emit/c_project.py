@@ -11,10 +11,20 @@ from pathlib import Path
 
 from deploy.backends.c.build import file_names
 from deploy.emit.ports import CppPort, side_of
-from deploy.emit.skeleton import KINDS, builder_values, check_kind, filled, placement, plain
+from deploy.emit.skeleton import (
+    KINDS,
+    board_of,
+    builder_values,
+    check_kind,
+    filled,
+    placement,
+    plain,
+)
+from deploy.emit.worlds import check_suits
 from deploy.graph import Quantization, Tensor
 from deploy.proof.names import c_prefix
 from deploy.report.report import Port, Report
+from deploy.targets import Board
 
 _LEAST_STACK = 4096
 """Of the task that runs the model: what its printing takes, and more."""
@@ -27,7 +37,11 @@ def c_sources(folder: str | Path, report: Report) -> tuple[str, ...]:
 
 
 def c_project_files(
-    kind: str, *, report: Report, sources: Mapping[str, bytes | str]
+    kind: str,
+    *,
+    report: Report,
+    sources: Mapping[str, bytes | str],
+    board_file: str | Path | None = None,
 ) -> dict[str, bytes | str]:
     """Returns the files of a firmware project, relative name -> content.
 
@@ -39,11 +53,13 @@ def c_project_files(
         BadInputError: unknown kind, or the model does not fit its board.
     """
     check_kind(kind, report)
+    board = board_of(report, board_file)
+    check_suits(kind, board)
     suffix = KINDS[kind][0]
     prefix = c_prefix(Path(report.model).stem)
     header = sources[f"{prefix.lower()}.h"]
     text = header.decode() if isinstance(header, bytes) else header
-    values = _values(kind, suffix, report, text, sorted(sources))
+    values = _values(kind, suffix, report, board, text, sorted(sources))
     values["about"] = filled("c/about.md", values).rstrip("\n")
     shared: dict[str, bytes | str] = {
         **sources,
@@ -54,7 +70,7 @@ def c_project_files(
 
 
 def _values(
-    kind: str, suffix: str, report: Report, header: str, names: Sequence[str]
+    kind: str, suffix: str, report: Report, board: Board, header: str, names: Sequence[str]
 ) -> dict[str, object]:
     prefix = c_prefix(Path(report.model).stem)
     symbol = prefix.lower()
@@ -67,7 +83,7 @@ def _values(
     separator = " " if kind == "esp-idf" else "\n  "
     stack = report.stack_bytes
     return {
-        **builder_values(report, memory),
+        **builder_values(kind, report, board),
         **(_fed(inputs[0], outputs, symbol, prefix) if fed else _whole(inputs, outputs, header)),
         "model": plain(Path(report.model).stem),
         "prefix": prefix,
@@ -77,7 +93,7 @@ def _values(
         "target": plain(", ".join(p for p in ("generated C", report.kernels, report.core) if p)),
         "suffix": suffix,
         "arena": report.arena_bytes,
-        "memory": f"{report.arena_bytes} bytes of static memory",
+        "size": f"{report.arena_bytes} bytes of static memory",
         "library_lines": "\n" if kind == "platformio" else "",
         "stack": "" if stack is None else f"; of the stack {stack} bytes at most",
         "stack_size": _LEAST_STACK + 2 * (stack or 0),
@@ -242,7 +258,21 @@ def _zephyr(values: dict[str, object], shared: Files) -> Files:
     }
 
 
+def _stm32cube(values: dict[str, object], shared: Files) -> Files:
+    files = {
+        "CMakeLists.txt": filled("c/stm32cube_CMakeLists.txt", values),
+        "app_model.cc": filled("stm32cube/app_model.cc", values),
+        "app_model.h": filled("stm32cube/app_model.h", values),
+        **shared,
+    }
+    return {
+        "README.md": filled("c/stm32cube_README.md", values),
+        **{f"model/{name}": content for name, content in files.items()},
+    }
+
+
 _KINDS = {
+    "stm32cube": _stm32cube,
     "cmake": _cmake,
     "arduino": _arduino,
     "esp-idf": _esp_idf,

@@ -7,18 +7,30 @@ it and in the main program.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Template
 
 from deploy.emit.files import write_all
 from deploy.emit.plan_check import plan_check_files
 from deploy.emit.ports import ports
-from deploy.emit.resolver import add_functions
+from deploy.emit.resolver import own_functions, registrations
+from deploy.emit.worlds import (
+    ESP_NN,
+    ESP_TFLITE_MICRO,
+    ZEPHYR,
+    ZEPHYR_TFLM,
+    ZEPHYR_TFLM_OF,
+    check_suits,
+    cpu_flags,
+    library_of,
+)
+from deploy.emit.written import MODEL_FILE
 from deploy.graph import Graph
-from deploy.proof.names import c_comment, c_prefix
+from deploy.memory.plan import AliasReason
+from deploy.proof.names import c_comment, c_prefix, c_string
 from deploy.report.report import Memory, Report
-from deploy.targets import kernels
+from deploy.targets import Board, boards, kernels, runtime
 from deploy.targets.load import names_in
 from keras_fmc.errors import BadInputError
 
@@ -27,48 +39,35 @@ _KCONFIG = "CONFIG_"
 """How switches of ESP-IDF's configuration begin; others are definitions of the compiler."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlatformIoBoard:
-    """What platformio.ini calls a board, and the library that has TFLM for it."""
+INCBIN_BYTES = 512 * 1024
+"""From this size on a model is taken as a file by the assembler, where its world can do that: an
+array in C takes a compiler seconds and hundreds of megabytes for each megabyte."""
 
-    platform: str
-    board: str
-    library: str = "https://github.com/tensorflow/tflite-micro-arduino-examples.git"
-    header: str = "TensorFlowLite.h"
+_INCBIN_KINDS = ("cmake", "esp-idf", "stm32cube", "zephyr")
+DATA = ("array", "incbin")
+"""How the model comes into the firmware: an array in C++, or ``.incbin`` of the file."""
 
 
-_CHIRALE = ("spaziochirale/Chirale_TensorFLowLite", "Chirale_TensorFlowLite.h")
-_PLATFORMIO = {
-    "nano33ble": PlatformIoBoard("nordicnrf52", "nano33ble"),
-    "portentah7": PlatformIoBoard("ststm32", "portenta_h7_m7", *_CHIRALE),
-    "esp32s3": PlatformIoBoard("espressif32", "esp32-s3-devkitc-1", *_CHIRALE),
-    "esp32c3": PlatformIoBoard("espressif32", "esp32-c3-devkitm-1", *_CHIRALE),
-    "esp32s2": PlatformIoBoard("espressif32", "esp32-s2-saola-1", *_CHIRALE),
-    "esp32": PlatformIoBoard("espressif32", "esp32dev", *_CHIRALE),
-    "teensy41": PlatformIoBoard("teensy", "teensy41"),
-    "teensy40": PlatformIoBoard("teensy", "teensy40"),
-}
-_CPU_FLAGS = {
-    "cortexm0": "-mcpu=cortex-m0 -mthumb",
-    "cortexm0+": "-mcpu=cortex-m0plus -mthumb",
-    "cortexm3": "-mcpu=cortex-m3 -mthumb",
-    "cortexm4": "-mcpu=cortex-m4 -mthumb",
-    "cortexm4f": "-mcpu=cortex-m4 -mthumb -mfpu=fpv4-sp-d16 -mfloat-abi=hard",
-    "cortexm7": "-mcpu=cortex-m7 -mthumb -mfpu=fpv5-d16 -mfloat-abi=hard",
-    "cortexm7f": "-mcpu=cortex-m7 -mthumb -mfpu=fpv5-d16 -mfloat-abi=hard",
-    "cortexm33": "-mcpu=cortex-m33 -mthumb -mfpu=fpv5-sp-d16 -mfloat-abi=hard",
-    "cortexm33f": "-mcpu=cortex-m33 -mthumb -mfpu=fpv5-sp-d16 -mfloat-abi=hard",
-    "cortexm55": "-mcpu=cortex-m55 -mthumb -mfloat-abi=hard",
-    "cortexm85": "-mcpu=cortex-m85 -mthumb -mfloat-abi=hard",
-}
+_VARIABLES_INCLUDE = (
+    '\n#include "tensorflow/lite/micro/micro_allocator.h"'
+    '\n#include "tensorflow/lite/micro/micro_resource_variable.h"'
+)
+_VARIABLES = """
+  // The model keeps state in {count} variables, which count in the arena.
+  MicroAllocator* allocator = MicroAllocator::Create(tensor_arena, {prefix}_ARENA_BYTES);
+  MicroResourceVariables* variables =
+      allocator == nullptr ? nullptr : MicroResourceVariables::Create(allocator, {count});
+  if (variables == nullptr) {{
+    MicroPrintf("{symbol}: the arena does not hold the variables");
+    return false;
+  }}"""
 
 
 _ARDUINO_LIBRARY = """\
 //
-// TensorFlowLite.h belongs to the library Arduino_TensorFlowLite; including it here makes
-// the IDE find the library. Other ports have another name, such as
-// Chirale_TensorFlowLite.h: change this line and nothing else.
-#include <TensorFlowLite.h>
+// {header} belongs to the library {title}; including it here makes
+// the IDE find the library. Other ports have another name: change this line and nothing else.
+#include <{header}>
 
 """
 
@@ -99,6 +98,7 @@ class _Goal:
     sources: Mapping[str, bytes | str]
     values: Mapping[str, object]
     suffix: str
+    data: str
 
     def fill(self, template: str) -> str:
         return filled(template, self.values)
@@ -110,9 +110,17 @@ class _Goal:
             "arena_plan.c": self.sources["arena_plan.c"],
             **plan_check_files(),
             "model_data.h": self.sources["model_data.h"],
-            f"model_data{self.suffix}": self.sources["model_data.cc"],
+            **self._data(),
             "model_runner.h": self.fill("common/model_runner.h"),
             f"model_runner{self.suffix}": self.fill("common/model_runner.cc"),
+        }
+
+    def _data(self) -> dict[str, bytes | str]:
+        if self.data == "array":
+            return {f"model_data{self.suffix}": self.sources["model_data.cc"]}
+        return {
+            "model_data.S": self.fill("common/model_data.S"),
+            MODEL_FILE: self.sources[MODEL_FILE],
         }
 
 
@@ -139,6 +147,9 @@ def project_files(
     report: Report,
     sources: Mapping[str, bytes | str],
     arena_section: str | None = None,
+    board_file: str | Path | None = None,
+    data: str | None = None,
+    stop: bool | None = None,
 ) -> dict[str, bytes | str]:
     """Returns the files of a firmware project, relative name -> content.
 
@@ -146,18 +157,36 @@ def project_files(
         kind: one of ``KINDS``.
         graph: the planned model.
         report: its report; the arena and the names of target and board are taken from it.
-        sources: arena_plan.h, arena_plan.c, model_data.h and model_data.cc as emitted.
+        sources: model.tflite, arena_plan.h, arena_plan.c, model_data.h and model_data.cc as
+            emitted.
         arena_section: linker section of the arena, instead of the kind's usual one.
+        board_file: a JSON file with boards of the user's own, the report's among them.
+        data: one of ``DATA``; None: by the size of the model.
+        stop: whether start-up fails where TFLM does not use the memory that was planned; None:
+            where outputs grow into inputs, for other kernels could then compute wrong values.
 
     Raises:
-        BadInputError: unknown kind, or the model does not fit its board.
+        BadInputError: unknown kind, one that does not suit the board, or the model does not fit.
         UnsupportedModelError: TFLM lacks an operator, or a port has a type of its own.
     """
     check_kind(kind, report)
+    board = board_of(report, board_file)
+    check_suits(kind, board)
     suffix, write = KINDS[kind]
-    values = _values(kind, suffix, graph, report, sources, arena_section)
-    goal = _Goal(graph, report, sources, values, suffix)
+    data = _data_of(kind, data, len(sources[MODEL_FILE]))
+    values = _values(kind, suffix, data, graph, report, arena_section) | builder_values(
+        kind, report, board
+    )
+    grows = any(t.alias_reason == AliasReason.OVERLAP.value for t in report.tensors)
+    values["stop"] = int(grows if stop is None else stop)
+    values["grows"] = (
+        "In this plan outputs grow into inputs: with other kernels they could be wrong."
+        if grows
+        else "Outputs do not grow into inputs: with other kernels they are right all the same."
+    )
+    goal = _Goal(graph, report, sources, values, suffix, data)
     values["about"] = goal.fill("common/about.md").rstrip("\n")
+    values["tflm"] = goal.fill("common/tflm.cmake").rstrip("\n")
     return write(goal)
 
 
@@ -179,55 +208,96 @@ def check_kind(kind: str, report: Report) -> None:
         )
 
 
+def board_of(report: Report, board_file: str | Path | None) -> Board:
+    """The board of a report; one that nobody knows here has no more than its core."""
+    known = {board.name: board for board in boards(board_file=board_file)}
+    name = report.board or "the board"
+    if name in known:
+        return known[name]
+    own = known["host"]
+    return replace(own, name=name, title=name, core=report.core or "")
+
+
+def _data_of(kind: str, data: str | None, model_bytes: int) -> str:
+    if data is None:
+        large = model_bytes >= INCBIN_BYTES and kind in _INCBIN_KINDS
+        return "incbin" if large else "array"
+    if data not in DATA:
+        raise BadInputError("unknown form of the model", f"one of {', '.join(DATA)}", repr(data))
+    if data == "incbin" and kind not in _INCBIN_KINDS:
+        raise BadInputError(
+            f"{kind} has no place for a file that the assembler includes",
+            expected="the model as an array",
+            received="--data=incbin",
+            remedy=f"--data=array, or --as {' or '.join(_INCBIN_KINDS)}",
+        )
+    return data
+
+
 def _values(
     kind: str,
     suffix: str,
+    data: str,
     graph: Graph,
     report: Report,
-    sources: Mapping[str, bytes | str],
     arena_section: str | None,
 ) -> dict[str, object]:
     prefix = c_prefix(Path(report.model).stem)
     symbol = prefix.lower()
     inputs, outputs = ports(graph)
-    functions = add_functions(graph)
+    own = own_functions(graph)
+    calls = [
+        *registrations(graph),
+        *(f"AddCustom({c_string(code)}, {kernel}())" for code, kernel in own.items()),
+    ]
+    variables = len(graph.variables)
     memory = next((m for m in report.memories if m.holds_arena), None)
     section = _section(kind, memory, arena_section)
     slack = report.arena_bytes - report.head_bytes - report.tail_bytes
     indent = "  " if kind in ("arduino", "platformio") else "    "
     target = plain(", ".join(p for p in (report.runtime, report.kernels, report.core) if p))
+    incbin = data == "incbin"
+    folder = "src/" if kind == "zephyr" else ""
     return {
         "model": plain(Path(report.model).stem),
         "prefix": prefix,
         "symbol": symbol,
         "target": target,
         "suffix": suffix,
+        "data_source": f"model_data{'.S' if incbin else suffix}",
+        "asm": " ASM" if incbin else "",
+        "model_file": MODEL_FILE,
+        "data_depends": f"\n{_DEPENDS.format(folder=folder)}" if incbin else "",
         "arena": report.arena_bytes,
-        "memory": f"{report.arena_bytes} bytes of arena",
-        "library_lines": _library_lines(kind, report),
+        "size": f"{report.arena_bytes} bytes of arena",
         "head": report.head_bytes,
         "tail": report.tail_bytes,
         "slack": f" and {slack} that allocation itself needs" if slack else "",
         "model_bytes": report.flash_bytes,
         "placement": placement(memory),
-        "kinds": len(functions),
+        "kinds": len(calls),
         "registrations": "\n".join(
-            f"  if (resolver.{function}() != kTfLiteOk) return false;" for function in functions
+            f"  if (resolver.{call} != kTfLiteOk) return false;" for call in calls
         ),
+        "own_kernels": "".join(
+            f"\n// The kernel of {plain(code)}, a custom operator: write it.\n"
+            f"TFLMRegistration* {kernel}();\n"
+            for code, kernel in own.items()
+        ),
+        "variables_include": _VARIABLES_INCLUDE if variables else "",
+        "variables": _VARIABLES.format(count=variables, prefix=prefix, symbol=symbol)
+        if variables
+        else "",
+        "memory": "allocator, variables"
+        if variables
+        else f"tensor_arena,\n{' ' * 42}{prefix}_ARENA_BYTES",
         "ports": "".join(port.declarations() for port in (*inputs, *outputs)),
         "accessors": "\n".join(port.accessor() for port in (*inputs, *outputs)),
         "fill": f"\n{indent}".join(port.fill(symbol, indent) for port in inputs),
         "out": outputs[0].name,
         "result": outputs[0].result(symbol),
         **section,
-        **builder_values(report, memory),
     }
-
-
-def _library_lines(kind: str, report: Report) -> str:
-    if kind == "arduino":
-        return _ARDUINO_LIBRARY
-    return f"#include <{_platformio_board(report)[0].header}>\n\n"
 
 
 def _section(kind: str, memory: Memory | None, section: str | None) -> dict[str, str]:
@@ -269,22 +339,33 @@ def placement(memory: Memory | None) -> str:
     return f"Planned into {plain(memory.name)}{at}, {memory.size_bytes} bytes{kept}."
 
 
-def builder_values(report: Report, memory: Memory | None) -> dict[str, object]:
-    board = _squeezed(report.board or "")
+_DEPENDS = """\
+# The assembler looks for the model in the include paths.
+set_source_files_properties({folder}model_data.S PROPERTIES
+  OBJECT_DEPENDS "${{CMAKE_CURRENT_SOURCE_DIR}}/{folder}model.tflite"
+  INCLUDE_DIRECTORIES "${{CMAKE_CURRENT_SOURCE_DIR}}/{folder}")"""
+
+
+def builder_values(kind: str, report: Report, board: Board) -> dict[str, object]:
     is_cmsis = "cmsis" in report.kernels
     build = _build_of(report.kernels)
     configurations = [name for name in build if name.startswith(_KCONFIG)]
     definitions = [name for name in build if not name.startswith(_KCONFIG)]
     # The libraries of these worlds bring their kernels, so only what changes memory is passed on.
     switches = [name for name in definitions if name.startswith("KERNELS_")]
+    memory = next((m for m in report.memories if m.holds_arena), None)
     external = (
         ("CONFIG_SPIRAM=y", "CONFIG_SPIRAM_ALLOW_BSS_SEG_EXTERNAL_MEMORY=y")
         if _is_external(memory)
         else ()
     )
-    known, note = _platformio_board(report)
+    library, names = library_of(board), board.names
+    platform, _, board_id = names.platformio.partition(":")
+    flags = cpu_flags(board)
     return {
-        "cpu_flags": _CPU_FLAGS.get(_squeezed(report.core or ""), "-mthumb"),
+        "cpu_flags": flags,
+        "toolchain": " -DCMAKE_TOOLCHAIN_FILE=arm-none-eabi.cmake" if flags else "",
+        "commit": _commit_of(report.runtime),
         "tree_options": "--makefile_options=OPTIMIZED_KERNEL_DIR=cmsis_nn " if is_cmsis else "",
         "kernel_includes": '\n  "${TFLM_DIR}/third_party/cmsis/CMSIS/Core/Include"'
         '\n  "${TFLM_DIR}/third_party/cmsis_nn"\n  "${TFLM_DIR}/third_party/cmsis_nn/Include"'
@@ -292,32 +373,37 @@ def builder_values(report: Report, memory: Memory | None) -> dict[str, object]:
         else "",
         "kernel_definitions": "".join(f" {name}" for name in definitions),
         "kernel_flags": "".join(f" -D{name}" for name in switches),
-        "zephyr_definitions": f"\nzephyr_compile_definitions({' '.join(switches)})"
-        if switches
-        else "",
+        "zephyr_definitions": "".join(f" {name}" for name in switches),
         "kernel_build": _kernel_build(report.kernels, build),
         "kernel_config": "CONFIG_TENSORFLOW_LITE_MICRO_CMSIS_NN_KERNELS=y" if is_cmsis else "",
         "sdkconfig": "\n".join((*external, *(f"{name}=y" for name in configurations))),
-        "idf_target": next(
-            (n for n in ("esp32s3", "esp32s2", "esp32c3", "esp32c6", "esp32p4") if n in board),
-            "esp32",
-        ),
-        "environment": board or "firmware",
-        "platform": known.platform,
-        "board_id": known.board,
-        "library": known.library,
-        "platform_note": note,
+        "idf_target": names.esp_idf,
+        "esp_tflite_micro": ESP_TFLITE_MICRO,
+        "esp_nn": ESP_NN,
+        "zephyr_board": names.zephyr,
+        "zephyr_revision": ZEPHYR,
+        "zephyr_tflm": ZEPHYR_TFLM,
+        "zephyr_tflm_of": ZEPHYR_TFLM_OF,
+        "fqbn": names.arduino,
+        "stm_part": names.stm32,
+        "board_title": plain(board.title),
+        "environment": _squeezed(board.name) or "firmware",
+        "platform": platform,
+        "board_id": board_id,
+        "library": library.source,
+        "library_lines": _ARDUINO_LIBRARY.format(header=library.header, title=library.title)
+        if kind == "arduino"
+        else f"#include <{library.header}>\n\n",
+        "library_title": library.title,
+        "library_where": library.where,
+        "library_of": library.of,
     }
 
 
-def _platformio_board(report: Report) -> tuple[PlatformIoBoard, str]:
-    """What PlatformIO calls a board, and what the user has to do where that is not known."""
-    board = _squeezed(report.board or "")
-    known = next((v for name, v in _PLATFORMIO.items() if board.startswith(name)), None)
-    if known is not None:
-        return known, ""
-    note = "\nSet `platform` and `board` in `platformio.ini` first; the names are PlatformIO's.\n"
-    return PlatformIoBoard("CHOOSE_A_PLATFORM", "CHOOSE_A_BOARD"), note
+def _commit_of(name: str) -> str:
+    """The commit of TFLM that a runtime is of; its name where that is not known."""
+    known = runtime(name).commit if name in names_in("runtimes") else ""
+    return known or plain(name)
 
 
 def _build_of(name: str) -> tuple[str, ...]:
@@ -337,7 +423,7 @@ def _is_external(memory: Memory | None) -> bool:
 
 
 def _squeezed(text: str) -> str:
-    return "".join(c for c in text.lower() if c.isalnum() or c == "+")
+    return "".join(c for c in text.lower() if c.isascii() and c.isalnum())
 
 
 def plain(text: str) -> str:
@@ -348,7 +434,7 @@ def plain(text: str) -> str:
 def _arduino(goal: _Goal) -> dict[str, bytes | str]:
     # The IDE wants the sketch in a folder of its own name.
     folder = str(goal.values["symbol"])
-    files = {
+    files: dict[str, bytes | str] = {
         f"{folder}.ino": goal.fill("arduino/sketch.ino"),
         "README.md": goal.fill("arduino/README.md"),
         **goal.shared(),
@@ -357,7 +443,10 @@ def _arduino(goal: _Goal) -> dict[str, bytes | str]:
 
 
 def _cmake(goal: _Goal) -> dict[str, bytes | str]:
-    names = ("CMakeLists.txt", "arm-none-eabi.cmake", "main.cc", "README.md")
+    names = ["CMakeLists.txt", "arm-none-eabi.cmake", "main.cc", "README.md"]
+    if not goal.values["toolchain"]:
+        # The PC's own compiler builds it.
+        names.remove("arm-none-eabi.cmake")
     return {**{name: goal.fill(f"cmake/{name}") for name in names}, **goal.shared()}
 
 
@@ -383,10 +472,19 @@ def _platformio(goal: _Goal) -> dict[str, bytes | str]:
 
 
 def _zephyr(goal: _Goal) -> dict[str, bytes | str]:
-    names = ("CMakeLists.txt", "prj.conf", "README.md")
+    names = ("CMakeLists.txt", "prj.conf", "west.yml", "README.md")
     source = {"main.cpp": goal.fill("zephyr/main.cpp"), **goal.shared()}
     return {name: goal.fill(f"zephyr/{name}") for name in names} | {
         f"src/{name}": content for name, content in source.items()
+    }
+
+
+def _stm32cube(goal: _Goal) -> dict[str, bytes | str]:
+    # One folder, to be put into a project that STM32CubeMX made for CMake.
+    names = ("CMakeLists.txt", "app_model.cc", "app_model.h")
+    files = {**{name: goal.fill(f"stm32cube/{name}") for name in names}, **goal.shared()}
+    return {"README.md": goal.fill("stm32cube/README.md")} | {
+        f"model/{name}": content for name, content in files.items()
     }
 
 
@@ -396,5 +494,6 @@ KINDS: dict[str, tuple[str, Callable[[_Goal], dict[str, bytes | str]]]] = {
     "esp-idf": (".cc", _esp_idf),
     "platformio": (".cpp", _platformio),
     "zephyr": (".cpp", _zephyr),
+    "stm32cube": (".cc", _stm32cube),
 }
 """Kind of project -> suffix of its C++ files, and what writes it."""

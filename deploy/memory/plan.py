@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
+
+from keras_fmc.notebook import data_frame, shape_text, table_html
 
 
 class AliasReason(Enum):
@@ -73,3 +77,16 @@ class MemoryPlan:
     lower_bound_bytes: int
     proven_optimal: bool
     engine: str
+
+    def to_dataframe(self) -> Any:
+        """Returns the tensors as a pandas.DataFrame, one row each."""
+        return data_frame([dataclasses.asdict(tensor) for tensor in self.tensors])
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (t.offset, t.size_bytes, f"{t.first}..{t.last}", t.name, shape_text(t.shape))
+            for t in self.tensors
+        ]
+        says = f"The head needs {self.head_bytes:,} bytes, at least {self.lower_bound_bytes:,}."
+        head = ("offset", "bytes", "operators", "tensor", "shape")
+        return table_html("Memory plan", head, rows, says=says)

@@ -13,7 +13,9 @@ from deploy.report.report import ReportOperator
 HUES = 8
 _WIDTH, _LEFT, _RIGHT, _TOP = 1000, 66, 14, 22
 _PLOT_HEIGHT, _PROFILE_HEIGHT = 330, 64
-_MAX_TITLED = 3000
+_MAX_TITLED = 1500
+_LABELLED_AREA = 40
+"""Of a box, in units of the picture, that has words where there are very many boxes."""
 _MAX_OUTLINED = 250
 _MAX_NAMED_OPERATORS = 44
 _CHARACTER_WIDTH = 6.1
@@ -51,7 +53,7 @@ def family(name: str) -> str:
 
 
 def arena_svg(picture: ArenaPicture) -> str:
-    """Returns an inline SVG with one ``<rect>`` and ``<title>`` for each box."""
+    """Returns an inline SVG with one ``<rect>`` for each box, its words in ``aria-label``."""
     return _Drawing(picture).draw()
 
 
@@ -88,7 +90,7 @@ class _Drawing:
         height = self.bottom + axis_height + _PROFILE_HEIGHT
         caption = html.escape(self.picture.caption)
         parts = [
-            f'<svg class="arena" viewBox="0 0 {_WIDTH} {height}" role="img" '
+            f'<svg class="arena" viewBox="0 0 {_WIDTH} {height}" role="group" '
             f'aria-label="{caption}">',
             self._grid(),
             self._peak_band(),
@@ -138,6 +140,7 @@ class _Drawing:
         dense = " dense" if len(boxes) > _MAX_OUTLINED else ""
         parts = [f'<g class="boxes{dense}">']
         labels = []
+        reached = False
         for box in boxes:
             kind = family(box.name)
             hue = self.hues.setdefault(kind, len(self.hues))
@@ -148,10 +151,14 @@ class _Drawing:
                 f'<rect class="h{hue % HUES}" data-f="{hue}" x="{_n(x0)}" y="{_n(y0)}" '
                 f'width="{_n(width)}" height="{_n(height)}"'
             )
-            if titled or width * height > 12:
-                parts.append(f"{shape}><title>{html.escape(box_text(box))}</title></rect>")
+            if titled or width * height > _LABELLED_AREA:
+                # One stop of the tab key; arrows go from box to box (page.js).
+                stop = -1 if reached else 0
+                reached = True
+                label = html.escape(box_text(box).replace("\n", ", "))
+                parts.append(f'{shape} role="img" tabindex="{stop}" aria-label="{label}"/>')
             else:
-                parts.append(f"{shape}/>")
+                parts.append(f'{shape} aria-hidden="true"/>')
             labels.append(_label(box, x0, y0, width, height))
         parts.append("</g>")
         return "\n".join([*parts, *(label for label in labels if label)])
@@ -259,7 +266,10 @@ def _label(box: Box, x: float, y: float, width: float, height: float) -> str:
     name = name if len(name) <= room else _layer(family(name))
     # The end of a name tells layers apart.
     name = name if len(name) <= room else "…" + name[1 - room :]
-    return f'<text class="label" x="{_n(x + 4)}" y="{_n(y + 11)}">{html.escape(name)}</text>'
+    return (
+        f'<text class="label" aria-hidden="true" x="{_n(x + 4)}" y="{_n(y + 11)}">'
+        f"{html.escape(name)}</text>"
+    )
 
 
 def _layer(name: str) -> str:

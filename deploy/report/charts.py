@@ -11,6 +11,8 @@ from deploy.report.arena_svg import family, nice_step, size_label
 from deploy.report.occupancy import Box, boxes, live_bytes
 from deploy.report.report import Report
 
+_MAP_TABLE = 'role="table" aria-label="bytes of maps, before and after"'
+
 
 @dataclass(frozen=True, slots=True)
 class ArenaBar:
@@ -67,7 +69,8 @@ def arena_bars(bars: Sequence[ArenaBar], limit_bytes: int | None) -> str:
         rows.append(
             f'<div class="abar"><div class="aname">{html.escape(bar.title)}'
             f"<b>{bar.total_bytes:,}</b></div>"
-            f'<div class="track">{segments}{line}</div><div class="parts">{text}</div></div>'
+            f'<div class="track" aria-hidden="true">{segments}{line}</div>'
+            f'<div class="parts">{text}</div></div>'
         )
     if limit_bytes is not None:
         note = ", beyond the end of the bars" if cut else ", the line across the bars"
@@ -105,12 +108,12 @@ def map_bars_html(bars: Sequence[MapBar], *, shown: int) -> str:
     order = sorted(range(len(bars)), key=lambda i: (-bars[i].before_bytes, i))
     first = set(order[:shown])
     rows = [_map_row(bars[i], largest) for i in sorted(first)]
-    text = f'<div class="mbars">{"".join(rows)}</div>'
+    text = f'<div class="mbars" {_MAP_TABLE}>{"".join(rows)}</div>'
     rest = [_map_row(bar, largest) for i, bar in enumerate(bars) if i not in first]
     if rest:
         text += (
             f"<details><summary>{len(rest)} smaller maps</summary>"
-            f'<div class="mbars">{"".join(rest)}</div></details>'
+            f'<div class="mbars" {_MAP_TABLE}>{"".join(rest)}</div></details>'
         )
     return text
 
@@ -179,8 +182,9 @@ def _map_row(bar: MapBar, largest: int) -> str:
     now = f"{bar.after_bytes:,}" if bar.after_bytes else "none"
     change = "" if bar.after_bytes >= bar.before_bytes else " less"
     return (
-        f'<div class="mrow{change}"><span class="mname" title="{name}">{name}</span>'
-        f'<span class="mtrack"><i class="was" style="width:{was_width:.1f}%"></i>'
+        f'<div class="mrow{change}" role="row"><span class="mname" role="cell">{name}</span>'
+        f'<span class="mtrack" aria-hidden="true">'
+        f'<i class="was" style="width:{was_width:.1f}%"></i>'
         f'<i class="now" style="width:{now_width:.1f}%"></i></span>'
-        f'<span class="mnum">{bar.before_bytes:,} → {now}</span></div>'
+        f'<span class="mnum" role="cell">{bar.before_bytes:,} → {now}</span></div>'
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from deploy.report.report import Report, ReportTensor
 
@@ -76,6 +77,28 @@ class ReportDiff:
         for title, entries in self._tensor_lists():
             lines += ["", f"{title}:", *(f"  {entry}" for entry in entries)]
         return "\n".join(lines)
+
+    def to_line(self) -> str:
+        """Returns the change of the arena on one line."""
+        arena = self.figures[0]
+        line = f"{self.before} -> {self.after}: arena {_number(arena.before)} -> "
+        return f"{line}{_number(arena.after)} B, {_signed(arena)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain data for JSON: figures and context by name, names of tensors."""
+        return {
+            "before": self.before,
+            "after": self.after,
+            "same": self.is_same,
+            "fits": {"before": self.fits[0], "after": self.fits[1]},
+            "context": {what: {"before": old, "after": new} for what, old, new in self.context},
+            "figures": {
+                c.name: {"before": c.before, "after": c.after, "unit": c.unit} for c in self.figures
+            },
+            "moved": [m.name for m in self.moved],
+            "appeared": [t.name for t in self.appeared],
+            "vanished": [t.name for t in self.vanished],
+        }
 
     def to_markdown(self) -> str:
         """Returns the comparison for a comment on a change."""

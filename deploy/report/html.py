@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 
 from deploy.report import text
-from deploy.report.arena_svg import ArenaPicture, arena_svg, family
+from deploy.report.arena_svg import ArenaPicture, arena_svg, family, merged
 from deploy.report.charts import ArenaBar, arena_bars, frontier_svg, map_bars, map_bars_html
 from deploy.report.occupancy import boxes, peak
 from deploy.report.report import Baseline, Port, Report, ReportOperator
@@ -16,6 +16,7 @@ from keras_fmc.printable import one_line
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _MAPS_SHOWN = 16
+_BOXES_LISTED = 200
 
 
 def _model_name(report: Report) -> str:
@@ -114,6 +115,16 @@ def _arena_section(report: Report) -> str:
         ]
     if report.generated_c_bytes is not None and not text.is_generated(report):
         figures.append(("generated C instead, --runtime=c", f"{report.generated_c_bytes:,} B"))
+    if text.is_generated(report):
+        pass
+    elif report.time_ms is not None:
+        before = report.baseline.time_ms if report.baseline else None
+        name = f"time of an inference, {text.time_basis(report).replace('+-', '±')}"
+        if before is not None:
+            name += f"; as it was {text.milliseconds(before)}"
+        figures.append((name, text.milliseconds(report.time_ms)))
+    else:
+        figures.append(("time of an inference", "no figures"))
     if report.predicted_arena_bytes_wheel is not None:
         figures.append(("predicted for the wheel", f"{report.predicted_arena_bytes_wheel:,} B"))
     if report.verified_arena_bytes is not None:
@@ -125,13 +136,22 @@ def _arena_section(report: Report) -> str:
     notes = " ".join(f"{_capital(sentence)}." for sentence in said if sentence)
     return _section(
         "The arena",
-        f'{arena_bars(bars, report.limit_bytes)}<dl class="cards">{cards}</dl>'
+        f"{arena_bars(bars, report.limit_bytes)}{_bars_table(bars)}"
+        f'<dl class="cards">{cards}</dl>'
         f'<p class="small">{html.escape(notes)}</p>',
     )
 
 
 def _part(report: Report) -> str:
     return "static memory" if text.is_generated(report) else "head"
+
+
+def _bars_table(bars: Sequence[ArenaBar]) -> str:
+    rows = [
+        (b.title, *(f"{n:,}" for n in (b.head_bytes, b.tail_bytes, b.rest_bytes, b.total_bytes)))
+        for b in bars
+    ]
+    return _as_table(("arena", "head", "tail", "for allocation", "bytes"), rows, (1, 2, 3, 4))
 
 
 def _bar(title: str, sizes: Report | Baseline) -> ArenaBar:
@@ -149,7 +169,8 @@ def _picture_section(report: Report) -> str:
     scale = max(report.head_bytes, base.head_bytes if base and base.tensors else 0)
     blocks = [
         "<p>Address upwards, operators from left to right; a box is a value in memory, strips of "
-        "one map have one colour. Point at a box or tap it.</p>"
+        "one map have one colour. Point at a box, tap it, or go from box to box with the arrow "
+        "keys.</p>"
     ]
     if base is not None and base.tensors:
         before = boxes(base.tensors, ())
@@ -208,8 +229,41 @@ def _operators_before(report: Report, count: int) -> tuple[ReportOperator, ...]:
 def _figure(title: str, picture: ArenaPicture) -> str:
     return (
         f"<figure><figcaption>{html.escape(title)}</figcaption>"
-        f'<div class="wide">{arena_svg(picture)}</div><output class="info"></output></figure>'
+        f'<div class="wide" {_scrolls(title)}>{arena_svg(picture)}</div>'
+        f'<output class="info"></output>{_boxes_table(picture)}</figure>'
     )
+
+
+def _boxes_table(picture: ArenaPicture) -> str:
+    boxes = merged(picture.boxes)
+    rows = [
+        (
+            text.short(b.name),
+            f"{b.high - b.low:,}",
+            f"{b.low:,}",
+            f"{b.high:,}",
+            b.start,
+            b.stop - 1,
+        )
+        for b in boxes[:_BOXES_LISTED]
+    ]
+    head = ("value", "bytes", "from", "to", "first operator", "last")
+    hidden = len(boxes) - len(rows)
+    more = f'<p class="small">and {hidden} more: report.json has all</p>' if hidden > 0 else ""
+    return _as_table(head, rows, (1, 2, 3, 4, 5), more)
+
+
+def _as_table(
+    head: Sequence[str], rows: Sequence[Sequence[object]], numbers: tuple[int, ...], more: str = ""
+) -> str:
+    """The figures of a picture, folded away beside it."""
+    table = _table(head, rows, numbers=numbers)
+    return f"<details><summary>the same as a table</summary>\n{table}{more}</details>"
+
+
+def _scrolls(name: str) -> str:
+    """Attributes of what scrolls sideways on a phone, so that a keyboard can scroll it, too."""
+    return f'tabindex="0" role="region" aria-label="{html.escape(name)}"'
 
 
 def _maps_section(report: Report) -> str:
@@ -229,8 +283,21 @@ def _frontier_section(report: Report) -> str:
     intro = (
         "<p>Every plan on the line is the smallest arena found for its multiply-accumulates.</p>"
     )
+    rows = [
+        (
+            f"{p.arena_bytes:,}",
+            f"{p.head_bytes:,}",
+            f"{p.macs_ratio:.3f}×",
+            p.operators,
+            "chosen" if p.chosen else "",
+        )
+        for p in sorted(report.frontier, key=lambda p: (p.arena_bytes, p.macs_ratio))
+    ]
+    table = _as_table(("arena", "head", "MACs", "operators", ""), rows, (0, 1, 2, 3))
+    plot = frontier_svg(report.frontier)
     return _section(
-        "Frontier", f'{intro}<div class="wide plotbox">{frontier_svg(report.frontier)}</div>'
+        "Frontier",
+        f'{intro}<div class="wide plotbox" {_scrolls("Frontier")}>{plot}</div>{table}',
     )
 
 
@@ -358,14 +425,15 @@ def _table(
     head: Sequence[str], rows: Iterable[Sequence[object]], *, numbers: tuple[int, ...] = ()
 ) -> str:
     def cells(row: Sequence[object], tag: str) -> str:
+        scope = " scope=col" if tag == "th" else ""
         return "".join(
-            f"<{tag}{' class=n' if i in numbers else ''}>{html.escape(str(cell))}</{tag}>"
+            f"<{tag}{scope}{' class=n' if i in numbers else ''}>{html.escape(str(cell))}</{tag}>"
             for i, cell in enumerate(row)
         )
 
     body = "\n".join(f"<tr>{cells(row, 'td')}</tr>" for row in rows)
     return (
-        f'<div class="scroll"><table><thead><tr>{cells(head, "th")}</tr></thead>'
+        f'<div class="scroll" tabindex="0"><table><thead><tr>{cells(head, "th")}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
 

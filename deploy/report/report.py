@@ -7,6 +7,7 @@ show is here, or follows from the plan by ``deploy.report.occupancy``.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from deploy.memory.plan import MemoryPlan, PlannedPiece
 from deploy.outcome import Decision, FrontierPoint, Region, StoredCode
@@ -163,6 +164,7 @@ class Baseline:
         fits: whether the arena is within the limit.
         operators (count): of the model.
         tensors: where TFLM puts them.
+        time_ms (milliseconds): of one inference, estimated as that of the report.
     """
 
     arena_bytes: int
@@ -176,6 +178,7 @@ class Baseline:
     fits: bool | None = None
     operators: int = 0
     tensors: tuple[ReportTensor, ...] = ()
+    time_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +244,10 @@ class Report:
         model_sha256: SHA-256 of ``model.tflite``, in hexadecimal.
         time_instructions (instructions): of one inference, estimated from products and bytes that
             are moved, built with NDEBUG; null where there are no figures for the kernels.
+        time_ms (milliseconds): of one inference at ``clock_hz``, those instructions times the
+            cycles that the core takes for one; null where core or clock are not known.
+        time_error (share): by how much ``time_ms`` may be off, or null.
+        clock_hz (Hz): the highest clock of the board's core, or null.
         time_ratio (times): that by the same estimate for the model as it was.
         time_ratio_assertions (times): the same where TFLM is built without NDEBUG.
         time_source: how the figures of the estimate were measured.
@@ -297,6 +304,9 @@ class Report:
     target: str = ""
     model_sha256: str = ""
     time_instructions: int | None = None
+    time_ms: float | None = None
+    time_error: float | None = None
+    clock_hz: int | None = None
     time_ratio: float | None = None
     time_ratio_assertions: float | None = None
     time_source: str = ""
@@ -320,6 +330,24 @@ class Report:
         from deploy.report.codec import encode
 
         return encode(self)
+
+    def _repr_html_(self) -> str:
+        """A small table, in a notebook."""
+        from deploy.report.notebook import to_table
+
+        return to_table(self)
+
+    def to_dataframe(self) -> Any:
+        """Returns the tensors in the arena as a pandas.DataFrame."""
+        from deploy.report.notebook import tensor_frame
+
+        return tensor_frame(self)
+
+    def metrics(self) -> dict[str, float]:
+        """Returns the numbers as a flat dict, those of the baseline behind ``baseline_``."""
+        from deploy.report.notebook import metrics
+
+        return metrics(self)
 
     @staticmethod
     def from_json(text: str, *, source: str = "report") -> Report:

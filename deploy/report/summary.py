@@ -16,9 +16,11 @@ from deploy.graph import Graph
 from deploy.lifetimes import tensor_lifetimes
 from deploy.macs import graph_macs, operator_macs, relative_macs
 from deploy.memory.plan import AliasReason
+from deploy.operators.custom import own_kernels
 from deploy.outcome import ArenaPrediction
 from deploy.passes import run_passes
 from deploy.proof.evidence import Evidence
+from deploy.proof.samples import sample_inputs
 from deploy.report.charge import stored_codes
 from deploy.report.occupancy import boxes, peak
 from deploy.report.report import (
@@ -34,6 +36,7 @@ from deploy.report.report import (
 )
 from deploy.runtime import tflm
 from deploy.targets import Target, target
+from deploy.targets.cores import milliseconds, time_error
 from keras_fmc.errors import UnsupportedModelError, VerificationError
 
 if TYPE_CHECKING:
@@ -94,6 +97,9 @@ def make_report(
         pieces=pieces,
         target=goal.describe(),
         time_instructions=graph_time(graph, goal.kernels),
+        time_ms=_time_ms(graph, goal),
+        time_error=time_error(goal.board, goal.kernels.name),
+        clock_hz=goal.board.clock_hz or None,
         time_ratio=time_ratio(graph, source, goal.kernels),
         time_ratio_assertions=time_ratio(graph, source, goal.kernels, assertions=True),
         time_source=goal.kernels.times_source,
@@ -119,13 +125,7 @@ def model_keys(
         "outputs": ports_of(graph, graph.outputs),
         "feature_maps_after": feature_maps_of(graph),
         "operators": tuple(
-            ReportOperator(
-                i,
-                op.opcode,
-                graph.tensors[op.outputs[0]].name,
-                operator_macs(graph, i),
-                op.implicit,
-            )
+            ReportOperator(i, op.title, graph.result_of(op), operator_macs(graph, i), op.implicit)
             for i, op in enumerate(graph.operators)
         ),
         "model_sha256": hashlib.sha256(content).hexdigest(),
@@ -166,7 +166,7 @@ def baseline_of(
     wheel = predict_arena(source, offsets=offsets, target=target(board="host"))
     limit, _ = limit_of(goal, settings, arena.arena_bytes)
     measured = None
-    if tflm.unavailable_reason() is None:
+    if tflm.unavailable_reason() is None and not own_kernels(source):
         measured = _measured_baseline(source, content, wheel.arena_bytes)
     return Baseline(
         arena_bytes=arena.arena_bytes,
@@ -180,13 +180,14 @@ def baseline_of(
         fits=limit is None or arena.arena_bytes <= limit,
         operators=len(source.operators),
         tensors=_online_tensors(source, offsets, goal),
+        time_ms=_time_ms(source, goal),
     )
 
 
 def _measured_baseline(source: Graph, content: bytes, guess: int) -> int:
     """The smallest arena of the unchanged model; where its outputs change in it, it is at fault."""
     try:
-        return tflm.smallest_arena(content, guess=guess)
+        return tflm.smallest_arena(content, guess=guess, inputs=sample_inputs(source)[-2:])
     except VerificationError as error:
         known = warnings_of(source, target(board="host").kernels)
         raise UnsupportedModelError(
@@ -203,6 +204,11 @@ def _online_tensors(
     unit = goal.runtime.arena_alignment_bytes
     online = simulate(source, requests, offsets=offsets, alignment=unit)
     return tuple(ReportTensor(**keys) for keys in tensor_keys(source, online.offsets))
+
+
+def _time_ms(graph: Graph, goal: Target) -> float | None:
+    found = milliseconds(goal.board, goal.kernels.name, graph_time(graph, goal.kernels))
+    return None if found is None else round(found, 2)
 
 
 def ports_of(graph: Graph, indices: Sequence[int]) -> tuple[Port, ...]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 from deploy.outcome import StoredCode
 from deploy.report.report import Baseline, Port, Report, ReportTensor
+from deploy.targets import HOST
 from keras_fmc.printable import one_line
 from keras_fmc.sizes import format_size
 
 _NAME_WIDTH = 44
 _ROWS_SHOWN = 60
 _GENERATED_C = "c"
+_WHEEL = "That is in the tflite_micro wheel of a PC; a device's number comes with its board's name."
 
 
 def is_generated(report: Report) -> bool:
@@ -37,7 +40,17 @@ def to_text(report: Report) -> str:
 
 
 def result(report: Report) -> tuple[str, str]:
-    """Returns a word and a sentence: fits or not, by how many bytes, in what."""
+    """Returns a word and a sentence: fits or not, by how many bytes, in what.
+
+    A number for the wheel says so: on a device it is another.
+    """
+    word, sentence = _result(report)
+    if report.board == HOST and report.runtime != _GENERATED_C:
+        return word, f"{sentence} {_WHEEL}"
+    return word, sentence
+
+
+def _result(report: Report) -> tuple[str, str]:
     arena = format_size(report.arena_bytes)
     if report.limit_bytes is None and report.fits:
         if is_generated(report):
@@ -130,9 +143,10 @@ def shape_text(shape: Sequence[int]) -> str:
     return "x".join(str(n) for n in shape) or "scalar"
 
 
-def _head(report: Report) -> str:
+def head_lines(report: Report) -> list[str]:
+    """Returns the result, what it holds for, the declaration, how good it is, what was seen."""
     word, sentence = result(report)
-    lines = [
+    return [
         f"{one_line(report.model)}: {word}. {sentence}",
         f"  for {target_line(report)}",
         "",
@@ -142,9 +156,16 @@ def _head(report: Report) -> str:
         *(f"  {line}" for line in (search_bound(report), interruption(report)) if line),
         f"  {evidence(report)}",
     ]
-    lines += [f"  warning: {warning}" for warning in report.warnings]
-    lines += [f"  note: {note}" for note in report.notes]
-    return "\n".join(lines)
+
+
+def remark_lines(report: Report) -> list[str]:
+    """Returns the warnings, then the notes."""
+    lines = [f"  warning: {warning}" for warning in report.warnings]
+    return lines + [f"  note: {note}" for note in report.notes]
+
+
+def _head(report: Report) -> str:
+    return "\n".join([*head_lines(report), *remark_lines(report)])
 
 
 def _memory_line(report: Report) -> str:
@@ -153,12 +174,51 @@ def _memory_line(report: Report) -> str:
     return f"uint8_t tensor_arena[{report.arena_bytes}];   // aligned to 16 bytes"
 
 
+TIME = "time of an inference, estimated"
+TIME_AT = "  at, within"
+STATIC = "static memory, or arena"
+"""The row of generated C beside TFLM's arena."""
+
+MAIN_SIZES = (
+    STATIC,
+    "stack",
+    "arena",
+    "  head, reused",
+    "  tail, persistent",
+    "flash of the model",
+    "multiply-accumulates",
+    "  relative to the model",
+    "time",
+    TIME,
+    TIME_AT,
+    "time relative to the model",
+)
+"""The rows of the table of sizes that a short form shows."""
+
+SIZES_TOO_LARGE = (STATIC, "arena", "  head, reused", "  tail, persistent", "multiply-accumulates")
+"""The same for a plan that does not fit."""
+
+
 def _sizes(report: Report) -> str:
+    lines = size_lines(report)
+    if report.stack_source:
+        lines.append(f"  stack: {report.stack_source}")
+    return "\n".join(lines)
+
+
+def size_lines(report: Report, wanted: Sequence[str] | None = None) -> list[str]:
+    """Returns the table of ``size_rows`` in columns."""
+    return _table(size_rows(report, wanted), right=(1, 2))
+
+
+def size_rows(report: Report, wanted: Sequence[str] | None = None) -> list[tuple[str, str, str]]:
+    """Returns the sizes beside TFLM's own, a head first; only the rows ``wanted``, where given."""
     base = report.baseline
     rows = [("", "this plan", "TFLM's own" if base else "")]
 
     def add(label: str, value: str, other: str | None) -> None:
-        rows.append((label, value, (other or "") if base else ""))
+        if wanted is None or label in wanted:
+            rows.append((label, value, (other or "") if base else ""))
 
     def both(label: str, mine: int | None, other: int | None) -> None:
         if mine is not None or other is not None:
@@ -168,13 +228,12 @@ def _sizes(report: Report) -> str:
         return getattr(base, name) if isinstance(base, Baseline) else None
 
     if is_generated(report):
-        both("static memory, or arena", report.arena_bytes, of("arena_bytes"))
+        both(STATIC, report.arena_bytes, of("arena_bytes"))
         both("  its lower bound", report.lower_bound_bytes, None)
         both("stack", report.stack_bytes, None)
         both("flash of constants, or model", report.flash_bytes, of("flash_bytes"))
         add("multiply-accumulates", f"{report.macs:,}", f"{base.macs:,}" if base else None)
-        stack = f"\n  stack: {report.stack_source}" if report.stack_source else ""
-        return "\n".join(_table(rows, right=(1, 2))) + stack
+        return rows
     both("arena", report.arena_bytes, of("arena_bytes"))
     both("  head, reused", report.head_bytes, of("head_bytes"))
     both("  tail, persistent", report.tail_bytes, of("tail_bytes"))
@@ -193,10 +252,7 @@ def _sizes(report: Report) -> str:
     both("flash of the model", report.flash_bytes, of("flash_bytes"))
     add("multiply-accumulates", f"{report.macs:,}", f"{base.macs:,}" if base else None)
     add("  relative to the model", f"{report.macs_ratio:.3f}x", "1.000x")
-    if report.time_ratio is not None:
-        add("time, estimated", f"{report.time_ratio:.2f}x", "1.00x")
-    if report.time_ratio_assertions is not None:
-        add("  without NDEBUG", f"{report.time_ratio_assertions:.2f}x", "1.00x")
+    _add_times(report, add)
     if base and base.operators:
         add("operators", str(report.written_operators), str(base.operators))
         views = len(report.operators) - report.written_operators
@@ -204,7 +260,33 @@ def _sizes(report: Report) -> str:
             add("  views without an operator", str(views), "0")
     if report.generated_c_bytes is not None:
         add("generated C instead, --runtime=c", _bytes(report.generated_c_bytes), "")
-    return "\n".join(_table(rows, right=(1, 2)))
+    return rows
+
+
+def _add_times(report: Report, add: Callable[[str, str, str | None], None]) -> None:
+    """Milliseconds where core and clock are known, and the time relative to the model's."""
+    base = report.baseline
+    if report.time_ms is None:
+        add("time", "no figures", None)
+    else:
+        add(TIME, milliseconds(report.time_ms), milliseconds(base.time_ms) if base else None)
+        add(TIME_AT, time_basis(report), None)
+    if report.time_ratio is not None:
+        add("time relative to the model", f"{report.time_ratio:.2f}x", "1.00x")
+    if report.time_ratio_assertions is not None:
+        add("  without NDEBUG", f"{report.time_ratio_assertions:.2f}x", "1.00x")
+
+
+def time_basis(report: Report) -> str:
+    """Returns the clock that the milliseconds hold for, and by how much they may be off."""
+    if report.time_ms is None or report.time_error is None or not report.clock_hz:
+        return f"no time figures for {report.core} with {report.kernels}"
+    return f"{report.clock_hz // 1_000_000} MHz, +-{report.time_error:.0%}"
+
+
+def milliseconds(value: float | None) -> str:
+    """Returns a time of three digits: an estimate has no more."""
+    return "-" if value is None else f"{value:.{max(0, 2 - int(math.log10(max(value, 0.01))))}f} ms"
 
 
 def port_text(port: Port) -> str:
@@ -235,16 +317,23 @@ def _firmware(report: Report) -> str:
 
 
 def _peak(report: Report) -> str:
+    return "\n".join(peak_lines(report))
+
+
+def peak_lines(report: Report, *, most: int = 12) -> list[str]:
+    """Returns the operator during which most is alive, and what is; at most ``most`` names."""
     if not report.peak_tensors:
-        return ""
+        return []
     known = {operator.index: operator for operator in report.operators}
     operator = known.get(report.peak_operator)
     at = f"operator {report.peak_operator}" + (f", {operator.opcode}" if operator else "")
     sizes = {tensor.name: tensor.size_bytes for tensor in report.tensors}
-    names = [f"  {_bytes(sizes.get(name)):>12}  {short(name)}" for name in report.peak_tensors[:12]]
+    names = [
+        f"  {_bytes(sizes.get(name)):>12}  {short(name)}" for name in report.peak_tensors[:most]
+    ]
     hidden = len(report.peak_tensors) - len(names)
     more = [f"  {'':>12}  and {hidden} more"] if hidden > 0 else []
-    return "\n".join([f"Peak at {at}; alive there:", *names, *more])
+    return [f"Peak at {at}; alive there:", *names, *more]
 
 
 def _regions(report: Report) -> str:

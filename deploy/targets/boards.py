@@ -6,17 +6,20 @@ import difflib
 import functools
 import re
 from collections.abc import Sequence
+from dataclasses import fields as field_list
 from pathlib import Path
 from typing import Any, NoReturn
 
+from deploy.targets.cores import parse_clock
 from deploy.targets.load import Fields, names_in, read_json, runtime_from_file
 from deploy.targets.load_kernels import kernels_from_file
-from deploy.targets.records import Board, Kernels, Memory, Runtime
+from deploy.targets.records import Board, BoardNames, Kernels, Memory, Runtime
 from keras_fmc.errors import BadInputError
 from keras_fmc.sizes import parse_size
 
 _FILE = Path(__file__).parent / "boards.json"
 _ADDRESS = re.compile(r"(0[xX])?[0-9a-fA-F]{1,8}")
+_WORD = re.compile(r"[A-Za-z0-9_.:/=@+-]*")
 _ADDRESS_SPACE_BYTES = 2**32
 
 
@@ -136,6 +139,9 @@ def _board(data: Any, where: str) -> Board:
         reserve_bytes=_size(fields.take("reserve", str), "reserve", where, smallest=0),
         source=_text(fields, "source", where),
         note=_text(fields, "note", where, default=""),
+        fpu=_word(fields, "fpu", where),
+        clock_hz=parse_clock(fields.take("clock", str, default=""), where),
+        names=_names(fields.take("names", dict, default={}), f"{where}, names"),
     )
     fields.finish()
     if result.reserve_bytes >= memories[0].size_bytes:
@@ -175,6 +181,23 @@ def _text(fields: Fields, key: str, where: str, *, default: str | None = None) -
         text = fields.take(key, str, default=default)
     if not text.isprintable() or (not text.strip() and text != default):
         _refuse(where, key, "printable text", text)
+    return text
+
+
+def _names(data: Any, where: str) -> BoardNames:
+    fields = Fields(data, where)
+    names = BoardNames(**{f.name: _word(fields, f.name, where) for f in field_list(BoardNames)})
+    fields.finish()
+    if names.platformio and names.platformio.count(":") != 1:
+        _refuse(where, "platformio", "platform:board", names.platformio)
+    return names
+
+
+def _word(fields: Fields, key: str, where: str) -> str:
+    """A field that may be missing, and is one word where it is not: it goes into build files."""
+    text: str = fields.take(key, str, default="")
+    if not _WORD.fullmatch(text):
+        _refuse(where, key, "letters, digits and - _ . : / = @ +", text)
     return text
 
 

@@ -28,12 +28,14 @@ class Runtime:
         scratch_requests: capacity (entries) that is kept free for the next operator.
         subgraph, eval_tensor, node: one of each for a subgraph, tensor, operator.
         kernel_alignment_bytes: alignment of whatever a kernel asks for.
+        resources, resource: the register of resource variables, and one for each of them.
         scratch_handle: one for each scratch buffer.
         end_pointer: one for each input (and output), as an array.
         tensor, quantization, zero_point_item: an input or output, or a temporary tensor.
         scratch_request, subgraph_counter, buffer_info, planner_buffer_bytes: what planning takes
             and gives back.
         parameters: opcode -> parsed options of an operator.
+        commit: of TensorFlow Lite Micro's repository; empty: not known.
     """
 
     name: str
@@ -46,6 +48,8 @@ class Runtime:
     eval_tensor: Block
     node: Block
     kernel_alignment_bytes: int
+    resources: Block
+    resource: Block
     scratch_handle: Block
     end_pointer: Block
     tensor: Block
@@ -57,6 +61,7 @@ class Runtime:
     buffer_info: Block
     planner_buffer_bytes: int
     parameters: Mapping[str, Block]
+    commit: str = ""
 
 
 GATHERED_PIXELS = {"2 pixels": 2, "4 pixels": 4}
@@ -101,6 +106,7 @@ class KernelRule:
 
     Attributes:
         data_bytes: ABI -> size of what it keeps from its initialisation; no entry: nothing.
+        initial: what it keeps besides from its initialisation, in order.
         steps: its allocations while it prepares, in order.
         temporaries: number of steps that are temporaries of one tensor.
         temporary_inputs: number of steps that are temporaries of each input.
@@ -113,6 +119,7 @@ class KernelRule:
     temporaries: int = 0
     temporary_inputs: int = 0
     int16: bool = True
+    initial: tuple[Step, ...] = ()
 
     @property
     def has_scratch(self) -> bool:
@@ -222,6 +229,26 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
+class BoardNames:
+    """What the worlds of firmware call a board; empty where one does not have it.
+
+    Attributes:
+        platformio: platform and board, such as "nordicnrf52:nano33ble", of boards for which
+            PlatformIO has the framework Arduino.
+        arduino: FQBN of the Arduino IDE and arduino-cli.
+        zephyr: what ``west build -b`` takes.
+        esp_idf: what ``idf.py set-target`` takes.
+        stm32: the part, as STM32CubeMX lists it.
+    """
+
+    platformio: str = ""
+    arduino: str = ""
+    zephyr: str = ""
+    esp_idf: str = ""
+    stm32: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Board:
     """A board or chip and its memories, as its makers state them.
 
@@ -233,6 +260,10 @@ class Board:
         flash_bytes: program memory, None where it is outside the chip.
         reserve_bytes: what the firmware itself is assumed to need in the first region.
         source: the document the figures are from.
+        fpu: what GCC calls its floating point unit, "auto" where the core says it all; empty:
+            none, or not known.
+        clock_hz: the highest of its core; 0: not known.
+        names: what PlatformIO, Arduino, Zephyr, ESP-IDF and STM32CubeMX call it.
     """
 
     name: str
@@ -246,3 +277,11 @@ class Board:
     reserve_bytes: int
     source: str
     note: str = ""
+    fpu: str = ""
+    clock_hz: int = 0
+    names: BoardNames = BoardNames()
+
+    @property
+    def float_abi(self) -> str:
+        """What GCC's -mfloat-abi is for it."""
+        return "hard" if self.fpu else "soft"

@@ -20,6 +20,7 @@ from keras import layers
 
 from keras_fmc.canonical.editor import Editor
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode
+from keras_fmc.model.operations import TABLE
 
 Make = Callable[[str], keras.Layer]
 
@@ -226,22 +227,8 @@ LAYERS = tuple(_TWINS)
 """The 1-D layers that have a twin."""
 
 _AS_THEY_ARE = (
-    layers.Activation,
-    layers.ActivityRegularization,
-    layers.Add,
-    layers.AlphaDropout,
-    layers.Average,
-    layers.Dropout,
-    layers.GaussianDropout,
-    layers.GaussianNoise,
-    layers.Identity,
-    layers.LeakyReLU,
-    layers.Maximum,
-    layers.Minimum,
-    layers.Multiply,
-    layers.ReLU,
-    layers.Rescaling,
-    layers.Subtract,
+    *(layer for layer, row in TABLE.items() if row.any_shape),
+    *(layers.Activation, layers.Average, layers.LeakyReLU, layers.ReLU, layers.Rescaling),
 )
 """Layers without weights that do not care for the shape of what they work on."""
 

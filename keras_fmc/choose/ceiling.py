@@ -1,4 +1,4 @@
-"""Ceiling compression: no stored map larger than T bytes, or a T such that a budget holds.
+"""Ceiling compression: no stored map larger than T bytes.
 
 Every map above the ceiling T is stored as a code of k channels,
 
@@ -29,7 +29,6 @@ gets no code of its own, and neither does a branch that only a coded concatenati
 
 from __future__ import annotations
 
-import bisect
 import math
 from collections.abc import Callable, Sequence
 
@@ -43,7 +42,7 @@ from keras_fmc.choose.plan import (
     SkippedMap,
     SkipReason,
 )
-from keras_fmc.errors import BadInputError, DoesNotFitError
+from keras_fmc.errors import BadInputError
 from keras_fmc.maps.feature_maps import Effect, FeatureMap, FeatureMaps, MapOperator, profile_graph
 from keras_fmc.model.layer_graph import LayerGraph, producers
 from keras_fmc.model.nonnegative import negative_values
@@ -51,7 +50,6 @@ from keras_fmc.qat.float_model import trace_float
 from keras_fmc.sizes import parse_size
 
 Eligible = Callable[[FeatureMap], bool]
-Predict = Callable[[CompressionPlan], int]
 
 _PADDING = ("ZeroPadding1D", "ZeroPadding2D")
 
@@ -67,7 +65,6 @@ def choose_bottlenecks(
     strides: int = 1,
     kernel_size: int | None = None,
     hidden: Sequence[int] = (),
-    predict: Predict | None = None,
 ) -> CompressionPlan:
     """Returns the bottlenecks that bring all stored maps under a ceiling.
 
@@ -78,8 +75,8 @@ def choose_bottlenecks(
         model: a Sequential, functional or nested Keras model of fixed input shape.
         ceiling: T, as bytes (`8192`), as text (`"8KB"`), or as a fraction of the largest eligible
             map (`0.25`).
-        budget: bytes for the planned part of the arena, instead of a ceiling: the largest T is
-            taken whose `predict` stays within it, which compresses least.
+        budget: refused: what a whole arena may use is a question of strips, too, which
+            `keras_fmc.fit_to` answers.
         eligible: which maps may get a bottleneck:
             None: all that are stored, but for the model's inputs and outputs;
             "unpooled": the same, without those that only pooling layers read;
@@ -96,24 +93,25 @@ def choose_bottlenecks(
         strides: 2 stores one position for 2×2 of the map; not plain.
         kernel_size: 1 with strides 1; 2 (also None) or 3 with strides 2.
         hidden: of GF2, channels of further binary layers.
-        predict: for a budget, bytes that a plan needs; it must not shrink as the ceiling grows.
-            By default `CompressionPlan.head_bytes`.
 
     Raises:
-        BadInputError: no ceiling and no budget or both, a ceiling so low that some k is below 1
-            (the text names the lowest that works), bits or a window that the kind does not have,
-            no map is eligible, or the model comes from `keras_fmc.quantize`.
-        DoesNotFitError: not even k = 1 at the largest map meets the budget.
+        BadInputError: no ceiling, or one so low that some k is below 1 (the text names the lowest
+            that works), a budget, bits or a window that the kind does not have, no map is eligible,
+            or the model comes from `keras_fmc.quantize`.
     """
     code = CodeChoice.checked(kind, bits, strides, kernel_size, hidden)
     chooser = _Chooser(trace_float(model, purpose="choice of bottlenecks"), eligible, code)
-    if ceiling is not None and budget is None:
-        return chooser.plan(_ceiling_bytes(ceiling, chooser.largest_bytes))
-    if budget is not None and ceiling is None:
-        return _largest_within(chooser, parse_size(budget), predict or _head_bytes)
-    raise BadInputError(
-        "choose_bottlenecks needs a ceiling or a budget", 'ceiling="8KB" or budget="64KB"'
-    )
+    if budget is not None:
+        raise BadInputError(
+            "choose_bottlenecks knows no budget: one ceiling for all maps does not tell what an "
+            "arena needs",
+            'a ceiling, such as ceiling="8KB"',
+            f"budget {budget!r}",
+            f"Call fmc.fit_to(model, calibration=x, arena_bytes={budget!r}), or fmc fit",
+        )
+    if ceiling is None:
+        raise BadInputError("choose_bottlenecks needs a ceiling", 'ceiling="8KB"')
+    return chooser.plan(_ceiling_bytes(ceiling, chooser.largest_bytes))
 
 
 def _ceiling_bytes(ceiling: int | float | str, largest_bytes: int) -> int:
@@ -124,30 +122,6 @@ def _ceiling_bytes(ceiling: int | float | str, largest_bytes: int) -> int:
             )
         return math.floor(ceiling * largest_bytes * (1 + 1e-12))
     return parse_size(ceiling)
-
-
-def _head_bytes(plan: CompressionPlan) -> int:
-    return plan.head_bytes
-
-
-def _largest_within(chooser: _Chooser, budget_bytes: int, predict: Predict) -> CompressionPlan:
-    """Bisects over the ceilings at which some k changes; `predict` grows with the ceiling."""
-    ceilings = chooser.ceilings()
-    plans: dict[int, CompressionPlan] = {}
-
-    def needs(ceiling_bytes: int) -> int:
-        plans[ceiling_bytes] = chooser.plan(ceiling_bytes)
-        return predict(plans[ceiling_bytes])
-
-    place = bisect.bisect_right(ceilings, budget_bytes, key=needs)
-    if place == 0:
-        raise DoesNotFitError(
-            f"no ceiling brings model {chooser.graph.name!r} within the budget",
-            f"at most {budget_bytes:,} B",
-            f"{needs(ceilings[0]):,} B at the lowest ceiling, {ceilings[0]:,} B",
-            "Raise the budget, or lower the input size or the width of the model",
-        )
-    return plans.get(ceilings[place - 1]) or chooser.plan(ceilings[place - 1])
 
 
 class _Chooser:
@@ -164,9 +138,9 @@ class _Chooser:
         accept = _policy(eligible, self._maps)
         self._fixed: dict[str, SkipReason] = {}
         self._candidates: list[FeatureMap] = []
-        obstacles = _obstacles(graph, self._maps)
+        found = obstacles(graph, self._maps)
         for item in self._maps.kept:
-            reason = obstacles.get(item.name)
+            reason = found.get(item.name)
             if reason is None and not accept(item):
                 reason = SkipReason.NOT_ELIGIBLE
             if reason is None:
@@ -189,11 +163,6 @@ class _Chooser:
     def lowest_ceiling(self) -> int:
         """The lowest ceiling at which every map has a code."""
         return max(self._code.least_bytes(item) for item in self._candidates)
-
-    def ceilings(self) -> list[int]:
-        """All ceilings that make different plans, ascending; the last one needs no bottleneck."""
-        sizes = set[int]().union(*(self._code.sizes(item) for item in self._candidates))
-        return sorted(size for size in sizes if size >= self.lowest_ceiling)
 
     def plan(self, ceiling_bytes: int) -> CompressionPlan:
         if ceiling_bytes < self.lowest_ceiling:
@@ -268,7 +237,7 @@ class _Chooser:
         return sizes
 
 
-def _obstacles(graph: LayerGraph, maps: FeatureMaps) -> dict[str, SkipReason]:
+def obstacles(graph: LayerGraph, maps: FeatureMaps) -> dict[str, SkipReason]:
     """Maps that can never get a bottleneck, with the reason."""
     values = {value.name: (id_, value) for id_, value in enumerate(graph.values)}
     makers = producers(graph)

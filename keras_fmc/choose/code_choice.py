@@ -75,12 +75,6 @@ class CodeChoice:
         """Returns the bytes of the smallest code of a map."""
         return self.positions(item) * (self._most(item) if self._is_plain else 1)
 
-    def sizes(self, item: FeatureMap) -> set[int]:
-        """Returns the ceilings at which the code of a map changes, and the map's own size."""
-        first = self._most(item) if self._is_plain else 1
-        sizes = {self.positions(item) * bytes_ for bytes_ in range(first, self._most(item) + 1)}
-        return {size for size in sizes if size <= item.size_bytes} | {item.size_bytes}
-
     def spec(self, item: FeatureMap, ceiling_bytes: int, *, signed: bool) -> BottleneckSpec:
         """Returns the largest bottleneck whose code fits under the ceiling."""
         bits = 8 * (ceiling_bytes // self.positions(item))

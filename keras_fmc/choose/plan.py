@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any
 
 from keras_fmc.errors import BadInputError
+from keras_fmc.notebook import data_frame, shape_text, table_html
 
 _VERSION = 2
 _READABLE = (1, 2)
@@ -41,6 +42,7 @@ class SkipReason(Enum):
     NOT_A_MAP = "no map of height, width and channels"
     SIGNED = "it can be negative, and a signed code has at least 2 bits"
     POOLED = "its values are the codes of the map that is pooled"
+    FITS = "the model fits without a code for it"
     JOINED = "only a concatenation reads it, which is compressed itself"
 
 
@@ -188,6 +190,23 @@ class CompressionPlan:
             if spec.name == name:
                 return spec
         raise KeyError(name)
+
+    def to_dataframe(self) -> Any:
+        """Returns the bottlenecks as a pandas.DataFrame, one row each."""
+        return data_frame(self.to_dict()["bottlenecks"])
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (spec.name, shape_text(spec.shape), spec.kind.value, spec.rank, spec.bits or "float")
+            for spec in self.bottlenecks
+        ]
+        says = (
+            f"No code is larger than {self.ceiling_bytes:,} bytes; the largest live set is "
+            f"{self.head_bytes:,} bytes instead of {self.uncompressed_head_bytes:,}. "
+            f"{len(self.skipped)} maps stay as they are."
+        )
+        head = ("map", "shape", "kind", "rank", "bits")
+        return table_html(f"Bottlenecks of {self.model}", head, rows, says=says)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON; `from_dict` restores an equal plan."""

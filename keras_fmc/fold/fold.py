@@ -38,6 +38,7 @@ from keras_fmc.fold.graph import WorkGraph, scaling
 from keras_fmc.fold.moves import Obstacle, Take, find_giver, find_takers, follow_channels
 from keras_fmc.fold.report import Folded, FoldResult, KeepReason, Kept
 from keras_fmc.fold.split import split_composites
+from keras_fmc.layers.code_quantizer import CodeQuantizer
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode
 from keras_fmc.model.surgery import rebuild
 
@@ -153,8 +154,9 @@ class _Folding:
             takes = find_takers(
                 self.graph, restored, reader, functools.partial(_takes_map, len(matrix))
             )
-            if not isinstance(takes, Obstacle) and len({take.node.name for take in takes}) < len(
-                takes
+            if not isinstance(takes, Obstacle) and (
+                len({take.node.name for take in takes}) < len(takes)
+                or (self._is_short_code(code) and any(t.before or t.after for t in takes))
             ):
                 takes = Obstacle(KeepReason.CONCATENATION, takes[0].node.layer_name)
             if isinstance(takes, Obstacle):
@@ -173,6 +175,13 @@ class _Folding:
         if not self.graph.readers(restored) and restored not in self.graph.outputs:
             self.graph.gone[restored] = code
             self.graph.remove(node)
+
+    def _is_short_code(self, value: int) -> bool:
+        """Whether a value is a code of few bits, which cannot share its scale with other maps that
+        a concatenation joins it to."""
+        maker = self.graph.producer(value)
+        layer = None if maker is None else maker.operation
+        return isinstance(layer, CodeQuantizer) and layer.bits < 8
 
     def projection_into_producer(self, node: LayerNode) -> None:
         giver = find_giver(self.graph, node, constants=True)

@@ -17,6 +17,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from keras_fmc.model.effect import Effect
+from keras_fmc.notebook import data_frame, shape_text, table_html
 
 if TYPE_CHECKING:
     import keras
@@ -195,6 +196,19 @@ class FeatureMaps:
         from keras_fmc.maps.live_sets import resized
 
         return resized(self, sizes)
+
+    def to_dataframe(self) -> Any:
+        """Returns the maps as a pandas.DataFrame, one row each."""
+        return data_frame(self.to_dict()["maps"])
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (m.name, shape_text(m.shape), m.size_bytes, m.storage.value, m.producer or "(input)")
+            for m in self.maps
+        ]
+        head = ("map", "shape", "bytes", "storage", "made by")
+        says = f"Peak {self.peak_bytes:,} bytes at {', '.join(self.peak_operators)}."
+        return table_html(f"Feature maps of {self.model}", head, rows, says=says)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON."""

@@ -10,6 +10,7 @@ and custom layers have become the layers named here; what is not named here has 
 | moves | what of a map of channels may be moved across it when weights are folded |
 | fuses | whether a ReLU behind it becomes part of it |
 | keeps_sign | whether its output is not negative if no input is |
+| any_shape | whether it works on sequences as on maps |
 """
 
 from __future__ import annotations
@@ -57,22 +58,24 @@ class Row:
     moves: Moves = Moves.NOTHING
     fuses: bool = False
     keeps_sign: bool = False
+    any_shape: bool = False
 
 
-_ABSENT = Row(Role.ABSENT, Effect.VIEW, Moves.ALL, keeps_sign=True)
+_ABSENT = Row(Role.ABSENT, Effect.VIEW, Moves.ALL, keeps_sign=True, any_shape=True)
 _WEIGHTED = Row(Role.FREE, fuses=True)
-_MERGED = Row(Role.FREE, Effect.ELEMENTWISE, fuses=True)
+_SUM = Row(Role.FREE, Effect.ELEMENTWISE, fuses=True, keeps_sign=True, any_shape=True)
+_EXTREME = Row(Role.SAME, Effect.ELEMENTWISE, keeps_sign=True, any_shape=True)
 
 TABLE: dict[type[keras.Layer], Row] = {
     layers.Conv2D: _WEIGHTED,
     layers.DepthwiseConv2D: _WEIGHTED,
     layers.Conv2DTranspose: _WEIGHTED,
     layers.Dense: _WEIGHTED,
-    layers.Add: Row(Role.FREE, Effect.ELEMENTWISE, fuses=True, keeps_sign=True),
-    layers.Multiply: Row(Role.FREE, Effect.ELEMENTWISE, fuses=True, keeps_sign=True),
-    layers.Subtract: _MERGED,
-    layers.Maximum: Row(Role.SAME, Effect.ELEMENTWISE, keeps_sign=True),
-    layers.Minimum: Row(Role.SAME, Effect.COMPUTE, keeps_sign=True),
+    layers.Add: _SUM,
+    layers.Multiply: _SUM,
+    layers.Subtract: Row(Role.FREE, Effect.ELEMENTWISE, fuses=True, any_shape=True),
+    layers.Maximum: _EXTREME,
+    layers.Minimum: _EXTREME,
     layers.Concatenate: Row(Role.SAME, keeps_sign=True),
     layers.PReLU: Row(Role.FREE, Effect.ELEMENTWISE),
     layers.AveragePooling2D: Row(Role.ROUNDS, moves=Moves.ALL, keeps_sign=True),
@@ -95,7 +98,7 @@ TABLE: dict[type[keras.Layer], Row] = {
     layers.GaussianDropout: _ABSENT,
     layers.GaussianNoise: _ABSENT,
     layers.Identity: _ABSENT,
-    layers.SpatialDropout2D: _ABSENT,
+    layers.SpatialDropout2D: Row(Role.ABSENT, Effect.VIEW, Moves.ALL, keeps_sign=True),
 }
 """Layer → row. Activations have a table of their own, `ACTIVATIONS`."""
 

@@ -22,9 +22,10 @@ from keras import layers
 
 from keras_fmc.errors import BadInputError
 from keras_fmc.layers.code_quantizer import CodeQuantizer
+from keras_fmc.layers.fake_quant import FakeQuant
 from keras_fmc.layers.gf2 import GF2Bottleneck
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef, ValueSpec
-from keras_fmc.model.operations import ACTIVATIONS, COMPOSED, activation_name
+from keras_fmc.model.operations import ACTIVATIONS, COMPOSED, Role, activation_name, row_of
 from keras_fmc.model.surgery import copy_weights
 from keras_fmc.names import free_name
 from keras_fmc.qat.weight_layers import QUANTIZED
@@ -125,13 +126,19 @@ def _averages_codes(nodes: Sequence[LayerNode], node: LayerNode) -> bool:
         return False
     value = node.inputs[0]
     makers = {output: maker for maker in nodes for output in maker.outputs}
-    while value in makers and isinstance(makers[value].operation, _KEEP_CODES):
+    while value in makers and _keeps_codes(makers[value].operation):
         value = makers[value].inputs[0]
     maker = makers[value].operation if value in makers else None
     return isinstance(maker, (CodeQuantizer, GF2Bottleneck)) and maker.bits < 8
 
 
-_KEEP_CODES = (layers.MaxPooling2D, layers.ZeroPadding2D, layers.Cropping2D, layers.Dropout)
+def _keeps_codes(operation: keras.Operation) -> bool:
+    """Whether it hands codes on one by one, or does nothing at inference."""
+    if isinstance(operation, (layers.MaxPooling2D, layers.ZeroPadding2D, layers.Cropping2D)):
+        return True
+    row = row_of(operation)
+    absent = row is not None and row.role is Role.ABSENT
+    return absent and not isinstance(operation, FakeQuant)
 
 
 def _average(node: LayerNode, values: Sequence[ValueSpec]) -> layers.DepthwiseConv2D:

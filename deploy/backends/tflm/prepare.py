@@ -10,7 +10,7 @@ from deploy.backends.tflm.arena import predict_arena
 from deploy.backends.tflm.codes.lower import LoweredCodes, lower_codes, stored_code_maps
 from deploy.backends.tflm.codes.momentary import index_bytes, momentary_maps
 from deploy.backends.tflm.codes.tables import use_tables
-from deploy.backends.tflm.codes.trial import best_lowering
+from deploy.backends.tflm.codes.trial import TRIAL_LEVELS, best_lowering
 from deploy.backends.tflm.place import ROUNDS_OF_EFFORT, place
 from deploy.backends.tflm.standing import without_view_operators
 from deploy.effort import effort_named
@@ -71,16 +71,15 @@ def prepare(
         reason = "stored in int8: the search was interrupted before packing was tried"
         return replace(plain, decisions=(*plain.decisions, Decision(names, reason)))
     progress.say("packing codes")
-    maps = {tabled.tensors[m.tensor].name: m.bits for m in stored_code_maps(tabled)}
-    left = _left_whole(tabled, maps, goal, settings) if settings.strips else ()
-    plain = replace(plain, decisions=(*plain.decisions, *left))
-    maps = {name: bits for name, bits in maps.items() if name not in {d.subject for d in left}}
-    if not maps:
-        return plain
-    lowered = best_lowering(tabled, maps, goal, settings, stop)
-    packed = _packed(lowered, graph, goal, settings, progress, stop)
-    if isinstance(packed, Decision):
-        return replace(plain, decisions=(*plain.decisions, packed))
+    ways, left = _ways_to_pack(tabled, goal, settings, stop)
+    if not ways:
+        return replace(plain, decisions=(*plain.decisions, *left))
+    tried = [_packed(way, graph, goal, settings, progress, stop) for way in ways]
+    plans = [(p, way) for p, way in zip(tried, ways, strict=True) if isinstance(p, Prepared)]
+    if not plans:
+        refused = next(decision for decision in tried if isinstance(decision, Decision))
+        return replace(plain, decisions=(*plain.decisions, *left, refused))
+    packed, lowered = min(plans, key=lambda found: rank(found[0], goal, settings))
     if rank(packed, goal, settings) < rank(plain, goal, settings):
         return replace(
             packed,
@@ -91,8 +90,31 @@ def prepare(
     return replace(
         plain,
         frontier=_joined(plain.frontier, packed.frontier),
-        decisions=(*plain.decisions, *decisions),
+        decisions=(*plain.decisions, *left, *decisions),
     )
+
+
+def _ways_to_pack(
+    graph: Graph, goal: Target, settings: PlanSettings, stop: Callable[[], bool]
+) -> tuple[list[LoweredCodes], tuple[Decision, ...]]:
+    """The ways that look best at each level up to the limit, and the maps that are left whole.
+
+    A trial knows no limit but its level's, so a higher limit plans all that a lower one does and
+    never ends with more.
+    """
+    every = {graph.tensors[m.tensor].name: m.bits for m in stored_code_maps(graph)}
+    ways: dict[tuple[object, ...], LoweredCodes] = {}
+    left: tuple[Decision, ...] = ()
+    least, *more = TRIAL_LEVELS
+    for level in (least, *(level for level in more if level <= settings.max_macs)):
+        trial = replace(settings, max_macs=level)
+        left = _left_whole(graph, every, goal, trial) if settings.strips else ()
+        maps = {n: bits for n, bits in every.items() if n not in {d.subject for d in left}}
+        if maps:
+            way = best_lowering(graph, maps, goal, trial, stop)
+            key = (*(item.name for item in way.stored), len(way.graph.operators))
+            ways.setdefault(key, way)
+    return list(ways.values()), left
 
 
 def _packed(
@@ -331,6 +353,7 @@ def _striped(
         minimise=settings.minimise,
         arena_bytes=settings.arena_bytes,
         overlap=settings.overlap is not False,
+        view_operators=settings.view_operators,
         never_whole=never_whole,
         effort=effort_named(settings.effort),
         stop=stop,

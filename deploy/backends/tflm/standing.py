@@ -36,10 +36,37 @@ def without_view_operators(
     Raises:
         VerificationError: the replay found the plan wrong (a defect, never the user's fault).
     """
-    candidates = _standing(graph, plan.offsets)
+    marked = with_implicit_views(graph, plan.offsets, kernels, alignment=alignment)
+    if marked is graph:
+        return graph, plan
+    kept = as_written(marked).tensors
+    again = flatbuffer.read(flatbuffer.write(marked))
+    number = {old: new for new, old in enumerate(kept)}
+    offsets = [plan.offsets[tensor] for tensor in kept]
+    moved = replace(
+        plan,
+        tensors=tuple(replace(tensor, index=number[tensor.index]) for tensor in plan.tensors),
+        offsets=(*offsets, *[-1] * (len(again.tensors) - len(kept))),
+    )
+    distances = overlap_distances(again, kernels)
+    return again, settled(again, moved, kernels, overlaps=distances, alignment=alignment)
+
+
+def with_implicit_views(
+    graph: Graph,
+    offsets: Sequence[int],
+    kernels: Kernels,
+    *,
+    alignment: int = HEIGHT_ALIGNMENT_BYTES,
+) -> Graph:
+    """Returns the graph with as many implicit views as cost no byte of the head.
+
+    ``offsets`` are those of its tensors.
+    """
+    candidates = _standing(graph, offsets)
 
     def reach(marked: Graph) -> int:
-        return run_time(marked, plan.offsets, kernels, alignment=alignment)[0].reach_bytes
+        return run_time(marked, offsets, kernels, alignment=alignment)[0].reach_bytes
 
     before = reach(graph)
 
@@ -55,20 +82,7 @@ def without_view_operators(
         elif len(group) > 1:
             middle = len(group) // 2
             groups += [group[middle:], group[:middle]]
-    if not chosen:
-        return graph, plan
-    marked = _marked(graph, chosen)
-    kept = as_written(marked).tensors
-    again = flatbuffer.read(flatbuffer.write(marked))
-    number = {old: new for new, old in enumerate(kept)}
-    offsets = [plan.offsets[tensor] for tensor in kept]
-    moved = replace(
-        plan,
-        tensors=tuple(replace(tensor, index=number[tensor.index]) for tensor in plan.tensors),
-        offsets=(*offsets, *[-1] * (len(again.tensors) - len(kept))),
-    )
-    distances = overlap_distances(again, kernels)
-    return again, settled(again, moved, kernels, overlaps=distances, alignment=alignment)
+    return _marked(graph, chosen) if chosen else graph
 
 
 def _standing(graph: Graph, offsets: Sequence[int]) -> list[int]:

@@ -6,7 +6,9 @@ plan that a fraction of the usual effort finds:
 1. all maps packed, unpacked once for all readers, or once for each where readers are apart;
 2. of the better way, without one map after the other, as long as that makes the plan better.
 
-The result is planned in earnest by the caller, beside the graph without packing.
+The result is planned in earnest by the caller, beside the graph without packing. Trials are made
+at fixed levels of multiply-accumulates, and take no part of the effort: more of either never gives
+a larger plan.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from deploy.targets import Target
 if TYPE_CHECKING:
     from deploy.settings import PlanSettings
 
+TRIAL_LEVELS = (1.10, 2.0)
+"""Limits of multiply-accumulates at which ways are tried, whatever the limit of the plan."""
 _SMALL_WORK, _LARGE_WORK = 60_000, 150_000
 _MOST_LEFT_OUT = 8
 _ROUNDS = 2
@@ -93,6 +97,7 @@ def _judged(
             minimise=settings.minimise,
             arena_bytes=settings.arena_bytes,
             overlap=settings.overlap is not False,
+            view_operators=settings.view_operators,
             never_whole=momentary_maps(packed, lowered.stored),
             work=_SMALL_WORK if len(graph.operators) <= SMALL_GRAPH_OPERATORS else _LARGE_WORK,
             plan_rounds=0,

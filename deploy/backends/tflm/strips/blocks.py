@@ -87,11 +87,11 @@ class Blocks:
 
     def conflict(self, members: Sequence[int]) -> bool:
         """Whether two of the values would be in the same place at the same time."""
-        spans: list[tuple[int, int, int, int, int]] = []
-        for member in members:
-            shift = self.shift[member]
-            for start, stop, first, until in self.live[member]:
-                spans.append((start + shift, stop + shift, first, until, member))
+        spans = [
+            (start + shift, stop + shift, first, until, member)
+            for member, shift in [(m, self.shift[m]) for m in members]
+            for start, stop, first, until in self.live[member]
+        ]
         spans.sort()
         taken = self.taken
         open_spans: list[tuple[int, int, int, int, int]] = []
@@ -181,7 +181,9 @@ class Blocks:
     def _size(self, values: Sequence[int]) -> int:
         """Bytes from the first to the last of values that stand as they do in their map."""
         spans = [r for value in values for r in self.live[value]]
-        return max((r.stop for r in spans), default=0) - min((r.start for r in spans), default=0)
+        if not spans:
+            return 0
+        return max([r.stop for r in spans]) - min([r.start for r in spans])
 
     def _grow_block(self, strips: Sequence[Growth], *, limit: int) -> bool:
         root, into = self.root[strips[0].output], self.root[strips[0].owners[0]]
@@ -215,6 +217,8 @@ class Blocks:
 
     def _extent(self, members: Sequence[int]) -> int:
         """Bytes from the first to the last that the values of a block need."""
-        low = min((self.shift[m] + r.start for m in members for r in self.live[m]), default=0)
-        high = max((self.shift[m] + r.stop for m in members for r in self.live[m]), default=0)
-        return high - low
+        live, shift = self.live, self.shift
+        spans = [(shift[m] + r[0], shift[m] + r[1]) for m in members for r in live[m]]
+        if not spans:
+            return 0
+        return max([high for _, high in spans]) - min([low for low, _ in spans])

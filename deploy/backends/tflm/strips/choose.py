@@ -77,6 +77,7 @@ def choose_strips(
     arena_bytes: int | None = None,
     never_whole: frozenset[str] = frozenset(),
     overlap: bool = True,
+    view_operators: bool = True,
     effort: Effort = Effort.NORMAL,
     work: int | None = None,
     plan_rounds: int = PLAN_ROUNDS,
@@ -100,6 +101,8 @@ def choose_strips(
         never_whole: names of maps that may exist for a strip of rows only, whatever that costs;
             those of a single row are exempt.
         overlap: whether outputs may grow into their inputs where the target's kernels allow it.
+        view_operators: whether views keep an operator in the file; if not, ``arena`` is that of
+            the graph without (``standing.without_view_operators``).
         effort: which walks are searched; see ``walks``.
         work: one walk of this effort, in steps judged, instead of the usual ones.
         plan_rounds: effort of the memory planner for the best ways; 0 asks for quick plans.
@@ -114,7 +117,7 @@ def choose_strips(
             expected="kernels with figures, such as cmsis-nn-dsp",
             remedy="Leave --max-time out; --max-macs bounds multiply-accumulates",
         )
-    costs = costs_of(graph, target, overlap=overlap)
+    costs = costs_of(graph, target, overlap=overlap, view_operators=view_operators)
     goal = Goal(minimise, max_macs, arena_bytes, max_time)
     judge = Judge(graph, costs, never_whole=never_whole)
     network = judge.network()

@@ -14,7 +14,7 @@ import numpy as np
 from deploy.backends.tflm.persistent import persistent
 from deploy.backends.tflm.scratch import OperatorNumbers, operator_requests
 from deploy.backends.tflm.strips.clones import THINNED, Clone, reads_few_pixels, thinning
-from deploy.backends.tflm.strips.diagonal import strip_kind, strip_operator
+from deploy.backends.tflm.strips.diagonal import OfStrips, strip_operator
 from deploy.backends.tflm.strips.network import Network
 from deploy.backends.tflm.strips.schedule import Concatenation, Program, Run, Slice
 from deploy.graph import Graph, GraphBuilder, Operator, Options
@@ -33,6 +33,8 @@ class Costs:
         operators: bytes of one more instance of each operator, its output tensor included.
         slice_bytes, concatenation_bytes, pad_bytes: the same for what strips add.
         constant_bytes: a tensor that only says where to slice.
+        view_bytes: the tensor of a slice or concatenation without an operator; None where views
+            keep theirs.
         thinnings: operator -> bytes of one more pooling that thins what it reads.
         scratch: operator -> bytes of its kernel's buffers in the head.
         varying: operators whose buffers depend on how many rows a strip has.
@@ -47,6 +49,7 @@ class Costs:
     concatenation_bytes: int
     pad_bytes: int
     constant_bytes: int
+    view_bytes: int | None
     thinnings: dict[int, int]
     scratch: dict[int, int]
     varying: frozenset[int]
@@ -55,7 +58,10 @@ class Costs:
     kernels: Kernels | None = None
 
     def tail_bytes(self, program: Program, clones: frozenset[Clone]) -> int:
-        """The tail of a program, to within a few bytes of alignment."""
+        """The tail of a program, to within a few bytes of alignment.
+
+        Slices that are real copies take ``copies_bytes`` more than views without operators.
+        """
         total = self.whole_bytes - sum(self.operators)
         costs = list(self.operators)
         for operator, reader in sorted(clones):
@@ -66,6 +72,8 @@ class Costs:
         for step in program.steps:
             if isinstance(step, Run):
                 total += costs[step.operator]
+            elif self.view_bytes is not None and isinstance(step, Slice | Concatenation):
+                total += self.view_bytes
             elif isinstance(step, Slice):
                 (first, end), (start, stop) = values[step.source].rows, values[step.output].rows
                 total += self.slice_bytes
@@ -78,9 +86,21 @@ class Costs:
                 constants.add((step.operator, values[step.output].padding))
         return total + len(constants) * self.constant_bytes
 
+    def copies_bytes(self, count: int) -> int:
+        """What ``count`` slices take that are no views, beyond what ``tail_bytes`` has for them."""
+        if self.view_bytes is None:
+            return 0
+        return count * (self.slice_bytes + self.constant_bytes - self.view_bytes)
 
-def costs_of(graph: Graph, target: Target, *, overlap: bool = False) -> Costs:
-    """Returns the costs of a graph's operators on a target; with or without diagonal overlap."""
+
+def costs_of(
+    graph: Graph, target: Target, *, overlap: bool = False, view_operators: bool = True
+) -> Costs:
+    """Returns the costs of a graph's operators on a target; with or without diagonal overlap.
+
+    Args:
+        view_operators: whether views keep an operator in the file.
+    """
     tail = persistent(graph, target)
     scratch: dict[int, int] = {}
     for request in tail.scratch:
@@ -108,7 +128,8 @@ def costs_of(graph: Graph, target: Target, *, overlap: bool = False) -> Costs:
         poolings = [thinning(builder, operator, name=str(n)) for n in range(_INSTANCES)]
         return round((more(poolings, builder) - tail.size_bytes) / _INSTANCES)
 
-    some_map = next(t for t in graph.activations() if len(graph.tensors[t].shape) > 0)
+    maps = graph.activations()
+    some_map = next((t for t in maps if graph.tensors[t].shape), maps[0])
     builder = GraphBuilder(graph)
     for number in range(_INSTANCES):
         builder.constant(f"constant {number}", np.zeros(4, np.int32))
@@ -123,6 +144,7 @@ def costs_of(graph: Graph, target: Target, *, overlap: bool = False) -> Costs:
         concatenation_bytes=instance(Operator("CONCATENATION", absent[:2], (some_map,), joined)),
         pad_bytes=instance(Operator("PAD", absent[:2], (some_map,), Options("PadOptions"))),
         constant_bytes=round((with_constants - tail.size_bytes) / _INSTANCES),
+        view_bytes=None if view_operators else target.runtime.eval_tensor.size_bytes,
         thinnings={
             index: thinning_of(operator)
             for index, operator in enumerate(graph.operators)
@@ -143,25 +165,22 @@ _ROW_NAMES = frozenset({"in_h", "in_w", "out_h", "out_w", "out_elements"})
 
 
 def _varies(operator: Operator, kernels: Kernels) -> bool:
-    steps = kernels.rules[operator.opcode].steps
+    steps = kernels.rules[operator.kind].steps
     sizes = [s.size_bytes for s in steps if s.kind is StepKind.SCRATCH and s.size_bytes]
     return any(size.names & _ROW_NAMES for size in sizes)
 
 
 class StripScratch:
-    """Bytes of the kernels' buffers for the strips of one network, each kind worked out once."""
+    """Bytes of the kernels' buffers for the strips of one network."""
 
     def __init__(self, network: Network, kernels: Kernels) -> None:
         self.network = network
         self.kernels = kernels
-        self._known: dict[tuple[object, ...], int] = {}
+        self.bytes_of = OfStrips(self._bytes_of)
+        """What one step of a program asks for."""
 
-    def bytes_of(self, program: Program, step: Run) -> int:
-        """Returns what one step of a program asks for."""
-        key = strip_kind(program, step)
-        if key not in self._known:
-            operator, graph = strip_operator(self.network, program, step)
-            rule = self.kernels.rules[operator.opcode]
-            requests = operator_requests(0, rule, OperatorNumbers(graph, operator))
-            self._known[key] = sum(request.room_bytes for request in requests)
-        return self._known[key]
+    def _bytes_of(self, program: Program, step: Run) -> int:
+        operator, graph = strip_operator(self.network, program, step)
+        rule = self.kernels.rules[operator.opcode]
+        requests = operator_requests(0, rule, OperatorNumbers(graph, operator))
+        return sum(request.room_bytes for request in requests)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from deploy.backends.tflm.strips.network import Network
 
@@ -22,6 +23,7 @@ FLAGS = (
     *("finished", "upwards", "eager", "apart"),
 )
 """The fields of Cuts that are sets of operators."""
+_FIELDS = ("ends", *FLAGS, "still")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,83 +70,74 @@ class Cuts:
         )
 
     def replace(self, **changes: object) -> Cuts:
-        return replace(self, **changes)  # type: ignore[arg-type]
+        """The same cuts but for some fields; like ``dataclasses.replace``, which is slow."""
+        fields: dict[str, Any] = {name: getattr(self, name) for name in _FIELDS}
+        return Cuts(**(fields | changes))
 
 
 def normalised(network: Network, cuts: Cuts) -> Cuts:
     """Drops what has no effect or cannot be done, so that equal cuts look equal."""
     ends: dict[int, tuple[int, ...]] = {}
-    for operator, rows in cuts.ends.items():
-        if operator in network.row_operators:
-            size = network.row_operators[operator].rule.out_rows
-            inner = sorted({r for r in rows if 0 < r < size})
-            if rows and not inner:
-                continue
-            ends[operator] = (*inner, size) if inner else ()
+    for operator, rows in sorted(cuts.ends.items()):
+        info = network.row_operators.get(operator)
+        if info is None:
+            continue
+        if not rows:
+            ends[operator] = ()
+            continue
+        size = info.rule.out_rows
+        inner = sorted({r for r in rows if 0 < r < size})
+        if inner:
+            ends[operator] = (*inner, size)
     recomputed: set[int] = set()
-    sinks: dict[int, int] = {}
-    for operator in (o for o in reversed(network.order) if o in ends):
-        sink = operator
-        if operator in cuts.recomputed and network.only_row_readers(operator):
-            readers = {
-                reader
-                for tensor in network.graph.operators[operator].outputs
-                for reader, _ in network.row_readers[tensor]
-            }
-            found = {sinks.get(reader) for reader in readers}
-            if len(found) == 1 and None not in found:
-                sink = found.pop() or 0
-                recomputed.add(operator)
-        sinks[operator] = sink
-    for operator in recomputed:
-        ends[operator] = ()
+    if not cuts.recomputed.isdisjoint(ends):
+        sinks: dict[int, int] = {}
+        for operator in reversed(network.order):
+            if operator not in ends:
+                continue
+            sink = operator
+            if operator in cuts.recomputed and operator in network.strip_readers:
+                readers = network.strip_readers[operator]
+                found = sinks.get(readers[0], -1)
+                if found >= 0 and all(sinks.get(reader) == found for reader in readers):
+                    sink = found
+                    recomputed.add(operator)
+            sinks[operator] = sink
+        for operator in recomputed:
+            ends[operator] = ()
     cut = frozenset(ends)
-    paddable = frozenset(o for o in cut if can_pad(network, o))
+    first = cut - recomputed
+    driving = frozenset(operator for operator, rows in ends.items() if rows)
     return Cuts(
-        ends=dict(sorted(ends.items())),
+        ends=ends,
         recomputed=frozenset(recomputed),
-        copied=(cuts.copied & cut) - recomputed,
+        copied=cuts.copied & first,
         loose=cuts.loose & recomputed,
-        padded=cuts.padded & paddable,
-        swapped=frozenset(o for o in cuts.swapped & cut if reads_several(network, o)),
-        finished=frozenset(
-            o for o in cuts.finished & cut if ends[o] and network.only_row_readers(o)
-        ),
-        upwards=frozenset(o for o in cuts.upwards & cut if ends[o]),
-        eager=(cuts.eager & cut) - recomputed,
-        apart=cuts.apart & frozenset(network.order),
+        padded=cuts.padded & cut & network.paddable,
+        swapped=cuts.swapped & cut & network.joins,
+        finished=frozenset(o for o in cuts.finished & driving if o in network.strip_readers),
+        upwards=cuts.upwards & driving,
+        eager=cuts.eager & first,
+        apart=cuts.apart & network.everything,
         still=cuts.still,
     )
 
 
-def can_pad(network: Network, operator: int) -> bool:
-    """Whether zeros put around a strip do what SAME padding does to the whole map."""
-    found = network.row_operators.get(operator)
-    return (
-        found is not None
-        and found.pads_with_zeros
-        and (found.pads_columns or found.rule.kernel_extent > 1)  # type: ignore[attr-defined]
-    )
-
-
-def reads_several(network: Network, operator: int) -> bool:
-    """Whether an operator reads the rows of more than one map."""
-    found = network.row_operators.get(operator)
-    return found is not None and len(found.row_inputs) > 1
-
-
 def groups(network: Network, cuts: Cuts) -> dict[int, tuple[int, ...]]:
     """Returns sink -> operators computed with it, strip by strip, in order; the sink is last."""
+    if not cuts.recomputed:
+        return {operator: (operator,) for operator in cuts.ends}
     sink_of: dict[int, int] = {}
     members: dict[int, list[int]] = {}
     for operator in reversed(network.order):
+        if operator not in cuts.ends:
+            continue
         sink = operator
         if operator in cuts.recomputed:
-            tensor = network.graph.operators[operator].outputs[0]
-            sink = sink_of[network.row_readers[tensor][0][0]]
+            sink = sink_of[network.strip_readers[operator][0]]
         sink_of[operator] = sink
         members.setdefault(sink, []).append(operator)
-    return {sink: tuple(reversed(ops)) for sink, ops in sorted(members.items())}
+    return {sink: tuple(reversed(ops)) for sink, ops in members.items()}
 
 
 def region_of(operators: Iterable[int], ends: tuple[int, ...], halo: Halo) -> Cuts:

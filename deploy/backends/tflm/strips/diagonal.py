@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Generic, TypeVar
 
 from deploy.backends.tflm.overlap import overlap_distance
-from deploy.backends.tflm.strips.network import Network
+from deploy.backends.tflm.strips.network import Network, Value
 from deploy.backends.tflm.strips.operators import same_paddings
-from deploy.backends.tflm.strips.schedule import Program, Run, Value
+from deploy.backends.tflm.strips.schedule import Program, Run
 from deploy.backends.tflm.strips.tiles import TileStep
 from deploy.graph import Graph, Operator, Tensor
 from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, round_up
@@ -15,32 +18,58 @@ from deploy.operators import OPERATORS
 from deploy.operators.by_rows import Parameters, Strip
 from deploy.targets import Kernels
 
+_NEVER = sys.maxsize
+"""A distance of operators that do not overlap."""
+_Figure = TypeVar("_Figure")
+
+
+class OfStrips(Generic[_Figure]):
+    """Something that depends on the shapes and options of a strip's operator alone.
+
+    It is worked out once for each kind of strips, and found at once for a strip seen before.
+    """
+
+    def __init__(self, work_out: Callable[[Program, Run], _Figure]) -> None:
+        self._work_out = work_out
+        self._of_kind: dict[tuple[object, ...], _Figure] = {}
+        self._of_strip: dict[TileStep | int, _Figure] = {}
+
+    def __call__(self, program: Program, step: Run) -> _Figure:
+        # The rows of all values of a step follow from its tile.
+        strip = step.tile or step.operator
+        found = self._of_strip.get(strip)
+        if found is None:
+            kind = strip_kind(program, step)
+            if kind not in self._of_kind:
+                self._of_kind[kind] = self._work_out(program, step)
+            found = self._of_strip[strip] = self._of_kind[kind]
+        return found
+
 
 class Diagonals:
-    """Distances between input and output for the strips of one network.
-
-    Strips of the same heights have the same distance, so it is worked out once for each kind.
-    """
+    """Distances between input and output for the strips of one network."""
 
     def __init__(self, network: Network, kernels: Kernels) -> None:
         self.network = network
         self.kernels = kernels
-        self._known: dict[tuple[object, ...], int | None] = {}
+        self.overlapping = frozenset(
+            index
+            for index, operator in enumerate(network.graph.operators)
+            if operator.opcode in kernels.overlap
+        )
+        self._known = OfStrips(self._distance)
 
     def distance(self, program: Program, step: Run) -> int | None:
         """The smallest safe ``input start - output start`` of a strip, in bytes, or None."""
-        operator = self.network.graph.operators[step.operator]
-        if operator.opcode not in self.kernels.overlap or step.inputs[0] < 0:
+        if step.operator not in self.overlapping or step.inputs[0] < 0:
             return None
-        key = strip_kind(program, step)
-        if key not in self._known:
-            self._known[key] = self._distance(program, step)
-        return self._known[key]
+        found = self._known(program, step)
+        return None if found == _NEVER else found
 
-    def _distance(self, program: Program, step: Run) -> int | None:
+    def _distance(self, program: Program, step: Run) -> int:
         operator, graph = strip_operator(self.network, program, step)
         found = overlap_distance(operator, graph, self.kernels)
-        return None if found is None else round_up(found, HEIGHT_ALIGNMENT_BYTES)
+        return _NEVER if found is None else round_up(found, HEIGHT_ALIGNMENT_BYTES)
 
 
 def strip_operator(network: Network, program: Program, step: Run) -> tuple[Operator, Graph]:

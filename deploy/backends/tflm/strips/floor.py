@@ -30,7 +30,7 @@ def floor_bytes(network: Network, costs: Costs) -> int:
         if index in network.row_operators:
             continue
         apart = (
-            OPERATORS[operator.opcode].view is None
+            ((row := OPERATORS.get(operator.kind)) is None or row.view is None)
             and operator.opcode not in costs.in_place
             and (kernels is None or operator.opcode not in kernels.overlap)
         )

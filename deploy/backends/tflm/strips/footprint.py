@@ -119,6 +119,7 @@ class Analysis:
         self.program = program
         self.in_place = in_place
         self.distance = distance
+        self.reshapes = network.reshapes
         self.copied_tensors = {t for o in cuts.copied for t in network.graph.operators[o].outputs}
         self.apart = cuts.apart
         # Values that the user reads after the last step, see ``deploy.lifetimes``.
@@ -144,12 +145,14 @@ class Analysis:
         """Follows the steps: who reads what when. The rest needs this; returns itself."""
         program = self.program
         self.used_in: dict[int, list[tuple[Concatenation, int]]] = {}
+        # Values that are read row by row.
+        self.sliced: set[int] = set()
         for step in program.steps:
             if isinstance(step, Concatenation):
                 for place, value in enumerate(step.sources):
                     self.used_in.setdefault(value, []).append((step, place))
-        # Values that are read row by row.
-        self.sliced = {step.source for step in program.steps if isinstance(step, Slice)}
+            elif isinstance(step, Slice):
+                self.sliced.add(step.source)
         # Values that operators, or windows before, have a part of.
         self.seen: set[int] = set()
         for value in program.inputs:
@@ -209,10 +212,10 @@ class Analysis:
         self.written[value] = self.death[value] = step
 
     def _read(self, value: int, step: int) -> None:
-        values, death = self.program.values, self.death
+        values, death, seen = self.program.values, self.death, self.seen
         for owner, start, stop in self.owned[value]:
             base, end = values[owner].rows
-            self.seen.add(owner)
+            seen.add(owner)
             if start == base and stop == end:
                 death[owner] = step
                 continue
@@ -222,11 +225,11 @@ class Analysis:
             deaths[start - base : stop - base] = [step] * (stop - start)
 
     def _run(self, index: int, step: Run) -> None:
-        operator = self.network.graph.operators[step.operator]
-        if operator.opcode == "RESHAPE" and step.inputs[0] >= 0:
-            source, target = step.inputs[0], step.outputs[0]
+        operator, inputs, outputs, _ = step
+        if operator in self.reshapes and inputs[0] >= 0:
+            source, target = inputs[0], outputs[0]
             # Whether rows of the output are not rows of the input.
-            opaque = source in self.opaque or step.operator not in self.network.row_operators
+            opaque = source in self.opaque or operator not in self.network.row_operators
             if not (opaque and target in self.sliced):
                 self.owned[target] = self.owned[source]
                 if opaque:
@@ -238,19 +241,20 @@ class Analysis:
             self.renamed.add(target)
             self.candidates.append((index, target, (source,)))
             return
-        for value in step.inputs:
+        for value in inputs:
             if value >= 0:
                 self._read(value, index)
-        for value in step.outputs:
+        for value in outputs:
             self._compute(value, index)
-        free = operator.opcode in self.in_place and step.operator not in self.apart
-        if step.operator not in self.apart and self.distance and len(step.outputs) == 1:
+        if operator in self.apart or len(outputs) != 1:
+            return
+        if self.distance:
             distance = self.distance(self.program, step)
             if distance is not None:
-                self.growing.append((step.outputs[0], step.inputs[0], distance))
-        if free and len(step.outputs) == 1:
-            sources = tuple(dict.fromkeys(v for v in step.inputs if v >= 0))
-            self.candidates.append((index, step.outputs[0], sources))
+                self.growing.append((outputs[0], inputs[0], distance))
+        if self.network.graph.operators[operator].opcode in self.in_place:
+            sources = tuple(dict.fromkeys(v for v in inputs if v >= 0))
+            self.candidates.append((index, outputs[0], sources))
 
     def _slice(self, index: int, step: Slice) -> None:
         rows = self.program.values[step.output].rows

@@ -174,6 +174,9 @@ class Judge:
             return None
         self.work += count
         analysis = self._analysis(candidate, network, cuts, program)
+        if analysis.copies:
+            tail += self.costs.copies_bytes(len(analysis.copies))
+            ceiling = math.inf if room is None else room(tail, program.macs)
         scratch = self._scratch(candidate, program)
         if analysis.least_load(scratch) >= ceiling:
             return None

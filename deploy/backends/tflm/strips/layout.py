@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from deploy.backends.tflm.layout import Layout, memory_plan
+from deploy.backends.tflm.online import momentary_bytes
 from deploy.backends.tflm.overlap import overlap_distance
-from deploy.backends.tflm.scratch import scratch_requests
 from deploy.backends.tflm.settle import settled
 from deploy.backends.tflm.sharing import Alias
 from deploy.backends.tflm.strips.emit import emit
@@ -62,12 +62,12 @@ def cut_graph(
         if value in found.place
     ):
         return None
-    requests = scratch_requests(graph, kernels)
-    scratch = [(r.operator_index, r.room_bytes) for r in requests if r.room_bytes]
+    scratch = momentary_bytes(graph, kernels)
     overlaps = {
         index: distance
         for index, step in enumerate(program.steps)
         if isinstance(step, Run)
+        and step.outputs
         and step.outputs[0] in found.grown_into
         and _share_bytes(graph, found, tensor, step)
         and (distance := overlap_distance(graph.operators[index], graph, kernels)) is not None
@@ -177,7 +177,7 @@ def _aliases(
                 Alias(tensor[source], tensor[step.output], AliasReason.CONCATENATION_VIEW)
                 for source in step.sources
             ]
-        elif isinstance(step, Run):
+        elif isinstance(step, Run) and step.outputs:
             output = step.outputs[0]
             if output in found.in_place_of:
                 place = found.place[output]

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator, Sequence
 
 from deploy.backends.tflm.strips.clones import THINNED, Clone
-from deploy.backends.tflm.strips.cuts import FLAGS, Cuts, normalised, reads_several
+from deploy.backends.tflm.strips.cuts import FLAGS, Cuts, normalised
 from deploy.backends.tflm.strips.judge import Candidate, Judge, Verdict
 from deploy.backends.tflm.strips.network import Network
 
@@ -160,7 +160,7 @@ class Mover:
     def _swap_inputs(self, candidate: Candidate) -> Candidate:
         """Which input of a join comes first, and whether the output takes the place of one."""
         network = self._network(candidate)
-        joins = [operator for operator in candidate.cuts.ends if reads_several(network, operator)]
+        joins = [operator for operator in candidate.cuts.ends if operator in network.joins]
         if not joins:
             return candidate
         kind = self.random.choice(("swapped", "swapped", "apart"))
@@ -302,6 +302,24 @@ class Mover:
         )
 
 
+def other_ends(ends: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Yields strips of which one end is elsewhere or gone, or all behind one of them."""
+    rows = ends[-1] if ends else 0
+    reach = max(1, rows // 32)
+    for place in range(len(ends) - 1):
+        for by in dict.fromkeys((-1, 1, -reach, reach, -2, 2)):
+            moved = tuple(sorted({*ends[:place], ends[place] + by, *ends[place + 1 :]}))
+            if moved[0] > 0 and moved[-1] == rows:
+                yield moved
+        yield ends[:place] + ends[place + 1 :]
+    # Of all strips behind one of them: their heights stay what they were.
+    for place in range(len(ends) - 2):
+        for by in (-1, 1):
+            moved = ends[:place] + tuple(end + by for end in ends[place:-1]) + (rows,)
+            if moved[0] > 0 and moved[-2] < rows:
+                yield moved
+
+
 def single_changes(judge: Judge, candidate: Candidate) -> Iterator[Candidate]:
     """Yields the candidates that differ in one end of a strip or one flag of an operator."""
     network, cuts = judge.network(candidate.clones), candidate.cuts
@@ -314,22 +332,9 @@ def single_changes(judge: Judge, candidate: Candidate) -> Iterator[Candidate]:
             seen.add(key)
             yield Candidate(candidate.clones, changed)
 
-    for operator, ends in cuts.ends.items():
-        rows = ends[-1] if ends else 0
-        for place in range(len(ends) - 1):
-            reach = max(1, rows // 32)
-            for by in dict.fromkeys((-1, 1, -reach, reach, -2, 2)):
-                moved = tuple(sorted({*ends[:place], ends[place] + by, *ends[place + 1 :]}))
-                if moved[0] > 0 and moved[-1] == rows:
-                    yield from fresh(cuts.replace(ends={**cuts.ends, operator: moved}))
-            fewer = ends[:place] + ends[place + 1 :]
-            yield from fresh(cuts.replace(ends={**cuts.ends, operator: fewer}))
-        # Of all strips behind one of them, too: their heights stay what they were.
-        for place in range(len(ends) - 2):
-            for by in (-1, 1):
-                moved = ends[:place] + tuple(end + by for end in ends[place:-1]) + (rows,)
-                if moved[0] > 0 and moved[-2] < rows:
-                    yield from fresh(cuts.replace(ends={**cuts.ends, operator: moved}))
+    for operator in cuts.ends:
+        for ends in other_ends(cuts.ends[operator]):
+            yield from fresh(cuts.replace(ends={**cuts.ends, operator: ends}))
     for operator in cuts.ends:
         fewer_ends = {o: e for o, e in cuts.ends.items() if o != operator}
         yield from fresh(cuts.replace(ends=fewer_ends))
@@ -337,6 +342,83 @@ def single_changes(judge: Judge, candidate: Candidate) -> Iterator[Candidate]:
         flags = getattr(cuts, name)
         for operator in network.order if name == "apart" else cuts.ends:
             yield from fresh(cuts.replace(**{name: flags ^ {operator}}))
+
+
+def changed_ends(
+    judge: Judge, candidate: Candidate, operator: int, ends: tuple[int, ...]
+) -> Candidate:
+    """The candidate with other strips of one operator."""
+    cuts = candidate.cuts.replace(ends={**candidate.cuts.ends, operator: ends})
+    return Candidate(candidate.clones, normalised(judge.network(candidate.clones), cuts))
+
+
+def other_strips(
+    judge: Judge, candidate: Candidate, operator: int, strips: int
+) -> Iterator[Candidate]:
+    """Yields an operator in so many strips, of equal heights or nearly, in several courses.
+
+    Which way strips run, and what of them is copied, is best for one number of them only; so
+    the usual ways are tried as well.
+    """
+    network, cuts = judge.network(candidate.clones), candidate.cuts
+    cut, none = frozenset(cuts.ends), frozenset[int]()
+    plain = cuts.replace(
+        copied=cuts.copied - cut,
+        swapped=cuts.swapped - cut,
+        finished=cuts.finished - cut,
+        upwards=none,
+        padded=none,
+        apart=cuts.apart - cut,
+    )
+    courses = (
+        cuts,
+        plain,
+        plain.replace(copied=cut),
+        plain.replace(padded=cut),
+        plain.replace(upwards=cut),
+        plain.replace(upwards=cut, apart=cut),
+    )
+    seen = set()
+    for power in (1.0, 0.8, 1.25):
+        ends = {**cuts.ends, operator: uneven_ends(cuts.ends[operator][-1], strips, power)}
+        for course in courses:
+            changed = Candidate(candidate.clones, normalised(network, course.replace(ends=ends)))
+            if changed.key() not in seen:
+                seen.add(changed.key())
+                yield changed
+
+
+def other_kinds(judge: Judge, clones: Sequence[Clone], candidate: Candidate) -> Iterator[Candidate]:
+    """Yields candidates with one clone more or less, or one more operator cut.
+
+    An operator beside those that are cut runs along with them; behind the last of them it may
+    have the strips instead.
+    """
+    for clone in clones:
+        yield toggled(judge, candidate, clone)
+    network, cuts = judge.network(candidate.clones), candidate.cuts
+    order = network.order
+    for place, operator in enumerate(order):
+        around = [order[p] for p in (place - 1, place + 1) if 0 <= p < len(order)]
+        if (
+            operator in cuts.ends
+            or operator not in network.row_operators
+            or cuts.ends.keys().isdisjoint(around)
+        ):
+            continue
+        before = order[place - 1] if place else -1
+        given = cuts.ends.get(before)
+        added = [cuts.replace(ends={**cuts.ends, operator: ()})]
+        if given:
+            rows = network.row_operators[operator].rule.out_rows
+            own = tuple(max(1, round(end * rows / given[-1])) for end in given)
+            added.append(cuts.replace(ends={**cuts.ends, before: (), operator: own}))
+        for ways in added:
+            for name in ("recomputed", "copied"):
+                runs_along = before if ways.ends.get(operator) else operator
+                flags = getattr(ways, name) | {runs_along}
+                changed = normalised(network, ways.replace(**{name: flags}))
+                yield Candidate(candidate.clones, changed)
 
 
 def _leaving(network: Network, inside: Sequence[int]) -> set[int]:

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from deploy.backends.tflm.strips.operators import row_operator
 from deploy.graph import Graph
 from deploy.macs import operator_macs
 from deploy.operators.by_rows import RowOperator, Uncut, row_axis
+from deploy.operators.rows import Rows, Sliding
+
+
+class Value(NamedTuple):
+    """A tensor of the program: rows of a tensor of the graph, in order, one after the other.
+
+    ``padding`` (rows before, rows after) marks the output of a strip's own PAD, which has
+    columns put beside it as well.
+    """
+
+    tensor: int
+    rows: Rows
+    padding: tuple[int, int] | None = None
 
 
 class Network:
@@ -21,9 +35,17 @@ class Network:
         readers: tensor -> operators that read it.
         row_readers: tensor -> (operator, position) of those that can read it row by row.
         whole_readers: tensor -> operators that need it whole (also: the graph's outputs).
+        whole_values: tensor -> the value that all its rows are.
         axis: tensor -> dimension of its rows; absent for tensors without rows.
         reads: for each operator its inputs, -1 for constants and absent ones; ``writes`` its
-            outputs.
+            outputs; handles of variables are no maps either.
+        pure: for each operator whether nothing is lost where nobody reads what it makes.
+        strip_readers: operator -> who reads its outputs, where all of them could be cut with it.
+        everything: all operators.
+        joins: operators that read the rows of more than one map.
+        reshapes: RESHAPE operators.
+        convolutions: operators to which zeros around a strip are the same as SAME padding.
+        paddable: those of them whose SAME padding puts anything around a strip.
     """
 
     def __init__(self, graph: Graph, order: Sequence[int] | None = None) -> None:
@@ -61,6 +83,7 @@ class Network:
             # A tensor without rows counts as a single one.
             self.rows[tensor] = shape[axis] if isinstance(axis, int) else 1
             self.row_bytes[tensor] = graph.tensors[tensor].size_bytes // max(self.rows[tensor], 1)
+        self.whole_values = {t: Value(t, (0, rows)) for t, rows in self.rows.items()}
         self.macs = [operator_macs(graph, i) for i in range(len(graph.operators))]
         self.total_macs = sum(self.macs)
         self.outputs = frozenset(graph.outputs)
@@ -68,13 +91,38 @@ class Network:
             tuple(t if t >= 0 and graph.tensors[t].in_head else -1 for t in operator.inputs)
             for operator in graph.operators
         )
-        self.writes = tuple(operator.outputs for operator in graph.operators)
+        self.writes = tuple(
+            tuple(t for t in operator.outputs if graph.tensors[t].in_head)
+            for operator in graph.operators
+        )
+        self.pure = tuple(graph.is_pure(operator) for operator in graph.operators)
 
-    def only_row_readers(self, operator: int) -> bool:
-        """Whether everything that reads the outputs of an operator could be cut with it."""
-        return all(
+        self.everything = frozenset(self.order)
+        self.strip_readers = {
+            operator: tuple(sorted({r for t in outputs for r, _ in self.row_readers[t]}))
+            for operator, outputs in enumerate(self.writes)
+            if outputs and all(self._only_strips_read(t) for t in outputs)
+        }
+        self.joins = frozenset(
+            o for o, info in self.row_operators.items() if len(info.row_inputs) > 1
+        )
+        self.reshapes = frozenset(
+            o for o, operator in enumerate(graph.operators) if operator.opcode == "RESHAPE"
+        )
+        self.convolutions = frozenset(
+            o for o in self.row_operators if self.row_operators[o].pads_with_zeros
+        )
+        self.paddable = frozenset(
+            o
+            for o in self.convolutions
+            if isinstance(rule := self.row_operators[o].rule, Sliding)
+            and rule.same
+            and (self.row_operators[o].pads_columns or rule.kernel_extent > 1)
+        )
+
+    def _only_strips_read(self, tensor: int) -> bool:
+        return (
             tensor in self.row_readers
             and tensor not in self.whole_readers
             and tensor not in self.outputs
-            for tensor in self.graph.operators[operator].outputs
         )

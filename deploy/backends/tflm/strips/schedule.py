@@ -15,24 +15,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from deploy.backends.tflm.strips.cuts import Cuts, groups
-from deploy.backends.tflm.strips.network import Network
+from deploy.backends.tflm.strips.network import Network, Value
 from deploy.backends.tflm.strips.tiles import Tile, TileSolver, TileStep, tile_flags
 from deploy.operators.rows import Rows
 
 MAX_CONCATENATION_INPUTS = 10
 """TFLM's CONCATENATION takes no more."""
-
-
-class Value(NamedTuple):
-    """A tensor of the program: rows of a tensor of the graph, in order, one after the other.
-
-    ``padding`` (rows before, rows after) marks the output of a strip's own PAD, which has
-    columns put beside it as well.
-    """
-
-    tensor: int
-    rows: Rows
-    padding: tuple[int, int] | None = None
 
 
 class Run(NamedTuple):
@@ -122,35 +110,38 @@ class _Scheduler:
             for t in network.graph.outputs
         )
         # Rows that were put aside may be computed anew after all.
-        steps = _needed(self.steps, outputs)
+        steps = _needed(self.steps, outputs, network.pure)
         return Program(tuple(self.values), steps, inputs, outputs, self.macs)
 
     def _all_rows(self, tensor: int) -> Rows:
         return 0, self.network.rows[tensor]
 
     def _value(self, tensor: int, rows: Rows, padding: tuple[int, int] | None = None) -> int:
-        self.values.append(Value(tensor, rows, padding))
-        return len(self.values) - 1
+        values = self.values
+        values.append(Value(tensor, rows, padding))
+        return len(values) - 1
 
     def _whole(self, tensor: int) -> int:
-        rows = self._all_rows(tensor)
-        value = self._value(tensor, rows)
-        self.parts[tensor] = [(rows, value)]
-        self.whole[tensor] = value
+        # Values of whole maps are the same in all programs of a network.
+        whole = self.network.whole_values[tensor]
+        values = self.values
+        value = self.whole[tensor] = len(values)
+        values.append(whole)
+        self.parts[tensor] = [(whole.rows, value)]
         return value
 
     def _run_whole(self, operator: int) -> None:
-        whole, inputs = self.whole, []
-        for tensor in self.network.reads[operator]:
+        network, whole, inputs = self.network, self.whole, []
+        for tensor in network.reads[operator]:
             if tensor < 0:
                 inputs.append(-1)
             elif tensor in whole:
                 inputs.append(whole[tensor])
             else:
                 inputs.append(self._fetch(tensor, self._all_rows(tensor)))
-        outputs = tuple([self._whole(t) for t in self.network.writes[operator]])
+        outputs = tuple([self._whole(t) for t in network.writes[operator]])
         self.steps.append(Run(operator, tuple(inputs), outputs, None))
-        self.macs += self.network.macs[operator]
+        self.macs += network.macs[operator]
 
     def _demand(self, tensor: int, rows: Rows) -> None:
         """Runs strips until the rows of the tensor exist."""
@@ -281,39 +272,41 @@ class _Scheduler:
                 self._demand(tensor, rows)
         local: dict[int, list[tuple[Rows, int]]] = {}
         for step in tile.steps:
-            info = network.row_operators[step.operator]
+            operator, window, out, padding, _ = step
+            info = network.row_operators[operator]
             inputs = []
-            for position, tensor in enumerate(network.reads[step.operator]):
+            for position, tensor in enumerate(network.reads[operator]):
                 if tensor < 0:
                     inputs.append(-1)
                 elif position not in info.row_inputs:
                     inputs.append(self._fetch(tensor, self._all_rows(tensor)))
                 else:
                     if tensor in local:
-                        value = self._take(tensor, step.window, local[tensor])
+                        value = self._take(tensor, window, local[tensor])
                     else:
-                        value = self._fetch(tensor, step.window)
+                        value = self._fetch(tensor, window)
                     if (
-                        step.padding is not None
-                        and (info.pads_columns or any(step.padding))
-                        and info.pads_with_zeros
+                        padding is not None
+                        and (info.pads_columns or any(padding))
+                        and operator in network.convolutions
                     ):
                         value = self._pad(value, step)
                     inputs.append(value)
             self.seen.update(inputs)
-            writes = network.writes[step.operator]
-            outputs = tuple([self._value(t, step.out) for t in writes])
+            writes = network.writes[operator]
+            outputs = tuple([self._value(t, out) for t in writes])
             for tensor, value in zip(writes, outputs, strict=True):
-                if step.operator == sink:
+                if operator == sink:
                     self.parts.setdefault(tensor, []).append((strip, value))
                 else:
-                    local[tensor] = [(step.out, value)]
-            self.steps.append(Run(step.operator, tuple(inputs), outputs, step))
+                    local[tensor] = [(out, value)]
+            self.steps.append(Run(operator, tuple(inputs), outputs, step))
         self.macs += tile.macs
         done = self.produced[sink]
         self.produced[sink] = min(strip[0], done[0]), max(strip[1], done[1])
         self.running.discard(sink)
-        self._run_eager(sink)
+        if self.eager:
+            self._run_eager(sink)
 
     def _pad(self, value: int, step: TileStep) -> int:
         output = self._value(self.values[value].tensor, self.values[value].rows, step.padding)
@@ -388,20 +381,24 @@ class _Scheduler:
         return sources[0]
 
 
-def _needed(steps: Sequence[Step], outputs: Sequence[int]) -> tuple[Step, ...]:
-    """The steps that something is made of that leaves the graph."""
+def _needed(
+    steps: Sequence[Step], outputs: Sequence[int], pure: Sequence[bool]
+) -> tuple[Step, ...]:
+    """The steps that something is made of that leaves the graph, or that change its state."""
     wanted = set(outputs)
-    kept = []
+    kept: list[Step] = []
     for step in reversed(steps):
-        made = step.outputs if isinstance(step, Run) else (step.output,)
-        if wanted.isdisjoint(made):
-            continue
-        kept.append(step)
         if isinstance(step, Run):
-            wanted.update(step.inputs)
+            if not wanted.isdisjoint(step.outputs) or not pure[step.operator]:
+                kept.append(step)
+                wanted.update(step.inputs)
+        elif step.output not in wanted:
+            continue
         elif isinstance(step, Concatenation):
+            kept.append(step)
             wanted.update(step.sources)
         else:
+            kept.append(step)
             wanted.add(step.source)
     return tuple(reversed(kept))
 

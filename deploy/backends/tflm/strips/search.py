@@ -20,10 +20,18 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from deploy.backends.tflm.strips.clones import cloneable
+from deploy.backends.tflm.strips.core import Core, extent
 from deploy.backends.tflm.strips.costs import Costs
 from deploy.backends.tflm.strips.goal import Goal, Ranking, Worth
 from deploy.backends.tflm.strips.judge import Candidate, Judge, Verdict
-from deploy.backends.tflm.strips.moves import Mover, single_changes
+from deploy.backends.tflm.strips.moves import (
+    Mover,
+    changed_ends,
+    other_ends,
+    other_kinds,
+    other_strips,
+    single_changes,
+)
 from deploy.backends.tflm.strips.segments import Piece, Segment, cheapest, crossing_bytes, joined
 from deploy.backends.tflm.strips.templates import in_strips, rows, templates
 from deploy.graph import Graph
@@ -32,23 +40,35 @@ _CLONE_MACS = 0.06
 """A map is computed twice only if that costs at most this part of the MACs."""
 _SMALL_GRAPH_OPERATORS = 40
 _Shares = tuple[tuple[tuple[float, float], ...], tuple[tuple[float, bool, float, float], ...]]
+
+
+def _rounds(until: float, count: int = 6) -> tuple[tuple[float, float], ...]:
+    """Rounds of templates, then improvement, in equal parts of the work."""
+    return tuple(((n + 0.5) * until / count, (n + 1) * until / count) for n in range(count))
+
+
 _ROUNDS = tuple((n * 0.08 + 0.05, n * 0.08 + 0.08) for n in range(9))
 _SHARES_OF_MANY: _Shares = _ROUNDS, ((0.9, False, 300.0, 20.0), (1.0, False, 100.0, 10.0))
 _SHARES_FOR_THE_HEAD: _Shares = (
     tuple((0.5 + 0.45 * a, 0.5 + 0.45 * b) for a, b in _ROUNDS),
     ((0.9, False, 300.0, 20.0), (1.0, False, 100.0, 10.0)),
 )
-_SHARES_OF_FEW: _Shares = (
-    tuple((0.05 * n + 0.02, 0.05 * n + 0.05) for n in range(6)),
-    ((0.85, True, 1500.0, 30.0), (1.0, False, 300.0, 20.0)),
-)
+_SHARES_OF_FEW: dict[int, _Shares] = {
+    1: (_rounds(0.35), ((1.0, True, 1500.0, 30.0),)),
+    3: (_rounds(0.3), tuple((until, True, 1500.0, 30.0) for until in (0.55, 0.8, 1.0))),
+}
 """Parts of the work after which templates, and then the improvement of segments, end; and walks:
 (part of the work at its end, from the graph that is not cut, heat at begin and end)."""
 _ROWS_UNTIL = 0.5
 """Part of the work for strips of single rows, where the head alone counts."""
 _SLICE = 0.01
-_POLISH = 0.1
-"""What the last descent may take, as a part of the work."""
+_CORE = 0.7
+"""Where less than this part of the head is live, cutting brings nothing."""
+_POLISH = 0.9
+"""What the last improvement of strips may take, as a part of the work."""
+_MOST_STRIPS = 8
+_TRIED_KINDS = 3
+"""Neighbouring kinds of cutting, of which the strips are improved as well."""
 _SHORT = 4
 """Operators of a segment that counts as short."""
 _HEADS = 40
@@ -68,6 +88,7 @@ class Search:
         work: int,
         never_whole: frozenset[str] = frozenset(),
         seed: int = 0,
+        restarts: int = 1,
         progress: Callable[[float], None] | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> None:
@@ -80,6 +101,7 @@ class Search:
         self.progress = progress or (lambda fraction: None)
         self.stop = stop or (lambda: False)
         self.random = random.Random(seed)
+        self.restarts = restarts
         network = self.judge.network()
         self.total_macs = max(network.total_macs, 1)
         self.is_small = len(graph.operators) <= _SMALL_GRAPH_OPERATORS
@@ -87,6 +109,7 @@ class Search:
         self.extra_macs = int(self.total_macs * (goal.max_macs - 1))
         self.clones = cloneable(graph, self.clone_macs, network.macs)
         self.segments: list[Segment] = []
+        self._cores: dict[tuple[int, int], Core] = {}
         self._scores: dict[tuple[object, ...], tuple[float, Verdict | None]] = {}
         # Candidate -> a value that it is known to be above.
         self._worse_than: dict[tuple[object, ...], float] = {}
@@ -110,7 +133,8 @@ class Search:
 
     @property
     def spent(self) -> int:
-        return self.judge.work + sum(segment.judge.work for segment in self.segments)
+        parts = [*self.segments, *(core.segment for core in self._cores.values())]
+        return self.judge.work + sum(part.judge.work for part in parts)
 
     def run(self) -> None:
         """Searches until the work is done or ``stop`` says so; ``ranking`` holds the outcome."""
@@ -121,17 +145,24 @@ class Search:
         if self.goal.arena_bytes is None and self.goal.minimise == "head":
             shares, walks = _SHARES_FOR_THE_HEAD
         else:
-            shares, walks = _SHARES_OF_FEW if self.is_small else _SHARES_OF_MANY
+            few = _SHARES_OF_FEW[self.restarts]
+            shares, walks = few if self.is_small else _SHARES_OF_MANY
         if self.goal.minimise == "head":
             self._try_rows(self.work * _ROWS_UNTIL)
         for templates_until, segments_until in shares:
             self._try_templates(self.work * templates_until)
             self._improve_segments(self.work * segments_until)
-        mover = Mover(self.judge, self.clones, self.random)
-        for until, anew, hottest, coldest in walks:
+        for number, (until, anew, hottest, coldest) in enumerate(walks):
+            if number and self.goal.arena_bytes is None and not self._is_cut():
+                # Neither segments nor a walk found anything that is worth cutting.
+                break
             start = self.start if anew else self.ranking.best[0][1]
-            self._anneal_whole(mover, start, self.work * until, hottest, coldest)
-        self._descend(self.work * (1 + _POLISH))
+            self._anneal_core(start, self.work * until, hottest, coldest)
+        self._polish(self.work * (1 + _POLISH))
+
+    def _is_cut(self) -> bool:
+        best = self.ranking.best[0][1].candidate
+        return bool(best.cuts.ends or best.clones)
 
     def _segment(self, start: int, stop: int) -> Segment:
         segment = Segment(
@@ -209,7 +240,7 @@ class Search:
             for candidate in templates(segment.judge, segment.clones, thin=thin):
                 if self.spent > until or self.stop():
                     break
-                self._offer(segment, candidate)
+                self._offer(segment, candidate, self._useful(segment))
             self._report()
 
     def _stretches(self) -> list[tuple[int, int]]:
@@ -261,10 +292,7 @@ class Search:
         candidate: Candidate,
         room: Callable[[int, int], float] | None = None,
     ) -> Verdict | None:
-        # Some have to be cut even where that makes no head smaller.
-        most = self.apart.head_bytes * 2
-        if not segment.judge.in_strips():
-            most = min(self.apart.head_bytes, segment.whole_bytes)
+        most = self._most(segment)
         verdict = segment.judged(candidate, room=room or (lambda tail, macs: most))
         if verdict is None:
             return None
@@ -294,8 +322,13 @@ class Search:
             ]
             if not used or rounds % 4 == 3:
                 used = self.segments
-            segment = self.random.choice(used)
-            self._anneal_segment(segment, head, segment.judge.work + slice_of_work)
+            fresh = [s for s in used if s.has_changes_left()] or [
+                s for s in self.segments if s.has_changes_left()
+            ]
+            segment = self.random.choice(fresh or used)
+            until_here = segment.judge.work + slice_of_work
+            if not fresh or not self._explore(segment, until_here):
+                self._anneal_segment(segment, head, until_here)
             rounds += 1
             self._report()
         for _, path, _ in self._paths()[:12]:
@@ -324,6 +357,42 @@ class Search:
                 key = tuple((p.start, p.stop, p.candidate.key()) for p in path)
                 found.setdefault(key, (self.worth.value(head, tail, macs), path, head))
         return sorted(found.values(), key=lambda entry: (entry[0], entry[2]))
+
+    def _explore(self, segment: Segment, until: int) -> bool:
+        """Tries single changes of a segment's pieces, of the best first; whether any were left."""
+        weight = self.goal.tail_weight
+        tried = False
+        while segment.judge.work < until and not self.stop():
+            left = [p for p in segment.pieces if segment.changes_left(p)]
+            if not left:
+                return tried
+            piece = min(left, key=lambda p: (p.head_bytes + weight * p.tail_bytes, p.macs))
+            candidate = segment.next_change(piece)
+            if candidate is not None:
+                tried = True
+                self._offer(segment, candidate, self._useful(segment))
+        return tried
+
+    def _useful(self, segment: Segment) -> Callable[[int, int], float] | None:
+        """What a piece has to be below: alone in the graph it has to be better than the best."""
+        if self.goal.arena_bytes is not None or not self.ranking.best:
+            return None
+        weight = self.goal.tail_weight
+        least = self.ranking.best[0][0] - weight * self.whole.tail_bytes
+        most = self._most(segment)
+
+        def room(tail: int, macs: int) -> float:
+            if macs - segment.macs > self.extra_macs:
+                return 0.0
+            return min(most, least - weight * (tail - segment.whole_tail_bytes))
+
+        return room
+
+    def _most(self, segment: Segment) -> int:
+        """Heads of that size are of no interest; some have to be cut even so."""
+        if segment.judge.in_strips():
+            return self.apart.head_bytes * 2
+        return min(self.apart.head_bytes, segment.whole_bytes)
 
     def _anneal_segment(self, segment: Segment, head: int, until: int) -> None:
         """Looks for cheaper pieces with a head of at most ``head`` bytes."""
@@ -368,38 +437,140 @@ class Search:
             if verdict is not None and value(verdict) <= limit:
                 now, here = value(verdict), verdict
 
-    def _anneal_whole(
-        self, mover: Mover, start: Verdict, until: float, hottest: float, coldest: float
-    ) -> None:
+    def _core(self) -> Core:
+        """What a walk from the best so far may change."""
+        best = self.ranking.best[0][1]
+        above = best.head_bytes * _CORE
+        place = extent(self._loads(), best.candidate, self.handed_over, above=above)
+        if place not in self._cores:
+            segment = self._segment(*place)
+            self._cores[place] = Core(segment, self.worth, self.whole)
+        return self._cores[place]
+
+    def _anneal_core(self, start: Verdict, until: float, hottest: float, coldest: float) -> None:
         """A walk whose heat falls from ``hottest`` to ``coldest`` bytes for a graph of 50 kB."""
-        here = start
-        value = self.worth.value(here.head_bytes, here.tail_bytes, here.macs)
+        core = self._core()
+        mover = Mover(core.segment.judge, core.segment.clones, self.random)
+        value, found = core.score(core.inside(start.candidate, len(self.graph.operators)))
+        if found is None:
+            return
+        here = found
         scale = max(self.apart.bound_bytes / 50_000, 0.02)
         begin = self.spent
         while self.spent < until and not self.stop():
             done = (self.spent - begin) / max(until - begin, 1)
             heat = scale * hottest * (coldest / hottest) ** done
             limit = value - heat * math.log(1.0 - self.random.random())
-            found, verdict = self.score(mover.neighbour(here), limit)
+            new, verdict = core.score(mover.neighbour(here), limit)
             # Candidates that were judged before cost nothing, yet the walk must end.
-            self.judge.work += 1
-            if verdict is not None and found <= limit:
-                value, here = found, verdict
+            core.segment.judge.work += 1
+            if verdict is not None and new <= limit:
+                value, here = new, verdict
             self._report()
+        self._take_over(core)
 
-    def _descend(self, until: float) -> None:
-        """From the best so far: whatever single change makes it better, until none does."""
-        value, here = self.ranking.best[0]
-        improved = True
+    def _take_over(self, core: Core) -> None:
+        """Judges the best of a core in the whole graph."""
+        best = [v for _, v in core.ranking.best[:12]]
+        hopeful = [v for _, v in core.ranking.hopeful[:6]]
+        for verdict in (*best, *hopeful, *core.ranking.frontier):
+            piece = core.segment.piece(verdict)
+            self.score(joined(self.judge, [piece]))
+
+    def _polish(self, until: float) -> None:
+        """Other numbers of strips for the best ways so far, and what single changes make better.
+
+        Good ways of one kind differ in how many strips there are and where these end. For each
+        operator with strips of its own every number is tried, from equal heights on; the ends
+        are moved one by one as long as that helps.
+        """
+        core = self._core()
+        best = self.ranking.best[0][1].candidate
+        core.score(core.inside(best, len(self.graph.operators)))
+        polished: set[tuple[object, ...]] = set()
+        while self.spent < until and not self.stop():
+            kinds = ((v, _kind(v.candidate)) for _, v in core.ranking.best)
+            here = next((verdict for verdict, kind in kinds if kind not in polished), None)
+            if here is None:
+                break
+            polished.add(_kind(here.candidate))
+            here = self._polish_kind(core, here, until)
+            polished.add(_kind(here.candidate))
+            others = self._other_kinds(core, here, until)
+            for other in [v for v in others if _kind(v.candidate) not in polished][:_TRIED_KINDS]:
+                polished.add(_kind(other.candidate))
+                self._polish_kind(core, other, until)
+        self._take_over(core)
+
+    def _other_kinds(self, core: Core, here: Verdict, until: float) -> list[Verdict]:
+        """What is best of each kind of cutting that is one step away, best first."""
+        judge, found = core.segment.judge, list[Verdict]()
+        for kind in other_kinds(judge, core.segment.clones, here.candidate):
+            drivers = [o for o, ends in kind.cuts.ends.items() if ends]
+            ways = [kind]
+            for operator in drivers[:1]:
+                ways += other_strips(judge, kind, operator, len(kind.cuts.ends[operator]))
+            verdicts = [v for _, v in (core.score(way) for way in ways) if v is not None]
+            if verdicts:
+                found.append(min(verdicts, key=core.value))
+            if self.spent > until or self.stop():
+                break
+        return sorted(found, key=core.value)
+
+    def _polish_kind(self, core: Core, start: Verdict, until: float) -> Verdict:
+        here = self._descend(core, start, until)
+        judge, improved = core.segment.judge, True
         while improved:
             improved = False
-            for candidate in single_changes(self.judge, here.candidate):
-                if self.spent > until or self.stop():
-                    return
-                found, verdict = self.score(candidate, value)
-                if verdict is not None and found < value:
-                    value, here, improved = found, verdict, True
+            cuts = here.candidate.cuts
+            for operator, ends in cuts.ends.items():
+                for strips in _near(len(ends), min(_MOST_STRIPS, ends[-1])) if ends else ():
+                    ways = other_strips(judge, here.candidate, operator, strips)
+                    found = [v for _, v in (core.score(way) for way in ways) if v is not None]
+                    if self.spent > until or self.stop():
+                        return here
+                    if found:
+                        best = min(found, key=core.value)
+                        reached = self._move_ends(core, best, operator, until)
+                        if core.value(reached) < core.value(here):
+                            here, improved = self._descend(core, reached, until), True
+                if improved:
                     break
+        return here
+
+    def _descend(self, core: Core, start: Verdict, until: float) -> Verdict:
+        """Whatever single change makes it better, until none does."""
+        here, improved = start, True
+        while improved:
+            improved = False
+            for candidate in single_changes(core.segment.judge, here.candidate):
+                if self.spent > until or self.stop():
+                    return here
+                found, verdict = core.score(candidate, core.value(here))
+                if verdict is not None and found < core.value(here):
+                    here, improved = verdict, True
+                    break
+        return here
+
+    def _move_ends(self, core: Core, start: Verdict, operator: int, until: float) -> Verdict:
+        """Moves the ends of an operator's strips as long as that makes it better.
+
+        What made it better is tried again at once, and the other ends after it.
+        """
+        here, failed, number = start, 0, 0
+        while True:
+            ends = here.candidate.cuts.ends.get(operator, ())
+            changes = list(other_ends(ends))
+            if failed >= len(changes) or self.spent > until or self.stop():
+                return here
+            changed = changed_ends(
+                core.segment.judge, here.candidate, operator, changes[number % len(changes)]
+            )
+            found, verdict = core.score(changed, core.value(here))
+            if verdict is not None and found < core.value(here):
+                here, failed = verdict, 0
+            else:
+                failed, number = failed + 1, number + 1
 
     def score(self, candidate: Candidate, limit: float = math.inf) -> tuple[float, Verdict | None]:
         """What the goal says about a candidate, less is better; no verdict if above ``limit``."""
@@ -426,6 +597,19 @@ class Search:
 
     def _report(self) -> None:
         self.progress(min(1.0, self.spent / self.work))
+
+
+def _kind(candidate: Candidate) -> tuple[object, ...]:
+    """What is cut and how, but for the number of strips and where they end."""
+    cuts = candidate.cuts
+    drivers = frozenset(operator for operator, ends in cuts.ends.items() if ends)
+    inner = (cuts.recomputed, cuts.padded & frozenset(cuts.ends))
+    return candidate.clones, frozenset(cuts.ends), drivers, *inner
+
+
+def _near(count: int, most: int) -> list[int]:
+    """The numbers from 2 to ``most`` but for one of them, the nearest first."""
+    return sorted({*range(2, most + 1)} - {count}, key=lambda number: (abs(number - count), number))
 
 
 def _crossing(judge: Judge) -> list[bool]:

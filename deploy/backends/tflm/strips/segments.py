@@ -9,14 +9,18 @@ costs in the tail and in MACs add up.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from deploy.backends.tflm.strips.clones import THINNED, Clone, cloneable
 from deploy.backends.tflm.strips.costs import Costs
 from deploy.backends.tflm.strips.cuts import FLAGS, Cuts, normalised
 from deploy.backends.tflm.strips.judge import Candidate, Judge, Verdict
+from deploy.backends.tflm.strips.moves import single_changes
 from deploy.graph import Graph
+from deploy.lifetimes import TensorNumber, reading_steps
+
+_UNTOUCHED: Iterator[Candidate] = iter(())
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,30 @@ class Segment:
         self.pieces: list[Piece] = []
         self.whole_tail_bytes = sum(own)
         self.whole_bytes = sys.maxsize
+        # Piece -> single changes of it that were not tried; and what was tried.
+        self._changes: dict[tuple[object, ...], Iterator[Candidate] | None] = {}
+        self._tried: set[tuple[object, ...]] = set()
+
+    def changes_left(self, piece: Piece) -> bool:
+        """Whether there may be single changes of a piece that were not tried."""
+        return self._changes.get(piece.candidate.key(), _UNTOUCHED) is not None
+
+    def has_changes_left(self) -> bool:
+        return any(self.changes_left(piece) for piece in self.pieces)
+
+    def next_change(self, piece: Piece) -> Candidate | None:
+        """The next single change of a piece that nothing led to before."""
+        key = piece.candidate.key()
+        changes = self._changes.get(key)
+        if changes is None:
+            changes = self._changes[key] = single_changes(self.judge, piece.candidate)
+        for candidate in changes:
+            changed = candidate.key()
+            if changed not in self._tried:
+                self._tried.add(changed)
+                return candidate
+        self._changes[key] = None
+        return None
 
     def judged(self, candidate: Candidate, *, room: Callable[[int, int], float]) -> Verdict | None:
         """Judges a candidate of the segment; ``room`` as ``Judge.verdict`` has it."""
@@ -127,15 +155,12 @@ def _part(graph: Graph, start: int, stop: int) -> tuple[Graph, int]:
     inside = graph.operators[start:stop]
     written = {t for operator in inside for t in operator.outputs}
     read = {t for operator in inside for t in operator.present_inputs if graph.tensors[t].in_head}
-    later = set(graph.outputs)
-    for operator in graph.operators[stop:]:
-        later.update(operator.present_inputs)
-    earlier = set(graph.inputs)
-    for operator in graph.operators[:start]:
-        earlier.update(operator.outputs)
+    later = {t for t, steps in reading_steps(graph).items() if steps[-1] >= stop}
+    earlier = set(graph.inputs) | {t for t, o in graph.producers().items() if o < start}
     inputs = sorted(read - written)
-    outputs = sorted((written | set(inputs)) & later) or [inside[-1].outputs[0]]
-    passing = (earlier & later) - set(inputs)
+    made = {t for t in written if graph.tensors[t].in_head}
+    outputs = sorted((made | set(inputs)) & later) or sorted(made)[-1:]
+    passing = {t for t in earlier & later if graph.tensors[t].in_head} - set(inputs)
     part = graph.replace(
         operators=inside, inputs=tuple(inputs), outputs=tuple(outputs), signatures=()
     )
@@ -144,14 +169,12 @@ def _part(graph: Graph, start: int, stop: int) -> tuple[Graph, int]:
 
 def crossing_bytes(graph: Graph) -> list[int]:
     """Bytes of the maps that live from before each place in the order to after it."""
-    readers, producers = graph.consumers(), graph.producers()
+    steps, producers = reading_steps(graph), graph.producers()
     crossing = [0] * (len(graph.operators) + 1)
     for tensor in graph.activations():
         born = producers[tensor] + 1 if tensor in producers else 0
-        dies = max(readers.get(tensor, ()), default=born)
-        if tensor in graph.outputs:
-            dies = len(graph.operators)
-        for place in range(born, dies + 1):
+        last = max(steps.get(TensorNumber(tensor), (born,)))
+        for place in range(born, last + 1):
             crossing[place] += graph.tensors[tensor].size_bytes
     return crossing
 

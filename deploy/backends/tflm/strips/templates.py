@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from deploy.backends.tflm.strips.clones import Clone
-from deploy.backends.tflm.strips.cuts import Cuts, normalised, reads_several
+from deploy.backends.tflm.strips.cuts import Cuts, normalised
 from deploy.backends.tflm.strips.judge import Candidate, Judge
 from deploy.backends.tflm.strips.moves import uneven_ends
 from deploy.backends.tflm.strips.network import Network
@@ -54,7 +54,7 @@ def rows(judge: Judge) -> Iterator[Candidate]:
     if not operators:
         return
     driver, every, none = operators[-1], frozenset(operators), frozenset[int]()
-    sums = frozenset(o for o in operators if reads_several(network, o))
+    sums = network.joins & every
     ends = {o: tuple(range(1, network.row_operators[o].rule.out_rows + 1)) for o in operators}
     at_sums = {o: ends[o] if o == driver or o in sums else () for o in operators}
     instances = sum(len(rows) for rows in ends.values())

@@ -8,7 +8,7 @@ strips are never made. What the whole operator selects is not the strips' doing,
 from __future__ import annotations
 
 from deploy.backends.tflm.defects import defects_of
-from deploy.backends.tflm.strips.diagonal import strip_kind, strip_operator
+from deploy.backends.tflm.strips.diagonal import OfStrips, strip_operator
 from deploy.backends.tflm.strips.network import Network
 from deploy.backends.tflm.strips.schedule import Program, Run
 from deploy.targets import Kernels
@@ -30,7 +30,7 @@ class Unsound:
         self._suspects = frozenset(
             index for index in network.row_operators if graph.operators[index].opcode in opcodes
         )
-        self._known: dict[tuple[object, ...], bool] = {}
+        self._known = OfStrips(self._is_unsound)
 
     def any_in(self, program: Program) -> bool:
         """Whether a strip of the program meets a known defect."""
@@ -40,23 +40,17 @@ class Unsound:
             isinstance(step, Run)
             and step.tile is not None
             and step.operator in self._suspects
-            and self._is_unsound(program, step)
+            and self._known(program, step)
             for step in program.steps
         )
 
     def _is_unsound(self, program: Program, step: Run) -> bool:
-        key = strip_kind(program, step)
-        if key not in self._known:
-            operator, graph = strip_operator(self.network, program, step)
-            shapes = [
-                graph.tensors[t].shape for t in (*operator.inputs, *operator.outputs) if t >= 0
-            ]
-            whole = self.network.graph
-            as_whole = operator == whole.operators[step.operator] and shapes == [
-                whole.tensors[t].shape for t in (*operator.inputs, *operator.outputs) if t >= 0
-            ]
-            self._known[key] = not as_whole and any(
-                not defect.harmless_with_room
-                for defect in defects_of(operator, graph, self.kernels)
-            )
-        return self._known[key]
+        operator, graph = strip_operator(self.network, program, step)
+        shapes = [graph.tensors[t].shape for t in (*operator.inputs, *operator.outputs) if t >= 0]
+        whole = self.network.graph
+        as_whole = operator == whole.operators[step.operator] and shapes == [
+            whole.tensors[t].shape for t in (*operator.inputs, *operator.outputs) if t >= 0
+        ]
+        return not as_whole and any(
+            not defect.harmless_with_room for defect in defects_of(operator, graph, self.kernels)
+        )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from deploy.backends.tflm.arena import predict_arena
+from deploy.backends.tflm.standing import with_implicit_views
 from deploy.backends.tflm.strips.costs import Costs
 from deploy.backends.tflm.strips.goal import Goal
 from deploy.backends.tflm.strips.judge import Judge, Verdict
@@ -30,9 +31,9 @@ from keras_fmc.errors import VerificationError
 
 _WALKS: dict[float, tuple[int, int, int]] = {
     1.0: (1, 1, 2),
-    1.02: (0, 1, 4),
-    1.05: (1, 1, 6),
-    1.1: (0, 1, 6),
+    1.02: (0, 0, 4),
+    1.05: (1, 2, 8),
+    1.1: (0, 2, 8),
     1.2: (1, 1, 4),
     1.3: (0, 1, 4),
     1.5: (1, 1, 4),
@@ -49,15 +50,19 @@ _WALKS_FOR_THE_HEAD: dict[float, tuple[int, int, int]] = {
     2.0: (1, 1, 4),
 }
 """The same for the head, or a given arena; the walks for the arena come in addition."""
-_SHARES = {1.0: 0.2, 1.02: 0.7}
+_SHARES = {1.0: 0.2, 1.02: 0.5}
 """Parts of the usual work for levels at which there is less to find."""
 SMALL_GRAPH_OPERATORS = 40
-_SMALL_WORK, _LARGE_WORK = 300_000, 1_300_000
+_SMALL_WORK, _LARGE_WORK = 80_000, 350_000
 _SMALL_WORK_FOR_THE_HEAD = 250_000
 """A step costs more there, as strips are many."""
 _FEW_OPERATORS, _FEW_FOR_THE_HEAD, _LEAST_WORK = 10, 5, 0.02
 _FEW_POWER = 1.5
 """Below so many operators, work falls with this power of those that can be cut, to that part."""
+_RESTARTS = (3, 1)
+"""By turns: one long walk finds some ways, several short ones find others."""
+_MOST_WALKS = 64
+"""At one level."""
 _SEEDS_OF_FEW = 2
 """Walks more that such graphs get at each level: they are short, and one may miss what is there."""
 _MEASURED, _HOPEFUL = 6, 2
@@ -69,11 +74,16 @@ _LONG_PROGRAM = 500
 
 @dataclass(frozen=True, slots=True)
 class Walk:
-    """One search; see the module."""
+    """One search; see the module.
+
+    Attributes:
+        restarts: how many walks begin hot, from the graph that is not cut.
+    """
 
     goal: Goal
     seed: int
     work: int
+    restarts: int = 1
 
 
 class Point(NamedTuple):
@@ -153,12 +163,14 @@ def walks_of(goal: Goal, effort: Effort, network: Network) -> tuple[Walk, ...]:
         walks += [
             Walk(
                 Goal(minimise, level, arena_bytes, goal.max_time),
-                seed,
+                # Where no limit binds, two walks of one seed would be the same.
+                round(level * 100) * _MOST_WALKS + number,
                 int(usual * _SHARES.get(level, 1.0)),
+                restarts=_RESTARTS[number % 2],
             )
             for level, numbers in table.items()
             if level <= _level_above(goal.max_macs, table)
-            for seed in range(numbers[effort.grade] + (_SEEDS_OF_FEW if is_short else 0))
+            for number in range(numbers[effort.grade] + (_SEEDS_OF_FEW if is_short else 0))
         ]
     return tuple(walks)
 
@@ -211,6 +223,7 @@ def run_walk(
         walk.goal,
         work=walk.work,
         seed=walk.seed,
+        restarts=walk.restarts,
         never_whole=never_whole,
         progress=progress,
         stop=ended,
@@ -291,7 +304,10 @@ def measure(
         return None
     unit = target.runtime.arena_alignment_bytes
     memory = placed(cut, target.kernels, alignment=unit, rounds=rounds, stop=stop)
-    arena = predict_arena(cut.graph, offsets=memory.offsets, target=target)
-    time = graph_time(cut.graph, target.kernels) or 0
-    ratio = time_ratio(cut.graph, judge.graph, target.kernels)
+    graph = cut.graph
+    if judge.costs.view_bytes is not None:
+        graph = with_implicit_views(graph, memory.offsets, target.kernels)
+    arena = predict_arena(graph, offsets=memory.offsets, target=target)
+    time = graph_time(graph, target.kernels) or 0
+    ratio = time_ratio(graph, judge.graph, target.kernels)
     return Measured(verdict, cut, memory, arena, time, ratio)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import pickle
 import signal
 import socket
 import subprocess
@@ -148,7 +149,8 @@ def _help(board: _Board, number: int, job: tuple[Graph, Costs, Target, frozenset
                     worker.connection.send(None)
                     told = True
             board.found[walk] = worker.connection.recv()
-    except (EOFError, OSError):
+    except (EOFError, OSError, pickle.UnpicklingError):
+        # It ended, or what it sent is no answer: its walk is done by the caller.
         worker.close()
         return
     _give_back(number, worker)

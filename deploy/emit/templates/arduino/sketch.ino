@@ -1,4 +1,4 @@
-// @{model}: @{memory}, planned for @{target}.
+// @{model}: @{size}, planned for @{target}.
 @{library_lines}#include "model_runner.h"
 
 void setup() {

@@ -2,7 +2,7 @@
 @{section_include}
 #include "arena_plan.h"
 #include "model_data.h"
-#include "plan_check.h"
+#include "plan_check.h"@{variables_include}
 #include "tensorflow/lite/micro/micro_interpreter.h"
 #include "tensorflow/lite/micro/micro_log.h"
 #include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
@@ -13,7 +13,7 @@
 namespace tflite {
 namespace micro {}
 }  // namespace tflite
-
+@{own_kernels}
 namespace @{symbol} {
 namespace {
 
@@ -30,6 +30,12 @@ MicroInterpreter* interpreter = nullptr;
 // What the size of the arena holds for.
 const char kTarget[] = "@{target}";
 
+// Whether Setup() fails where TFLM does not use the memory that was planned: 0 lets it run on.
+// @{grows}
+#ifndef MODEL_STOP_UNLESS_AS_PLANNED
+#define MODEL_STOP_UNLESS_AS_PLANNED @{stop}
+#endif
+
 // The kinds of operators that the model uses; no other kernel is linked.
 using OpResolver = MicroMutableOpResolver<@{kinds}>;
 
@@ -38,14 +44,16 @@ bool RegisterOperators(OpResolver& resolver) {
   return true;
 }
 
-// Says what TFLM really used, and whether that is what was planned.
-void CompareWithPlan(int used) {
+// Says what TFLM really used; returns whether that is what was planned.
+bool IsAsPlanned(int used) {
   MicroPrintf("@{symbol}: arena_used_bytes %d, planned %d (head %d + tail %d), arena %d", used,
               @{prefix}_USED_BYTES, @{prefix}_HEAD_BYTES, @{prefix}_TAIL_BYTES,
               @{prefix}_ARENA_BYTES);
-  if (used != @{prefix}_USED_BYTES) {
-    MicroPrintf("@{symbol}: not as planned: this build is not %s", kTarget);
+  if (used == @{prefix}_USED_BYTES) {
+    return true;
   }
+  MicroPrintf("@{symbol}: not as planned: this build is not %s", kTarget);
+  return false;
 }
 
 }  // namespace
@@ -65,16 +73,19 @@ bool Setup() {
   if (!RegisterOperators(resolver)) {
     MicroPrintf("@{symbol}: an operator cannot be registered");
     return false;
-  }
-  static MicroInterpreter the_interpreter(GetModel(model_data), resolver, tensor_arena,
-                                          @{prefix}_ARENA_BYTES);
+  }@{variables}
+  static MicroInterpreter the_interpreter(GetModel(model_data), resolver, @{memory});
   if (the_interpreter.AllocateTensors() != kTfLiteOk) {
     MicroPrintf("@{symbol}: %d bytes do not suffice; they were planned for %s",
                 @{prefix}_ARENA_BYTES, kTarget);
     return false;
   }
+  const bool as_planned = IsAsPlanned(static_cast<int>(the_interpreter.arena_used_bytes()));
+  if (!as_planned && MODEL_STOP_UNLESS_AS_PLANNED) {
+    MicroPrintf("@{symbol}: stopped; -DMODEL_STOP_UNLESS_AS_PLANNED=0 lets it run on");
+    return false;
+  }
   interpreter = &the_interpreter;
-  CompareWithPlan(static_cast<int>(the_interpreter.arena_used_bytes()));
   return true;
 }
 

@@ -1,4 +1,4 @@
-// @{model}: @{memory}, planned for @{target}.
+// @{model}: @{size}, planned for @{target}.
 #include <Arduino.h>
 @{library_lines}#include "model_runner.h"
 

@@ -2,19 +2,38 @@
 #define TESTS_TFLM_MICRO_MUTABLE_OP_RESOLVER_H_
 #include "tensorflow/lite/c/common.h"
 #include "tflm_namespace.h"
+struct TFLMRegistration {};
 FMC_TFLM_BEGIN
+// What an Add... function takes where a kernel has variants.
+inline TFLMRegistration Register_ADD() { return {}; }
+inline TFLMRegistration Register_ADD_INT8() { return {}; }
+inline TFLMRegistration Register_AVERAGE_POOL_2D() { return {}; }
+inline TFLMRegistration Register_AVERAGE_POOL_2D_INT8() { return {}; }
+inline TFLMRegistration Register_CONV_2D() { return {}; }
+inline TFLMRegistration Register_CONV_2D_INT8() { return {}; }
+inline TFLMRegistration Register_DEPTHWISE_CONV_2D() { return {}; }
+inline TFLMRegistration Register_DEPTHWISE_CONV_2D_INT8() { return {}; }
+inline TFLMRegistration Register_FULLY_CONNECTED() { return {}; }
+inline TFLMRegistration Register_FULLY_CONNECTED_INT8() { return {}; }
+inline TFLMRegistration Register_MAX_POOL_2D() { return {}; }
+inline TFLMRegistration Register_MAX_POOL_2D_INT8() { return {}; }
+inline TFLMRegistration Register_SOFTMAX() { return {}; }
+inline TFLMRegistration Register_SOFTMAX_INT8() { return {}; }
 class MicroOpResolver {};
 // Like the real one, refuses more kinds of operators than it was made for.
 template <unsigned int kKinds>
 class MicroMutableOpResolver : public MicroOpResolver {
  public:
+  TfLiteStatus AddCustom(const char* name, const TFLMRegistration* registration) {
+    return name != nullptr && registration != nullptr ? Register() : kTfLiteError;
+  }
   TfLiteStatus AddAbs() { return Register(); }
-  TfLiteStatus AddAdd() { return Register(); }
+  TfLiteStatus AddAdd(const TFLMRegistration& = Register_ADD()) { return Register(); }
   TfLiteStatus AddAddN() { return Register(); }
   TfLiteStatus AddArgMax() { return Register(); }
   TfLiteStatus AddArgMin() { return Register(); }
   TfLiteStatus AddAssignVariable() { return Register(); }
-  TfLiteStatus AddAveragePool2D() { return Register(); }
+  TfLiteStatus AddAveragePool2D(const TFLMRegistration& = Register_AVERAGE_POOL_2D()) { return Register(); }
   TfLiteStatus AddBatchMatMul() { return Register(); }
   TfLiteStatus AddBatchToSpaceNd() { return Register(); }
   TfLiteStatus AddBroadcastArgs() { return Register(); }
@@ -24,11 +43,27 @@ class MicroMutableOpResolver : public MicroOpResolver {
   TfLiteStatus AddCeil() { return Register(); }
   TfLiteStatus AddCircularBuffer() { return Register(); }
   TfLiteStatus AddConcatenation() { return Register(); }
-  TfLiteStatus AddConv2D() { return Register(); }
+  TfLiteStatus AddConv2D(const TFLMRegistration& = Register_CONV_2D()) { return Register(); }
   TfLiteStatus AddCos() { return Register(); }
+  TfLiteStatus AddDelay() { return Register(); }
+  TfLiteStatus AddDetectionPostprocess() { return Register(); }
+  TfLiteStatus AddEnergy() { return Register(); }
+  TfLiteStatus AddFftAutoScale() { return Register(); }
+  TfLiteStatus AddFilterBank() { return Register(); }
+  TfLiteStatus AddFilterBankLog() { return Register(); }
+  TfLiteStatus AddFilterBankSpectralSubtraction() { return Register(); }
+  TfLiteStatus AddFilterBankSquareRoot() { return Register(); }
+  TfLiteStatus AddFramer() { return Register(); }
+  TfLiteStatus AddIrfft() { return Register(); }
+  TfLiteStatus AddOverlapAdd() { return Register(); }
+  TfLiteStatus AddPCAN() { return Register(); }
+  TfLiteStatus AddReduceAll() { return Register(); }
+  TfLiteStatus AddRfft() { return Register(); }
+  TfLiteStatus AddStacker() { return Register(); }
+  TfLiteStatus AddWindow() { return Register(); }
   TfLiteStatus AddCumSum() { return Register(); }
   TfLiteStatus AddDepthToSpace() { return Register(); }
-  TfLiteStatus AddDepthwiseConv2D() { return Register(); }
+  TfLiteStatus AddDepthwiseConv2D(const TFLMRegistration& = Register_DEPTHWISE_CONV_2D()) { return Register(); }
   TfLiteStatus AddDequantize() { return Register(); }
   TfLiteStatus AddDiv() { return Register(); }
   TfLiteStatus AddDynamicUpdateSlice() { return Register(); }
@@ -42,7 +77,7 @@ class MicroMutableOpResolver : public MicroOpResolver {
   TfLiteStatus AddFloor() { return Register(); }
   TfLiteStatus AddFloorDiv() { return Register(); }
   TfLiteStatus AddFloorMod() { return Register(); }
-  TfLiteStatus AddFullyConnected() { return Register(); }
+  TfLiteStatus AddFullyConnected(const TFLMRegistration& = Register_FULLY_CONNECTED()) { return Register(); }
   TfLiteStatus AddGather() { return Register(); }
   TfLiteStatus AddGatherNd() { return Register(); }
   TfLiteStatus AddGreater() { return Register(); }
@@ -60,7 +95,7 @@ class MicroMutableOpResolver : public MicroOpResolver {
   TfLiteStatus AddLogicalNot() { return Register(); }
   TfLiteStatus AddLogicalOr() { return Register(); }
   TfLiteStatus AddLogistic() { return Register(); }
-  TfLiteStatus AddMaxPool2D() { return Register(); }
+  TfLiteStatus AddMaxPool2D(const TFLMRegistration& = Register_MAX_POOL_2D()) { return Register(); }
   TfLiteStatus AddMaximum() { return Register(); }
   TfLiteStatus AddMean() { return Register(); }
   TfLiteStatus AddMinimum() { return Register(); }
@@ -88,7 +123,7 @@ class MicroMutableOpResolver : public MicroOpResolver {
   TfLiteStatus AddShape() { return Register(); }
   TfLiteStatus AddSin() { return Register(); }
   TfLiteStatus AddSlice() { return Register(); }
-  TfLiteStatus AddSoftmax() { return Register(); }
+  TfLiteStatus AddSoftmax(const TFLMRegistration& = Register_SOFTMAX()) { return Register(); }
   TfLiteStatus AddSpaceToBatchNd() { return Register(); }
   TfLiteStatus AddSpaceToDepth() { return Register(); }
   TfLiteStatus AddSplit() { return Register(); }

@@ -1,0 +1,1 @@
+"""What to compress so that a model fits: see `deploy.fit.fit`."""

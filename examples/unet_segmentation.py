@@ -1,0 +1,266 @@
+"""A U-Net fitted to a memory that it does not fit: mean IoU, arena and MACs of every way.
+
+    python examples/unet_segmentation.py [--seeds 3] [--table]
+
+The arena asked for is 40% of TFLM's own plan of the model, and for generated C 40% of that, too.
+Stages of each seed, each kept under --out and taken from there when the script is started again;
+a training that was stopped goes on with the epoch where it was:
+
+    float       the network, trained from nothing
+    longer      the same, trained on for as long as the fitted one is: what "lost" is counted from
+    plan        `fit_to`, for each runtime
+    fitted      with the bottlenecks of the plan, trained towards the float network's outputs
+    quantised   by quantisation-aware training, converted and planned; IoU of the int8 model
+
+Results go to a JSON file with what they ran on; --table prints what is there. With --smoke the
+same is done with a handful of images, to see that it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import keras
+import numpy as np
+import tensorflow as tf
+import unet_data
+from unet_data import Split
+from unet_model import Watch, iou_of, unet
+
+import keras_fmc as fmc
+
+IMAGES = {"train": 3000, "validation": 300, "test": 1000}
+BATCH = 16
+EPOCHS = {"float": 20, "fitted": 12, "quantised": 3}
+RATES = {"float": 3e-3, "fitted": 1e-3, "quantised": 1e-4}
+SHARE = 0.4
+BOARD = "nano33ble"
+CALIBRATION = 128
+RUNTIMES = ("tflm", "c")
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+RESULTS = Path(__file__).resolve().with_suffix(".json")
+
+
+def load(folder: str | None, images: dict[str, int]) -> dict[str, Split]:
+    found = unet_data.objects(folder)
+    return {
+        name: unet_data.compose(found[name], count, seed=seed)
+        for seed, (name, count) in enumerate(images.items())
+    }
+
+
+class Stages:
+    """The stages of one seed."""
+
+    def __init__(self, seed: int, data: dict[str, Split], options: argparse.Namespace) -> None:
+        self.seed, self.data, self.options = seed, data, options
+        self.folder = Path(options.out)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.epochs = dict.fromkeys(EPOCHS, 1) if options.smoke else EPOCHS
+
+    @property
+    def calibration(self) -> np.ndarray:
+        return self.data["train"].x[:CALIBRATION]
+
+    def trained(
+        self,
+        name: str,
+        make: Callable[[], keras.Model],
+        *,
+        epochs: int,
+        rate: float,
+        teacher: keras.Model | None = None,
+    ) -> keras.Model:
+        """The model of a stage: from its file, or made and trained."""
+        path = self.folder / f"{name}-{self.seed}.keras"
+        if path.exists():
+            return fmc.load_model(path)
+        keras.utils.set_random_seed(self.seed)
+        model = make()
+        print(f"training {path.stem}", flush=True)
+        train = self.data["train"]
+        fmc.finetune(
+            model,
+            train.x,
+            train.y,
+            loss=LOSS,
+            epochs=epochs,
+            teacher=teacher,
+            rate=rate,
+            batch_size=BATCH,
+            callbacks=[
+                keras.callbacks.BackupAndRestore(path.with_suffix(".backup")),
+                Watch(self.data["validation"]),
+            ],
+        )
+        model.save(path)
+        return model
+
+    def plan(self, model: keras.Model, runtime: str, asked: int) -> dict[str, Any]:
+        """What `fit_to` found, as plain data."""
+        path = self.folder / f"plan-{runtime}-{self.seed}.json"
+        if not path.exists():
+            print(f"fitting {path.stem}", flush=True)
+            found = fmc.fit_to(
+                model,
+                calibration=self.calibration,
+                board=BOARD,
+                runtime=runtime,
+                arena_bytes=asked,
+                effort="quick" if self.options.smoke else "normal",
+            )
+            path.write_text(json.dumps(found.to_dict(), indent=1) + "\n")
+        return json.loads(path.read_text())
+
+    def ious(self, model: keras.Model) -> dict[str, float]:
+        return {name: iou_of(model, self.data[name]) for name in ("validation", "test")}
+
+
+def device_iou(result: fmc.Result, data: Split) -> float:
+    """Mean IoU of the int8 model."""
+    return unet_data.mean_iou(fmc.predict(result, data.x).argmax(-1), data.y)
+
+
+def run(seed: int, data: dict[str, Split], options: argparse.Namespace) -> list[dict[str, Any]]:
+    stages = Stages(seed, data, options)
+    rate, epochs = RATES, stages.epochs
+    base = stages.trained("float", unet, epochs=epochs["float"], rate=rate["float"])
+    longer = stages.trained(
+        "longer", lambda: clone(base), epochs=epochs["fitted"], rate=rate["fitted"]
+    )
+    entries: list[dict[str, Any]] = []
+
+    def note(way: str, **values: Any) -> None:
+        entries.append({"seed": seed, "way": way, **values})
+        print(entries[-1], flush=True)
+
+    note("float", **stages.ious(base))
+    note("float, trained as long as the fitted one", **stages.ious(longer))
+    strips = fmc.convert(base, calibration=stages.calibration, board=BOARD)
+    own = strips.report.baseline
+    asked = int(SHARE * own.arena_bytes)
+    note("TFLM's own plan", runtime="tflm", arena_bytes=own.arena_bytes, macs=own.macs)
+    note(
+        "strips alone, post-training int8",
+        runtime="tflm",
+        arena_bytes=strips.report.arena_bytes,
+        macs=strips.report.macs,
+        test=device_iou(strips, data["test"]),
+    )
+    for runtime in RUNTIMES:
+        try:
+            plan = stages.plan(base, runtime, asked)
+        except fmc.DoesNotFitError as error:
+            note("fitted", runtime=runtime, asked_bytes=asked, refused=str(error))
+            continue
+        note(
+            "in strips or rows, not fitted",
+            runtime=runtime,
+            asked_bytes=asked,
+            arena_bytes=plan["strips_arena_bytes"],
+        )
+        chosen = fmc.CompressionPlan.from_dict(plan["plan"])
+        fitted = stages.trained(
+            f"fitted-{runtime}",
+            lambda chosen=chosen: (
+                fmc.insert_bottlenecks(base, chosen, calibration=stages.calibration).model
+            ),
+            epochs=epochs["fitted"],
+            rate=rate["fitted"],
+            teacher=base,
+        )
+        note("fitted", runtime=runtime, asked_bytes=asked, **stages.ious(fitted))
+        qat = stages.trained(
+            f"quantised-{runtime}",
+            lambda fitted=fitted: fmc.quantize(fitted, calibration=stages.calibration),
+            epochs=epochs["quantised"],
+            rate=rate["quantised"],
+            teacher=base,
+        )
+        result = fmc.convert(qat, board=BOARD, runtime=runtime)
+        # The int8 model computes the same in both runtimes, bit for bit.
+        seen = result if runtime == "tflm" else fmc.convert(qat, effort="quick")
+        note(
+            "fitted, int8",
+            runtime=runtime,
+            asked_bytes=asked,
+            predicted_bytes=plan["predicted_arena_bytes"],
+            arena_bytes=result.report.arena_bytes,
+            macs=result.report.macs,
+            bottlenecks=len(chosen.bottlenecks),
+            predicted_loss=plan["predicted_loss"],
+            test=device_iou(seen, data["test"]),
+        )
+    return entries
+
+
+def clone(model: keras.Model) -> keras.Model:
+    copy = keras.models.clone_model(model)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def print_table(results: dict[str, Any]) -> None:
+    print(f"\n{results['about']}\n")
+    print("| runtime | way | arena, bytes | MACs, M | mean IoU in test, % | seeds |")
+    print("|---|---|---|---|---|---|")
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for entry in results["entries"]:
+        groups.setdefault((entry.get("runtime", ""), entry["way"]), []).append(entry)
+    for (runtime, way), group in groups.items():
+        cells = []
+        for key, factor, digits in (("arena_bytes", 1, 0), ("macs", 1e-6, 1), ("test", 100, 2)):
+            values = [factor * entry[key] for entry in group if key in entry]
+            cells.append(f"{np.mean(values):,.{digits}f}" if values else "")
+        refused = " (does not fit)" if any("refused" in entry for entry in group) else ""
+        print(f"| {runtime} | {way}{refused} | {' | '.join(cells)} | {len(group)} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", help="folder of Fashion-MNIST's IDX files")
+    parser.add_argument("--out", default="out/unet", help="of what is trained")
+    parser.add_argument("--results", default=str(RESULTS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--smoke", action="store_true", help="a handful of images")
+    parser.add_argument("--table", action="store_true", help="only print what is there")
+    options = parser.parse_args()
+    path = Path(options.results)
+    results = json.loads(path.read_text()) if path.exists() else {"entries": []}
+    if not options.table:
+        tf.config.threading.set_intra_op_parallelism_threads(options.threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+        images = {"train": 32, "validation": 8, "test": 8} if options.smoke else IMAGES
+        data = load(options.data, images)
+        for seed in range(options.seeds):
+            if any(entry["seed"] == seed for entry in results["entries"]):
+                continue
+            started = time.perf_counter()
+            entries = run(seed, data, options)
+            results["entries"] += entries
+            results["about"] = (
+                f"U-Net 96x96x3, Fashion-MNIST objects on textures, {images['train']:,} training "
+                f"images; {platform.machine()}, {os.cpu_count()} cores"
+            )
+            results.setdefault("seconds", []).append(round(time.perf_counter() - started))
+            path.write_text(json.dumps(results, indent=1) + "\n")
+    if results["entries"]:
+        print_table(results)
+
+
+if __name__ == "__main__":
+    main()

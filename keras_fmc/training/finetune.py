@@ -1,0 +1,208 @@
+r"""Training a model with bottlenecks, or a quantised one, towards the model that it was made from.
+
+The loss is
+
+    (1 - w) · task + w · T² · KL(p ‖ q),    p = softmax(teacher / T),  q = softmax(student / T)
+
+of the outputs with classes, logits or probabilities alike, as log p is the logits up to a constant
+(Hinton et al., arXiv 1503.02531). Outputs without classes are pulled to the teacher's by their mean
+squared difference, over its variance.
+
+`keras.distillation` is not used: it freezes its teacher, whose flags then travel into models that
+are rewritten from it, and its default loss takes the divergence of raw outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_fmc.errors import BadInputError
+from keras_fmc.layers.fake_quant import FakeQuant
+from keras_fmc.model.operations import activation_name
+from keras_fmc.model.surgery import sublayers
+
+_SMALL = 1e-7
+
+
+def finetune(
+    model: keras.Model,
+    x: Any,
+    y: Any,
+    *,
+    loss: Any,
+    epochs: int,
+    teacher: keras.Model | None = None,
+    weight: float = 0.5,
+    temperature: float = 4.0,
+    rate: float = 1e-3,
+    ema_momentum: float | None = None,
+    frozen_share: float = 0.25,
+    batch_size: int = 32,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    validation_data: Any = None,
+    verbose: int | str = 0,
+) -> dict[str, list[float]]:
+    """Trains a model in place by Adam with cosine decay, and returns the history of its losses.
+
+    The teacher is left as it is, its flags included; none of its weights is in the model. The model
+    comes back compiled as it was, or not at all.
+
+    Args:
+        model: with bottlenecks, or from `keras_fmc.quantize`; one or several outputs.
+        x, y: samples and targets, as for `fit`.
+        loss: of the task, as `compile` takes it.
+        epochs: of the whole training, which is one decay of the rate.
+        teacher: the model whose outputs are to be met; None trains on the task alone.
+        weight: w, of the teacher's part of the loss.
+        temperature: T.
+        rate: at the start. Where the start is nearly right, as with codes of four bits, 1e-3 is too
+            much: take 3e-4 or less, and after `quantize` 1e-4.
+        ema_momentum: if set, the weights at the end are moving averages with that momentum.
+        frozen_share: of the epochs, at the end, in which ranges of activations stand still.
+        batch_size, callbacks, validation_data, verbose: as for `fit`. Callbacks see the model
+            inside of what is trained, `callback.model.student`.
+
+    Raises:
+        BadInputError: a teacher of other outputs, or a number out of its range.
+    """
+    _check(model, teacher, epochs, weight, temperature, frozen_share)
+    steps = max(1, epochs * -(-len(keras.tree.flatten(x)[0]) // batch_size))
+    schedule = keras.optimizers.schedules.CosineDecay(rate, steps)
+    average: dict[str, Any] = {}
+    if ema_momentum is not None:
+        average = {"use_ema": True, "ema_momentum": ema_momentum}
+    learner = _Learner(model, teacher, weight, temperature)
+    learner.compile(keras.optimizers.Adam(schedule, **average), loss)
+    moving = epochs - round(epochs * frozen_share)
+    options = {
+        "batch_size": batch_size,
+        "callbacks": list(callbacks),
+        "validation_data": validation_data,
+        "verbose": verbose,
+    }
+    history: dict[str, list[float]] = {}
+    ranges = [
+        layer
+        for layer in sublayers(model)
+        if isinstance(layer, FakeQuant) and layer.momentum is not None
+    ]
+    if not ranges:
+        moving = epochs
+    momenta = [layer.momentum for layer in ranges]
+    try:
+        for first, last in ((0, moving), (moving, epochs)):
+            if first == last:
+                continue
+            if first and ranges:
+                for layer in ranges:
+                    layer.momentum = None
+                learner.make_train_function(force=True)
+            found = learner.fit(x, y, initial_epoch=first, epochs=last, **options)
+            for name, values in found.history.items():
+                history.setdefault(name, []).extend(values)
+    finally:
+        for layer, momentum in zip(ranges, momenta, strict=True):
+            layer.momentum = momentum
+    return history
+
+
+class _Learner(keras.Model):
+    """The student, with a loss that knows the teacher. The teacher is no part of it."""
+
+    def __init__(
+        self,
+        student: keras.Model,
+        teacher: keras.Model | None,
+        weight: float,
+        temperature: float,
+    ) -> None:
+        super().__init__(name=f"{student.name}_learner")
+        self.student = student
+        # In a tuple inside a function, so that Keras does not track its weights.
+        self._teacher_call = None if teacher is None else _untracked(teacher)
+        self._kinds = tuple(_kind(student, tensor) for tensor in student.outputs)
+        self._weight, self._temperature = weight, temperature
+
+    def build(self, input_shape: Any) -> None:
+        del input_shape
+        self.built = True
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        return self.student(inputs, training=training)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        task = super().compute_loss(x, y, y_pred, sample_weight, training)
+        if self._teacher_call is None or not training:
+            return task
+        wanted = keras.tree.flatten(self._teacher_call(x))
+        seen = keras.tree.flatten(y_pred)
+        parts = [
+            _distance(kind, ops.stop_gradient(want), got, self._temperature)
+            for kind, want, got in zip(self._kinds, wanted, seen, strict=True)
+        ]
+        pull = sum(parts) / len(parts)
+        return (1 - self._weight) * task + self._weight * pull
+
+
+def _untracked(teacher: keras.Model) -> Any:
+    return lambda x: teacher(x, training=False)
+
+
+def _kind(model: keras.Model, tensor: Any) -> str:
+    """How an output is compared: "probabilities", "logits", or "values" where there is one."""
+    maker = tensor._keras_history.operation
+    name = activation_name(maker)
+    if name == "softmax":
+        return "probabilities"
+    return "logits" if name == "linear" and tensor.shape[-1] and tensor.shape[-1] > 1 else "values"
+
+
+def _distance(kind: str, wanted: Any, seen: Any, temperature: float) -> Any:
+    wanted, seen = ops.cast(wanted, "float32"), ops.cast(seen, "float32")
+    if kind == "values":
+        spread = ops.mean(ops.square(wanted - ops.mean(wanted))) + _SMALL
+        return ops.mean(ops.square(wanted - seen)) / spread
+    if kind == "probabilities":
+        wanted, seen = ops.log(wanted + _SMALL), ops.log(seen + _SMALL)
+    p, q = ops.log_softmax(wanted / temperature), ops.log_softmax(seen / temperature)
+    return temperature**2 * ops.mean(ops.sum(ops.exp(p) * (p - q), axis=-1))
+
+
+def _check(
+    model: keras.Model,
+    teacher: keras.Model | None,
+    epochs: int,
+    weight: float,
+    temperature: float,
+    frozen_share: float,
+) -> None:
+    for what, value, fits, expected in (
+        ("epochs", epochs, epochs >= 1, "at least 1"),
+        ("weight of the teacher", weight, 0 <= weight <= 1, "0 to 1"),
+        ("temperature", temperature, temperature > 0, "above 0"),
+        ("frozen_share", frozen_share, 0 <= frozen_share < 1, "0 to below 1"),
+    ):
+        if not fits:
+            raise BadInputError(what, expected, value)
+    if teacher is None:
+        return
+    ours = [tuple(tensor.shape[1:]) for tensor in model.outputs]
+    theirs = [tuple(tensor.shape[1:]) for tensor in teacher.outputs]
+    if ours != theirs:
+        raise BadInputError(
+            f"teacher {teacher.name!r} has other outputs than model {model.name!r}",
+            expected=f"shapes {ours}",
+            received=f"shapes {theirs}",
+            remedy="Pass the model that the bottlenecks were put into",
+        )

@@ -1,0 +1,102 @@
+"""`finetune`: the teacher's pull, flags left alone, ranges that stand still at the end."""
+
+from __future__ import annotations
+
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from keras_fmc import BadInputError, finetune, quantize
+from keras_fmc.layers.fake_quant import FakeQuant
+
+
+def classifier(activation: str | None = None) -> keras.Model:
+    inputs = keras.Input((6,))
+    x = layers.Dense(8, activation="relu", name="hidden")(inputs)
+    return keras.Model(inputs, layers.Dense(3, activation=activation, name="classes")(x))
+
+
+def data() -> tuple[np.ndarray, np.ndarray]:
+    x = np.random.default_rng(0).normal(size=(64, 6)).astype(np.float32)
+    return x, (x[:, 0] > 0).astype(np.int32) + (x[:, 1] > 0)
+
+
+def divergence(teacher: keras.Model, student: keras.Model, x: np.ndarray, t: float) -> float:
+    """KL of softened outputs by NumPy, times T²."""
+    p, q = (m.predict(x, verbose=0).astype(np.float64) / t for m in (teacher, student))
+    p, q = (np.exp(z - z.max(-1, keepdims=True)) for z in (p, q))
+    p, q = (z / z.sum(-1, keepdims=True) for z in (p, q))
+    return float(t**2 * (p * np.log(p / q)).sum(-1).mean())
+
+
+def test_the_loss_is_the_mixture_that_is_documented_and_the_teacher_stays():
+    x, y = data()
+    keras.utils.set_random_seed(1)
+    teacher, student = classifier(), classifier()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    task = float(loss(y, student(x)))
+    pull = divergence(teacher, student, x, 2.0)
+    before = [w.numpy().copy() for w in teacher.weights]
+    history = finetune(
+        student, x, y, loss=loss, epochs=1, teacher=teacher, weight=0.3, temperature=2.0,
+        batch_size=64,
+    )  # fmt: skip
+    assert history["loss"][0] == pytest.approx(0.7 * task + 0.3 * pull, rel=1e-4)
+    assert teacher.trainable
+    assert all(layer.trainable for layer in teacher.layers)
+    for weight, kept in zip(teacher.weights, before, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), kept)
+    assert len(student.trainable_variables) == 4
+
+
+@pytest.mark.parametrize("activation", [None, "softmax"])
+def test_a_student_is_pulled_to_its_teacher(activation):
+    x, y = data()
+    keras.utils.set_random_seed(2)
+    teacher, student = classifier(activation), classifier(activation)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=activation is None)
+    before = np.abs(teacher(x) - student(x)).mean()
+    finetune(student, x, y, loss=loss, epochs=30, teacher=teacher, weight=1.0, rate=3e-2)
+    assert np.abs(teacher(x) - student(x)).mean() < 0.5 * before
+
+
+def test_ranges_stand_still_in_the_last_epochs():
+    x, y = data()
+    keras.utils.set_random_seed(3)
+    qat = quantize(classifier(), calibration=x, momentum=0.9)
+    ranges: list[list[tuple[float, float]]] = []
+
+    class Look(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            ranges.append([layer.range for layer in qat.layers if isinstance(layer, FakeQuant)])
+
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    finetune(qat, x, y, loss=loss, epochs=4, frozen_share=0.5, rate=3e-2, callbacks=[Look()])
+    assert len(ranges) == 4
+    assert ranges[0] != ranges[1]
+    assert ranges[1] == ranges[2] == ranges[3]
+    assert any(layer.momentum == 0.9 for layer in qat.layers if isinstance(layer, FakeQuant))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"epochs": 0}, "epochs; expected at least 1; received 0"),
+        ({"weight": 1.5}, "weight of the teacher; expected 0 to 1"),
+        ({"temperature": 0}, "temperature; expected above 0"),
+        ({"frozen_share": 1}, "frozen_share; expected 0 to below 1"),
+        ({"teacher": keras.Sequential([keras.Input((6,)), layers.Dense(5)])}, "other outputs"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, message):
+    x, y = data()
+    options = {"epochs": 1, "loss": "mse", **arguments}
+    with pytest.raises(BadInputError, match=message):
+        finetune(classifier(), x, y, **options)
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
