@@ -121,8 +121,7 @@ def _read(content: bytes, source: str, *, lenient: bool) -> tuple[Graph, ...]:
         graphs = tuple(_graph(model, number, lenient=lenient) for number in range(count))
         for graph in graphs:
             _check(graph, source)
-        if count == 1:
-            graphs = (restored(graphs[0]),)
+        graphs = (restored(graphs[0]), *graphs[1:])
     except _READ_ERRORS as error:
         raise BadInputError(
             f"{source} is truncated or corrupted",

@@ -54,11 +54,6 @@ class Option:
             flags.DEFINE_integer(self.name, self.default, self.help, least, flag_values=values)
         elif self.kind is float:
             flags.DEFINE_float(self.name, self.default, self.help, self.least, flag_values=values)
-        elif self.kind is int:
-            least = None if self.least is None else int(self.least)
-            flags.DEFINE_integer(self.name, self.default, self.help, least, flag_values=values)
-        elif self.kind is list:
-            flags.DEFINE_list(self.name, self.default, self.help, flag_values=values)
         else:
             flags.DEFINE_string(self.name, self.default, self.help, flag_values=values)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from pathlib import Path
 
 import pytest
 from ai_edge_litert import schema_py_generated as schema
@@ -148,6 +149,21 @@ def test_custom_operators_with_other_types_are_refused() -> None:
     tensors = (dataclasses.replace(graph.tensors[0], dtype="int8"), *graph.tensors[1:])
     with pytest.raises(UnsupportedModelError, match=r"SignalWindow #0 .* expected int16"):
         check_operators(graph.replace(tensors=tensors))
+
+
+def test_a_custom_operator_that_the_user_names_is_planned_and_not_verified(tmp_path: Path) -> None:
+    graph = operator_draw("RELU", 0)
+    own = dataclasses.replace(graph.operators[0], opcode=CUSTOM, custom_code="Mine", options=None)
+    content = flatbuffer.write(graph.replace(operators=(own,)))
+    with pytest.raises(UnsupportedModelError, match="--custom Mine"):
+        deploy.plan(content)
+    report = deploy.plan(content, customs=("Mine",), out=tmp_path).report
+    assert report.fits
+    assert not report.verified
+    assert report.bit_exact is None
+    assert "Mine are the firmware's own" in report.verified_reason
+    assert any("count as nothing" in warning for warning in report.warnings)
+    assert "Mine are the firmware's own" in deploy.verify(tmp_path)
 
 
 if __name__ == "__main__":
