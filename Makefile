@@ -6,7 +6,7 @@ TF_ENV := TF_CPP_MIN_LOG_LEVEL=3
 
 .PHONY: env demo test test-quick lint lock package docs docs-outputs docs-pictures mutants random-plans \
     bench-mlperf bench-arena bench-c bench-allocation bench-qat bench-commands bench-codes \
-    bench-determinism bench-models keras-coverage \
+    bench-determinism bench-fit bench-models keras-coverage \
     accuracy-tables memory-tables unet-table clean
 
 env: $(VENV)/.ready
@@ -97,6 +97,9 @@ bench-determinism: env
 FOLDER ?= ../shared/models
 bench-models: env
 	$(BIN)/python benchmarks/bench_models.py $(FOLDER)
+
+bench-fit: env
+	$(TF_ENV) $(BIN)/python benchmarks/bench_fit.py
 
 bench-allocation: env
 	$(BIN)/python benchmarks/bench_allocation.py

@@ -29,6 +29,7 @@ from deploy.backends.tflm.embed import embed  # noqa: E402
 from deploy.backends.tflm.strips import StripChoice, choose_strips  # noqa: E402
 from deploy.flatbuffer import read_file, write  # noqa: E402
 from deploy.graph import Graph  # noqa: E402
+from deploy.passes import Context, run_passes  # noqa: E402
 from deploy.runtime import tflm  # noqa: E402
 from deploy.targets import target  # noqa: E402
 from keras_fmc.errors import VerificationError  # noqa: E402
@@ -132,6 +133,7 @@ def against(value: int, aim: int | None, bound: int) -> str:
 def measure(model: Model, folder: Path) -> str:
     graph = model.graph(folder)
     plain = predict_arena(graph, offsets=None, target=_WHEEL)
+    graph = run_passes(graph, Context(_WHEEL.kernels))
     begin = time.perf_counter()
     arena = choose_strips(graph, target=_WHEEL)
     seconds = time.perf_counter() - begin

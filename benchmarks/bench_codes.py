@@ -43,7 +43,7 @@ from deploy.graph import Graph  # noqa: E402
 from deploy.macs import graph_macs  # noqa: E402
 from deploy.memory.plan import MemoryPlan  # noqa: E402
 from deploy.outcome import ArenaPrediction  # noqa: E402
-from deploy.passes import run_passes  # noqa: E402
+from deploy.passes import Context, run_passes  # noqa: E402
 from deploy.passes.short_names import shorten_names  # noqa: E402
 from deploy.report.charge import stored_codes  # noqa: E402
 from deploy.report.occupancy import boxes  # noqa: E402
@@ -116,7 +116,7 @@ def int8_graph(case: Case) -> Graph:
     images = images.astype(np.float32)
     model(images, training=True)
     content = to_int8_tflite(fmc.quantize(model, calibration=images))
-    return run_passes(shorten_names(flatbuffer.read(content)))
+    return run_passes(shorten_names(flatbuffer.read(content)), Context(_WHEEL.kernels))
 
 
 def in_strips(graph: Graph, limit: float, never_whole: frozenset[str] = frozenset()) -> Planned:
@@ -157,7 +157,7 @@ def measure(case: Case, repeats: int) -> list[str]:
     graph = int8_graph(case)
     plain = in_strips(graph, 1.10)
     lowered = lower_codes(graph, shared=False)
-    packed_graph = run_passes(lowered.graph)
+    packed_graph = run_passes(lowered.graph, Context(_WHEEL.kernels))
     limit = max(1.10 * graph_macs(graph) / graph_macs(packed_graph), 1.0)
     packed = in_strips(packed_graph, limit, momentary_maps(packed_graph, lowered.stored))
     whole = flatbuffer.write(graph)

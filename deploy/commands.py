@@ -45,7 +45,7 @@ KINDS = ("cmake", "arduino", "esp-idf", "platformio", "zephyr", "stm32cube")
 _NO_C_OPTIONS = ("strips", "overlap", "view-operators", "minimise", "max-macs")
 
 
-def _print(text: str) -> None:
+def print_lines(text: str) -> None:
     """Prints lines; what would steer the terminal, in a name of a file or tensor, is escaped."""
     print(printable_lines(text))
 
@@ -55,10 +55,11 @@ def _print_form(values: flags.FlagValues, *, text: str, line: str, data: Any) ->
     if value(values, "json"):
         print(json.dumps(data, indent=2))
     else:
-        _print(line if value(values, "quiet") else text)
+        print_lines(line if value(values, "quiet") else text)
 
 
-def _settings(values: flags.FlagValues) -> PlanSettings:
+def settings_of(values: flags.FlagValues) -> PlanSettings:
+    """Returns what the options of a plan ask for."""
     from deploy.passes import USUAL_PASSES
     from deploy.settings import GENERATED_C, PlanSettings
     from keras_fmc.sizes import parse_size
@@ -91,6 +92,7 @@ def _settings(values: flags.FlagValues) -> PlanSettings:
         view_operators=value(values, "view-operators"),
         effort=value(values, "effort"),
         time_limit=value(values, "time-limit"),
+        customs=tuple(value(values, "custom")),
         progress=_wants_progress(values),
     )
 
@@ -105,7 +107,7 @@ def _wants_progress(values: flags.FlagValues) -> bool:
 def _plan(rest: Sequence[str], values: flags.FlagValues) -> int:
     from deploy import pipeline
 
-    return show(pipeline.plan_file(rest[0], _settings(values), out=value(values, "out")), values)
+    return show(pipeline.plan_file(rest[0], settings_of(values), out=value(values, "out")), values)
 
 
 def _convert(rest: Sequence[str], values: flags.FlagValues) -> int:
@@ -115,7 +117,7 @@ def _convert(rest: Sequence[str], values: flags.FlagValues) -> int:
     import_tensorflow()
     result = pipeline.convert_file(
         rest[0],
-        _settings(values),
+        settings_of(values),
         calibration=value(values, "calibration"),
         input_type=value(values, "input-type"),
         output_type=value(values, "output-type"),
@@ -129,7 +131,7 @@ def _fit(rest: Sequence[str], values: flags.FlagValues) -> int:
     from deploy.quiet import import_tensorflow
 
     import_tensorflow()
-    settings, out = _settings(values), value(values, "out")
+    settings, out = settings_of(values), value(values, "out")
     found = fit_file(
         rest[0],
         out=out,
@@ -143,7 +145,7 @@ def _fit(rest: Sequence[str], values: flags.FlagValues) -> int:
     text = found.to_text()
     _print_form(values, text=text, line=text.split("\n", 1)[0], data=found.to_dict())
     if out is not None and not value(values, "json") and not value(values, "quiet"):
-        _print(f"Files in {out}: {', '.join(FILES)}")
+        print_lines(f"Files in {out}: {', '.join(FILES)}")
     return 0
 
 
@@ -158,13 +160,13 @@ def show(result: Result, values: flags.FlagValues) -> int:
         print(encode(report), end="")
         return result.exit_code
     if value(values, "quiet"):
-        _print(summary(report))
+        print_lines(summary(report))
         return result.exit_code
-    _print(to_text(report) if value(values, "verbose") else to_brief(report))
+    print_lines(to_text(report) if value(values, "verbose") else to_brief(report))
     if value(values, "explain"):
-        _print(frontier_text(report))
+        print_lines(frontier_text(report))
     if value(values, "out") is not None:
-        _print(f"Files in {value(values, 'out')}: {', '.join(result.files)}")
+        print_lines(f"Files in {value(values, 'out')}: {', '.join(result.files)}")
     return result.exit_code
 
 

@@ -53,7 +53,7 @@ def read_file(path: str | Path) -> Graph:
 
     Raises:
         BadInputError: no such file, or not a whole TFLite flatbuffer.
-        UnsupportedModelError: several subgraphs, or elements that do not fill bytes.
+        UnsupportedModelError: elements that do not fill bytes, or subgraphs that call themselves.
     """
     return read(read_content(path), source=str(path))
 
@@ -82,20 +82,22 @@ def read_content(path: str | Path) -> bytes:
 
 def read(content: bytes, *, source: str = "model") -> Graph:
     """Reads the bytes of a .tflite file; ``source`` names it in messages."""
-    (graph,) = _read(content, source, several=False)
-    return graph
+    main, *others = _read(content, source, lenient=False)
+    main = main.replace(others=tuple(graph.replace(metadata=()) for graph in others))
+    _check_calls(main, source)
+    return main
 
 
 def read_subgraphs(content: bytes, *, source: str = "model") -> tuple[Graph, ...]:
     """Reads all subgraphs of a .tflite file, to be looked at and not to be planned.
 
-    Handles of resources count as int32, as in the runtime; types whose elements do not fill bytes
-    are constants' alone and come without data.
+    Variants and strings count as int32; types whose elements do not fill bytes are constants' alone
+    and come without data.
     """
-    return _read(content, source, several=True)
+    return _read(content, source, lenient=True)
 
 
-def _read(content: bytes, source: str, *, several: bool) -> tuple[Graph, ...]:
+def _read(content: bytes, source: str, *, lenient: bool) -> tuple[Graph, ...]:
     if len(content) < 8 or content[4:8] != _IDENTIFIER:
         raise BadInputError(
             f"{source} is not a TFLite model",
@@ -108,20 +110,18 @@ def _read(content: bytes, source: str, *, several: bool) -> tuple[Graph, ...]:
     try:
         table = schema.Model.GetRootAsModel(content, 0)
         count = table.SubgraphsLength()
-        if count != 1 and not (several and 0 < count <= _MOST_SUBGRAPHS):
+        if not 0 < count <= _MOST_SUBGRAPHS:
             raise UnsupportedModelError(
                 f"{source} has {count} subgraphs",
-                expected="one",
-                remedy="Control flow (IF, WHILE, CALL_ONCE) cannot be planned offline; "
-                "export the model without it",
+                expected=f"1 to {_MOST_SUBGRAPHS}",
+                remedy="Convert the model again",
             )
         _check_volume(table, len(content))
         model = schema.ModelT.InitFromObj(table)
-        graphs = tuple(_graph(model, number, lenient=several) for number in range(count))
+        graphs = tuple(_graph(model, number, lenient=lenient) for number in range(count))
         for graph in graphs:
             _check(graph, source)
-        if count == 1:
-            graphs = (restored(graphs[0]),)
+        graphs = (restored(graphs[0]), *graphs[1:])
     except _READ_ERRORS as error:
         raise BadInputError(
             f"{source} is truncated or corrupted",
@@ -146,22 +146,24 @@ def write(graph: Graph) -> bytes:
             pool[data] = len(model.buffers) - 1
         return pool[data]
 
-    subgraph = schema.SubGraphT()
-    subgraph.name = graph.name
-    subgraph.inputs = np.array(graph.inputs, np.int32)
-    subgraph.outputs = np.array(graph.outputs, np.int32)
-    subgraph.tensors = [
-        _tensor_table(t, 0 if t.data is None else buffer(t.data)) for t in graph.tensors
-    ]
     codes: dict[tuple[str, int, str], int] = {}
-    for operator in graph.operators:
-        codes.setdefault((operator.opcode, operator.version, operator.custom_code), len(codes))
+    model.subgraphs = []
+    for part in graph.subgraphs:
+        subgraph = schema.SubGraphT()
+        subgraph.name = part.name
+        subgraph.inputs = np.array(part.inputs, np.int32)
+        subgraph.outputs = np.array(part.outputs, np.int32)
+        subgraph.tensors = [
+            _tensor_table(t, 0 if t.data is None else buffer(t.data)) for t in part.tensors
+        ]
+        for operator in part.operators:
+            codes.setdefault((operator.opcode, operator.version, operator.custom_code), len(codes))
+        subgraph.operators = [
+            _operator_table(op, codes[(op.opcode, op.version, op.custom_code)])
+            for op in part.operators
+        ]
+        model.subgraphs.append(subgraph)
     model.operatorCodes = [_opcode_table(*code) for code in codes]
-    subgraph.operators = [
-        _operator_table(op, codes[(op.opcode, op.version, op.custom_code)])
-        for op in graph.operators
-    ]
-    model.subgraphs = [subgraph]
     model.signatureDefs = [_signature_table(s) for s in graph.signatures]
     model.metadata = []
     for name, data in graph.metadata:
@@ -244,7 +246,7 @@ def _graph(model: Any, number: int, *, lenient: bool) -> Graph:
         signatures=tuple(
             _signature(s)
             for s in model.signatureDefs or ()
-            if number == s.subgraphIndex or not lenient
+            if number == s.subgraphIndex or len(model.subgraphs) == 1
         ),
     )
 
@@ -264,7 +266,7 @@ def _tensor(table: Any, buffers: list[bytes | None], *, lenient: bool) -> Tensor
     name = _text(table.name)
     dtype = _TYPES[table.type]
     if dtype not in ITEM_BYTES and lenient:
-        is_handle = dtype in ("resource", "variant", "string")
+        is_handle = dtype in ("variant", "string")
         packed = None if is_handle or buffers[table.buffer] is None else b""
         shape = _integers(table.shape) if packed is None else (0,)
         return Tensor(name, shape, "int32" if is_handle else "int8", data=packed)
@@ -273,6 +275,12 @@ def _tensor(table: Any, buffers: list[bytes | None], *, lenient: bool) -> Tensor
             f"tensor {name} has type {dtype}",
             expected=f"one of {', '.join(ITEM_BYTES)}",
             remedy="Convert with full int8 quantisation",
+        )
+    if table.sparsity is not None and not lenient:
+        raise UnsupportedModelError(
+            f"weights {name} are stored sparse, and TensorFlow Lite Micro has no kernels for that",
+            expected="dense weights",
+            remedy="Convert again without Optimize.EXPERIMENTAL_SPARSITY; pruned weights stay zero",
         )
     shape = _integers(table.shape)
     data = buffers[table.buffer]
@@ -433,6 +441,31 @@ def _check(graph: Graph, source: str) -> None:
                 f"constant {tensor.name} holds {len(tensor.data)} bytes, "
                 f"its shape needs {tensor.size_bytes}"
             )
+
+
+def _check_calls(graph: Graph, source: str) -> None:
+    """Refuses calls of subgraphs that are not there, or of those that are under way."""
+
+    def walk(number: int, under_way: tuple[int, ...]) -> None:
+        for index, operator in enumerate(graph.subgraphs[number].operators):
+            for called in operator.called:
+                if not 0 <= called < len(graph.subgraphs):
+                    raise BadInputError(
+                        f"{graph.subgraphs[number].label(index)} in {source} calls a subgraph that "
+                        "the file lacks",
+                        expected=f"1 to {len(graph.others)}",
+                        received=called,
+                        remedy="The file is damaged: convert the model again",
+                    )
+                if called in under_way:
+                    raise UnsupportedModelError(
+                        f"{graph.subgraphs[number].label(index)} in {source} calls the subgraph "
+                        "that it is part of",
+                        remedy="TensorFlow Lite Micro has no recursion: export the model without",
+                    )
+                walk(called, (*under_way, called))
+
+    walk(0, (0,))
 
 
 def _integers(values: Any) -> tuple[int, ...]:

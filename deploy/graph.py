@@ -1,7 +1,8 @@
 """A TFLite model as frozen data: what the passes, the planner and the emitters speak.
 
-A ``Graph`` holds one subgraph whose operators stand in execution order. Passes are functions
-``Graph -> Graph`` and leave their argument alone. Only ``deploy.flatbuffer`` knows the schema.
+A ``Graph`` holds the main subgraph, whose operators stand in execution order, and beside it those
+that operators call. Passes are functions ``Graph -> Graph`` and leave their argument alone. Only
+``deploy.flatbuffer`` knows the schema.
 """
 
 from __future__ import annotations
@@ -28,8 +29,33 @@ ITEM_BYTES: Mapping[str, int] = {
     "uint64": 8,
     "float64": 8,
     "complex64": 8,
+    "resource": 4,
 }
-"""Bytes of one element, for the types whose elements fill whole bytes."""
+"""Bytes of one element, for the types whose elements fill whole bytes; a resource is the number of
+a variable outside the tensors, and the runtime keeps it where its VAR_HANDLE keeps its data."""
+
+CALLS: Mapping[str, tuple[str, ...]] = {
+    "IF": ("then_subgraph_index", "else_subgraph_index"),
+    "WHILE": ("cond_subgraph_index", "body_subgraph_index"),
+    "CALL_ONCE": ("init_subgraph_index",),
+}
+"""Opcode -> the options that name the subgraphs it calls, in the order of the runtime."""
+
+CUSTOM = "CUSTOM"
+
+STATE_OPCODES = frozenset({"READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE"})
+STATE_CUSTOMS = frozenset(
+    f"{CUSTOM} {code}"
+    for code in (
+        "CIRCULAR_BUFFER",
+        "SignalDelay",
+        "SignalFilterBankSpectralSubtraction",
+        "SignalFramer",
+        "SignalOverlapAdd",
+        "SignalStacker",
+    )
+)
+"""Operators that keep state outside tensors."""
 
 
 class Padding(IntEnum):
@@ -80,8 +106,9 @@ class Tensor:
 
     @property
     def in_head(self) -> bool:
-        """Whether it shares memory with others: no constant, and no variable, which is kept."""
-        return self.data is None and not self.is_variable
+        """Whether it shares memory with others: no constant, no variable, which is kept, and no
+        handle of one."""
+        return self.data is None and not self.is_variable and self.dtype != "resource"
 
     @property
     def elements(self) -> int:
@@ -135,6 +162,21 @@ class Operator:
     custom_options: bytes | None = None
     implicit: bool = False
 
+    @property
+    def kind(self) -> str:
+        """What tables call it: the opcode, or "CUSTOM " and the code of a custom operator."""
+        return f"{CUSTOM} {self.custom_code}" if self.opcode == CUSTOM else self.opcode
+
+    @property
+    def title(self) -> str:
+        """What people call it: the opcode, or the code of a custom operator."""
+        return self.custom_code or self.opcode
+
+    @property
+    def called(self) -> tuple[int, ...]:
+        """The numbers of the subgraphs that it calls."""
+        return tuple(self.integer(name) for name in CALLS.get(self.opcode, ()))
+
     def option(self, name: str, default: object = None) -> object:
         """Returns a field of the options, or ``default`` where there is none."""
         return default if self.options is None else self.options.get(name, default)
@@ -162,7 +204,11 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """One subgraph, its operators in execution order."""
+    """One subgraph, its operators in execution order.
+
+    ``others`` are the further subgraphs of the file, number 1 and up; what operators call by
+    number counts from this one, 0.
+    """
 
     tensors: tuple[Tensor, ...]
     operators: tuple[Operator, ...]
@@ -172,6 +218,7 @@ class Graph:
     description: str = ""
     metadata: tuple[tuple[str, bytes], ...] = field(default=(), repr=False)
     signatures: tuple[Signature, ...] = ()
+    others: tuple[Graph, ...] = ()
 
     def replace(self, **changes: object) -> Graph:
         return dataclasses.replace(self, **changes)  # type: ignore[arg-type]
@@ -187,7 +234,76 @@ class Graph:
     @property
     def keeps_state(self) -> bool:
         """Whether an inference depends on those before it."""
-        return any(self.tensors[i].is_variable for op in self.operators for i in op.present_inputs)
+        return any(
+            operator.opcode in STATE_OPCODES
+            or operator.kind in STATE_CUSTOMS
+            or any(graph.tensors[i].is_variable for i in operator.present_inputs)
+            for graph in self.subgraphs
+            for operator in graph.operators
+        )
+
+    @property
+    def subgraphs(self) -> tuple[Graph, ...]:
+        """This one and the others, by their numbers."""
+        return (self, *self.others)
+
+    @property
+    def branches(self) -> bool:
+        """Whether operators choose at run time which of the subgraphs run, and how often."""
+        return any(
+            operator.opcode in ("IF", "WHILE")
+            for graph in self.subgraphs
+            for operator in graph.operators
+        )
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of the resource variables, each once, in the order of their handles."""
+        return tuple(
+            dict.fromkeys(
+                variable_name(operator)
+                for graph in self.subgraphs
+                for operator in graph.operators
+                if operator.opcode == "VAR_HANDLE"
+            )
+        )
+
+    def is_pure(self, operator: Operator) -> bool:
+        """Whether it does nothing but make its outputs of its inputs, each time the same."""
+        return not (
+            operator.called
+            or operator.opcode in (CUSTOM, "VAR_HANDLE", *STATE_OPCODES)
+            or any(self.tensors[t].is_variable for t in operator.present_inputs)
+        )
+
+    def predecessors(self) -> list[set[int]]:
+        """Returns for each operator those that have to run before it though they make nothing
+        that it reads: what reads or writes state stays in its order, and calls do."""
+        before: list[set[int]] = []
+        barrier: int | None = None
+        touched: dict[object, list[tuple[int, bool]]] = {}
+        origin = {op.outputs[0]: op for op in self.operators if op.opcode == "VAR_HANDLE"}
+        for index, operator in enumerate(self.operators):
+            needs: set[int] = set()
+            states: list[tuple[object, bool]] = [
+                (t, True) for t in operator.present_inputs if self.tensors[t].is_variable
+            ]
+            if operator.opcode in ("READ_VARIABLE", "ASSIGN_VARIABLE"):
+                handle = origin.get(operator.inputs[0])
+                name = operator.inputs[0] if handle is None else variable_name(handle)
+                states.append((name, operator.opcode == "ASSIGN_VARIABLE"))
+            is_barrier = bool(operator.called) or operator.opcode == CUSTOM
+            if barrier is not None and (states or is_barrier):
+                needs.add(barrier)
+            if is_barrier:
+                needs |= {earlier for uses in touched.values() for earlier, _ in uses}
+                barrier, touched = index, {}
+            for state, writes in states:
+                uses = touched.setdefault(state, [])
+                needs |= {earlier for earlier, wrote in uses if writes or wrote}
+                uses.append((index, writes))
+            before.append(needs - {index})
+        return before
 
     def producers(self) -> dict[int, int]:
         """Returns tensor index -> index of the operator that writes it."""
@@ -204,9 +320,17 @@ class Graph:
     def label(self, index: int) -> str:
         """Returns "CONV_2D #3 (name of its output)", for messages."""
         operator = self.operators[index]
-        code = operator.custom_code or operator.opcode
-        output = self.tensors[operator.outputs[0]].name if operator.outputs else "no output"
-        return f"{code} #{index} ({output})"
+        return f"{operator.title} #{index} ({self.result_of(operator) or 'no output'})"
+
+    def result_of(self, operator: Operator) -> str:
+        """Returns the name of an operator's first output; "" where it has none."""
+        return self.tensors[operator.outputs[0]].name if operator.outputs else ""
+
+
+def variable_name(handle: Operator) -> str:
+    """Returns the name of the resource variable that a VAR_HANDLE stands for."""
+    name = handle.option("shared_name")
+    return name.decode("utf-8", "replace") if isinstance(name, bytes) else str(name or "")
 
 
 class GraphBuilder:

@@ -12,8 +12,12 @@ from deploy.operators import OPERATORS, Site
 
 
 def operator_macs(graph: Graph, index: int) -> int:
-    """Returns the multiply-accumulates of one operator of the graph, as its row says."""
-    return OPERATORS[graph.operators[index].opcode].products(Site(graph, index))
+    """Returns the multiply-accumulates of one operator of the graph, as its row says.
+
+    Custom operators of the user's own have none.
+    """
+    row = OPERATORS.get(graph.operators[index].kind)
+    return 0 if row is None else row.products(Site(graph, index))
 
 
 def graph_macs(graph: Graph) -> int:

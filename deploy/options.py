@@ -26,7 +26,7 @@ class Option:
         unit: what its value is, as the help shows it, such as "SIZE"; empty: true or false.
         default: its value where it is not given.
         choices: the values that it takes; empty: any.
-        kind: type of the value.
+        kind: type of the value: str, float, int, or list, of words between commas.
         least: the smallest number it takes.
     """
 
@@ -123,6 +123,14 @@ SEARCH = (
         "SECONDS",
         kind=float,
         least=0.0,
+    ),
+    Option(
+        "custom",
+        _SEARCH,
+        "custom operators that the firmware has kernels for",
+        "NAMES",
+        default=(),
+        kind=list,
     ),
     Option("progress", _SEARCH, "show a progress bar (default: on a terminal)"),
 )

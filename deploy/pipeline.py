@@ -19,6 +19,7 @@ from deploy.emit.written import ALL_FILES, FIRMWARE_FILES, MODEL_FILE, REPORT_FI
 from deploy.outcome import Planned
 from deploy.passes.reference_versions import with_reference_versions
 from deploy.passes.short_names import shorten_names
+from deploy.passes.stand_ins import with_stand_ins
 from deploy.progress import Progress
 from deploy.proof.evidence import Evidence, collect
 from deploy.proof.source import run_source
@@ -189,19 +190,22 @@ def emit_project(
 
     The other arguments are those of ``deploy.emit.skeleton.project_files``.
     """
+    from deploy.emit.c_project import c_project_files, c_sources
     from deploy.emit.files import write_all
     from deploy.emit.generated_c import is_generated
     from deploy.emit.skeleton import project_files
 
+    report = read_report(Path(folder) / REPORT_FILE)
     if is_generated(folder):
-        raise BadInputError(
-            f"{folder} holds generated C, for which there are no projects yet",
-            remedy="Add its .c files to the sources of your project, or plan with --runtime=tflm",
-        )
+        names = c_sources(folder, report)
+        sources = {name: _read(Path(folder) / name) for name in names}
+        files = c_project_files(kind, report=report, sources=sources, board_file=board_file)
+        refuse_overwriting(out, tuple(files), sources=[Path(folder) / name for name in names])
+        return tuple(str(p.relative_to(out)) for p in write_all(out, files))
     read = [Path(folder) / name for name in (*FIRMWARE_FILES, REPORT_FILE)]
     files = project_files(
         kind,
-        report=read_report(Path(folder) / REPORT_FILE),
+        report=report,
         sources={name: _read(Path(folder) / name) for name in FIRMWARE_FILES},
         graph=flatbuffer.read(_read(Path(folder) / MODEL_FILE)),
         board_file=board_file,
@@ -226,8 +230,13 @@ def _plan_bytes(
     effort_named(settings.effort)
     if out is not None:
         _prepare(out)
-    source = flatbuffer.read(content, source=name)
-    check_supported(source, source=name)
+    original = flatbuffer.read(content, source=name)
+    source = with_stand_ins(original, name)
+    check_supported(source, source=name, customs=settings.customs)
+    reference = None
+    if source is not original:
+        # TensorFlow Lite Micro cannot run the file; LiteRT can, and says what it computes.
+        reference, content = content, flatbuffer.write(source)
     with Progress(enabled=settings.progress) as progress:
         progress.say("running the model as it is")
         bare = without_plan(source)
@@ -236,6 +245,7 @@ def _plan_bytes(
             content,
             source,
             source=name,
+            reference=reference,
             without_plan=None if own is None else flatbuffer.write(bare),
             defects=warnings_of(source, target(board="host").kernels),
         )
@@ -246,7 +256,9 @@ def _plan_bytes(
         source = with_reference_versions(bare)
         baseline = flatbuffer.write(source if own is None else embed(source, own))
         if settings.generates_c:
-            return _plan_c(source, ran, (baseline, own), settings, goal, name, out, earlier)
+            return _plan_c(
+                source, content, ran, (baseline, own), settings, goal, name, out, earlier
+            )
 
         def run(planned: Planned) -> Evidence:
             predicted = planned.wheel.arena_bytes
@@ -281,6 +293,7 @@ def _plan_bytes(
 
 def _plan_c(
     source: Graph,
+    content: bytes,
     ran: SourceRun,
     baseline: tuple[bytes, Sequence[int] | None],
     settings: PlanSettings,
@@ -304,6 +317,9 @@ def _plan_c(
     files = report_files(report)
     if report.fits:
         files |= made.model.files
+        if not Path(name).is_file() or Path(name).suffix != ".tflite":
+            # The model that the C was made of is in no file yet, and fmc verify asks for it.
+            files[MODEL_FILE] = content
     written = tuple(sorted(path.name for path in write_all(out, files)))
     discard(out, (name for name in earlier if name not in files))
     return Result(report, None, written)

@@ -14,7 +14,7 @@ from typing import Any
 
 from deploy import flatbuffer
 from deploy.backends.tflm.layout import Layout, analyse
-from deploy.graph import Graph
+from deploy.graph import Graph, variable_name
 from deploy.lifetimes import tensor_lifetimes
 from deploy.memory.plan import AliasReason
 from deploy.operators import OPERATORS, check_shapes
@@ -55,6 +55,8 @@ class GraphProfile:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain data for JSON."""
+        if not self.maps.maps:
+            return {"model": self.maps.model, "maps": []}
         value = self.maps.to_dict()
         if self.as_int8 is not None:
             value["int8_peak_bytes"] = self.as_int8.peak_bytes
@@ -72,6 +74,8 @@ class GraphProfile:
 
     def to_text(self) -> str:
         """Returns tables of maps and live sets, the peak, and what it would be in int8."""
+        if not self.maps.maps:
+            return f"{self.maps.model}: no maps, {len(self.maps.operators)} operators\n"
         lines = [self.maps.to_text().rstrip("\n")]
         if self.as_int8 is not None:
             largest = self.as_int8.largest
@@ -103,7 +107,10 @@ class SubgraphProfiles:
     def to_text(self) -> str:
         """Returns the tables of every subgraph."""
         count = len(self.subgraphs)
-        first = f"{self.model}: {count} subgraphs, each with maps of its own; not to be planned"
+        first = (
+            f"{self.model}: {count} subgraphs, each with maps of its own; a plan places those of "
+            "the first, and TensorFlow Lite Micro those of the others beside them"
+        )
         return "\n".join([first + "\n", *(item.to_text() for item in self.subgraphs)])
 
 
@@ -148,6 +155,7 @@ def profile_graph(graph: Graph, *, name: str, library: Kernels | None = None) ->
     library = library or kernels(REFERENCE)
     variables = [i for i, tensor in enumerate(graph.tensors) if tensor.is_variable]
     state = tuple((graph.tensors[i].name, graph.tensors[i].size_bytes) for i in variables)
+    state += tuple(_resources(graph).items())
     # What stays for good takes no part in the plan, as constants do not.
     stateless = _with(graph, variables, data=b"", is_variable=False)
     check_writes(stateless, name)
@@ -159,6 +167,20 @@ def profile_graph(graph: Graph, *, name: str, library: Kernels | None = None) ->
         as_int8=_maps(_with(stateless, floats, dtype="int8"), name, library) if floats else None,
         state=state,
     )
+
+
+def _resources(graph: Graph) -> dict[str, int]:
+    """Name -> bytes of the resource variables that the graph itself assigns to."""
+    handles = {
+        operator.outputs[0]: variable_name(operator)
+        for operator in graph.operators
+        if operator.opcode == "VAR_HANDLE"
+    }
+    return {
+        handles[operator.inputs[0]]: graph.tensors[operator.inputs[1]].size_bytes
+        for operator in graph.operators
+        if operator.opcode == "ASSIGN_VARIABLE" and operator.inputs[0] in handles
+    }
 
 
 def _with(graph: Graph, tensors: Iterable[int], **changes: object) -> Graph:
@@ -174,8 +196,8 @@ def _maps(graph: Graph, model: str, library: Kernels) -> FeatureMaps:
     spans = tensor_lifetimes(graph)
     operators = tuple(
         MapOperator(
-            name=f"{operator.custom_code or operator.opcode} #{step}",
-            kind=operator.custom_code or operator.opcode,
+            name=f"{operator.title} #{step}",
+            kind=operator.title,
             inputs=tuple(names[i] for i in operator.present_inputs if i in spans),
             outputs=tuple(names[i] for i in operator.outputs if i in spans),
             effect=_effect(layout, operator.outputs),
@@ -262,7 +284,7 @@ def _live_bytes(layout: Layout, operators: int) -> tuple[int, ...]:
     """Bytes that hold a value while each operator runs; bytes that are shared count once."""
     boxes, start = [], 0
     for block in layout.problem.blocks:
-        held = [piece for piece in block.pieces if not piece.ghost]
+        held = [piece for piece in block.pieces if not piece.reserved]
         boxes += [Box(block.name, start + p.offset, start + p.end, p.start, p.stop) for p in held]
         start += max((piece.end for piece in held), default=0)
     return live_bytes(boxes, operators)

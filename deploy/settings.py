@@ -55,6 +55,7 @@ class PlanSettings:
         effort: "quick", "normal" or "thorough": how much work the searches may do.
         time_limit: seconds after which the searches end with the best so far, which the report
             then says; None: as long as their work takes, so that a plan is always the same.
+        customs: codes of custom operators for which the firmware brings its own kernels.
         progress: whether to show a progress bar on stderr.
     """
 
@@ -74,6 +75,7 @@ class PlanSettings:
     passes: str = USUAL_PASSES
     effort: str = "normal"
     time_limit: float | None = None
+    customs: tuple[str, ...] = ()
     progress: bool = False
 
     def __post_init__(self) -> None:

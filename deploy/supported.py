@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from deploy.graph import Graph
+from collections.abc import Collection
+
+from deploy.graph import CUSTOM, Graph, variable_name
 from deploy.lifetimes import tensor_lifetimes
 from deploy.operators import OPERATORS, check_operators
 from keras_fmc.errors import UnsupportedModelError
+from keras_fmc.printable import one_line
 from keras_fmc.sizes import format_size
 
 _UNKNOWN_TYPES = frozenset({"float16", "float64", "complex64"})
@@ -14,69 +17,92 @@ _WITH_INT8 = (
     "Convert the Keras model that the file was made from: fmc convert MODEL.keras "
     "--calibration X.npy"
 )
-_CONTROL_FLOW = frozenset({"IF", "WHILE", "CALL", "CALL_ONCE", "VAR_HANDLE", "READ_VARIABLE"})
 
 
-_CUSTOM = {
+_WHAT_TO_DO = {
     "ethos-u": (
         "compiled by Vela for an Ethos-U, which plans its memory itself:",
-        "Plan the .tflite that Vela was given",
+        "TensorFlow Lite Micro runs it on that chip only: plan the .tflite that Vela was given",
     ),
     "edgetpu-custom-op": (
         "compiled for an Edge TPU, whose operator TensorFlow Lite Micro cannot run:",
         "Plan the .tflite that the Edge TPU compiler was given",
     ),
-    "TFLite_Detection_PostProcess": (
-        "TensorFlow Lite Micro's custom operator",
-        "TensorFlow Lite Micro runs it, but its memory is not known here: export the model with "
-        "the raw boxes and scores as outputs, and select boxes in the application",
+    "TFLM_DECODE": (
+        "a decoder of compressed weights, whose memory is not known here:",
+        "TensorFlow Lite Micro runs it: plan the .tflite as it was before its weights were "
+        "compressed",
     ),
-    "Signal": (
-        "TensorFlow Lite Micro's custom signal operator",
-        "TensorFlow Lite Micro runs it with its own plan, but its memory is not known here: plan "
-        "the network that reads the features by itself",
+    "Flex": (
+        "an operator of TensorFlow itself, which TensorFlow Lite Micro cannot run:",
+        "Convert with TFLITE_BUILTINS only, and replace the layer that needs it",
+    ),
+    "TFLite_": (
+        "a custom operator of TensorFlow Lite that TensorFlow Lite Micro lacks:",
+        "Export the model without it, or give the firmware a kernel of its own and name it: "
+        "--custom",
     ),
 }
 """Start of a custom operator's code -> what it is, and what to do."""
 
 
 def _custom(code: str) -> tuple[str, str]:
-    for start, known in _CUSTOM.items():
+    for start, known in _WHAT_TO_DO.items():
         if code.startswith(start):
             return known
-    return "unknown operator", "Convert with TFLITE_BUILTINS only"
+    return (
+        "custom operator, which TensorFlow Lite Micro does not have of its own:",
+        f"Where the firmware has a kernel for it, plan with --custom {one_line(code)[:60]}; "
+        "otherwise convert with TFLITE_BUILTINS only",
+    )
 
 
-def check_supported(graph: Graph, *, source: str = "model") -> None:
+def check_supported(graph: Graph, *, source: str = "model", customs: Collection[str] = ()) -> None:
     """Raises UnsupportedModelError, naming operator and tensor, unless the graph can be planned.
 
-    A graph can be planned when it is a single subgraph of builtin operators with static shapes,
-    of maps that are integers, bool or float32, whose operators agree with the
-    operator table.
+    A graph can be planned when its operators are those of TensorFlow Lite Micro, or ``customs``,
+    with static shapes, of maps that are integers, bool or float32, and agree with the operator
+    table.
     """
     if not graph.operators:
         raise UnsupportedModelError(
             f"{source} has no operators", remedy="Convert the model again with its layers"
         )
-    for step, operator in enumerate(graph.operators):
-        if operator.opcode in ("CUSTOM", "DELEGATE") or operator.custom_code:
-            what, remedy = _custom(operator.custom_code)
-            raise UnsupportedModelError(
-                f"{what} {graph.label(step)} in {source}",
-                expected="builtin operators of TensorFlow Lite Micro",
-                remedy=remedy,
-            )
-        if operator.opcode in _CONTROL_FLOW:
-            raise UnsupportedModelError(
-                f"{graph.label(step)} in {source} keeps state or branches",
-                remedy="Export the model without variables and control flow",
-            )
+    for part in graph.subgraphs:
+        _check_customs(part, source, customs)
+    if any(tensor.is_variable for part in graph.others for tensor in part.tensors):
+        raise UnsupportedModelError(
+            f"{source} has variable tensors in other subgraphs than the first",
+            expected="them in the first, or resource variables",
+            remedy="TensorFlow Lite Micro does not allocate them beside a memory plan",
+        )
     if not graph.inputs or not graph.outputs:
         raise UnsupportedModelError(
             f"{source} has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs",
             expected="at least one of each",
             remedy="Convert the model again",
         )
+    _check_resources(graph, source)
+    for part in graph.subgraphs:
+        _check_part(part, source, customs, is_main=part is graph)
+
+
+def _check_customs(graph: Graph, source: str, customs: Collection[str]) -> None:
+    for step, operator in enumerate(graph.operators):
+        if operator.opcode == "DELEGATE" or (
+            (operator.opcode == CUSTOM or operator.custom_code)
+            and operator.kind not in OPERATORS
+            and operator.custom_code not in customs
+        ):
+            what, remedy = _custom(operator.custom_code)
+            raise UnsupportedModelError(
+                f"{what} {graph.label(step)} in {source}",
+                expected="operators of TensorFlow Lite Micro",
+                remedy=remedy,
+            )
+
+
+def _check_part(graph: Graph, source: str, customs: Collection[str], *, is_main: bool) -> None:
     for index in graph.activations():
         tensor = graph.tensors[index]
         if tensor.dtype in _UNKNOWN_TYPES:
@@ -87,23 +113,70 @@ def check_supported(graph: Graph, *, source: str = "model") -> None:
                 remedy=_WITH_INT8,
             )
     _check_variables(graph, source)
-    _check_dataflow(graph, source)
-    check_operators(graph, source=source)
+    if is_main:
+        _check_dataflow(graph, source)
+    check_operators(graph, source=source, customs=customs)
+
+
+def _check_resources(graph: Graph, source: str) -> None:
+    """Every variable has a handle, is assigned somewhere, and is read with that size."""
+    sizes: dict[str, int] = {}
+    uses: list[tuple[str, Graph, int]] = []
+    for part in graph.subgraphs:
+        names = {
+            operator.outputs[0]: variable_name(operator)
+            for operator in part.operators
+            if operator.opcode == "VAR_HANDLE"
+        }
+        for step, operator in enumerate(part.operators):
+            if operator.opcode not in ("READ_VARIABLE", "ASSIGN_VARIABLE"):
+                continue
+            handle = operator.inputs[0]
+            if handle not in names:
+                if handle in part.inputs:
+                    # It is handed to the subgraph; the runtime holds its size.
+                    continue
+                raise UnsupportedModelError(
+                    f"{part.label(step)} in {source} uses a variable without a handle",
+                    expected="the output of a VAR_HANDLE",
+                    received=part.tensors[handle].name,
+                    remedy=_DAMAGED,
+                )
+            if operator.opcode == "ASSIGN_VARIABLE":
+                size = part.tensors[operator.inputs[1]].size_bytes
+                sizes.setdefault(names[handle], size)
+            uses.append((names[handle], part, step))
+    for name, part, step in uses:
+        operator = part.operators[step]
+        value = operator.outputs[0] if operator.outputs else operator.inputs[1]
+        received = part.tensors[value].size_bytes
+        if sizes.get(name) != received:
+            raise UnsupportedModelError(
+                f"{part.label(step)} in {source} does not match variable {name}",
+                expected=f"{sizes[name]} bytes" if name in sizes else "an ASSIGN_VARIABLE of it",
+                received=f"{received} bytes",
+                remedy=_DAMAGED,
+            )
+
+
+_DAMAGED = "The file is damaged, or its converter left it wrong: convert the model again"
 
 
 def _check_variables(graph: Graph, source: str) -> None:
     for step, operator in enumerate(graph.operators):
-        row = OPERATORS.get(operator.opcode)
+        row = OPERATORS.get(operator.kind)
         for index in (*operator.present_inputs, *operator.outputs):
             tensor = graph.tensors[index]
             if tensor.is_variable and (
-                row is None or not row.keeps_state or tensor.data or index in operator.outputs
+                row is None
+                or not row.keeps_state
+                or tensor.data
+                or (index in operator.outputs and operator.opcode != CUSTOM)
             ):
                 raise UnsupportedModelError(
                     f"tensor {tensor.name} of {graph.label(step)} in {source} is a variable",
                     expected="variables without contents, read by SVDF or LSTM",
-                    remedy="The file is damaged, or its converter left it wrong: convert the "
-                    "model again",
+                    remedy=_DAMAGED,
                 )
 
 
@@ -139,7 +212,7 @@ def check_writes(graph: Graph, source: str = "model") -> None:
     written = {*graph.inputs}
     for step, operator in enumerate(graph.operators):
         for tensor in operator.outputs:
-            if tensor in written or not graph.tensors[tensor].in_head:
+            if tensor in written or graph.tensors[tensor].is_constant:
                 raise UnsupportedModelError(
                     f"{graph.label(step)} in {source} writes {graph.tensors[tensor].name} again",
                     remedy="The file is damaged; convert the model again",

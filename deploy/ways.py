@@ -181,8 +181,21 @@ def _checked(
             received=f"{evidence.arena_bytes:,} bytes",
             remedy="This is a defect of the kernels' data; please report it with the model",
         )
-    decisions = (*prepared.decisions, *left_out)
+    decisions = (*prepared.decisions, *left_out, *_left_to_runtime(prepared.graph))
     return Checked(replace(prepared, decisions=decisions), planned, evidence)
+
+
+def _left_to_runtime(graph: Graph) -> list[Decision]:
+    """The subgraphs that the plan does not reach into."""
+    return [
+        Decision(
+            f"subgraph {number}, {part.name}",
+            "its maps are placed by TensorFlow Lite Micro itself, beside what the plan has alive "
+            "where it is called; the arena counts them",
+        )
+        for number, part in enumerate(graph.others, 1)
+        if any(not t.is_constant and t.dtype != "resource" for t in part.tensors)
+    ]
 
 
 def _embedded(prepared: Prepared, goal: Target) -> Planned:

@@ -8,10 +8,10 @@ import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from deploy.backends.tflm.strips import operators as strip_operators
 from deploy.cli import COMMANDS, main
 from deploy.emit.resolver import ADD_FUNCTIONS
 from deploy.emit.worlds import WORLDS
+from deploy.operators import OPERATORS, InC
 from deploy.report.keys import to_markdown
 from deploy.targets import Board, boards, kernels
 from deploy.targets.load import names_in
@@ -48,9 +48,10 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 
 def operators_table() -> str:
-    """One row for each TFLM operator: how its arena is known, and what strips do with it."""
+    """One row for each TFLM operator: how its arena is known, what strips and C do with it."""
     libraries = [kernels(name) for name in names_in("kernels")]
-    cut = strip_operators.cut_opcodes()
+    cut = {opcode for opcode, row in OPERATORS.items() if row.by_rows is not None}
+    in_c = {opcode for opcode, row in OPERATORS.items() if row.in_c is not InC.TFLM}
     rows = []
     for opcode in sorted({*ADD_FUNCTIONS, *cut, *(o for k in libraries for o in k.rules)}):
         rows.append(
@@ -59,13 +60,14 @@ def operators_table() -> str:
                 _mark(opcode in ADD_FUNCTIONS),
                 _mark(all(opcode in library.rules for library in libraries)),
                 _mark(opcode in cut),
+                _mark(opcode in in_c),
                 _mark(any(opcode in library.in_place for library in libraries)),
                 _mark(any(opcode in library.overlap for library in libraries)),
             )
         )
     head = (
-        *("operator", "kernel in TFLM", "arena predicted", "runs in strips", "in place"),
-        "output may grow into input",
+        *("operator", "kernel in TFLM", "arena predicted", "runs in strips", "in generated C"),
+        *("in place", "output may grow into input"),
     )
     return table(head, rows)
 

@@ -16,14 +16,15 @@ from graph_maker import GraphMaker
 from report_samples import full_report
 
 from deploy import cli, flatbuffer, pipeline, targets
-from deploy.command_line import Command, parse, value
+from deploy.command_line import Command, help_text, parse, value
 from deploy.commands import KINDS
 from deploy.emit import skeleton
-from deploy.options import EVERYWHERE
+from deploy.options import EVERYWHERE, Option
 from deploy.report.brief import MOST_LINES, summary, to_brief
 from deploy.report.report import Report
 from deploy.report.text import to_text
 from deploy.settings import PlanSettings
+from keras_fmc.errors import BadInputError
 
 COMMANDS = list(cli.COMMANDS.values())
 
@@ -167,6 +168,21 @@ def test_spellings_of_absl_stay(name: str, given: list[str], wanted: object, at:
     assert rest == ["m.tflite"]
     assert value(values, name) == wanted
     assert bool(values[name].present) == bool(given)
+
+
+def test_options_of_every_kind_are_defined_and_shown() -> None:
+    options = (
+        Option("jobs", "x", "processes", "COUNT", kind=int, least=1),
+        Option("bits", "x", "widths", "LIST", kind=list),
+    )
+    command = Command("try", "Tries.", (), options, lambda rest, values: 0)
+    parsed = parse(command, ["--jobs=3", "--bits", "8,4"])
+    assert parsed is not None
+    assert value(parsed[1], "jobs") == 3
+    assert value(parsed[1], "bits") == ["8", "4"]
+    with pytest.raises(BadInputError, match="jobs"):
+        parse(command, ["--jobs=0"])
+    assert "--bits LIST" in help_text(command)
 
 
 def test_every_command_is_tried() -> None:

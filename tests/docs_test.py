@@ -93,7 +93,7 @@ def test_tables_are_made_of_all_boards_and_operators() -> None:
     named = {row.split("`")[1] for row in rows}
     assert len(rows) == len(named) >= 80
     strips = next(row for row in rows if row.startswith("| `CONV_2D`"))
-    assert strips == "| `CONV_2D` | yes | yes | yes | – | yes |"
+    assert strips == "| `CONV_2D` | yes | yes | yes | yes | – | yes |"
     assert all(f"## fmc {name}\n" in generate.commands_text() for name in COMMANDS)
 
 

@@ -17,7 +17,7 @@ from support import MLPERF_TINY, mlperf_tiny
 from deploy import flatbuffer
 from deploy.backends.tflm.embed import embed, embedded_offsets, without_plan
 from deploy.runtime import litert
-from keras_fmc.errors import BadInputError, FmcError, UnsupportedModelError
+from keras_fmc.errors import BadInputError, FmcError
 
 
 @pytest.mark.parametrize("name", MLPERF_TINY)
@@ -110,14 +110,16 @@ def test_truncated_and_flipped_files_never_escape_as_other_errors() -> None:
     assert refused > 100
 
 
-def test_several_subgraphs_are_refused() -> None:
+def test_subgraphs_that_nothing_calls_are_read_beside_the_first() -> None:
     content = mlperf_tiny("ad01_int8").read_bytes()
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
     model.subgraphs.append(model.subgraphs[0])
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
-    with pytest.raises(UnsupportedModelError, match="2 subgraphs; expected one"):
-        flatbuffer.read(bytes(builder.Output()))
+    graph = flatbuffer.read(bytes(builder.Output()))
+    (other,) = graph.others
+    assert other.operators == graph.operators
+    assert not other.metadata
 
 
 if __name__ == "__main__":

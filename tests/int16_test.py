@@ -1,7 +1,9 @@
-"""Maps of int16: the tail of their kernels in the wheel, and libraries that nobody measured."""
+"""Maps of int16: the tail of their kernels in the wheel, scratch, and libraries that nobody
+measured."""
 
 from __future__ import annotations
 
+import itertools
 import sys
 from dataclasses import replace
 
@@ -10,10 +12,12 @@ import pytest
 import deploy
 from deploy import flatbuffer
 from deploy.backends.tflm.arena import predict_arena
+from deploy.backends.tflm.scratch import scratch_requests
 from deploy.graph import Graph, Quantization
 from deploy.runtime import tflm
 from deploy.targets import target
 from keras_fmc.errors import UnsupportedModelError
+from tests import cmsis_nn_oracle as oracle
 from tests.int8_graphs import Int8GraphMaker
 from tests.single_operators import single_operator
 
@@ -86,11 +90,50 @@ def test_a_plan_says_what_its_own_run_needed() -> None:
     assert report.verified_arena_bytes == report.predicted_arena_bytes_wheel == report.arena_bytes
 
 
-@pytest.mark.parametrize("board", ["nano33ble", "corstone300", "esp32"])
-def test_libraries_with_kernels_of_their_own_refuse_it_by_name(board: str) -> None:
+def test_libraries_with_kernels_of_their_own_refuse_it_by_name() -> None:
     name = r"SOFTMAX #1|FULLY_CONNECTED #0"
     with pytest.raises(UnsupportedModelError, match=rf"({name}).*with maps of int16"):
-        deploy.plan(flatbuffer.write(classifier()), board=board)
+        deploy.plan(flatbuffer.write(classifier()), board="esp32")
+
+
+@pytest.mark.skipif(oracle.binding() is None, reason="executorch is not installed")
+@pytest.mark.parametrize(("backend", "board"), [("DSP", "nano33ble"), ("MVE", "corstone300")])
+def test_scratch_of_int16_is_what_cmsis_nn_says(backend: str, board: str) -> None:
+    module, kernels = oracle.binding(), target(board=board).kernels
+    where, width = getattr(module.Backend, backend), module.DataType.A16W8
+    for kernel, depth, size in itertools.product(((1, 1), (3, 3), (2, 5)), (1, 3, 16), (6, 9)):
+        make = Int8GraphMaker(0)
+        x = make.input((1, size, size, depth))
+        y = make.conv(x, channels=5, kernel=kernel)
+        graph = as_int16(make.build(outputs=[y]))
+        asked = module.convolve_wrapper_buffer_size(
+            where,
+            width,
+            input_nhwc=[1, size, size, depth],
+            filter_nhwc=[5, *kernel, depth],
+            output_nhwc=[1, size, size, 5],
+            padding_hw=[(k - 1) // 2 for k in kernel],
+            stride_hw=[1, 1],
+            dilation_hw=[1, 1],
+        )
+        assert [r.size_bytes for r in scratch_requests(graph, kernels)] == [asked]
+        pool = as_int16(make.build(outputs=[make.pool(x)]))
+        requests = scratch_requests(pool.replace(operators=pool.operators[-1:]), kernels)
+        wanted = module.avgpool_buffer_size(where, width, size, depth)
+        assert [r.size_bytes for r in requests] == ([wanted] if wanted else [])
+
+
+@pytest.mark.skipif(tflm.unavailable_reason() is not None, reason="needs tflite_micro")
+@pytest.mark.parametrize("board", ["nano33ble", "corstone300"])
+def test_int16_is_planned_for_cortex_m(board: str) -> None:
+    make = Int8GraphMaker(0)
+    x = make.conv(make.input((1, 8, 8, 3)), channels=8, kernel=(3, 3))
+    x = make.conv(make.depthwise(x), channels=4)
+    report = deploy.plan(
+        flatbuffer.write(as_int16(make.build(outputs=[make.mean(x)]))), board=board, strips=False
+    ).report
+    assert report.bit_exact
+    assert report.scratch_bytes > 0
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from deploy.backends.tflm.strips import choose_strips
 from deploy.backends.tflm.strips.costs import costs_of
 from deploy.backends.tflm.strips.cuts import Cuts, normalised
 from deploy.backends.tflm.strips.emit import emit
-from deploy.backends.tflm.strips.judge import Candidate, Judge
+from deploy.backends.tflm.strips.estimate import Candidate, Estimator
 from deploy.backends.tflm.strips.layout import cut_graph
 from deploy.backends.tflm.strips.network import Network
 from deploy.backends.tflm.strips.schedule import schedule
@@ -172,10 +172,10 @@ def test_a_way_of_cutting_with_an_unsound_strip_is_neither_judged_nor_written() 
     sound = dataclasses.replace(goal.kernels, defects=())
     for library, allowed in ((goal.kernels, False), (sound, True)):
         costs = costs_of(graph, dataclasses.replace(goal, kernels=library), overlap=False)
-        judge = Judge(graph, costs)
+        estimator = Estimator(graph, costs)
         candidate = Candidate(cuts=cuts)
-        assert (judge.verdict(candidate) is not None) is allowed
-        network, program, footing = judge.footprint(candidate)
+        assert (estimator.estimate(candidate) is not None) is allowed
+        network, program, footing = estimator.footprint(candidate)
         assert footing is not None
         assert (cut_graph(network, program, footing, library) is not None) is allowed
 

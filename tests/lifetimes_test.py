@@ -188,10 +188,10 @@ def test_scratch_keeps_clear_of_dead_rows_that_the_runtime_believes_live() -> No
     scratch = layout.problem.blocks[-1]
     assert scratch.scratch
     assert [(p.size_bytes, p.start, p.stop) for p in scratch.pieces] == [(32, 3, 4)]
-    ghosts = [p for p in layout.problem.blocks[0].pieces if p.ghost]
+    reservations = [p for p in layout.problem.blocks[0].pieces if p.reserved]
     # At operator 3 the runtime still counts the whole source, because its last reader is 2 .. 3.
-    assert all((p.start, p.stop) == (3, 4) for p in ghosts)
-    assert sum(p.size_bytes for p in ghosts) == 32
+    assert all((p.start, p.stop) == (3, 4) for p in reservations)
+    assert sum(p.size_bytes for p in reservations) == 32
 
 
 @pytest.mark.parametrize("name", MLPERF_TINY)

@@ -63,7 +63,7 @@ def test_files_that_cannot_be_read_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "piece", [Piece(16, 16, 0, 1), Piece(0, 16, 0, 1, ghost=True)], ids=["offset", "ghost"]
+    "piece", [Piece(16, 16, 0, 1), Piece(0, 16, 0, 1, reserved=True)], ids=["offset", "reserved"]
 )
 def test_the_format_has_no_words_for_staircases(tmp_path, piece):
     with pytest.raises(BadInputError, match="block 'a' cannot be written as CSV"):

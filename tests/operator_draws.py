@@ -24,9 +24,15 @@ from tests.stateful_graphs import STATEFUL, stateful_operator
 _SCALE = Quantization((0.0625,), (0,))
 _VERSIONS = {"BROADCAST_TO": 2}
 """The lowest that LiteRT's reference kernels register, where it is not 1."""
-_NOT_IN_REFERENCE = {"ELU"}
+_NOT_IN_REFERENCE = {"CEIL", "ELU", "ROUND"}
 """LiteRT's reference resolver does not register these; its default one does."""
 _UNIT = Quantization((1 / 256,), (-128,))
+
+
+def is_drawn(kind: str) -> bool:
+    """Whether ``operator_draw`` knows an operator: not those that call, or keep state outside
+    tensors, nor custom ones, which LiteRT has not; ``tflm_graphs`` draws these."""
+    return kind in _DRAWS or kind in STATEFUL
 
 
 def operator_draw(opcode: str, seed: int) -> Graph:
@@ -201,10 +207,10 @@ def _batch_matmul(d: Drawing, opcode: str) -> None:
     d.add(opcode, [left, right], adj_x=False, adj_y=adj)
 
 
-def _pool(d: Drawing, opcode: str) -> None:
-    x = d.input((1, d.integer(3, 9), d.integer(3, 9), d.integer(1, 4)))
+def _pool(d: Drawing, opcode: str, dtype: str = "int8") -> None:
+    x = d.input((1, d.integer(3, 9), d.integer(3, 9), d.integer(1, 4)), dtype)
     sizes = {"filter_height": d.integer(1, 3), "filter_width": d.integer(1, 3)}
-    d.add(opcode, [x], **_window(d), **sizes)
+    d.add(opcode, [x], dtype=dtype, **_window(d), **sizes)
 
 
 def _broadcast(dtype: str = "int8", out: str | None = None) -> Callable[[Drawing, str], None]:
@@ -465,6 +471,7 @@ _DRAWS: dict[str, Callable[[Drawing, str], None]] = {
     "FULLY_CONNECTED": _fully_connected,
     "BATCH_MATMUL": _batch_matmul,
     **dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D"), _pool),
+    "L2_POOL_2D": lambda d, opcode: _pool(d, opcode, "float32"),
     **dict.fromkeys(("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM"), _broadcast()),
     "SQUARED_DIFFERENCE": _broadcast(),
     **dict.fromkeys(("DIV", "FLOOR_DIV", "FLOOR_MOD"), _broadcast("int32")),
@@ -480,6 +487,10 @@ _DRAWS: dict[str, Callable[[Drawing, str], None]] = {
     **dict.fromkeys(("RELU", "RELU6", "RELU_N1_TO_1", "ELU", "ABS", "NEG"), _unary()),
     **dict.fromkeys(("RELU_0_TO_1", "HARD_SWISH", "ZEROS_LIKE"), _unary()),
     **dict.fromkeys(("RSQRT", "EXP"), _unary()),
+    **dict.fromkeys(
+        ("CEIL", "COS", "FLOOR", "LOG", "ROUND", "SIN", "SQRT", "SQUARE"),
+        _unary("float32", "float32"),
+    ),
     "LOGISTIC": _unary(quantization=_UNIT),
     "TANH": _unary(quantization=Quantization((1 / 128,), (0,))),
     "LEAKY_RELU": _unary(alpha=0.25),

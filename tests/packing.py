@@ -34,9 +34,9 @@ def check_placement(problem: Problem, offsets: Sequence[int]) -> list[str]:
                     break
                 if other is block:
                     continue
-                if piece.ghost and not other.scratch:
+                if piece.reserved and not other.scratch:
                     continue
-                if other_piece.ghost and not block.scratch:
+                if other_piece.reserved and not block.scratch:
                     continue
                 faults.append(
                     f"step {step}: {block.name} [{begin}, {end}) and {other.name} "
@@ -51,7 +51,7 @@ def height(problem: Problem, offsets: Sequence[int]) -> int:
         offset + piece.offset + piece.size_bytes
         for block, offset in zip(problem.blocks, offsets, strict=True)
         for piece in block.pieces
-        if not piece.ghost
+        if not piece.reserved
     ]
     return -(-max(ends, default=0) // problem.alignment_bytes) * problem.alignment_bytes
 
@@ -68,28 +68,30 @@ def _fits(problem: Problem, target: int) -> bool:
     steps = sorted({piece.start for block in problem.blocks for piece in block.pieces})
     masks = []
     for block in problem.blocks:
-        live, ghost = [0] * len(steps), [0] * len(steps)
+        live, reserved = [0] * len(steps), [0] * len(steps)
         for piece in block.pieces:
             for position, step in enumerate(steps):
                 if piece.start <= step < piece.stop:
                     mask = ((1 << piece.size_bytes) - 1) << piece.offset
-                    if piece.ghost:
-                        ghost[position] |= mask
+                    if piece.reserved:
+                        reserved[position] |= mask
                     else:
                         live[position] |= mask
-        masks.append((block, live, ghost))
+        masks.append((block, live, reserved))
     everything = (1 << target) - 1
-    # The state at a step: bytes of live pieces, of live scratch pieces, of ghosts.
+    # The state at a step: bytes of live pieces, of live scratch pieces, of reserved ones.
     empty = [(0, 0, 0)] * len(steps)
 
     def place(index: int, state: list[tuple[int, int, int]]) -> bool:
         if index == len(masks):
             return True
-        block, live, ghost = masks[index]
+        block, live, reserved = masks[index]
         for offset in range(0, target + block.alignment, block.alignment):
             after = []
-            for (taken, scratch, dead), own_live, own_ghost in zip(state, live, ghost, strict=True):
-                own, shade = own_live << offset, own_ghost << offset
+            for (taken, scratch, dead), own_live, own_reserved in zip(
+                state, live, reserved, strict=True
+            ):
+                own, shade = own_live << offset, own_reserved << offset
                 if own & ~everything or own & taken or shade & scratch:
                     break
                 if block.scratch and own & dead:
@@ -114,18 +116,18 @@ def random_problem(
     steps: int = 6,
     cells: int = 4,
     unit: int = 16,
-    ghosts: bool = False,
+    reservations: bool = False,
     alignments: Sequence[int] = (16,),
 ) -> Problem:
     """Blocks of up to `pieces` pieces of up to `cells * unit` bytes, over `steps` steps.
 
-    Sizes and offsets are multiples of `unit`. With `ghosts`, some pieces are ghosts and some
+    Sizes and offsets are multiples of `unit`. With `reservations`, some pieces are reserved, some
     blocks are scratch.
     """
     made = []
     for index in range(blocks):
         parts = []
-        scratch = ghosts and generator.random() < 0.3
+        scratch = reservations and generator.random() < 0.3
         for _ in range(generator.randint(1, pieces)):
             start = generator.randrange(steps)
             parts.append(
@@ -134,7 +136,7 @@ def random_problem(
                     unit * generator.randint(1, cells),
                     start,
                     generator.randint(start + 1, steps),
-                    ghost=ghosts and not scratch and generator.random() < 0.3,
+                    reserved=reservations and not scratch and generator.random() < 0.3,
                 )
             )
         alignment = generator.choice(list(alignments))

@@ -26,7 +26,7 @@ from deploy.emit.plan_check import plan_check_files
 from deploy.graph import ITEM_BYTES, Graph
 from deploy.proof.arena_plan import ArenaSizes, arena_plan_files
 
-OK, NOT_A_MODEL, CORRUPT, NOT_ONE_SUBGRAPH, MISSING, TWICE, COUNT, OFFSET, SIZE = range(9)
+OK, NOT_A_MODEL, CORRUPT, NO_SUBGRAPH, MISSING, TWICE, COUNT, OFFSET, SIZE = range(9)
 
 _MAIN = """
 #include <stdio.h>
@@ -151,6 +151,8 @@ def test_every_difference_has_its_code(check: Callable) -> None:
     entry = (METADATA_NAME, plan_bytes(offsets))
     two = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(model(), 0))
     two.subgraphs = [two.subgraphs[0], two.subgraphs[0]]
+    none = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(model(), 0))
+    none.subgraphs = []
     bare = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(model(), 0))
     bare.metadata = bare.metadataBuffer = bare.signatureDefs = None
     misdirected = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(model(), 0))
@@ -160,7 +162,8 @@ def test_every_difference_has_its_code(check: Callable) -> None:
         b"TFL3": (NOT_A_MODEL, 0),
         b"\x10\x00\x00\x00TFL2" + bytes(64): (NOT_A_MODEL, 0),
         b"\xf0\x00\x00\x00TFL3" + bytes(64): (CORRUPT, 0),
-        pack(two): (NOT_ONE_SUBGRAPH, 0),
+        pack(two): (COUNT, 0),
+        pack(none): (NO_SUBGRAPH, 0),
         with_metadata(): (MISSING, 0),
         with_metadata(("OfflineMemoryAllocatio", plan_bytes(offsets))): (MISSING, 0),
         with_metadata(entry, entry): (TWICE, 0),

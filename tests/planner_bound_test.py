@@ -35,11 +35,11 @@ def test_bytes_count_exactly_when_a_piece_begins_inside_a_cell():
     assert lower_bound(Problem(blocks)) == 16 == smallest_height(Problem(blocks))
 
 
-def test_ghosts_and_empty_problems_count_nothing():
-    ghost = Block("g", (Piece(0, 4096, 0, 9, ghost=True),))
+def test_reserved_bytes_and_empty_problems_count_nothing():
+    reserved = Block("g", (Piece(0, 4096, 0, 9, reserved=True),))
     assert lower_bound(Problem(())) == 0
-    assert lower_bound(Problem((ghost,))) == 0
-    assert lower_bound(Problem((ghost, box("a", 32, 0, 2)))) == 32
+    assert lower_bound(Problem((reserved,))) == 0
+    assert lower_bound(Problem((reserved, box("a", 32, 0, 2)))) == 32
 
 
 def test_a_block_is_never_lower_than_its_last_live_byte():
@@ -81,7 +81,7 @@ def test_never_above_the_optimum(seed):
         steps=generator.choice([3, 6]),
         cells=3,
         unit=generator.choice([16, 8, 5]),
-        ghosts=generator.random() < 0.4,
+        reservations=generator.random() < 0.4,
         alignments=generator.choice([(16,), (32, 16), (8,), (8, 16, 64)]),
     )
     problem = dataclasses.replace(problem, alignment_bytes=generator.choice([16, 16, 4]))

@@ -41,9 +41,9 @@ def test_impossible_blocks_and_problems_are_refused():
         Problem((), capacity_bytes=-16)
 
 
-def test_height_rounds_up_to_16_and_leaves_ghosts_out():
-    ghost = Piece(100, 500, 0, 1, ghost=True)
-    problem = Problem((Block("a", (Piece(0, 100, 0, 1), ghost)), Block("b", (ghost,))))
+def test_height_rounds_up_to_16_and_leaves_reserved_bytes_out():
+    reserved = Piece(100, 500, 0, 1, reserved=True)
+    problem = Problem((Block("a", (Piece(0, 100, 0, 1), reserved)), Block("b", (reserved,))))
     assert problem.height_of((32, 4096)) == 32 + 112
     assert problem.height_of((32, 4096)) == height(problem, (32, 4096))
     assert Problem(()).height_of(()) == 0
@@ -65,12 +65,12 @@ def test_checker_accepts_touching_and_refuses_overlapping_blocks():
     assert check_placement(problem, (0, 32)) == ["2 offsets for 3 blocks"]
 
 
-def test_checker_knows_whom_ghosts_hinder():
-    ghost = Block("ghost", (Piece(0, 64, 0, 4, ghost=True),))
+def test_checker_knows_whom_reserved_bytes_hinder():
+    reserved = Block("reserved", (Piece(0, 64, 0, 4, reserved=True),))
     scratch = Block("scratch", (Piece(0, 64, 2, 3),), scratch=True)
-    problem = Problem((ghost, box("tensor", 64, 1, 2), scratch))
+    problem = Problem((reserved, box("tensor", 64, 1, 2), scratch))
     assert check_placement(problem, (0, 0, 64)) == []
-    assert check_placement(problem, (0, 0, 48)) == ["step 2: ghost [0, 64) and scratch from 48"]
+    assert check_placement(problem, (0, 0, 48)) == ["step 2: reserved [0, 64) and scratch from 48"]
 
 
 @pytest.mark.parametrize("seed", range(10))

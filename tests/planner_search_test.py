@@ -49,7 +49,7 @@ def drawn(seed: int, pieces: tuple[int, ...]) -> Problem:
         steps=generator.choice([3, 6]),
         cells=3,
         unit=generator.choice([16, 16, 8, 5]),
-        ghosts=generator.random() < 0.4,
+        reservations=generator.random() < 0.4,
         alignments=generator.choice([(16,), (32, 16), (8,), (8, 16, 64)]),
     )
     return dataclasses.replace(problem, alignment_bytes=generator.choice([16, 16, 4]))
@@ -60,21 +60,21 @@ def test_both_find_the_optimum_and_prove_that_nothing_is_lower(seed):
     problem = drawn(seed, (1, 2, 3))
     optimum = smallest_height(problem)
     complete = columns(problem)[1].complete
-    verdict, offsets, _ = gaps(problem, optimum)
-    assert verdict == FOUND
+    outcome, offsets, _ = gaps(problem, optimum)
+    assert outcome == FOUND
     assert check_placement(problem, offsets.tolist()) == []
     assert height(problem, offsets.tolist()) <= optimum
     if optimum:
         assert gaps(problem, optimum - problem.alignment_bytes)[0] == IMPOSSIBLE
     for order in range(6):
-        verdict, offsets, _ = levels(problem, optimum, order=order)
+        outcome, offsets, _ = levels(problem, optimum, order=order)
         if complete:
-            assert verdict == FOUND
+            assert outcome == FOUND
             assert (
                 optimum == 0
                 or levels(problem, optimum - problem.alignment_bytes, order=order)[0] == IMPOSSIBLE
             )
-        if verdict == FOUND:
+        if outcome == FOUND:
             assert check_placement(problem, offsets.tolist()) == []
             assert height(problem, offsets.tolist()) <= optimum
 
@@ -86,8 +86,8 @@ def test_both_agree_on_problems_too_large_to_try_everything(seed):
     low, high = 0, 9 * 16 * 10  # nine blocks of at most 4 + 5 cells
     while low < high:
         middle = (low + high) // 32 * 16
-        verdict = gaps(problem, middle)[0]
-        low, high = (low, middle) if verdict == FOUND else (middle + 16, high)
+        outcome = gaps(problem, middle)[0]
+        low, high = (low, middle) if outcome == FOUND else (middle + 16, high)
     if columns(problem)[1].complete:
         assert levels(problem, low)[0] == FOUND
         assert levels(problem, low - 16)[0] == IMPOSSIBLE
@@ -106,8 +106,8 @@ def test_boxes_and_plain_staircases_are_complete_and_holes_are_not():
 def test_a_box_goes_into_the_hole_of_a_fork():
     fork = Block("fork", (Piece(0, 16, 0, 1), Piece(64, 16, 0, 1)))
     problem = Problem((fork, Block("box", (Piece(0, 48, 0, 1),))))
-    verdict, offsets, _ = gaps(problem, 80)
-    assert (verdict, offsets.tolist()) == (FOUND, [0, 16])
+    outcome, offsets, _ = gaps(problem, 80)
+    assert (outcome, offsets.tolist()) == (FOUND, [0, 16])
     assert gaps(problem, 64)[0] == IMPOSSIBLE
 
 
@@ -118,11 +118,11 @@ def test_node_limit_and_stop_end_a_search():
     conflicts, instance = columns(problem)
     stopped = np.ones(1, dtype=np.int64)
     target = max(b.live_size_bytes for b in problem.blocks) * 2
-    for verdict in (
+    for outcome in (
         search(instance, instance.priorities[0], target, node_limit=MANY, stop=stopped)[0],
         search_gaps(conflicts, target, node_limit=MANY, stop=stopped)[0],
     ):
-        assert verdict in (UNKNOWN, IMPOSSIBLE)
+        assert outcome in (UNKNOWN, IMPOSSIBLE)
 
 
 def test_failures_are_counted_and_used():
@@ -193,7 +193,7 @@ def test_staircases_are_planned_to_the_proven_optimum(seed):
 
 @pytest.mark.parametrize("seed", range(10))
 def test_both_ways_to_find_conflicts_agree(seed):
-    problem = random_problem(random.Random(seed), blocks=12, pieces=4, ghosts=seed % 2 == 1)
+    problem = random_problem(random.Random(seed), blocks=12, pieces=4, reservations=seed % 2 == 1)
     conflicts, table = find_conflicts(piece_arrays(problem)), hull_table(piece_arrays(problem))
     hulls: dict[tuple[int, int], tuple[int, int]] = {}
     for i, j, low, high in zip(

@@ -87,7 +87,7 @@ def test_equals_trying_everything(seed):
         steps=generator.choice([3, 6]),
         cells=generator.choice([2, 3]),
         unit=generator.choice([16, 16, 8, 5]),
-        ghosts=generator.random() < 0.4,
+        reservations=generator.random() < 0.4,
         alignments=generator.choice([(16,), (32, 16), (8,), (8, 16, 64)]),
     )
     result = plan(problem)
@@ -104,13 +104,19 @@ def test_equals_trying_everything(seed):
     blocks=st.integers(1, 40),
     pieces=st.integers(1, 8),
     steps=st.integers(1, 30),
-    ghosts=st.booleans(),
+    reservations=st.booleans(),
     unit=st.sampled_from([16, 24, 5]),
 )
-def test_placements_are_valid(seed, blocks, pieces, steps, ghosts, unit):
+def test_placements_are_valid(seed, blocks, pieces, steps, reservations, unit):
     generator = random.Random(seed)
     problem = random_problem(
-        generator, blocks=blocks, pieces=pieces, steps=steps, cells=12, unit=unit, ghosts=ghosts
+        generator,
+        blocks=blocks,
+        pieces=pieces,
+        steps=steps,
+        cells=12,
+        unit=unit,
+        reservations=reservations,
     )
     result = plan(problem, rounds=1)
     assert check_placement(problem, result.offsets) == []
@@ -143,14 +149,16 @@ def test_a_tile_lies_in_the_dead_part_of_a_staircase():
     assert result.proven_optimal
 
 
-def test_only_scratch_keeps_clear_of_ghosts():
-    ghost = Block("map", (Piece(0, 64, 0, 1), Piece(0, 64, 1, 3, ghost=True)))
+def test_only_scratch_keeps_clear_of_reserved_bytes():
+    reserved = Block("map", (Piece(0, 64, 0, 1), Piece(0, 64, 1, 3, reserved=True)))
     tensor, scratch = Piece(0, 64, 1, 2), Piece(0, 32, 2, 3)
-    free = Problem((ghost, Block("tensor", (tensor,)), Block("other", (scratch,))))
+    free = Problem((reserved, Block("tensor", (tensor,)), Block("other", (scratch,))))
     assert plan(free).height_bytes == 64
-    kept = Problem((ghost, Block("tensor", (tensor,)), Block("scratch", (scratch,), scratch=True)))
+    kept = Problem(
+        (reserved, Block("tensor", (tensor,)), Block("scratch", (scratch,), scratch=True))
+    )
     result = plan(kept)
-    # The ghost adds no height of its own: it may float above the scratch buffer, its live part
+    # The reserved adds no height of its own: it may float above the scratch buffer, its live part
     # may not: 32 + 64 is the least.
     assert check_placement(kept, result.offsets) == []
     assert result.height_bytes == smallest_height(kept) == 32 + 64

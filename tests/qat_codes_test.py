@@ -23,6 +23,9 @@ from deploy.passes.reference_versions import with_reference_versions
 from deploy.runtime import litert, tflm
 from keras_fmc.choose.plan import BottleneckKind, BottleneckSpec, CompressionPlan
 from keras_fmc.errors import UnsupportedModelError
+from keras_fmc.layers.code_quantizer import CodeQuantizer
+from keras_fmc.model.layer_graph import trace
+from keras_fmc.qat.device_form import device_form
 
 GF2, PLAIN = BottleneckKind.GF2, BottleneckKind.PLAIN
 
@@ -278,7 +281,7 @@ def test_average_pooling_of_codes_is_a_convolution():
     """AVERAGE_POOL_2D would round means to the levels of the code."""
     inputs = keras.Input((16, 16, 1))
     x = layers.Conv2D(8, 3, padding="same", activation="relu", name="conv")(inputs)
-    x = layers.GaussianDropout(0.1)(layers.MaxPooling2D()(x))
+    x = layers.MaxPooling2D()(x)
     x = layers.AveragePooling2D(2, name="mean")(x)
     model = keras.Model(inputs, layers.Dense(4)(layers.Flatten()(x)))
     x = digits()[0]
@@ -293,6 +296,17 @@ def test_average_pooling_of_codes_is_a_convolution():
     assert difference < 0.05 * np.abs(np.asarray(coded(x[:20]))).max()
     opcodes = [operator.opcode for operator in flatbuffer.read(to_int8_tflite(qat)).operators]
     assert opcodes == ["CONV_2D", "MAX_POOL_2D", "DEPTHWISE_CONV_2D", "RESHAPE", "FULLY_CONNECTED"]
+
+
+@pytest.mark.parametrize(
+    "between",
+    [layers.Dropout, layers.GaussianDropout, layers.SpatialDropout2D, layers.GaussianNoise],
+)
+def test_what_does_nothing_at_inference_hides_no_codes(between):
+    inputs = keras.Input((8, 8, 2))
+    x = between(0.1)(CodeQuantizer(bits=2)(inputs))
+    graph = device_form(trace(keras.Model(inputs, layers.AveragePooling2D(2)(x))))
+    assert isinstance(graph.nodes[-1].operation, layers.DepthwiseConv2D)
 
 
 def branches(*, read_raw: bool) -> keras.Model:

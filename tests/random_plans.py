@@ -32,7 +32,7 @@ BOARDS = ("host", "nano33ble", "corstone300", "esp32s3")
 """Reference kernels, CMSIS-NN with DSP and with MVE, ESP-NN."""
 KINDS = {"wild": wild_graph, "banded": banded_graph, "random": random_graph, "table": table_graph}
 _WORK = 3000
-"""Effort of the search, in steps judged: few, for the plan matters here and not its size."""
+"""Effort of the search, in steps estimated: few, for the plan matters here and not its size."""
 
 
 def runs(graph: Graph) -> bool:

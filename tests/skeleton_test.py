@@ -25,12 +25,13 @@ from deploy.emit.resolver import ADD_FUNCTIONS, INT8_VARIANTS, registrations
 from deploy.emit.skeleton import DATA, KINDS, emit_project, project_files
 from deploy.emit.worlds import WORLDS, cpu_flags
 from deploy.emit.written import MODEL_FILE
-from deploy.graph import Graph, Quantization
+from deploy.graph import CUSTOM, Graph, Quantization
 from deploy.memory.plan import AliasReason
 from deploy.proof.arena_plan import ArenaSizes, arena_plan_files
 from deploy.report.report import Memory, Report, ReportTensor
 from keras_fmc.errors import BadInputError, UnsupportedModelError
 from tests.int8_graphs import Int8GraphMaker
+from tests.subgraphs import streaming
 
 DECLARATIONS = Path(__file__).resolve().parent / "tflm_declarations"
 TAIL = 512
@@ -118,6 +119,24 @@ def test_projects_compile_for_arm(kind: str, namespace: str, tmp_path: Path) -> 
     assert compile_all(emit(kind, tmp_path), *options) == 5
 
 
+@pytest.mark.parametrize("namespace", [(), ("-DFMC_TFLM_MICRO_NAMESPACE",)])
+def test_a_project_with_variables_and_kernels_of_its_own_compiles(
+    namespace: tuple[str, ...], tmp_path: Path
+) -> None:
+    graph = streaming(0)
+    last = dataclasses.replace(
+        graph.operators[-1], opcode=CUSTOM, custom_code="Mine 2", options=None
+    )
+    graph = graph.replace(operators=(*graph.operators[:-1], last))
+    files = emit("cmake", tmp_path, graph)
+    text = next(path for path in files if path.name == "model_runner.cc").read_text()
+    assert f"MicroResourceVariables::Create(allocator, {len(graph.variables)})" in text
+    assert 'resolver.AddCustom("Mine 2", Register_Mine_2()) != kTfLiteOk' in text
+    assert "TFLMRegistration* Register_Mine_2();" in text
+    assert "GetModel(model_data), resolver, allocator, variables);" in text
+    assert compile_all(files, *namespace) == 5
+
+
 EXPECTED = {
     "cmake": {"CMakeLists.txt", "arm-none-eabi.cmake", "main.cc", "model_runner.cc"},
     "arduino": {
@@ -202,7 +221,7 @@ def test_the_wheel_has_a_kernel_for_every_operator() -> None:
     ).stdout
     kernels = set(re.findall(r"\bRegister_([A-Z0-9_]+)\(\)", symbols))
     assert "CONV_2D" in kernels
-    assert set(ADD_FUNCTIONS) <= kernels
+    assert {kind for kind in ADD_FUNCTIONS if not kind.startswith(CUSTOM)} <= kernels
 
 
 def test_an_operator_without_a_kernel_is_named() -> None:

@@ -29,13 +29,13 @@ def random_cuts(network: Network, generator: random.Random) -> Cuts:
             ends=ends,
             recomputed=some(generator.choice((0.0, 0.5, 1.0))),
             copied=some(0.5),
-            loose=some(generator.choice((0.0, 0.5, 1.0))),
+            untrimmed=some(generator.choice((0.0, 0.5, 1.0))),
             padded=some(0.3),
             swapped=some(0.3),
             finished=some(0.3),
             upwards=some(0.4),
-            eager=some(0.4),
-            apart=some(0.2),
+            when_ready=some(0.4),
+            own_place=some(0.2),
         ),
     )
 

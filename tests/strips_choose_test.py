@@ -169,19 +169,19 @@ def _chain(operators: int) -> Graph:
 
 @pytest.mark.parametrize("for_head", [False, True])
 def test_few_operators_take_little_work(for_head):
-    full, few = (250_000, 5) if for_head else (300_000, 10)
+    most, full, few = (250_000, 250_000, 5) if for_head else (50_000, 300_000, 10)
     for operators in (2, 3, 4, 5, 9, 10, 40):
         share = max(((operators - 1) / few) ** 1.5, 0.02) if operators < few else 1
         work = usual_work(Network(_chain(operators)), for_head=for_head)
-        assert work == pytest.approx(full * share, abs=1)
+        assert work == pytest.approx(min(most, full * share), abs=1)
     assert usual_work(Network(_chain(1)), for_head=for_head) == full * 0.02
     # Nothing changes above, nor where few of ten operators can be cut.
-    assert usual_work(Network(_chain(41))) == 1_300_000
+    assert usual_work(Network(_chain(41))) == 400_000
     make = Int8GraphMaker(2)
     x = make.conv(make.input((1, 8, 8, 4)), channels=4, kernel=(3, 3))
     for _ in range(9):
         x = make.mean(x, keep_dims=True)
-    assert usual_work(Network(make.build(outputs=[x]))) == 300_000
+    assert usual_work(Network(make.build(outputs=[x]))) == 50_000
 
 
 def test_little_work_finds_what_much_work_does():

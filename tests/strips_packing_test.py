@@ -9,7 +9,7 @@ import pytest
 
 from deploy.backends.tflm.strips import packing_search
 from deploy.backends.tflm.strips.blocks import LiveRows
-from deploy.backends.tflm.strips.packing import quick_height
+from deploy.backends.tflm.strips.packing import packed_height
 
 _ALIGNMENT = 16
 
@@ -58,7 +58,7 @@ def test_no_height_is_below_the_best_and_nearly_all_are_the_best():
     for _ in range(60):
         blocks = drawn(generator, generator.randint(1, 6))
         best = min(first_fit(list(order)) for order in itertools.permutations(blocks))
-        found = quick_height(blocks, bound=load(blocks), ceiling=10**9)
+        found = packed_height(blocks, bound=load(blocks), ceiling=10**9)
         assert best <= found
         above += found > best
     assert above <= 2
@@ -71,15 +71,15 @@ def test_blocks_whose_rows_die_one_after_the_other_interlock():
     grown = tuple(LiveRows(16 * r, 16 * r + 16, r + 1, 10) for r in rows)
     # At step r + 1 rows r.. of the one and rows ..r of the other are live: one row above a map.
     assert load([consumed, grown]) == 9 * 16
-    assert quick_height([consumed, grown], bound=9 * 16, ceiling=10**9) == 9 * 16
+    assert packed_height([consumed, grown], bound=9 * 16, ceiling=10**9) == 9 * 16
 
 
 def test_what_is_not_found_below_the_ceiling_is_the_ceiling():
     blocks = [(LiveRows(0, 64, 0, 1),), (LiveRows(0, 48, 0, 1),)]
-    assert quick_height(blocks, bound=112, ceiling=200) == 112
-    assert quick_height(blocks, bound=100, ceiling=112) == 112
-    assert quick_height(blocks, bound=120, ceiling=100) == 100
-    assert quick_height([], bound=0, ceiling=64) == 0
+    assert packed_height(blocks, bound=112, ceiling=200) == 112
+    assert packed_height(blocks, bound=100, ceiling=112) == 112
+    assert packed_height(blocks, bound=120, ceiling=100) == 100
+    assert packed_height([], bound=0, ceiling=64) == 0
 
 
 def test_compiled_and_plain_code_agree():

@@ -15,10 +15,10 @@ from deploy.backends.tflm.strips.costs import costs_of
 from deploy.backends.tflm.strips.cuts import Cuts, Halo, normalised, region_of
 from deploy.backends.tflm.strips.diagonal import Diagonals
 from deploy.backends.tflm.strips.emit import emit
-from deploy.backends.tflm.strips.judge import Candidate, Judge
+from deploy.backends.tflm.strips.estimate import Candidate, Estimator
 from deploy.backends.tflm.strips.layout import CutGraph, cut_graph, placed
 from deploy.backends.tflm.strips.network import Network
-from deploy.backends.tflm.strips.packing import quick_height
+from deploy.backends.tflm.strips.packing import packed_height
 from deploy.backends.tflm.strips.schedule import schedule
 from deploy.flatbuffer import write
 from deploy.graph import Graph
@@ -35,14 +35,14 @@ _WHEEL = target(board="host")
 _SEEDS = range(120)
 
 
-def _judge(graph: Graph, board: str = "host", *, overlap: bool = False) -> Judge:
-    return Judge(graph, costs_of(graph, target(board=board), overlap=overlap))
+def _estimator(graph: Graph, board: str = "host", *, overlap: bool = False) -> Estimator:
+    return Estimator(graph, costs_of(graph, target(board=board), overlap=overlap))
 
 
 def _cut(graph: Graph, seed: int, board: str, *, overlap: bool) -> CutGraph | None:
-    judge = _judge(graph, board, overlap=overlap)
+    estimator = _estimator(graph, board, overlap=overlap)
     cuts = random_cuts(Network(graph), random.Random(seed))
-    network, program, found = judge.footprint(Candidate(frozenset(), cuts))
+    network, program, found = estimator.footprint(Candidate(frozenset(), cuts))
     kernels = target(board=board).kernels
     return None if found is None else cut_graph(network, program, found, kernels)
 
@@ -126,9 +126,9 @@ def _two_convolutions() -> Graph:
 
 def test_rows_die_with_their_last_reader_and_are_born_with_their_writer():
     row = 8 * 4
-    judge = _judge(_two_convolutions())
+    estimator = _estimator(_two_convolutions())
     cuts = region_of((0, 1), (8, 16), Halo.RECOMPUTED)
-    _, program, found = judge.footprint(Candidate(frozenset(), cuts))
+    _, program, found = estimator.footprint(Candidate(frozenset(), cuts))
     assert found is not None
     source, first_inner, out, second_inner, second_out = found.blocks
     # Steps: slice, conv, slice, conv of the first strip; the same of the second, from step 4;
@@ -152,31 +152,31 @@ def test_rows_die_with_their_last_reader_and_are_born_with_their_writer():
 
 def test_maps_that_grow_into_each_other_climb_by_the_distance():
     graph = _two_convolutions()
-    judge = _judge(graph, overlap=True)
-    _, program, found = judge.footprint(Candidate())
+    estimator = _estimator(graph, overlap=True)
+    _, program, found = estimator.footprint(Candidate())
     assert found is not None
     # Window (0, 0) of pixel (1, 1) is read until its last channel is written: (8 + 1 + 1) 4 - 1.
     distance, size = 48, 16 * 8 * 4
     assert len(found.blocks) == 1
     assert found.load(len(program.steps)) == [size + distance] * 2
     assert found.bound(len(program.steps)) == size + 2 * distance
-    verdict = judge.verdict(Candidate())
-    assert verdict.head_bytes == size + 2 * distance
-    apart = judge.verdict(Candidate(frozenset(), Cuts(ends={1: ()}, apart=frozenset({1}))))
+    estimate = estimator.estimate(Candidate())
+    assert estimate.head_bytes == size + 2 * distance
+    apart = estimator.estimate(Candidate(frozenset(), Cuts(ends={1: ()}, own_place=frozenset({1}))))
     assert apart.head_bytes == 2 * size
 
 
 def test_halos_that_are_kept_cost_no_convolution_rows_but_those_beside_cuts():
     graph = _two_convolutions()
-    judge = _judge(graph)
-    whole = judge.network().total_macs
+    estimator = _estimator(graph)
+    whole = estimator.network().total_macs
     ends = (8, 16)
-    kept = judge.verdict(Candidate(frozenset(), region_of((0, 1), ends, Halo.KEPT)))
+    kept = estimator.estimate(Candidate(frozenset(), region_of((0, 1), ends, Halo.KEPT)))
     padded = Candidate(
         frozenset(), region_of((0, 1), ends, Halo.COPIED).replace(padded=frozenset({0, 1}))
     )
-    exact = judge.verdict(padded)
-    again = judge.verdict(Candidate(frozenset(), region_of((0, 1), ends, Halo.RECOMPUTED)))
+    exact = estimator.estimate(padded)
+    again = estimator.estimate(Candidate(frozenset(), region_of((0, 1), ends, Halo.RECOMPUTED)))
     assert kept is not None
     assert exact is not None
     assert again is not None
@@ -194,11 +194,11 @@ def test_the_estimated_tail_is_within_a_twentieth(board):
     for seed in range(30):
         graph = drop_dead(banded_graph(seed))
         cuts = random_cuts(Network(graph), random.Random(seed))
-        verdict = _judge(graph, board).verdict(Candidate(frozenset(), cuts))
+        estimate = _estimator(graph, board).estimate(Candidate(frozenset(), cuts))
         cut = _cut(graph, seed, board, overlap=False)
-        if verdict is not None and cut is not None:
+        if estimate is not None and cut is not None:
             tail = predict_arena(cut.graph, offsets=None, target=target(board=board)).tail_bytes
-            assert tail * 0.95 <= verdict.tail_bytes <= tail * 1.05
+            assert tail * 0.95 <= estimate.tail_bytes <= tail * 1.05
             seen += 1
     assert seen >= 20
 
@@ -208,7 +208,7 @@ def test_quick_height_lets_a_growing_map_follow_a_dying_one():
     dying = tuple(LiveRows(8 * i * 16, 8 * (i + 1) * 16, 0, i + 1) for i in range(4))
     growing = tuple(LiveRows(8 * i * 16, 8 * (i + 1) * 16, i, 9) for i in range(4))
     row = 8 * 16
-    assert quick_height([dying, growing], bound=5 * row, ceiling=8 * row) == 5 * row
+    assert packed_height([dying, growing], bound=5 * row, ceiling=8 * row) == 5 * row
 
 
 def test_quick_height_never_goes_below_what_is_live():
@@ -229,7 +229,7 @@ def test_quick_height_never_goes_below_what_is_live():
             for step in range(first, until):
                 load[step] += size
         total = sum(block[0].stop for block in blocks)
-        height = quick_height(blocks, bound=max(load), ceiling=total)
+        height = packed_height(blocks, bound=max(load), ceiling=total)
         assert max(load) <= height <= total
 
 
@@ -238,9 +238,9 @@ def test_quick_height_ends_where_the_ceiling_is_no_multiple_of_the_alignment():
     spans = [(128, 0, 2), (64, 0, 3), (64, 2, 6), (80, 1, 4), (144, 3, 6)]
     blocks = [(LiveRows(0, size, first, until),) for size, first, until in spans]
     bound = 64 + 80 + 144
-    assert quick_height(blocks, bound=bound, ceiling=bound + 52, swaps=0) == bound + 48
+    assert packed_height(blocks, bound=bound, ceiling=bound + 52, swaps=0) == bound + 48
     # Another order of the blocks meets the bound.
-    assert quick_height(blocks, bound=bound, ceiling=bound + 52) == bound
+    assert packed_height(blocks, bound=bound, ceiling=bound + 52) == bound
 
 
 def test_every_step_is_read_by_another_or_leaves_the_graph():
@@ -250,8 +250,8 @@ def test_every_step_is_read_by_another_or_leaves_the_graph():
         for seed in range(150):
             network = Network(drop_dead(draw(seed)))
             cuts = random_cuts(network, random.Random(seed))
-            cuts = normalised(network, cuts.replace(eager=frozenset(cuts.ends)))
-            eager += len(cuts.eager)
+            cuts = normalised(network, cuts.replace(when_ready=frozenset(cuts.ends)))
+            eager += len(cuts.when_ready)
             program = schedule(network, cuts)
             graph, _ = emit(network, program)
             assert len(drop_dead_tensors(graph)[0].operators) == len(program.steps), seed
@@ -259,10 +259,10 @@ def test_every_step_is_read_by_another_or_leaves_the_graph():
 
 
 def test_cuts_without_effect_are_dropped():
-    judge = _judge(_two_convolutions())
-    verdict = judge.verdict(Candidate(frozenset(), Cuts(ends={0: (16,), 1: ()})))
-    assert verdict is not None
-    assert verdict.candidate == Candidate()
+    estimator = _estimator(_two_convolutions())
+    estimate = estimator.estimate(Candidate(frozenset(), Cuts(ends={0: (16,), 1: ()})))
+    assert estimate is not None
+    assert estimate.candidate == Candidate()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Segments and cores: parts of a graph that are judged alone and put together again."""
+"""Segments and cores: parts of a graph that are estimated alone and put together again."""
 
 import itertools
 import random
@@ -9,10 +9,16 @@ import pytest
 from deploy.backends.tflm.strips.core import Core, extent
 from deploy.backends.tflm.strips.costs import costs_of
 from deploy.backends.tflm.strips.cuts import Cuts
+from deploy.backends.tflm.strips.estimate import Candidate, Estimator
 from deploy.backends.tflm.strips.goal import Goal, Worth
-from deploy.backends.tflm.strips.judge import Candidate, Judge
 from deploy.backends.tflm.strips.moves import Mover
-from deploy.backends.tflm.strips.segments import Piece, Segment, cheapest, crossing_bytes, joined
+from deploy.backends.tflm.strips.segments import (
+    Segment,
+    SegmentCut,
+    cheapest,
+    crossing_bytes,
+    joined,
+)
 from deploy.graph import Graph
 from deploy.targets import target
 from tests.int8_graphs import Int8GraphMaker
@@ -47,7 +53,7 @@ def test_an_output_that_is_also_read_crosses_to_the_end():
 def test_a_segment_has_what_it_reads_and_what_is_read_later():
     graph = network()
     segment = Segment(graph, costs_of(graph, _BOARD), 1, 3, 0)
-    part = segment.judge.graph
+    part = segment.estimator.graph
     x, y = graph.operators[0].outputs[0], graph.operators[2].outputs[0]
     assert part.inputs == (x,)
     # The skip is read by the sum, so the segment has to leave it there.
@@ -65,7 +71,7 @@ def test_of_pieces_those_stay_that_are_better_in_something():
     for _ in range(200):
         head, tail, macs = (generator.randrange(12) for _ in range(3))
         offered.append((head, tail, macs))
-        segment.offer(Piece(0, 4, head, tail, macs, Candidate()))
+        segment.offer(SegmentCut(0, 4, head, tail, macs, Candidate()))
     kept = {(p.head_bytes, p.tail_bytes, p.macs) for p in segment.pieces}
     best = {
         one
@@ -86,7 +92,7 @@ def test_the_cheapest_path_is_the_cheapest_of_all(seed):
     pieces = []
     for start, stop in itertools.combinations(range(7), 2):
         head, tail = generator.randint(30, 90), generator.randint(1, 40)
-        pieces.append(Piece(start, stop, head, tail, generator.randint(0, 5), Candidate()))
+        pieces.append(SegmentCut(start, stop, head, tail, generator.randint(0, 5), Candidate()))
     for head in (50, 70, 100):
         found = cheapest(pieces, peaks, head=head, macs=1000, price=0.5)
         costs = []
@@ -108,13 +114,13 @@ def test_what_a_core_says_is_what_the_whole_graph_says():
     """Where nothing grows into anything a segment is exact, and so is its core."""
     graph = network()
     costs = costs_of(graph, _BOARD)
-    judge = Judge(graph, costs)
-    whole = judge.verdict(Candidate())
+    estimator = Estimator(graph, costs)
+    whole = estimator.estimate(Candidate())
     assert whole is not None
     segment = Segment(graph, costs, 0, 5, 10**9)
     worth = Worth(Goal(max_macs=2.0), whole.macs, whole.head_bytes)
     core = Core(segment, worth, whole)
-    mover = Mover(segment.judge, segment.clones, random.Random(4))
+    mover = Mover(segment.estimator, segment.clones, random.Random(4))
     _, here = core.score(Candidate())
     compared = cut = 0
     for _ in range(80):
@@ -123,8 +129,8 @@ def test_what_a_core_says_is_what_the_whole_graph_says():
         if found is None:
             continue
         here = found
-        there = joined(judge, [segment.piece(found)])
-        exact = judge.verdict(there)
+        there = joined(estimator, [segment.piece(found)])
+        exact = estimator.estimate(there)
         assert exact is not None
         assert (found.macs, found.tail_bytes) == (exact.macs, exact.tail_bytes)
         assert found.bound_bytes <= exact.bound_bytes
@@ -141,16 +147,16 @@ def test_what_a_core_says_is_what_the_whole_graph_says():
 def test_a_limit_ends_the_judging_of_what_is_worse():
     graph = network()
     costs = costs_of(graph, _BOARD)
-    whole = Judge(graph, costs).verdict(Candidate())
+    whole = Estimator(graph, costs).estimate(Candidate())
     assert whole is not None
     worth = Worth(Goal(), whole.macs, whole.head_bytes)
     core = Core(Segment(graph, costs, 0, 5, 0), worth, whole)
     value, found = Core(Segment(graph, costs, 0, 5, 0), worth, whole).score(Candidate())
     assert found is not None
     assert core.score(Candidate(), value - 100) == (float("inf"), None)
-    spent = core.segment.judge.work
+    spent = core.segment.estimator.work
     assert core.score(Candidate(), value - 200) == (float("inf"), None)
-    assert core.segment.judge.work == spent
+    assert core.segment.estimator.work == spent
     assert core.score(Candidate(), value + 1)[0] == value
 
 

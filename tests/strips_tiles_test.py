@@ -100,7 +100,7 @@ def test_a_strip_makes_exactly_the_rows_that_are_asked_for(first: int) -> None:
         share = generator.choice((0.0, 0.5, 1.0))
         loose = frozenset(o for o in members if generator.random() < share)
         padded = frozenset(o for o in members if generator.random() < share)
-        cuts = Cuts(dict.fromkeys(members, ()), loose=loose, padded=padded)
+        cuts = Cuts(dict.fromkeys(members, ()), untrimmed=loose, padded=padded)
         start = generator.randrange(len(values))
         stop = generator.randint(start + 1, len(values))
         flags = tile_flags(members, cuts)

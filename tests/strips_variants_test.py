@@ -56,7 +56,7 @@ def test_strips_that_run_ahead_let_their_map_die_strip_by_strip():
     graph = _forked()
     cuts = Cuts(ends={0: (), 1: (4, 8), 2: ()}, padded=frozenset({0, 1}))
     waiting, late = _programmed(graph, cuts)
-    ahead, early = _programmed(graph, cuts.replace(eager=frozenset({2})))
+    ahead, early = _programmed(graph, cuts.replace(when_ready=frozenset({2})))
     # Without, operator 2 is asked for its rows only when 1 is done, and y is whole by then.
     assert _order(waiting) == [0, 1, 0, 1, 2, 3]
     # Of the 9 rows that the first strip of 1 needs come rows 0 to 4 of operator 2.
@@ -71,7 +71,7 @@ def test_an_operator_that_is_asked_for_all_rows_runs_along_with_what_it_reads():
     # Operator 1 has no strips of its own; the whole sum asks for all of it at once.
     cuts = Cuts(ends={0: (8, 16), 1: (), 2: ()}, padded=frozenset({0, 1}))
     waiting, _ = _programmed(graph, cuts)
-    along, _ = _programmed(graph, cuts.replace(eager=frozenset({1, 2})))
+    along, _ = _programmed(graph, cuts.replace(when_ready=frozenset({1, 2})))
     assert _order(waiting) == [0, 0, 1, 2, 3]
     # Of the first 8 rows, row 7 alone is for the next strip.
     assert _order(along) == [0, 1, 2, 0, 1, 2, 3]
@@ -83,7 +83,7 @@ def test_strips_run_ahead_from_the_last_row_too():
         ends={0: (), 1: (4, 8), 2: ()},
         padded=frozenset({0, 1}),
         upwards=frozenset({1}),
-        eager=frozenset({2}),
+        when_ready=frozenset({2}),
     )
     program, _ = _programmed(graph, cuts)
     assert _order(program) == [0, 2, 1, 0, 2, 1, 3]
@@ -161,7 +161,7 @@ def test_an_output_apart_takes_no_inputs_place():
     sums = {s.outputs[0] for s in program.steps if isinstance(s, Run) and s.operator == 3}
     assert len(sums) == 2
     assert sums <= together.in_place_of.keys()
-    _, apart = _programmed(graph, Cuts(ends=ends, apart=frozenset({3})))
+    _, apart = _programmed(graph, Cuts(ends=ends, own_place=frozenset({3})))
     assert not sums & apart.in_place_of.keys()
 
 

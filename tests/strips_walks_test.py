@@ -2,6 +2,7 @@
 
 import dataclasses
 import random
+import re
 import sys
 import time
 
@@ -11,9 +12,9 @@ from deploy.backends.tflm.embed import embed
 from deploy.backends.tflm.strips import choose, choose_strips, walks
 from deploy.backends.tflm.strips.choose import StripChoice
 from deploy.backends.tflm.strips.costs import costs_of
+from deploy.backends.tflm.strips.estimate import Candidate, Estimator
 from deploy.backends.tflm.strips.floor import floor_bytes
 from deploy.backends.tflm.strips.goal import Goal
-from deploy.backends.tflm.strips.judge import Candidate, Judge
 from deploy.backends.tflm.strips.moves import Mover, single_changes
 from deploy.backends.tflm.strips.network import Network
 from deploy.backends.tflm.strips.walks import Walk, walks_of
@@ -123,11 +124,55 @@ def test_a_larger_effort_is_a_larger_set_of_walks():
     )
 
 
+def worth_cutting() -> Graph:
+    """Two maps of 64x16x24 bytes at once; what is smaller costs multiply-accumulates."""
+    make = Int8GraphMaker(7)
+    x = make.conv(make.input((1, 64, 16, 3)), channels=24, kernel=(3, 3))
+    x = make.conv(x, channels=24, kernel=(3, 3))
+    x = make.conv(x, channels=8, kernel=(3, 3), stride=(2, 2))
+    return make.build(outputs=[make.fully_connected(make.mean(x), units=4)])
+
+
 def test_a_plan_does_not_depend_on_the_number_of_processes():
-    choices = [choose_strips(drawn(7), target=_WHEEL, workers=n) for n in (1, 2, 3)]
-    assert all(choice.frontier for choice in choices)
+    choices = [
+        choose_strips(worth_cutting(), target=_WHEEL, workers=n, plan_rounds=0) for n in (1, 2, 3)
+    ]
+    first = choices[0]
+    # Several walks found several ways, and the best of them is cut.
+    assert first.regions
+    assert len(first.frontier) > 1
+    assert first.arena.arena_bytes < 2 * 64 * 16 * 24
     assert len({content(choice) for choice in choices}) == 1
-    assert choices[0].frontier == choices[1].frontier == choices[2].frontier
+    for choice in choices[1:]:
+        assert choice.frontier == first.frontier
+        assert choice.regions == first.regions
+        assert choice.candidate == first.candidate
+        assert choice.smallest_arena_bytes == first.smallest_arena_bytes
+
+
+def test_a_smaller_head_that_takes_a_larger_arena_is_warned_of():
+    model = write(drawn(5))
+    head = plan(model, board="nano33ble", minimise="head").report
+    arena = plan(model, board="nano33ble").report
+    assert head.head_bytes < arena.head_bytes
+    (warning,) = [w for w in head.warnings if "the smallest head" in w]
+    said = [int(number.replace(",", "")) for number in re.findall(r"\d[\d,]*", warning)]
+    usual = head.arena_bytes - said[1]
+    assert said == [head.arena_bytes, said[1], usual]
+    assert arena.arena_bytes <= usual < head.arena_bytes
+    assert "the smallest head has an arena of" in " ".join(to_text(head).split())
+    assert not [w for w in arena.warnings if "the smallest head" in w]
+
+
+def test_a_head_that_costs_no_arena_is_not_warned_of():
+    make = Int8GraphMaker(4)
+    x = make.fully_connected(make.input((1, 64)), units=32)
+    head = plan(
+        write(make.build(outputs=[make.fully_connected(x, units=4)])),
+        board="nano33ble",
+        minimise="head",
+    ).report
+    assert not [w for w in head.warnings if "the smallest head" in w]
 
 
 def test_no_clock_decides_anything(monkeypatch):
@@ -183,26 +228,26 @@ def test_the_floor_is_below_every_way_of_cutting():
         for goal in (_WHEEL, _BOARD):
             graph = drawn(seed)
             costs = costs_of(graph, goal, overlap=True)
-            judge = Judge(graph, costs)
-            mover = Mover(judge, (), generator)
-            floor = floor_bytes(judge.network(), costs)
-            here = judge.verdict(Candidate())
+            estimator = Estimator(graph, costs)
+            mover = Mover(estimator, (), generator)
+            floor = floor_bytes(estimator.network(), costs)
+            here = estimator.estimate(Candidate())
             assert here is not None
             for _ in range(60):
-                found = judge.verdict(mover.neighbour(here))
+                found = estimator.estimate(mover.neighbour(here))
                 if found is not None:
                     here = found
                     assert floor <= found.bound_bytes <= found.head_bytes
 
 
 def test_single_changes_are_distinct_and_change_one_thing():
-    judge = Judge(drawn(1), costs_of(drawn(1), _BOARD, overlap=True))
-    mover = Mover(judge, (), random.Random(3))
-    here = judge.verdict(Candidate())
+    estimator = Estimator(drawn(1), costs_of(drawn(1), _BOARD, overlap=True))
+    mover = Mover(estimator, (), random.Random(3))
+    here = estimator.estimate(Candidate())
     assert here is not None
     while not here.candidate.cuts.ends:
-        here = judge.verdict(mover.neighbour(here)) or here
-    changed = list(single_changes(judge, here.candidate))
+        here = estimator.estimate(mover.neighbour(here)) or here
+    changed = list(single_changes(estimator, here.candidate))
     keys = {candidate.key() for candidate in changed}
     assert len(keys) == len(changed) > 8
     assert here.candidate.key() not in keys

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from deploy.graph import Graph
 from deploy.operators import OPERATORS
-from deploy.operators.intervals import WHOLE, Interval
+from deploy.operators.intervals import WHOLE, Interval, whole
 
 PACKED_BITS = (1, 2, 4, 6)
 """Widths of codes that share bytes."""
@@ -64,7 +64,8 @@ def value_intervals(graph: Graph) -> dict[int, Interval]:
             values = tensor.array() if tensor.is_constant and tensor.elements else None
             intervals[index] = WHOLE if values is None else (int(values.min()), int(values.max()))
     for operator in graph.operators:
-        rule = OPERATORS[operator.opcode].interval
+        row = OPERATORS.get(operator.kind)
+        rule = whole if row is None else row.interval
         for output in operator.outputs:
             if graph.tensors[output].dtype == "int8":
                 quantization = graph.tensors[output].quantization

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from deploy.graph import Graph
+from deploy.graph import CUSTOM, Graph
+from deploy.operators.custom import own_kernels
 from keras_fmc.errors import UnsupportedModelError
 
 # From micro_mutable_op_resolver.h of TFLM; the rest of the builtins has no kernel there.
@@ -12,11 +13,13 @@ ADD_FUNCTIONS = {
     "ADD_N": "AddAddN",
     "ARG_MAX": "AddArgMax",
     "ARG_MIN": "AddArgMin",
+    "ASSIGN_VARIABLE": "AddAssignVariable",
     "AVERAGE_POOL_2D": "AddAveragePool2D",
     "BATCH_MATMUL": "AddBatchMatMul",
     "BATCH_TO_SPACE_ND": "AddBatchToSpaceNd",
     "BROADCAST_ARGS": "AddBroadcastArgs",
     "BROADCAST_TO": "AddBroadcastTo",
+    "CALL_ONCE": "AddCallOnce",
     "CAST": "AddCast",
     "CEIL": "AddCeil",
     "CONCATENATION": "AddConcatenation",
@@ -43,6 +46,7 @@ ADD_FUNCTIONS = {
     "GREATER": "AddGreater",
     "GREATER_EQUAL": "AddGreaterEqual",
     "HARD_SWISH": "AddHardSwish",
+    "IF": "AddIf",
     "L2_NORMALIZATION": "AddL2Normalization",
     "L2_POOL_2D": "AddL2Pool2D",
     "LEAKY_RELU": "AddLeakyRelu",
@@ -67,6 +71,8 @@ ADD_FUNCTIONS = {
     "PADV2": "AddPadV2",
     "PRELU": "AddPrelu",
     "QUANTIZE": "AddQuantize",
+    "READ_VARIABLE": "AddReadVariable",
+    "REDUCE_ALL": "AddReduceAll",
     "REDUCE_MAX": "AddReduceMax",
     "REDUCE_MIN": "AddReduceMin",
     "RELU": "AddRelu",
@@ -99,8 +105,27 @@ ADD_FUNCTIONS = {
     "TRANSPOSE_CONV": "AddTransposeConv",
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "AddUnidirectionalSequenceLSTM",
     "UNPACK": "AddUnpack",
+    "VAR_HANDLE": "AddVarHandle",
+    "WHILE": "AddWhile",
     "ZEROS_LIKE": "AddZerosLike",
+    "CUSTOM CIRCULAR_BUFFER": "AddCircularBuffer",
+    "CUSTOM SignalDelay": "AddDelay",
+    "CUSTOM SignalEnergy": "AddEnergy",
+    "CUSTOM SignalFftAutoScale": "AddFftAutoScale",
+    "CUSTOM SignalFilterBank": "AddFilterBank",
+    "CUSTOM SignalFilterBankLog": "AddFilterBankLog",
+    "CUSTOM SignalFilterBankSpectralSubtraction": "AddFilterBankSpectralSubtraction",
+    "CUSTOM SignalFilterBankSquareRoot": "AddFilterBankSquareRoot",
+    "CUSTOM SignalFramer": "AddFramer",
+    "CUSTOM SignalIrfft": "AddIrfft",
+    "CUSTOM SignalOverlapAdd": "AddOverlapAdd",
+    "CUSTOM SignalPCAN": "AddPCAN",
+    "CUSTOM SignalRfft": "AddRfft",
+    "CUSTOM SignalStacker": "AddStacker",
+    "CUSTOM SignalWindow": "AddWindow",
+    "CUSTOM TFLite_Detection_PostProcess": "AddDetectionPostprocess",
 }
+"""Kind of operator -> function; custom operators of the user's own are not here."""
 
 
 INT8_VARIANTS = {
@@ -118,44 +143,57 @@ and whose Add... functions take one in every TFLM since February 2023."""
 
 
 def registrations(graph: Graph) -> tuple[str, ...]:
-    """Returns the calls that register exactly the operators of a graph, sorted.
+    """Returns the calls that register exactly the operators of a graph, sorted; custom
+    operators of the user's own are those of ``own_functions``.
 
     Raises:
         UnsupportedModelError: TFLM has no kernel for an operator; names it.
     """
     calls = []
-    for opcode, function in sorted(functions_of(graph).items(), key=lambda item: item[1]):
-        variant = INT8_VARIANTS.get(opcode)
-        whole = variant is not None and _is_int8(graph, opcode)
+    for kind, function in sorted(functions_of(graph).items(), key=lambda item: item[1]):
+        variant = INT8_VARIANTS.get(kind)
+        whole = variant is not None and _is_int8(graph, kind)
         calls.append(f"{function}({variant}())" if whole else f"{function}()")
     return tuple(calls)
 
 
-def _is_int8(graph: Graph, opcode: str) -> bool:
+def _is_int8(graph: Graph, kind: str) -> bool:
     """Whether all maps and weights of all operators of a kind are int8; biases are wider."""
     return all(
-        graph.tensors[index].dtype == "int8"
-        for operator in graph.operators
-        if operator.opcode == opcode
+        part.tensors[index].dtype == "int8"
+        for part in graph.subgraphs
+        for operator in part.operators
+        if operator.kind == kind
         for index in (*operator.inputs[:2], *operator.outputs)
         if index >= 0
     )
 
 
 def functions_of(graph: Graph) -> dict[str, str]:
-    """Returns opcode -> function of the operators of a graph.
+    """Returns kind -> function of the operators of a graph and the subgraphs that it calls.
 
     Raises:
         UnsupportedModelError: TFLM has no kernel for an operator; names it.
     """
     functions = {}
-    for step, operator in enumerate(graph.operators):
-        if operator.implicit:
-            continue
-        if operator.opcode not in ADD_FUNCTIONS:
-            raise UnsupportedModelError(
-                f"TensorFlow Lite Micro has no kernel for {graph.label(step)}",
-                remedy="Export the model with other operators",
-            )
-        functions[operator.opcode] = ADD_FUNCTIONS[operator.opcode]
+    for part in graph.subgraphs:
+        for step, operator in enumerate(part.operators):
+            if operator.implicit:
+                continue
+            if operator.kind in ADD_FUNCTIONS:
+                functions[operator.kind] = ADD_FUNCTIONS[operator.kind]
+            elif operator.opcode != CUSTOM:
+                raise UnsupportedModelError(
+                    f"TensorFlow Lite Micro has no kernel for {part.label(step)}",
+                    remedy="Export the model with other operators",
+                )
     return functions
+
+
+def own_functions(graph: Graph) -> dict[str, str]:
+    """Returns the code of each custom operator that TFLM lacks -> the function, to be written by
+    the user, that gives its kernel."""
+    return {
+        code: "Register_" + "".join(c if c.isalnum() else "_" for c in code)
+        for code in own_kernels(graph)
+    }

@@ -27,7 +27,7 @@ from deploy.codes.parts import strip_family
 from deploy.graph import Graph
 from deploy.macs import graph_macs
 from deploy.memory.plan import MemoryPlan
-from deploy.passes import run_passes
+from deploy.passes import Context, run_passes
 from deploy.passes.short_names import shorten_names
 from deploy.progress import Progress
 from deploy.report.occupancy import Box, boxes, live_bytes
@@ -78,7 +78,8 @@ def estimate(question: Question) -> Estimate:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     settings, goal = question.settings, question.settings.target()
     named = shorten_names(question.graph)
-    graph = run_passes(named)
+    context = Context(None if settings.generates_c else goal.kernels)
+    graph = run_passes(named, context, passes=settings.pass_list)
     if settings.generates_c:
         return _of_c(named, graph, question)
     if question.in_earnest or not settings.strips:
@@ -90,7 +91,7 @@ def estimate(question: Question) -> Estimate:
     if maps:
         for shared in (True, False):
             lowered = lower_codes(tabled, maps=maps, shared=shared)
-            packed = run_passes(lowered.graph)
+            packed = run_passes(lowered.graph, context, passes=settings.pass_list)
             if graph_macs(packed) <= settings.max_macs * graph_macs(graph):
                 found.append((packed, momentary_maps(packed, lowered.stored)))
     best: Estimate | None = None

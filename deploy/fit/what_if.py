@@ -123,7 +123,7 @@ class _Edit:
         if spec.kind is BottleneckKind.PLAIN:
             self._put_plain(index, spec.bits or 8)
         else:
-            self._put_projection(index, spec.rank, spec.bits or 8)
+            self._put_projection(index, spec)
 
     def _put_plain(self, index: int, bits: int) -> None:
         graph = self.graph()
@@ -140,8 +140,9 @@ class _Edit:
             changed = options.replace(fused_activation_function=int(Activation.RELU))
             self.builder.operators[step] = dataclasses.replace(operator, options=changed)
 
-    def _put_projection(self, index: int, rank: int, bits: int) -> None:
+    def _put_projection(self, index: int, spec: BottleneckSpec) -> None:
         graph = self.graph()
+        rank, bits = spec.rank, spec.bits or 8
         channels = graph.tensors[index].shape[-1]
         readers = graph.consumers().get(index, ())
         taken = {step: self._follow(graph, index, step, bits) for step in readers}
@@ -164,7 +165,11 @@ class _Edit:
             new.append(self._pointwise(index, code, _clip(bits)))
         if left:
             restored = self.builder.tensor(
-                dataclasses.replace(before, name=f"{before.name}_restored")
+                dataclasses.replace(
+                    before,
+                    name=f"{before.name}_restored",
+                    shape=(*before.shape[:-1], spec.shape[-1]),
+                )
             )
             self.owners[restored] = index
             for step in left:
@@ -306,8 +311,10 @@ class _Edit:
             operator = self.builder.operators[step]
             tensor = self.builder.tensors[operator.inputs[1]]
             kept = tensor.shape[-1] - removed * positions
+            # A map that joins coded ones can get a code of more channels than are left of it.
+            weights = np.resize(tensor.array(), (*tensor.shape[:-1], kept))
             new = self.builder.constant(
-                f"{tensor.name}_r", tensor.array()[..., :kept], quantization=tensor.quantization
+                f"{tensor.name}_r", weights, quantization=tensor.quantization
             )
             inputs = (operator.inputs[0], new, *operator.inputs[2:])
             self.builder.operators[step] = dataclasses.replace(operator, inputs=inputs)

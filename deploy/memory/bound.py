@@ -40,7 +40,7 @@ def live_sets(pieces: PieceArrays) -> tuple[np.ndarray, np.ndarray, np.ndarray, 
     """What every block occupies at every step at which some lifetime begins.
 
     Returns:
-        Four arrays [blocks, steps]: `present` (some piece, ghosts too, is live), `low` (first
+        Four arrays [blocks, steps]: `present` (some piece, reserved or not, is there), `low` (first
         live byte within the block), `bytes` (live bytes) and `top` (end of the last live byte).
         Where a block has no live byte, `bytes` is 0. Bytes are rounded up to the alignment that
         all blocks share at steps where every live piece begins at a multiple of it: no piece of
@@ -53,12 +53,12 @@ def live_sets(pieces: PieceArrays) -> tuple[np.ndarray, np.ndarray, np.ndarray, 
     low, size, top = (np.zeros(shape, dtype=np.int64) for _ in range(3))
     cell = reduce(gcd, pieces.alignment.tolist(), pieces.unit)
     alive = (pieces.start[:, None] <= steps) & (steps < pieces.stop[:, None])
-    misplaced = (pieces.offset % cell != 0) & ~pieces.ghost
+    misplaced = (pieces.offset % cell != 0) & ~pieces.reserved
     exact = (alive & misplaced[:, None]).any(axis=0)
     for block in range(count):
         own = np.arange(pieces.first[block], pieces.first[block + 1])
         present[block] = alive[own].any(axis=0)
-        own = own[~pieces.ghost[own]]
+        own = own[~pieces.reserved[own]]
         if not len(own):
             continue
         own = own[np.argsort(pieces.offset[own], kind="stable")]

@@ -34,7 +34,7 @@ class PieceArrays:
     end: np.ndarray
     start: np.ndarray
     stop: np.ndarray
-    ghost: np.ndarray
+    reserved: np.ndarray
     scratch: np.ndarray
     first: np.ndarray
     alignment: np.ndarray
@@ -46,7 +46,7 @@ class PieceArrays:
 def piece_arrays(problem: Problem) -> PieceArrays:
     """Columns of all pieces; `height[b]` is the live size of block b rounded up to `unit`."""
     rows = [
-        (b, p.offset, p.offset + p.size_bytes, p.start, p.stop, p.ghost, block.scratch)
+        (b, p.offset, p.offset + p.size_bytes, p.start, p.stop, p.reserved, block.scratch)
         for b, block in enumerate(problem.blocks)
         for p in block.pieces
     ]
@@ -61,7 +61,7 @@ def piece_arrays(problem: Problem) -> PieceArrays:
         end=table[:, 2].copy(),
         start=table[:, 3].copy(),
         stop=table[:, 4].copy(),
-        ghost=table[:, 5].astype(bool),
+        reserved=table[:, 5].astype(bool),
         scratch=table[:, 6].astype(bool),
         first=first,
         alignment=np.array([b.alignment for b in problem.blocks], dtype=np.int64),
@@ -140,13 +140,13 @@ def _rows_of_block(pieces: PieceArrays, i: int) -> list[tuple[np.ndarray, ...]]:
     """The merged rows (first, second, low, high) of block i with all later blocks."""
     own = np.arange(pieces.first[i], pieces.first[i + 1])
     rest = np.arange(pieces.first[i + 1], len(pieces.block))
-    live_own, live_rest = own[~pieces.ghost[own]], rest[~pieces.ghost[rest]]
+    live_own, live_rest = own[~pieces.reserved[own]], rest[~pieces.reserved[rest]]
     parts = [
         _live_together(pieces, live_own, live_rest),
-        _live_together(pieces, own[pieces.ghost[own]], rest[pieces.scratch[rest]]),
+        _live_together(pieces, own[pieces.reserved[own]], rest[pieces.scratch[rest]]),
     ]
     if pieces.scratch[own[0]]:
-        parts.append(_live_together(pieces, live_own, rest[pieces.ghost[rest]]))
+        parts.append(_live_together(pieces, live_own, rest[pieces.reserved[rest]]))
     p, q = (np.concatenate(side) for side in zip(*parts, strict=True))
     if not len(p):
         return []

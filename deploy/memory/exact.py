@@ -156,7 +156,7 @@ class ExactSearch:
         """One run; False if the lane has nothing more to do."""
         if not race.enter(lane, restart):
             return False
-        verdict, offsets, _ = search(
+        outcome, offsets, _ = search(
             self._instance,
             self._order(lane, nodes, restart),
             target,
@@ -164,9 +164,9 @@ class ExactSearch:
             stop=race.flags[lane],
             failures=failures,
         )
-        if verdict == FOUND or (verdict == IMPOSSIBLE and self._instance.complete):
-            race.win(lane, restart, (verdict, tuple(offsets.tolist())))
-        return verdict == UNKNOWN
+        if outcome == FOUND or (outcome == IMPOSSIBLE and self._instance.complete):
+            race.win(lane, restart, (outcome, tuple(offsets.tolist())))
+        return outcome == UNKNOWN
 
     def _order(self, lane: int, nodes: int, restart: int) -> np.ndarray:
         """A static order; from the seventh restart on with noise of a tenth of its length."""
@@ -185,11 +185,11 @@ class ExactSearch:
             restart = turn * effort.restarts // _GAP_TURNS
             if not race.enter(lane, restart):
                 return
-            verdict, offsets, _ = search_gaps(
+            outcome, offsets, _ = search_gaps(
                 self._conflicts, target, node_limit=effort.nodes << turn, stop=race.flags[lane]
             )
-            if verdict != UNKNOWN:
-                race.win(lane, restart, (verdict, tuple(offsets.tolist())))
+            if outcome != UNKNOWN:
+                race.win(lane, restart, (outcome, tuple(offsets.tolist())))
                 return
 
 
@@ -263,12 +263,12 @@ def minimise(
         target, given_up = goal, goal - step_bytes
         effort = Effort(nodes, _RESTARTS)
         while target < height_bytes:
-            verdict, offsets = exact.attempt(target, effort, cancelled)
-            if verdict == FOUND:
+            outcome, offsets = exact.attempt(target, effort, cancelled)
+            if outcome == FOUND:
                 height_bytes = found(offsets, "exact search")
             else:
                 given_up = target
-            if verdict == IMPOSSIBLE:
+            if outcome == IMPOSSIBLE:
                 bound_bytes = target + step_bytes
                 raised(bound_bytes)
             steps = -(-(height_bytes - given_up) // step_bytes)

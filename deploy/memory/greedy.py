@@ -55,7 +55,7 @@ def static_orders(pieces: PieceArrays) -> list[list[int]]:
     steps = np.unique(pieces.start)
     begin, end = np.searchsorted(steps, pieces.start), np.searchsorted(steps, pieces.stop)
     change = np.zeros(len(steps) + 1, dtype=np.int64)
-    live_size = np.where(pieces.ghost, 0, size)
+    live_size = np.where(pieces.reserved, 0, size)
     np.add.at(change, begin, live_size)
     np.subtract.at(change, end, live_size)
     load = np.cumsum(change)

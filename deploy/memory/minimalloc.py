@@ -44,15 +44,15 @@ def write_problem(problem: Problem, path: str | Path, placement: Placement | Non
     """Writes blocks of one piece, with a column `offset` if a placement is given.
 
     Raises:
-        BadInputError: a block has several pieces, a ghost or an offset of its own: the format
-            has no words for those.
+        BadInputError: a block has several pieces, a reserved one or an offset of its own: the
+            format has no words for those.
     """
     rows = io.StringIO()
     writer = csv.writer(rows, lineterminator="\n")
     writer.writerow((*_COLUMNS, "offset") if placement else _COLUMNS)
     for index, block in enumerate(problem.blocks):
         piece = block.pieces[0]
-        if len(block.pieces) > 1 or piece.offset or piece.ghost:
+        if len(block.pieces) > 1 or piece.offset or piece.reserved:
             raise BadInputError(
                 f"block {block.name!r} cannot be written as CSV", "one live piece at offset 0"
             )

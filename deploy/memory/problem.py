@@ -29,15 +29,15 @@ class Piece:
         size_bytes: number of bytes, at least 1.
         start: first operator step at which the bytes are occupied.
         stop: first operator step at which they are free again; greater than `start`.
-        ghost: the bytes are dead, but the runtime still believes them to be live. Only scratch
-            blocks have to keep clear of a ghost piece, and it adds nothing to the height.
+        reserved: the bytes are dead, but the runtime still believes them to be live. Only scratch
+            blocks have to keep clear of a reserved piece, and it adds nothing to the height.
     """
 
     offset: int
     size_bytes: int
     start: int
     stop: int
-    ghost: bool = False
+    reserved: bool = False
 
     def __post_init__(self) -> None:
         if self.offset < 0:
@@ -61,7 +61,7 @@ class Block:
         name: unique within a problem; used in messages only.
         pieces: at least one, in any order.
         alignment: the block's offset is a multiple of this many bytes.
-        scratch: the block belongs to a kernel, so ghost pieces of other blocks are in its way.
+        scratch: the block belongs to a kernel, so reserved pieces of other blocks are in its way.
     """
 
     name: str
@@ -79,8 +79,8 @@ class Block:
 
     @property
     def live_size_bytes(self) -> int:
-        """Where the last live byte of the block ends; 0 if every piece is a ghost."""
-        return max((piece.end for piece in self.pieces if not piece.ghost), default=0)
+        """Where the last live byte of the block ends; 0 if every piece is reserved."""
+        return max((piece.end for piece in self.pieces if not piece.reserved), default=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Problem:
     """Blocks to place in one memory.
 
     Two blocks conflict where a piece of one and a piece of the other overlap in time and in
-    address; a ghost piece counts only against the pieces of a scratch block.
+    address; a reserved piece counts only against the pieces of a scratch block.
 
     Attributes:
         blocks: in any order; placements list their offsets in the same order.

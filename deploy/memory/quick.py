@@ -31,7 +31,7 @@ def hull_table(pieces: PieceArrays) -> np.ndarray:
         pieces.end,
         pieces.start,
         pieces.stop,
-        pieces.ghost,
+        pieces.reserved,
         pieces.scratch[first],
         np.minimum.reduceat(pieces.start, first),
         np.maximum.reduceat(pieces.stop, first),
@@ -39,7 +39,7 @@ def hull_table(pieces: PieceArrays) -> np.ndarray:
 
 
 @compiled
-def _hulls(first, offset, end, start, stop, ghost, scratch, begin, until):
+def _hulls(first, offset, end, start, stop, reserved, scratch, begin, until):
     """The table of `hull_table`; block i is live in steps [begin[i], until[i])."""
     count = len(begin)
     table = np.zeros((count, count, 2), np.int64)
@@ -49,12 +49,12 @@ def _hulls(first, offset, end, start, stop, ghost, scratch, begin, until):
                 continue
             low, high = 1 << 60, -(1 << 60)
             for p in range(first[i], first[i + 1]):
-                if start[p] >= until[j] or begin[j] >= stop[p] or (ghost[p] and not scratch[j]):
+                if start[p] >= until[j] or begin[j] >= stop[p] or (reserved[p] and not scratch[j]):
                     continue
                 for q in range(first[j], first[j + 1]):
                     if start[p] >= stop[q] or start[q] >= stop[p]:
                         continue
-                    if ghost[q] and not scratch[i]:
+                    if reserved[q] and not scratch[i]:
                         continue
                     low = min(low, offset[p] - end[q])
                     high = max(high, end[p] - offset[q])

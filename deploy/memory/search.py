@@ -91,7 +91,7 @@ def search(
     tasks = np.empty((2 * depths + 2 * count, 4), dtype=np.int64)
     steps = np.empty((depths, 7), dtype=np.int64)
     steps[0, TASKS], steps[0, TASK] = _split(load, tasks, 0, 0, sections, -1, -1)
-    verdict, depth, nodes = _search(
+    outcome, depth, nodes = _search(
         instance.blocks,
         instance.push_first,
         instance.pushes,
@@ -114,7 +114,7 @@ def search(
     )
     if failures is not None:
         failures[:] = load[:, FAILURES]
-    return int(verdict), offset[depth].copy(), int(nodes)
+    return int(outcome), offset[depth].copy(), int(nodes)
 
 
 def _initial_load(instance: Instance, sections: int) -> np.ndarray:
@@ -132,7 +132,7 @@ def _search(
     blocks, push_first, pushes, member_first, members, home_first, homes, solid, rank,
     capacity, node_limit, stop, load, tasks, steps, candidates, offset, pushed, placed,
 ):  # fmt: skip
-    """The loop of `search`; returns the verdict, the depth reached and the number of nodes."""
+    """The loop of `search`; returns the outcome, the depth reached and the number of nodes."""
     depth, nodes = np.int64(0), np.int64(0)
     entering = True
     while True:

@@ -31,9 +31,9 @@ def search_gaps(
     count = conflicts.count
     if np.any(live_size > capacity_bytes):
         return IMPOSSIBLE, np.zeros(count, dtype=np.int64), 0
-    # A block of ghosts may lie above everything: it adds nothing to the height.
-    ghosts_top = round_up(capacity_bytes, int(np.lcm.reduce(alignment))) if count else 0
-    top = np.where(live_size > 0, capacity_bytes - live_size, ghosts_top)
+    # A block of reserved pieces may lie above everything: it adds nothing to the height.
+    reserved_top = round_up(capacity_bytes, int(np.lcm.reduce(alignment))) if count else 0
+    top = np.where(live_size > 0, capacity_bytes - live_size, reserved_top)
     first, second = conflicts.first, conflicts.second
     begin = np.flatnonzero(
         np.concatenate(([True], (first[1:] != first[:-1]) | (second[1:] != second[:-1])))
@@ -47,7 +47,7 @@ def search_gaps(
     high[0] = top // alignment * alignment
     gaps = np.zeros((depths, len(begin), 2), dtype=np.int32)
     gaps[0, :, 1] = np.diff(interval_first)
-    verdict, depth, nodes = _search(
+    outcome, depth, nodes = _search(
         np.stack((first[begin], second[begin]), axis=1),
         interval_first,
         np.stack((conflicts.low, conflicts.high), axis=1),
@@ -59,14 +59,14 @@ def search_gaps(
         gaps,
         np.zeros((depths, 4), dtype=np.int64),
     )
-    return int(verdict), low[depth].copy(), int(nodes)
+    return int(outcome), low[depth].copy(), int(nodes)
 
 
 @compiled
 def _search(pairs, interval_first, intervals, alignment, node_limit, stop, low, high, gaps, steps):
     """The loop of `search_gaps`. Columns of `steps`: pair, interval, first branch, branches taken.
 
-    Returns the verdict, the depth reached and the number of nodes.
+    Returns the outcome, the depth reached and the number of nodes.
     """
     depth, nodes = 0, 0
     possible = _propagate(

@@ -23,8 +23,10 @@ LARGEST_ARENA_BYTES = 64 * 2**20
 _QUANTIZED = ("int8", "uint8", "int16")
 
 
-def check_operators(graph: Graph, *, source: str = "model") -> None:
+def check_operators(graph: Graph, *, source: str = "model", customs: Collection[str] = ()) -> None:
     """Checks every operator of a graph against its row, and every tensor that operators use.
+
+    ``customs`` are codes of custom operators that are the user's own and have no row.
 
     Raises:
         UnsupportedModelError: an operator without a row, or what does not go together; names
@@ -35,8 +37,9 @@ def check_operators(graph: Graph, *, source: str = "model") -> None:
     used = {i for op in graph.operators for i in (*op.present_inputs, *op.outputs)}
     for index in sorted(used | set(graph.inputs) | set(graph.outputs)):
         _check_quantization(graph.tensors[index], source)
-    for index in range(len(graph.operators)):
-        check_operator(graph, index, source=source)
+    for index, operator in enumerate(graph.operators):
+        if operator.kind in OPERATORS or operator.custom_code not in customs:
+            check_operator(graph, index, source=source)
 
 
 def check_operator(graph: Graph, index: int, *, source: str = "model") -> None:
@@ -46,12 +49,12 @@ def check_operator(graph: Graph, index: int, *, source: str = "model") -> None:
         UnsupportedModelError: as ``check_operators``.
     """
     site = Site(graph, index, source)
-    row = OPERATORS.get(site.operator.opcode)
-    if row is None or site.operator.custom_code:
+    row = OPERATORS.get(site.operator.kind)
+    if row is None:
         raise UnsupportedModelError(
-            f"unknown operator {graph.label(index)} in {source}",
-            expected="builtin operators of TensorFlow Lite Micro",
-            remedy="Convert with TFLITE_BUILTINS only",
+            f"TensorFlow Lite Micro has no kernel for {graph.label(index)} in {source}",
+            expected="its operators, which docs/reference/operators.md lists",
+            remedy="Replace the layer that it comes from, and convert the model again",
         )
     _check_counts(site, row)
     _check_options(site, row)
@@ -70,8 +73,8 @@ def check_shapes(graph: Graph, *, source: str = "model", opcodes: Collection[str
         UnsupportedModelError: as ``check_operators``.
     """
     for index, operator in enumerate(graph.operators):
-        row = OPERATORS.get(operator.opcode)
-        if row is not None and not operator.custom_code:
+        row = OPERATORS.get(operator.kind)
+        if row is not None:
             _check_counts(Site(graph, index, source), row)
             if operator.opcode in opcodes:
                 _check_shapes(Site(graph, index, source), row)

@@ -11,10 +11,20 @@ from enum import Flag, auto
 from types import MappingProxyType
 from typing import Any
 
-from deploy.graph import Activation
+from deploy.graph import CUSTOM, Activation
 from deploy.memory.plan import AliasReason
 from deploy.operators import convolutions as conv
-from deploy.operators import copies, intervals, recurrent, reductions, resizes, shapes, types
+from deploy.operators import (
+    copies,
+    intervals,
+    recurrent,
+    reductions,
+    resizes,
+    shapes,
+    signal,
+    state,
+    types,
+)
 from deploy.operators import elementwise as each
 from deploy.operators.by_rows import ByRows
 from deploy.operators.row import InC, OperatorRow, ShapeRule, TypeRule
@@ -97,6 +107,8 @@ def _convolutions() -> Iterable[OperatorRow]:
     rows, shape = conv.POOL_ROWS, conv.pool_2d
     for opcode in ("AVERAGE_POOL_2D", "MAX_POOL_2D"):
         yield _row(opcode, 1, shape, _FIRST, "Pool2D", rows, _KERNEL, _SUMS, **pool)
+    own = {"window": conv.pool_window}
+    yield _row("L2_POOL_2D", 1, shape, _FIRST, "Pool2D", _WHOLE, _TFLM, _BARE, **own)
 
 
 def _pairs() -> Iterable[OperatorRow]:
@@ -108,7 +120,7 @@ def _pairs() -> Iterable[OperatorRow]:
     yield _row("MUL", 2, shape, _ALL, "Mul", rows, _KERNEL, _NUMBERS, **within)
     yield _row("DIV", 2, shape, _ALL, "Div", _WHOLE, _TFLM, scaled)
     difference = "SquaredDifference"
-    yield _row("SQUARED_DIFFERENCE", 2, shape, _ALL, difference, rows, _TFLM, scaled)
+    yield _row("SQUARED_DIFFERENCE", 2, shape, _ALL, difference, rows, _KERNEL, scaled)
     for opcode, interval in (("MAXIMUM", intervals.maximum), ("MINIMUM", intervals.minimum)):
         own: _Columns = {"interval": interval}
         yield _row(opcode, 2, shape, _ALL, "MaximumMinimum", rows, _KERNEL, _IN_PLACE, **own)
@@ -139,15 +151,19 @@ def _units() -> Iterable[OperatorRow]:
         interval = intervals.own_activation(activation)
         yield _row(opcode, 1, same, _FIRST, "", rows, in_c, _NUMBERS, interval=interval)
     yield _row("RELU_0_TO_1", 1, same, _FIRST, "", rows, _TFLM, _NUMBERS)
-    yield _row("ELU", 1, same, _FIRST, "", rows, _TFLM, scaled)
+    yield _row("ELU", 1, same, _FIRST, "", rows, _KERNEL, scaled)
     yield _row("LOGISTIC", 1, same, _FIRST, "", rows, _KERNEL, _NUMBERS)
     yield _row("TANH", 1, same, _FIRST, "", rows, _KERNEL, _NUMBERS)
     yield _row("HARD_SWISH", 1, same, _FIRST, "HardSwish", rows, _KERNEL, _NUMBERS)
     yield _row("LEAKY_RELU", 1, each.leaky_relu, _FIRST, "LeakyRelu", rows, _KERNEL, _NUMBERS)
-    yield _row("ABS", 1, same, _FIRST, "Abs", rows, _TFLM, scaled)
+    yield _row("ABS", 1, same, _FIRST, "Abs", rows, _KERNEL, scaled)
     yield _row("NEG", 1, same, _FIRST, "Neg", rows, _TFLM, scaled)
     yield _row("RSQRT", 1, same, _FIRST, "", _WHOLE, _TFLM, scaled)
     yield _row("EXP", 1, same, _FIRST, "Exp", _WHOLE, _TFLM, scaled)
+    for opcode, options in (("COS", "Cos"), ("SQUARE", "Square")):
+        yield _row(opcode, 1, same, _FIRST, options, _WHOLE, _TFLM)
+    for opcode in ("CEIL", "FLOOR", "LOG", "ROUND", "SIN", "SQRT"):
+        yield _row(opcode, 1, same, _FIRST, "", _WHOLE, _TFLM)
     yield _row("LOGICAL_NOT", 1, same, types.logical, "LogicalNot", _WHOLE, _TFLM)
     yield _row("ZEROS_LIKE", 1, same, _FIRST, "ZerosLike", _WHOLE, _TFLM)
     yield _row("QUANTIZE", 1, same, _ANY, "Quantize", rows, _KERNEL, _NUMBERS)
@@ -181,8 +197,8 @@ def _reductions() -> Iterable[OperatorRow]:
     yield _row("REDUCE_MIN", 2, shape, _FIRST, over, rows, _KERNEL)
     for opcode in ("REDUCE_PROD", "REDUCE_ALL", "REDUCE_ANY"):
         yield _row(opcode, 2, shape, _FIRST, over, _WHOLE, _TFLM)
-    yield _row("ARG_MAX", 2, reductions.arg, types.indices, "ArgMax", _WHOLE, _TFLM)
-    yield _row("ARG_MIN", 2, reductions.arg, types.indices, "ArgMin", _WHOLE, _TFLM)
+    yield _row("ARG_MAX", 2, reductions.arg, types.indices, "ArgMax", _WHOLE, _KERNEL)
+    yield _row("ARG_MIN", 2, reductions.arg, types.indices, "ArgMin", _WHOLE, _KERNEL)
     yield _row("CUMSUM", 2, reductions.along, _FIRST, "Cumsum", _WHOLE, _TFLM, _SCALED)
 
 
@@ -246,14 +262,14 @@ def _copies() -> Iterable[OperatorRow]:
     rows = copies.PADDED_ROWS
     yield _row("PAD", 2, shapes.pad, _FIRST, "Pad", rows, _KERNEL, **padded)
     yield _row("PADV2", 3, shapes.pad, types.alike(0, 2), "PadV2", rows, _KERNEL, **padded)
-    yield _row("MIRROR_PAD", 2, shapes.mirror_pad, _FIRST, "MirrorPad", _WHOLE, _TFLM)
+    yield _row("MIRROR_PAD", 2, shapes.mirror_pad, _FIRST, "MirrorPad", _WHOLE, _KERNEL)
 
     rows = copies.GATHERED_ROWS
     yield _row("GATHER", 2, shapes.gather, _FIRST, "Gather", rows, _KERNEL, **hull)
     yield _row("GATHER_ND", 2, shapes.gather_nd, _FIRST, "GatherNd", _WHOLE, _TFLM)
     embedding = shapes.embedding_lookup
     yield _row("EMBEDDING_LOOKUP", 2, embedding, types.alike(1), "", _WHOLE, _TFLM)
-    yield _row("BROADCAST_TO", 2, shapes.broadcast_to, _FIRST, "BroadcastTo", _WHOLE, _TFLM)
+    yield _row("BROADCAST_TO", 2, shapes.broadcast_to, _FIRST, "BroadcastTo", _WHOLE, _KERNEL)
     yield _row("BROADCAST_ARGS", 2, shapes.broadcast_args, _ALL, "", _WHOLE, _TFLM)
     yield _row("FILL", 2, shapes.fill, types.alike(1), "Fill", _WHOLE, _TFLM)
     yield _row("SHAPE", 1, shapes.shape_of, types.indices, "Shape", _WHOLE, _TFLM)
@@ -261,7 +277,33 @@ def _copies() -> Iterable[OperatorRow]:
     yield _row("DYNAMIC_UPDATE_SLICE", 3, shapes.update, kind, update, _WHOLE, _TFLM)
 
 
-_FAMILIES = (_convolutions, _pairs, _units, _recurrent, _reductions, _pixels, _copies)
+def _subgraphs() -> Iterable[OperatorRow]:
+    """Resource variables, and calls of other subgraphs."""
+    none: _Columns = {"outputs": (0, 0)}
+    many: _Columns = {"outputs": (0, _MANY)}
+    shape, kind = state.open_shapes, state.takes_handle
+    yield _row("VAR_HANDLE", 0, state.handle, _ANY, "VarHandle", _WHOLE, _TFLM, _BARE)
+    yield _row("READ_VARIABLE", 1, shape, kind, "ReadVariable", _WHOLE, _TFLM)
+    yield _row("ASSIGN_VARIABLE", 2, shape, kind, "AssignVariable", _WHOLE, _TFLM, **none)
+    yield _row("CALL_ONCE", 0, shape, _ANY, "CallOnce", _WHOLE, _TFLM, _BARE, **none)
+    some = (1, _MANY)
+    yield _row("IF", some, shape, state.condition, "If", _WHOLE, _TFLM, _BARE, **many)
+    yield _row("WHILE", some, shape, _ANY, "While", _WHOLE, _TFLM, _BARE, **many)
+
+
+def _customs() -> Iterable[OperatorRow]:
+    """Custom operators of TensorFlow Lite Micro itself."""
+    for code, shape, taken, made in signal.CUSTOM_ROWS:
+        own: _Columns = {"outputs": (len(made), len(made))}
+        flags = _Is.STATEFUL if code == "CIRCULAR_BUFFER" else _Is.NOTHING
+        kind = signal.types(taken, made)
+        yield _row(f"{CUSTOM} {code}", len(taken), shape, kind, "", _WHOLE, _TFLM, flags, **own)
+
+
+_FAMILIES = (
+    *(_convolutions, _pairs, _units, _recurrent, _reductions, _pixels, _copies),
+    *(_subgraphs, _customs),
+)
 
 OPERATORS: Mapping[str, OperatorRow] = MappingProxyType(
     {row.opcode: row for family in _FAMILIES for row in family()}

@@ -47,6 +47,13 @@ def weighted(data: int, weights: int, bias: int) -> TypeRule:
         dtype = site.tensor(data).dtype
         if dtype not in _BIASES:
             site.fail_at(data, " or ".join(_BIASES), dtype)
+        if dtype == "uint8":
+            site.fail(
+                "computes with uint8, the 8-bit format before int8, and TensorFlow Lite Micro has "
+                "no kernel for that",
+                remedy="Convert the model that the file was made from with int8 quantisation; "
+                "inputs and outputs may stay uint8",
+            )
         kind = site.tensor(weights).dtype
         if dtype == "float32" and kind in ("int8", "uint8", "float16"):
             name = site.tensor(weights).name

@@ -91,15 +91,18 @@ class _Lives:
         }
         self.in_place = [operator.opcode in in_place for operator in graph.operators]
         producers = graph.producers()
+        before = graph.predecessors()
         for index, operator in enumerate(graph.operators):
+            for earlier in before[index]:
+                self.needs[index] |= 1 << earlier
+            for tensor in operator.present_inputs:
+                if tensor in producers:
+                    self.needs[index] |= 1 << producers[tensor]
             read = tuple(
                 TensorNumber(t) for t in dict.fromkeys(operator.present_inputs) if t in self.size
             )
             self.inputs.append(read)
-            self.outputs.append(operator.outputs)
-            for tensor in read:
-                if tensor in producers:
-                    self.needs[index] |= 1 << producers[tensor]
+            self.outputs.append(tuple(t for t in operator.outputs if t in self.size))
         self.start_bytes = sum(self.size[t] for t in set(graph.inputs) if t in self.size)
 
     def dying(self, done: int, index: int) -> list[TensorNumber]:

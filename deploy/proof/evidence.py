@@ -9,10 +9,13 @@ import numpy as np
 
 from deploy import flatbuffer
 from deploy.graph import Graph
+from deploy.proof.samples import RESET
 from deploy.proof.source import SourceRun, check_repeats, run_source
 from deploy.runtime import litert, tflm
 from keras_fmc.errors import UnsupportedModelError, VerificationError
 
+_TRIED = 2
+"""Samples that are run in the smallest arena while that is looked for."""
 _DEFECT = "This is a defect of the planner; please report it with the model"
 
 
@@ -24,7 +27,7 @@ class Evidence:
         verified: the model ran in TFLM in an arena of ``arena_bytes``, outputs equal.
         reason: how that was seen, or why it was not tried.
         arena_bytes: the smallest arena that ran in the wheel; None without a wheel.
-        bit_exact: outputs equal the source model's byte for byte.
+        bit_exact: outputs equal the source model's byte for byte; None where neither was run.
         samples: how many inputs were compared, random and extreme.
         warnings: what is odd about the source model itself.
     """
@@ -32,7 +35,7 @@ class Evidence:
     verified: bool
     reason: str
     arena_bytes: int | None
-    bit_exact: bool
+    bit_exact: bool | None
     samples: int
     warnings: tuple[str, ...] = ()
 
@@ -54,7 +57,9 @@ def collect(
     """
     if isinstance(source, bytes):
         source = run_source(source, flatbuffer.read(source))
-    count = len(source.samples)
+    if source.not_run is not None:
+        return Evidence(False, source.not_run, None, None, 0, source.warnings)
+    count = len(source.outputs)
     missing = tflm.unavailable_reason()
     if missing is not None:
         _compare(source.outputs, litert.run(planned, source.samples), graph)
@@ -67,7 +72,9 @@ def collect(
             warnings=source.warnings,
         )
     try:
-        smallest = tflm.smallest_arena(planned, guess=predicted_bytes)
+        smallest = tflm.smallest_arena(
+            planned, guess=predicted_bytes, inputs=source.samples[-_TRIED:]
+        )
         actual = tflm.run(planned, source.samples, arena_bytes=smallest, isolated=True)
         _compare(source.outputs, actual, graph)
     except VerificationError:
@@ -83,12 +90,20 @@ def collect(
     return Evidence(
         verified=True,
         reason=f"ran in the tflite_micro wheel {tflm.version()} in an arena of {smallest:,} bytes, "
-        f"{count} inputs, outputs equal byte for byte",
+        f"{count} inputs{_in_sequence(source)}, outputs equal byte for byte",
         arena_bytes=smallest,
         bit_exact=True,
         samples=count,
         warnings=source.warnings,
     )
+
+
+def _in_sequence(source: SourceRun) -> str:
+    """What is said of a model that keeps state."""
+    if RESET not in source.samples:
+        return ""
+    after = len(source.outputs) - source.samples.index(RESET)
+    return f" in sequence with its state, {after} of them after a reset"
 
 
 def _compare(

@@ -128,13 +128,14 @@ class _Replay:
         for tensor in operator.present_inputs:
             if self.graph.tensors[tensor].in_head:
                 self._expect(tensor, label, operator)
-        for output in operator.outputs:
+        outputs = [output for output in operator.outputs if self.graph.tensors[output].in_head]
+        for output in outputs:
             for tensor in operator.present_inputs:
                 self._may_overlap(step, operator, tensor, output, label)
-        fresh = {output: self._fresh(output) for output in operator.outputs}
+        fresh = {output: self._fresh(output) for output in outputs}
         for output, labels in fresh.items():
             self._write(output, labels)
-        for output in operator.outputs:
+        for output in outputs:
             self._expect(output, label, operator)
 
     def _copy(self, operator: Operator, label: str) -> None:

@@ -7,10 +7,15 @@ import numpy as np
 from deploy.graph import Graph, Tensor
 
 RANDOM_SAMPLES = 12
+RESET: list[np.ndarray] = []
+"""Stands among samples where the state is reset; a model that has no inputs is none."""
+_AFTER_RESET = 3
 _EXTREMES = ("lowest", "highest", "zero", "stripes", "halves")
 _SEED = 2022
 _FLOATS = (-1.0, 1.0)
 """Range of float inputs that are computed with as they are: that of a normalised image."""
+_COUNTS = (0, 8)
+"""Range of integers that may say how often a loop runs."""
 _MOST_BYTES = 256 * 2**20
 """Of all samples together; models of usual size come nowhere near."""
 
@@ -18,7 +23,8 @@ _MOST_BYTES = 256 * 2**20
 def sample_inputs(graph: Graph) -> list[list[np.ndarray]]:
     """Returns random inputs and extreme ones: constants at both ends, zero point, stripes.
 
-    There are 17, and fewer where the inputs are so large that these would fill the memory.
+    There are 17, and fewer where the inputs are so large that these would fill the memory. A graph
+    that keeps state is reset after them, and gets the last ones again.
     """
     rng = np.random.default_rng(_SEED)
     inputs = [(graph.tensors[i], _limits(graph, i)) for i in graph.inputs]
@@ -26,7 +32,8 @@ def sample_inputs(graph: Graph) -> list[list[np.ndarray]]:
     names = _EXTREMES + ("random",) * RANDOM_SAMPLES
     count = max(2, _MOST_BYTES // max(size_bytes, 1))
     # Where there is room for a few only, the random ones say most.
-    return [[_values(name, *given, rng) for given in inputs] for name in names[-count:]]
+    samples = [[_values(name, *given, rng) for given in inputs] for name in names[-count:]]
+    return [*samples, RESET, *samples[-_AFTER_RESET:]] if graph.keeps_state else samples
 
 
 def _values(
@@ -61,6 +68,8 @@ def _limits(graph: Graph, index: int) -> tuple[float, float]:
     dtype = graph.tensors[index].dtype
     if dtype == "bool":
         return 0, 1
+    if graph.branches and dtype in ("int32", "int64"):
+        return _COUNTS
     if not np.issubdtype(dtype, np.floating):
         limits = np.iinfo(dtype)
         return int(limits.min), int(limits.max)

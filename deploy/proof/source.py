@@ -12,8 +12,9 @@ import numpy as np
 from deploy import flatbuffer
 from deploy.graph import Graph
 from deploy.macs import graph_macs
+from deploy.operators.custom import own_kernels
 from deploy.passes.reference_versions import with_reference_versions
-from deploy.proof.samples import sample_inputs
+from deploy.proof.samples import RESET, sample_inputs
 from deploy.runtime import isolation, litert, tflm
 from keras_fmc.errors import FmcError, UnsupportedModelError, VerificationError
 from keras_fmc.printable import one_line
@@ -38,6 +39,7 @@ class SourceRun:
         outputs: for each sample one array for each output.
         warnings: what is odd about the model itself.
         defects: what the runtime's own kernels are known to get wrong in it.
+        not_run: why it was not run at all, which is no fault of its own.
     """
 
     content: bytes = field(repr=False)
@@ -45,6 +47,7 @@ class SourceRun:
     outputs: Outputs = field(repr=False)
     warnings: tuple[str, ...] = ()
     defects: tuple[str, ...] = ()
+    not_run: str | None = None
 
 
 def run_source(
@@ -52,6 +55,7 @@ def run_source(
     graph: Graph,
     *,
     source: str = "the model",
+    reference: bytes | None = None,
     without_plan: bytes | None = None,
     defects: tuple[str, ...] = (),
 ) -> SourceRun:
@@ -65,16 +69,26 @@ def run_source(
         content: of the file.
         graph: the model in it.
         source: names the file in messages.
+        reference: the same model with operators that only LiteRT runs; its outputs have to be
+            the same.
         without_plan: the same model without the offline plan that the file brings, if it does.
         defects: what the runtime's own kernels are known to get wrong in it.
 
     Raises:
         UnsupportedModelError: the runtime refuses the model, crashes, or does not come to an end.
     """
+    own = own_kernels(graph)
+    if own:
+        reason = (
+            f"kernels of {', '.join(own)} are the firmware's own: neither the tflite_micro wheel "
+            "nor LiteRT can run the model"
+        )
+        return SourceRun(content, [], [], (_UNKNOWN_MEMORY.format(", ".join(own)),), (), reason)
     samples = sample_inputs(graph)
-    reference = _in_litert(content, graph)
+    in_litert = _in_litert(content if reference is None else reference, graph)
     if tflm.unavailable_reason() is not None:
-        outputs = _blamed(lambda: reference(samples), source, "LiteRT")
+        samples = _until_reset(samples)
+        outputs = _blamed(lambda: in_litert(samples), source, "LiteRT")
         return SourceRun(content, samples, outputs)
 
     def run(model: bytes, inputs: list[list[np.ndarray]]) -> Outputs:
@@ -94,18 +108,26 @@ def run_source(
     count = max(_FEWEST_COMPARED, _PRODUCTS_COMPARED // max(graph_macs(graph), 1))
     # What keeps state has to run from its first sample on.
     compared = slice(count) if graph.keeps_state else slice(-count, None)
+    given = _until_reset(samples[compared])
     try:
-        others = reference(samples[compared])
+        others = in_litert(given)
     except FmcError as error:
         reason = one_line(str(error.received or error.what))
         warnings.append(f"not compared with LiteRT, which cannot run the model: {reason}")
     else:
-        if not _equal(outputs[compared], others):
+        if not _equal(outputs[compared][: len(given)], others):
             warnings.append(
                 "TensorFlow Lite Micro and LiteRT compute different outputs of the model as it "
                 "is; the plan repeats those of TensorFlow Lite Micro"
             )
     return SourceRun(content, samples, outputs, tuple(warnings), defects)
+
+
+_UNKNOWN_MEMORY = (
+    "what the kernels of {} keep, and their scratch buffers, are not known and count as nothing: "
+    "compare arena_used_bytes() of the firmware with the plan, and enlarge the arena by the "
+    "difference"
+)
 
 
 def check_repeats(run: SourceRun) -> None:
@@ -138,6 +160,11 @@ def check_repeats(run: SourceRun) -> None:
             "Lite Micro: an operator leaves values unwritten",
             remedy="The model itself is at fault, not its plan: convert it again",
         )
+
+
+def _until_reset(samples: list[list[np.ndarray]]) -> list[list[np.ndarray]]:
+    """LiteRT resets other things than TensorFlow Lite Micro does."""
+    return samples[: samples.index(RESET)] if RESET in samples else samples
 
 
 def _in_litert(content: bytes, graph: Graph) -> Callable[[list[list[np.ndarray]]], Outputs]:

@@ -27,7 +27,7 @@ def stored_codes(
         graph: as it is planned, strips and all.
         occupied: what the plan holds.
     """
-    families = [strip_family(graph.tensors[o.outputs[0]].name) for o in graph.operators]
+    families = [strip_family(graph.result_of(o)) for o in graph.operators]
     rows = []
     for item in stored:
         groups = {

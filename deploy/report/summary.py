@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from deploy.backends.c.build import quick_static_bytes
 from deploy.backends.tflm.arena import predict_arena
 from deploy.backends.tflm.defects import warnings_of
 from deploy.backends.tflm.online import simulate
@@ -15,8 +16,11 @@ from deploy.graph import Graph
 from deploy.lifetimes import tensor_lifetimes
 from deploy.macs import graph_macs, operator_macs, relative_macs
 from deploy.memory.plan import AliasReason
+from deploy.operators.custom import own_kernels
 from deploy.outcome import ArenaPrediction
+from deploy.passes import run_passes
 from deploy.proof.evidence import Evidence
+from deploy.proof.samples import sample_inputs
 from deploy.report.charge import stored_codes
 from deploy.report.occupancy import boxes, peak
 from deploy.report.report import (
@@ -100,6 +104,7 @@ def make_report(
         time_ratio_assertions=time_ratio(graph, source, goal.kernels, assertions=True),
         time_source=goal.kernels.times_source,
         notes=_notes(goal),
+        generated_c_bytes=quick_static_bytes(run_passes(source)),
         **model_keys(graph, planned.content, arena, planned.wheel),
     )
 
@@ -120,13 +125,7 @@ def model_keys(
         "outputs": ports_of(graph, graph.outputs),
         "feature_maps_after": feature_maps_of(graph),
         "operators": tuple(
-            ReportOperator(
-                i,
-                op.opcode,
-                graph.tensors[op.outputs[0]].name,
-                operator_macs(graph, i),
-                op.implicit,
-            )
+            ReportOperator(i, op.title, graph.result_of(op), operator_macs(graph, i), op.implicit)
             for i, op in enumerate(graph.operators)
         ),
         "model_sha256": hashlib.sha256(content).hexdigest(),
@@ -167,7 +166,7 @@ def baseline_of(
     wheel = predict_arena(source, offsets=offsets, target=target(board="host"))
     limit, _ = limit_of(goal, settings, arena.arena_bytes)
     measured = None
-    if tflm.unavailable_reason() is None:
+    if tflm.unavailable_reason() is None and not own_kernels(source):
         measured = _measured_baseline(source, content, wheel.arena_bytes)
     return Baseline(
         arena_bytes=arena.arena_bytes,
@@ -188,7 +187,7 @@ def baseline_of(
 def _measured_baseline(source: Graph, content: bytes, guess: int) -> int:
     """The smallest arena of the unchanged model; where its outputs change in it, it is at fault."""
     try:
-        return tflm.smallest_arena(content, guess=guess)
+        return tflm.smallest_arena(content, guess=guess, inputs=sample_inputs(source)[-2:])
     except VerificationError as error:
         known = warnings_of(source, target(board="host").kernels)
         raise UnsupportedModelError(

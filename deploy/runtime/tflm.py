@@ -98,7 +98,8 @@ def run(
 
     Args:
         content: the bytes of a .tflite file, with or without an offline plan.
-        inputs: samples; each holds one array for each input of the model, in its dtype.
+        inputs: samples; each holds one array for each input of the model, in its dtype. An empty
+            one resets the state, and has no outputs.
         arena_bytes: the whole arena.
         isolated: in a child process, for a model or a plan that is not trusted.
 
@@ -117,7 +118,13 @@ def run(
     with _captured() as noise:
         interpreter = _construct(content, arena_bytes, noise)
         ends = _details(interpreter.get_input_details), _details(interpreter.get_output_details)
-        return [_invoke(interpreter, sample, ends, noise) for sample in inputs]
+        outputs = []
+        for sample in inputs:
+            if sample or not ends[0]:
+                outputs.append(_invoke(interpreter, sample, ends, noise))
+            else:
+                interpreter.reset()
+        return outputs
 
 
 def allocations(content: bytes, arena_bytes: int, *, isolated: bool = False) -> Allocations:
@@ -313,7 +320,7 @@ def _invoke(
             received=_describe(received),
         )
     for index, values in enumerate(sample):
-        interpreter.set_input(np.ascontiguousarray(values), index)
+        interpreter.set_input(np.array(values, order="C"), index)
     try:
         interpreter.invoke()
     except RuntimeError as error:

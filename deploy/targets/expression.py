@@ -43,6 +43,23 @@ NAMES = frozenset(
         "per_channel",
         "fixed_weights",
         "item_bytes",
+        "in_elements",
+        "inputs",
+        "bias_bytes",
+        "is_float",
+        "operand_rank",
+        "adj_x",
+        "adj_y",
+        "pointer_bytes",
+        "state_bytes",
+        "fft_length",
+        "num_channels",
+        "delay_length",
+        "frame_size",
+        "frame_step",
+        "stacked_frames",
+        "max_detections",
+        "num_classes",
     }
 )
 """What a formula may name; ``deploy.backends.tflm.scratch`` says what each is."""

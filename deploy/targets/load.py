@@ -50,6 +50,8 @@ def read_runtime(data: Any, *, where: str) -> Runtime:
             "subgraph",
             "eval_tensor",
             "node",
+            "resources",
+            "resource",
             "scratch_handle",
             "end_pointer",
             "tensor",

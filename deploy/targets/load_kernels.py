@@ -21,7 +21,7 @@ from deploy.targets.records import (
 )
 from keras_fmc.errors import BadInputError
 
-_OPCODE = re.compile(r"[A-Z0-9_]+")
+_OPCODE = re.compile(r"[A-Z0-9_]+|CUSTOM [A-Za-z0-9_-]+")
 
 
 @functools.cache
@@ -171,6 +171,11 @@ def _rule(data: Any, definitions: Mapping[str, str], where: str, *, int16: bool)
     steps = tuple(
         _step(text, definitions, where) for text in fields.take("prepare", list, default=[])
     )
+    initial = tuple(
+        _step(text, definitions, where) for text in fields.take("initial", list, default=[])
+    )
+    if any(step.kind is not StepKind.KEEP for step in initial):
+        raise BadInputError(f"{where}: initialisation keeps only", expected="keep SIZE")
     temporaries = [step for step in steps if step.kind is StepKind.TEMPORARY]
     each = sum(step.index is None for step in temporaries)
     rule = KernelRule(
@@ -179,6 +184,7 @@ def _rule(data: Any, definitions: Mapping[str, str], where: str, *, int16: bool)
         temporaries=len(temporaries) - each,
         temporary_inputs=each,
         int16=fields.take("int16", bool, default=int16),
+        initial=initial,
     )
     fields.finish()
     return rule

@@ -28,6 +28,7 @@ class Runtime:
         scratch_requests: capacity (entries) that is kept free for the next operator.
         subgraph, eval_tensor, node: one of each for a subgraph, tensor, operator.
         kernel_alignment_bytes: alignment of whatever a kernel asks for.
+        resources, resource: the register of resource variables, and one for each of them.
         scratch_handle: one for each scratch buffer.
         end_pointer: one for each input (and output), as an array.
         tensor, quantization, zero_point_item: an input or output, or a temporary tensor.
@@ -47,6 +48,8 @@ class Runtime:
     eval_tensor: Block
     node: Block
     kernel_alignment_bytes: int
+    resources: Block
+    resource: Block
     scratch_handle: Block
     end_pointer: Block
     tensor: Block
@@ -103,6 +106,7 @@ class KernelRule:
 
     Attributes:
         data_bytes: ABI -> size of what it keeps from its initialisation; no entry: nothing.
+        initial: what it keeps besides from its initialisation, in order.
         steps: its allocations while it prepares, in order.
         temporaries: number of steps that are temporaries of one tensor.
         temporary_inputs: number of steps that are temporaries of each input.
@@ -115,6 +119,7 @@ class KernelRule:
     temporaries: int = 0
     temporary_inputs: int = 0
     int16: bool = True
+    initial: tuple[Step, ...] = ()
 
     @property
     def has_scratch(self) -> bool:

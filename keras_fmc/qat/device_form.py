@@ -29,6 +29,7 @@ from keras_fmc.errors import BadInputError
 from keras_fmc.fold.fold import fold_for_device
 from keras_fmc.layers.centre import Centre
 from keras_fmc.layers.code_quantizer import CodeQuantizer
+from keras_fmc.layers.fake_quant import FakeQuant
 from keras_fmc.layers.gf2 import GF2Bottleneck
 from keras_fmc.layers.unit_length import UnitLength
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef, ValueSpec, consumers, trace
@@ -223,7 +224,8 @@ def _keeps_codes(operation: keras.Operation) -> bool:
     if isinstance(operation, (layers.MaxPooling2D, layers.ZeroPadding2D, layers.Cropping2D)):
         return True
     row = row_of(operation)
-    return row is not None and row.role is Role.ABSENT
+    absent = row is not None and row.role is Role.ABSENT
+    return absent and not isinstance(operation, FakeQuant)
 
 
 def _average(node: LayerNode, values: Sequence[ValueSpec]) -> layers.DepthwiseConv2D:

@@ -26,6 +26,8 @@ def embed(graph: Graph, offsets: Sequence[int]) -> Graph:
     if len(offsets) != len(graph.tensors):
         raise ValueError(f"{len(offsets)} offsets for {len(graph.tensors)} tensors")
     kept = [offsets[tensor] for tensor in as_written(graph).tensors]
+    # Tensors of other subgraphs are left to the runtime.
+    kept += [-1 for part in graph.others for _ in part.tensors]
     entry = struct.pack(f"<3i{len(kept)}i", _VERSION, 0, len(kept), *kept)
     return graph.replace(metadata=(*_without_entry(graph), (METADATA_NAME, entry)))
 
@@ -40,7 +42,8 @@ def _without_entry(graph: Graph) -> tuple[tuple[str, bytes], ...]:
 
 
 def embedded_offsets(graph: Graph) -> tuple[int, ...] | None:
-    """Returns the offsets of the plan inside the model, or None where there is none.
+    """Returns the offsets of the plan inside the model, those of its main graph, or None where
+    there is none.
 
     Raises:
         BadInputError: the entry does not hold one offset for each tensor, which TFLM refuses.
@@ -49,13 +52,15 @@ def embedded_offsets(graph: Graph) -> tuple[int, ...] | None:
         if name == METADATA_NAME:
             count = struct.unpack_from("<i", data, 8)[0] if len(data) >= 12 else 0
             kept = as_written(graph).tensors
-            if count != len(kept) or len(data) < 12 + 4 * count:
+            tensors = len(kept) + sum(len(part.tensors) for part in graph.others)
+            if count != tensors or len(data) < 12 + 4 * count:
                 raise BadInputError(
                     f"the offline plan inside the model ({METADATA_NAME}) is damaged",
-                    expected=f"{len(kept)} offsets, one for each tensor",
+                    expected=f"{tensors} offsets, one for each tensor",
                     received=f"{count} in {len(data)} bytes",
                     remedy="Export the model again without the plan",
                 )
-            offsets = dict(zip(kept, struct.unpack_from(f"<{count}i", data, 12), strict=True))
+            inside = struct.unpack_from(f"<{count}i", data, 12)[: len(kept)]
+            offsets = dict(zip(kept, inside, strict=True))
             return tuple(offsets.get(tensor, -1) for tensor in range(len(graph.tensors)))
     return None

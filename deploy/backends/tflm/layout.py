@@ -112,7 +112,7 @@ def memory_plan(layout: Layout, placement: Placement) -> MemoryPlan:
             layout.problem.blocks, placement.offsets, layout.owners, strict=True
         )
         for piece, owner in zip(block.pieces, owners, strict=True)
-        if not piece.ghost and not block.scratch
+        if not piece.reserved and not block.scratch
     )
     return MemoryPlan(
         tensors=tuple(tensors),
@@ -143,15 +143,15 @@ def _layout(sharing: Sharing, scratch: Sequence[tuple[int, int]]) -> Layout:
             offset_in_block[tensor] = sharing.distance[tensor] - low
         spans = sharing.values(members)
         pieces = [Piece(s.start - low, s.stop - s.start, s.first, min(s.until, end)) for s in spans]
-        ghosts = _ghosts(sharing, members, low, scratch)
+        reservations = _reservations(sharing, members, low, scratch)
         blocks.append(
             Block(
                 free_name(sharing.graph.tensors[members[0]].name, names, "{} ({})", first=2),
-                (*pieces, *ghosts),
+                (*pieces, *reservations),
                 sharing.alignment,
             )
         )
-        owners.append((*(s.origin for s in spans), *(members[0] for _ in ghosts)))
+        owners.append((*(s.origin for s in spans), *(members[0] for _ in reservations)))
     for number, (step, size_bytes) in enumerate(scratch):
         name = free_name(
             f"scratch {number} of {sharing.graph.label(step)}", names, "{} ({})", first=2
@@ -169,7 +169,7 @@ def _layout(sharing: Sharing, scratch: Sequence[tuple[int, int]]) -> Layout:
     )
 
 
-def _ghosts(
+def _reservations(
     sharing: Sharing, members: list[TensorNumber], low: int, scratch: Sequence[tuple[int, int]]
 ) -> list[Piece]:
     """Where the runtime, which knows whole tensors only, will not put a kernel's buffer."""
@@ -180,7 +180,7 @@ def _ghosts(
             round_up(sharing.size[t], sharing.alignment),
             step,
             step + 1,
-            ghost=True,
+            reserved=True,
         )
         for t in members
         for step in steps

@@ -4,6 +4,9 @@ The greedy planner takes buffers with an offline offset as they are, in order; t
 largest first, each into the first gap between the buffers that are alive at the same time. Among
 buffers of one size the one that was added last goes first; scratch buffers, which never have an
 offline offset, are added after all tensors. Sizes are rounded up to 16 bytes.
+
+Subgraphs that operators call are planned together with the main one: their operators are moments
+of their own, after the one that calls and before the next.
 """
 
 from __future__ import annotations
@@ -12,9 +15,10 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from deploy.backends.tflm.scratch import ScratchRequest
+from deploy.backends.tflm.scratch import ScratchRequest, scratch_requests
 from deploy.graph import Graph
 from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, round_up
+from deploy.targets.records import Kernels
 from keras_fmc.errors import BadInputError
 
 ONLINE = -1
@@ -27,9 +31,11 @@ class OnlinePlan:
     Attributes:
         head_bytes: the largest end of a buffer, a multiple of the alignment if all offsets are.
         offsets: one entry for each tensor of the graph; -1 for those that are not in the head.
-        scratch_offsets: one entry for each scratch request.
+        scratch_offsets: one entry for each scratch request of the graph itself.
         buffers: number of buffers that were planned.
         reach_bytes: the head and what kernels write behind it, past their scratch buffers.
+        called: (operator of the graph, offset, bytes) of each buffer of the subgraphs that the
+            operator calls.
     """
 
     head_bytes: int
@@ -37,6 +43,7 @@ class OnlinePlan:
     scratch_offsets: tuple[int, ...]
     buffers: int
     reach_bytes: int
+    called: tuple[tuple[int, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,56 +80,120 @@ def simulate(
             expected=f"{count} offsets",
             received=f"{len(offsets)}",
         )
-    spans = _lifetimes(graph)
+    spans = _Lifetimes(graph)
     buffers: list[_Buffer] = []
-    owners: list[int] = []
-    for index, tensor in enumerate(graph.tensors):
-        if tensor.is_constant or tensor.is_variable or not tensor.elements:
-            continue
-        first, last = spans[index]
-        buffers.append(_Buffer(round_up(tensor.size_bytes, alignment), first, last, offsets[index]))
-        owners.append(index)
+    owners: list[tuple[int, int]] = []
+    for number, part in enumerate(graph.subgraphs):
+        handles = {op.outputs[0] for op in part.operators if op.opcode == "VAR_HANDLE"}
+        for index, tensor in enumerate(part.tensors):
+            if tensor.is_constant or tensor.is_variable or not tensor.elements or index in handles:
+                continue
+            first, last = spans.tensors[number][index]
+            offset = offsets[index] if number == 0 else ONLINE
+            buffers.append(_Buffer(round_up(tensor.size_bytes, alignment), first, last, offset))
+            owners.append((number, index))
     for request in scratch:
-        step = request.operator_index + 1
-        buffers.append(_Buffer(round_up(request.size_bytes, alignment), step, step, ONLINE))
+        first, last = spans.operators[request.subgraph][request.operator_index]
+        buffers.append(_Buffer(round_up(request.size_bytes, alignment), first, last, ONLINE))
     placed = _place(buffers)
     tensor_offsets = [ONLINE] * count
-    for owner, offset in zip(owners, placed, strict=False):
-        tensor_offsets[owner] = offset
+    for (number, owner), offset in zip(owners, placed, strict=False):
+        if number == 0:
+            tensor_offsets[owner] = offset
     head = max((o + b.size for o, b in zip(placed, buffers, strict=True)), default=0)
     scratch_offsets = tuple(placed[len(owners) :])
     ends = (
         o + round_up(r.room_bytes, alignment) for o, r in zip(scratch_offsets, scratch, strict=True)
     )
+    numbers = [number for number, _ in owners] + [request.subgraph for request in scratch]
+    called = (
+        (step, offset, buffer.size)
+        for number, offset, buffer in zip(numbers, placed, buffers, strict=True)
+        for step in (spans.calling(buffer.first, buffer.last) if number else ())
+    )
     return OnlinePlan(
         head_bytes=head,
         offsets=tuple(tensor_offsets),
-        scratch_offsets=scratch_offsets,
+        scratch_offsets=tuple(
+            offset
+            for offset, request in zip(scratch_offsets, scratch, strict=True)
+            if request.subgraph == 0
+        ),
         buffers=len(buffers),
         reach_bytes=max(head, *ends, 0),
+        called=tuple(called),
     )
 
 
-def _lifetimes(graph: Graph) -> list[tuple[int, int]]:
-    """Returns (first, last) of every tensor; inputs are born at 0, operator i is at i + 1.
+def momentary_bytes(graph: Graph, kernels: Kernels) -> list[tuple[int, int]]:
+    """Returns (operator, bytes) of all that the runtime plans for one operator of the graph alone:
+    the scratch buffers of its kernel, and the subgraphs that it calls, each as if by itself."""
+    requests = scratch_requests(graph, kernels)
+    own = [(r.operator_index, r.room_bytes) for r in requests if not r.subgraph and r.room_bytes]
+    if not graph.others:
+        return own
+    alone = simulate(graph, requests)
+    for step in sorted({step for step, _, _ in alone.called}):
+        low = min(offset for at, offset, _ in alone.called if at == step)
+        high = max(offset + size for at, offset, size in alone.called if at == step)
+        own.append((step, high - low))
+    return own
 
-    A tensor that nothing touches has (-1, -1), and still gets memory.
+
+class _Lifetimes:
+    """When the runtime thinks that tensors and operators of all subgraphs live.
+
+    Moment 0 is before the first operator; each operator has the next moment, and what it calls
+    those after it. A tensor that nothing touches has (-1, -1), and still gets memory.
     """
-    first = [-1] * len(graph.tensors)
-    last = [-1] * len(graph.tensors)
-    for index in graph.inputs:
-        first[index] = last[index] = 0
-    for step, operator in enumerate(graph.operators, 1):
-        for index in operator.outputs:
-            if first[index] == -1:
-                first[index] = step
-            last[index] = step
-        for index in operator.inputs:
-            if index >= 0:
-                last[index] = step
-    for index in graph.outputs:
-        last[index] = len(graph.operators)
-    return list(zip(first, last, strict=True))
+
+    def __init__(self, graph: Graph) -> None:
+        self._parts = graph.subgraphs
+        self._moment = 0
+        self._of_step: list[int] = []
+        self.tensors = [[(-1, -1)] * len(part.tensors) for part in self._parts]
+        self.operators = [[(-1, -1)] * len(part.operators) for part in self._parts]
+        self._walk(0)
+
+    def calling(self, first: int, last: int) -> tuple[int, ...]:
+        """Operators of the main graph that are under way between two moments."""
+        ends = (*self._of_step[1:], self._moment + 1)
+        return tuple(
+            step
+            for step, (start, end) in enumerate(zip(self._of_step, ends, strict=True))
+            if start <= last and first < end
+        )
+
+    def _walk(self, number: int) -> None:
+        part, spans = self._parts[number], self.tensors[number]
+
+        def born(index: int) -> None:
+            if spans[index][0] == -1:
+                spans[index] = (self._moment, spans[index][1])
+
+        def used(index: int) -> None:
+            spans[index] = (spans[index][0], self._moment)
+
+        for index in part.inputs:
+            born(index)
+            used(index)
+        for step, operator in enumerate(part.operators):
+            self._moment += 1
+            start = self._moment
+            if number == 0:
+                self._of_step.append(start)
+            for index in operator.outputs:
+                born(index)
+            for called in operator.called:
+                self._moment += 1
+                self._walk(called)
+            for index in (*operator.present_inputs, *operator.outputs):
+                used(index)
+            first = self.operators[number][step][0]
+            self.operators[number][step] = (start if first == -1 else first, self._moment)
+        for index in part.outputs:
+            born(index)
+            used(index)
 
 
 def _place(buffers: Sequence[_Buffer]) -> list[int]:

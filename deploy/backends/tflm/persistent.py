@@ -9,8 +9,8 @@ any moment. Both ends of the arena are multiples of 16 here, as ``alignas(16)`` 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from deploy.backends.tflm.scratch import (
     OperatorNumbers,
@@ -18,7 +18,7 @@ from deploy.backends.tflm.scratch import (
     known_rule,
     operator_requests,
 )
-from deploy.graph import Graph, Operator, Tensor
+from deploy.graph import Graph, Operator, Tensor, variable_name
 from deploy.implicit import as_written
 from deploy.targets.records import Block, KernelRule, Runtime, Step, StepKind
 from deploy.targets.target import Target
@@ -57,6 +57,34 @@ def persistent(graph: Graph, target: Target) -> Tail:
     return _Replay(as_written(graph).graph, target).run()
 
 
+_Site = tuple[tuple[int, int], Operator, OperatorNumbers]
+"""(number of the subgraph, number of the operator in it), the operator, its numbers."""
+
+
+def _sites(graph: Graph, runtime: Runtime) -> Iterator[_Site]:
+    """Yields the operators of all subgraphs as the runtime prepares them.
+
+    A resource variable gets its memory from the first operator that assigns to it and knows it by
+    then, as its handle is made in the same subgraph.
+    """
+    given: set[str] = set()
+    for number, part in enumerate(graph.subgraphs):
+        handles = {
+            operator.outputs[0]: variable_name(operator)
+            for operator in part.operators
+            if operator.opcode == "VAR_HANDLE"
+        }
+        for index, operator in enumerate(part.operators):
+            numbers = OperatorNumbers(part, operator)
+            numbers["pointer_bytes"] = runtime.end_pointer.size_bytes
+            name = handles.get(operator.inputs[0]) if operator.inputs else None
+            numbers["state_bytes"] = 0
+            if operator.opcode == "ASSIGN_VARIABLE" and name is not None and name not in given:
+                numbers["state_bytes"] = part.tensors[operator.inputs[1]].size_bytes
+                given.add(name)
+            yield (number, index), operator, numbers
+
+
 class _Replay:
     """Sizes of both ends while the runtime allocates; ``need`` is the largest sum so far."""
 
@@ -64,6 +92,7 @@ class _Replay:
         self.graph = graph
         self.runtime: Runtime = target.runtime
         self.kernels = target.kernels
+        self.sites = list(_sites(graph, target.runtime))
         self.tail = 0
         self.start = 0
         self.need = 0
@@ -71,28 +100,44 @@ class _Replay:
         self.scratch: list[ScratchRequest] = []
 
     def run(self) -> Tail:
-        runtime, graph = self.runtime, self.graph
-        self.part("runtime", [*runtime.fixed, runtime.subgraph])
+        runtime, graph, parts = self.runtime, self.graph, self.graph.subgraphs
+        # The register of resource variables stands before what the model itself takes.
+        *allocator, builtin_data = runtime.fixed
+        self.part("runtime", allocator)
+        variables = len(graph.variables)
+        if variables:
+            blocks = [runtime.resources, _times(runtime.resource, variables)]
+            self.part("register of variables", blocks)
+        before = self.tail
+        self.put(builtin_data)
+        self.put(_times(runtime.subgraph, len(parts)))
+        self.parts[0] = ("runtime", self.parts[0][1] + self.tail - before)
         self.start = self.request_bytes()
-        self.part("tensors", [_times(runtime.eval_tensor, len(graph.tensors))])
-        self.part("operators", [_times(runtime.node, len(graph.operators))])
-        parameters = (runtime.parameters.get(op.opcode) for op in graph.operators)
+        self.part("tensors", [_times(runtime.eval_tensor, len(p.tensors)) for p in parts])
+        self.part("operators", [_times(runtime.node, len(p.operators)) for p in parts])
+        operators = [operator for part in parts for operator in part.operators]
+        parameters = (runtime.parameters.get(op.opcode) for op in operators)
         self.part("operator parameters", (block for block in parameters if block is not None))
         rules = self.rules()
         before = self.tail
-        for rule in rules:
+        for (_, _, numbers), rule in zip(self.sites, rules, strict=True):
             size = rule.data_bytes.get(runtime.abi, 0)
             if size:
                 self.keep(size, runtime.kernel_alignment_bytes)
+            for step in rule.initial:
+                assert step.size_bytes is not None
+                size = step.size_bytes.evaluate(numbers)
+                if size:
+                    self.keep(size, runtime.kernel_alignment_bytes)
         moments = []
-        for index, (operator, rule) in enumerate(zip(graph.operators, rules, strict=True)):
+        for site, rule in zip(self.sites, rules, strict=True):
             start, before_operator = self.start, self.tail
-            self.prepare(index, operator, rule)
+            self.prepare(site, rule)
             moments.append((start, before_operator, self.tail))
         self.parts.append(("kernel data", self.tail - before))
         count = len(self.scratch)
         self.part("scratch handles", [_times(runtime.scratch_handle, count)] if count else [])
-        states = [t.size_bytes for t in graph.tensors if t.is_variable]
+        states = [t.size_bytes for part in parts for t in part.tensors if t.is_variable]
         before = self.tail
         for size in states:
             self.keep(size, runtime.kernel_alignment_bytes)
@@ -120,20 +165,24 @@ class _Replay:
 
     def rules(self) -> list[KernelRule]:
         return [
-            known_rule(self.graph, index, self.kernels)
-            for index in range(len(self.graph.operators))
+            known_rule(part, index, self.kernels)
+            for part in self.graph.subgraphs
+            for index in range(len(part.operators))
         ]
 
-    def prepare(self, index: int, operator: Operator, rule: KernelRule) -> None:
+    def prepare(self, site: _Site, rule: KernelRule) -> None:
         """Replays one operator without its temporaries, which are given back at its end."""
-        numbers = OperatorNumbers(self.graph, operator)
+        (number, index), _, numbers = site
         for step in rule.steps:
             if step.kind is StepKind.KEEP and step.size_bytes is not None:
                 size = step.size_bytes.evaluate(numbers)
                 if size > 0:
                     self.keep(size, self.runtime.kernel_alignment_bytes)
         if rule.has_scratch:
-            self.scratch += operator_requests(index, rule, numbers)
+            self.scratch += (
+                replace(request, subgraph=number)
+                for request in operator_requests(index, rule, numbers)
+            )
         self.start = self.request_bytes()
         self.need = max(self.need, self.start + self.tail)
 
@@ -146,28 +195,40 @@ class _Replay:
         no temporaries that it could have reach what the planner needs ``later``, there is nothing
         to add.
         """
-        scales = [len(t.quantization.scales) for t in self.graph.tensors if t.quantization]
+        scales = [
+            len(t.quantization.scales)
+            for part in self.graph.subgraphs
+            for t in part.tensors
+            if t.quantization
+        ]
         largest = self.temporary_bytes(max(scales, default=0))
-        for operator, rule, (start, tail, after) in zip(
-            self.graph.operators, rules, moments, strict=True
+        pointers = 2 * self.runtime.end_pointer.size_bytes
+        for ((number, _), operator, numbers), rule, (start, tail, after) in zip(
+            self.sites, rules, moments, strict=True
         ):
+            tensors = self.graph.subgraphs[number].tensors
             count = rule.temporaries + rule.temporary_inputs * len(operator.inputs)
             if start + after + count * largest <= later:
                 continue
-            numbers = OperatorNumbers(self.graph, operator)
-            position = start
+            position = firm = start
             for step in rule.steps:
                 if step.kind is StepKind.TEMPORARY:
                     if step.condition is not None and not step.condition.evaluate(numbers):
                         continue
                     for tensor in _tensors(operator, step):
-                        for block in self.tensor_blocks(self.graph.tensors[tensor]):
+                        firm = position
+                        for number, block in enumerate(self.tensor_blocks(tensors[tensor])):
+                            if number == 1:
+                                firm = _up(position, block.alignment_bytes) + pointers
                             position = _up(position, block.alignment_bytes) + block.size_bytes
                     self.need = max(self.need, position + tail)
                 elif step.kind is StepKind.KEEP and step.size_bytes is not None:
                     size = step.size_bytes.evaluate(numbers)
                     if size > 0:
                         tail = _up(tail + size, self.runtime.kernel_alignment_bytes)
+                        # The runtime lets what is kept overwrite temporaries. It fails where
+                        # that reaches the pointers by which the last one is given back.
+                        self.need = max(self.need, firm + tail)
 
     def temporary_bytes(self, scales: int) -> int:
         """An upper bound of the bytes of one temporary tensor, alignment included."""
@@ -190,9 +251,10 @@ class _Replay:
 
     def planner_bytes(self) -> int:
         runtime = self.runtime
-        buffers = len(self.graph.tensors) + len(self.scratch)
+        buffers = sum(len(part.tensors) for part in self.graph.subgraphs) + len(self.scratch)
+        counters = _times(runtime.subgraph_counter, len(self.graph.subgraphs))
         position = self.start
-        for block in (runtime.subgraph_counter, _times(runtime.buffer_info, buffers)):
+        for block in (counters, _times(runtime.buffer_info, buffers)):
             position = _up(position, block.alignment_bytes) + block.size_bytes
         return _up(position, runtime.arena_alignment_bytes)
 

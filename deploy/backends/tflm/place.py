@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from deploy.backends.tflm.layout import analyse, memory_plan
+from deploy.backends.tflm.online import momentary_bytes
 from deploy.backends.tflm.overlap import overlap_distances
-from deploy.backends.tflm.scratch import scratch_requests
 from deploy.backends.tflm.settle import settled
 from deploy.effort import Effort
 from deploy.graph import Graph
@@ -64,9 +64,7 @@ def _place(
     stop: Callable[[], bool] | None,
 ) -> MemoryPlan:
     """The best plan with views, and with some of them as real copies: an alias is a constraint."""
-    scratch = [
-        (r.operator_index, r.room_bytes) for r in scratch_requests(graph, kernels) if r.room_bytes
-    ]
+    scratch = momentary_bytes(graph, kernels)
     best: MemoryPlan | None = None
     bounds, proven, seen = [], True, set()
     for copied in _COPIED:

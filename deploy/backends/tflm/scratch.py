@@ -8,27 +8,35 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from deploy.graph import ITEM_BYTES, Graph, Operator, Tensor
+from deploy.graph import CUSTOM, ITEM_BYTES, Graph, Operator, Tensor
 from deploy.operators import OPERATORS
+from deploy.operators.custom import CUSTOM_NUMBERS, custom_number
 from deploy.operators.window import Moves, Window
 from deploy.targets.records import KernelRule, Kernels, StepKind
 from keras_fmc.errors import UnsupportedModelError
 
 _WEIGHTS, _BIAS = 1, 2
 _CELL_STATE = 19
+_POINTER_BYTES = 4
+"""Of a microcontroller; the replay of the tail sets that of its runtime."""
 _NO_WINDOW = Window((1, 1))
+
+
+_OF_THE_USER = KernelRule(data_bytes={}, steps=())
 
 
 @dataclass(frozen=True, slots=True)
 class ScratchRequest:
     """A buffer that a kernel asks for while it prepares; alive during its operator only.
 
-    ``used_bytes`` is what the kernel writes of it where that is more than it asks for.
+    ``used_bytes`` is what the kernel writes of it where that is more than it asks for,
+    ``subgraph`` the number of the one that the operator is in.
     """
 
     operator_index: int
     size_bytes: int
     used_bytes: int = 0
+    subgraph: int = 0
 
     @property
     def room_bytes(self) -> int:
@@ -43,10 +51,13 @@ def scratch_requests(graph: Graph, kernels: Kernels) -> tuple[ScratchRequest, ..
         UnsupportedModelError: the kernel library has no data for an operator.
     """
     requests: list[ScratchRequest] = []
-    for index, operator in enumerate(graph.operators):
-        rule = known_rule(graph, index, kernels)
-        if rule.has_scratch:
-            requests += operator_requests(index, rule, OperatorNumbers(graph, operator))
+    for number, part in enumerate(graph.subgraphs):
+        for index, operator in enumerate(part.operators):
+            rule = known_rule(part, index, kernels)
+            if rule.has_scratch:
+                numbers = OperatorNumbers(part, operator)
+                found = operator_requests(index, rule, numbers)
+                requests += (replace(request, subgraph=number) for request in found)
     return tuple(requests)
 
 
@@ -68,14 +79,17 @@ def operator_requests(
 
 
 def known_rule(graph: Graph, index: int, kernels: Kernels) -> KernelRule:
-    """Returns what the kernel of an operator allocates.
+    """Returns what the kernel of an operator allocates; of a custom operator that is the user's
+    own, nothing: nobody else knows.
 
     Raises:
         UnsupportedModelError: the data of the kernel library do not cover the operator, or not
             for maps of int16.
     """
     operator = graph.operators[index]
-    rule = kernels.rules.get(operator.opcode)
+    rule = kernels.rules.get(operator.kind)
+    if rule is None and operator.opcode == CUSTOM:
+        return _OF_THE_USER
     if rule is None:
         raise UnsupportedModelError(
             f"the memory of {graph.label(index)} is not known for the {kernels.name} kernels",
@@ -112,18 +126,22 @@ class OperatorNumbers(dict[str, int]):
     left, ``multiplier`` that of a depthwise convolution, ``operand_elements`` the elements of the
     second input, ``operand_rows`` its first extent, ``cell_bytes`` the size of the cell state of
     an LSTM, ``per_channel`` 1 where the weights have several scales, ``fixed_weights`` 1
-    where weights and bias are constants, ``item_bytes`` the size of an element of the input.
+    where weights and bias are constants, ``item_bytes`` the size of an element of the input,
+    ``bias_bytes`` that of the bias.
+    Names of ``custom.CUSTOM_NUMBERS`` are options of TFLM's custom operators. ``pointer_bytes`` are
+    those of a microcontroller, unless the replay of the tail sets them; only that knows
+    ``state_bytes``, those of a variable that is assigned to for the first time.
     """
 
     def __init__(self, graph: Graph, operator: Operator) -> None:
         super().__init__()
         self._graph = graph
         self._operator = operator
-        self._row = OPERATORS[operator.opcode]
+        self._row = OPERATORS.get(operator.kind)
 
     @cached_property
     def _window(self) -> Window:
-        rule = self._row.window
+        rule = None if self._row is None else self._row.window
         return _NO_WINDOW if rule is None else rule(self._graph, self._operator)
 
     def __missing__(self, name: str) -> int:
@@ -149,6 +167,9 @@ class OperatorNumbers(dict[str, int]):
         if name == "operand_elements":
             operand = self._input(1)
             return 0 if operand is None else operand.elements
+        if name == "operand_rank":
+            operand = self._input(1)
+            return 0 if operand is None else len(operand.shape)
         if name == "operand_rows":
             operand = self._input(1)
             return 0 if operand is None else operand.shape[0]
@@ -165,6 +186,20 @@ class OperatorNumbers(dict[str, int]):
         if name == "item_bytes":
             source = self._end("in")
             return 1 if source is None else ITEM_BYTES[source.dtype]
+        if name == "bias_bytes":
+            bias = self._input(_BIAS)
+            return 0 if bias is None else ITEM_BYTES[bias.dtype]
+        if name == "is_float":
+            source = self._end("in")
+            return int(source is not None and source.dtype == "float32")
+        if name == "inputs":
+            return len(self._operator.inputs)
+        if name in ("adj_x", "adj_y"):
+            return int(bool(self._operator.option(name, False)))
+        if name == "pointer_bytes":
+            return _POINTER_BYTES
+        if name in CUSTOM_NUMBERS:
+            return custom_number(self._operator, name)
         raise KeyError(name)
 
     def _input(self, index: int) -> Tensor | None:
@@ -177,7 +212,7 @@ class OperatorNumbers(dict[str, int]):
 
     def _end(self, side: str) -> Tensor | None:
         if side == "in":
-            return self._input(self._row.data)
+            return self._input(0 if self._row is None else self._row.data)
         return self._graph.tensors[self._operator.outputs[0]] if self._operator.outputs else None
 
     def _extent(self, side: str, what: str) -> int:

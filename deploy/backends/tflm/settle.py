@@ -75,6 +75,13 @@ def run_time(
     online = simulate(written.graph, requests, offsets=kept, alignment=alignment)
     scratch = [
         ScratchUse(written.operators[r.operator_index], offset, r.room_bytes)
-        for r, offset in zip(requests, online.scratch_offsets, strict=True)
+        for r, offset in zip(
+            [request for request in requests if not request.subgraph],
+            online.scratch_offsets,
+            strict=True,
+        )
     ]
+    scratch += (
+        ScratchUse(written.operators[step], offset, size) for step, offset, size in online.called
+    )
     return online, scratch

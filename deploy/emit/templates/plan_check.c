@@ -135,6 +135,7 @@ static uint32_t element_bytes(uint32_t type) {
   switch (type) {
     case 0:  /* float32 */
     case 2:  /* int32 */
+    case 13: /* resource */
     case 15: /* uint32 */
       return 4;
     case 3: /* uint8 */
@@ -231,7 +232,7 @@ fmc_plan_status fmc_plan_check(const unsigned char *model, size_t model_bytes,
   reader r;
   vector subgraphs, tensors, plan = {0, 0};
   size_t root;
-  uint32_t i, unused;
+  uint32_t i, unused, all = 0;
   fmc_plan_status status;
   r.data = model;
   r.size = model_bytes;
@@ -248,20 +249,24 @@ fmc_plan_status fmc_plan_check(const unsigned char *model, size_t model_bytes,
   if (!r.sound) {
     return FMC_PLAN_CORRUPT;
   }
-  if (subgraphs.length != 1) {
-    return FMC_PLAN_NOT_ONE_SUBGRAPH;
+  if (subgraphs.length == 0) {
+    return FMC_PLAN_NO_SUBGRAPH;
+  }
+  for (i = 0; i < subgraphs.length && r.sound; ++i) {
+    all += vector_field(&r, table_at(&r, subgraphs, i), SUBGRAPH_TENSORS, 4).length;
   }
   tensors = vector_field(&r, table_at(&r, subgraphs, 0), SUBGRAPH_TENSORS, 4);
   status = find_plan(&r, root, &plan);
   if (status != FMC_PLAN_OK) {
     return status;
   }
-  /* The plan: version, subgraphs, count, then one offset a tensor. */
+  /* The plan: version, subgraphs, count, then one offset a tensor, those of the main subgraph
+   * first; the runtime plans the others. */
   if (plan.length < 12) {
     return FMC_PLAN_CORRUPT;
   }
-  if (tensors.length != count || read_u32(&r, plan.first + 8) != count ||
-      (plan.length - 12) / 4 != count) {
+  if (tensors.length != count || read_u32(&r, plan.first + 8) != all ||
+      (plan.length - 12) / 4 != all) {
     return FMC_PLAN_OTHER_COUNT;
   }
   for (i = 0; i < count && r.sound; ++i) {
@@ -276,6 +281,12 @@ fmc_plan_status fmc_plan_check(const unsigned char *model, size_t model_bytes,
     size = tensor_bytes(&r, table_at(&r, tensors, i));
     if (r.sound && size != (uint32_t)bytes[i]) {
       return FMC_PLAN_OTHER_SIZE;
+    }
+  }
+  for (i = count; i < all && r.sound; ++i) {
+    *where = i;
+    if (read_i32(&r, plan.first + 12 + 4 * (size_t)i) != -1) {
+      return FMC_PLAN_OTHER_OFFSET;
     }
   }
   *where = 0;
@@ -294,8 +305,8 @@ const char *fmc_plan_status_text(fmc_plan_status status) {
       return "the bytes are not a TFLite model";
     case FMC_PLAN_CORRUPT:
       return "the model is truncated or corrupted";
-    case FMC_PLAN_NOT_ONE_SUBGRAPH:
-      return "the model does not have exactly one subgraph";
+    case FMC_PLAN_NO_SUBGRAPH:
+      return "the model has no subgraph";
     case FMC_PLAN_MISSING:
       return "the model carries no memory plan";
     case FMC_PLAN_TWICE:

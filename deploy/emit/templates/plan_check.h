@@ -21,7 +21,7 @@ typedef enum {
   FMC_PLAN_OK = 0,
   FMC_PLAN_NOT_A_MODEL,      /* the bytes do not begin like a TFLite flatbuffer */
   FMC_PLAN_CORRUPT,          /* an offset or a length points outside the bytes */
-  FMC_PLAN_NOT_ONE_SUBGRAPH, /* TFLM plans only the first subgraph offline */
+  FMC_PLAN_NO_SUBGRAPH,      /* TFLM runs the first subgraph, and there is none */
   FMC_PLAN_MISSING,          /* no metadata entry OfflineMemoryAllocation */
   FMC_PLAN_TWICE,            /* several such entries; TFLM would take the last */
   FMC_PLAN_OTHER_COUNT,      /* the model or its plan has another number of tensors */

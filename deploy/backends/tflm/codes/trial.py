@@ -1,7 +1,7 @@
 """Which of the code maps of a graph to pack, and how to unpack them: by short searches.
 
-Packing costs operators, so it pays only for maps that stand in the way. Each way is judged by the
-plan that a fraction of the usual effort finds:
+Packing costs operators, so it pays only for maps that stand in the way. Each way counts as
+the plan that a fraction of the usual effort finds:
 
 1. all maps packed, unpacked once for all readers, or once for each where readers are apart;
 2. of the better way, without one map after the other, as long as that makes the plan better.

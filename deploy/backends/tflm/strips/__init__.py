@@ -8,7 +8,7 @@ strip reads, ``schedule`` in which order, ``footprint`` and ``packing`` what tha
 
 from deploy.backends.tflm.strips.choose import StripChoice, choose_strips, cut
 from deploy.backends.tflm.strips.cuts import Cuts, Halo, region_of
-from deploy.backends.tflm.strips.judge import Candidate
+from deploy.backends.tflm.strips.estimate import Candidate
 from deploy.backends.tflm.strips.never_whole import obstacles
 from deploy.operators.by_rows import Uncut
 

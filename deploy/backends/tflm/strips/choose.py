@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from deploy.backends.tflm.strips.costs import costs_of
 from deploy.backends.tflm.strips.cuts import Cuts
+from deploy.backends.tflm.strips.estimate import Candidate, Estimate, Estimator
 from deploy.backends.tflm.strips.floor import floor_bytes
 from deploy.backends.tflm.strips.goal import Goal
-from deploy.backends.tflm.strips.judge import Candidate, Judge, Verdict
 from deploy.backends.tflm.strips.regions import regions_of
 from deploy.backends.tflm.strips.walks import Found, Measured, Point, Walk, measure, walks_of
 from deploy.backends.tflm.strips.workers import run_walks
@@ -104,7 +104,7 @@ def choose_strips(
         view_operators: whether views keep an operator in the file; if not, ``arena`` is that of
             the graph without (``standing.without_view_operators``).
         effort: which walks are searched; see ``walks``.
-        work: one walk of this effort, in steps judged, instead of the usual ones.
+        work: one walk of this effort, in steps estimated, instead of the usual ones.
         plan_rounds: effort of the memory planner for the best ways; 0 asks for quick plans.
         workers: processes; None: as many as there are cores.
         progress: called with the part of the work that is done, 0 to 1.
@@ -119,8 +119,8 @@ def choose_strips(
         )
     costs = costs_of(graph, target, overlap=overlap, view_operators=view_operators)
     goal = Goal(minimise, max_macs, arena_bytes, max_time)
-    judge = Judge(graph, costs, never_whole=never_whole)
-    network = judge.network()
+    estimator = Estimator(graph, costs, never_whole=never_whole)
+    network = estimator.network()
     walks = walks_of(goal, effort, network) if work is None else (Walk(goal, 0, work),)
     found = run_walks(
         graph,
@@ -146,8 +146,8 @@ def choose_strips(
         within = [f for f in within if not f.holds_whole]
         above = [f for f in above if not f.holds_whole]
     usable = [*within, *above]
-    best, candidate = _best(judge, within, above, goal, target, plan_rounds, stop)
-    network, cuts, program = judge.program(candidate)
+    best, candidate = _best(estimator, within, above, goal, target, plan_rounds, stop)
+    network, cuts, program = estimator.program(candidate)
     return StripChoice(
         graph=best.cut.graph,
         memory=best.memory,
@@ -156,20 +156,20 @@ def choose_strips(
         source_macs=graph_macs(graph),
         candidate=Candidate(candidate.clones, cuts),
         regions=regions_of(network, cuts, program),
-        frontier=_frontier(usable, best, max(judge.network().total_macs, 1)),
+        frontier=_frontier(usable, best, max(estimator.network().total_macs, 1)),
         reasons=tuple(
             Decision(graph.label(operator), f"left whole: {reason.value}")
-            for operator, reason in judge.network().reasons.items()
+            for operator, reason in estimator.network().reasons.items()
         ),
         fits=arena_bytes is None or best.arena.arena_bytes <= arena_bytes,
-        floor_bytes=floor_bytes(judge.network(), costs),
+        floor_bytes=floor_bytes(estimator.network(), costs),
         smallest_arena_bytes=min(
             best.arena.arena_bytes,
             *(
                 point.arena_bytes
                 for walk in usable
                 for point in walk.points
-                if point.verdict.macs <= max_macs * graph_macs(graph)
+                if point.estimate.macs <= max_macs * graph_macs(graph)
             ),
         ),
         interrupted=ended_early or (stop is not None and stop()),
@@ -180,13 +180,13 @@ def choose_strips(
 def _below(found: Found, most_macs: float) -> Found:
     """What a walk found with no more multiply-accumulates than that."""
     return found._replace(
-        points=tuple(p for p in found.points if p.verdict.macs <= most_macs),
+        points=tuple(p for p in found.points if p.estimate.macs <= most_macs),
         frontier=tuple(v for v in found.frontier if v.macs <= most_macs),
     )
 
 
 def _best(
-    judge: Judge,
+    estimator: Estimator,
     found: Sequence[Found],
     above: Sequence[Found],
     goal: Goal,
@@ -203,38 +203,38 @@ def _best(
     points = [point for walk in (*found, *above) for point in walk.points]
     chosen = min(points, key=lambda point: _rank(goal, point))
     measured: list[Measured] = []
-    quick = measure(judge, chosen.verdict, target)
+    quick = measure(estimator, chosen.estimate, target)
     assert quick is not None, "it was planned before"
     measured.append(quick)
     for walk in found:
         if rounds <= 0 or (stop is not None and stop()):
             break
         first = sorted(walk.points, key=lambda point: _rank(goal, point))[:2]
-        for verdict in (*(p.verdict for p in first), *walk.hopeful):
-            known = {m.verdict.candidate.key(): m for m in measured}
-            lowest = next((p.lowest_head_bytes for p in first if p.verdict is verdict), None)
-            lowest = verdict.bound_bytes if lowest is None else lowest
-            arena = lowest + verdict.tail_bytes - _TAIL_ERROR
-            least = Point(verdict, arena, lowest, lowest, time=0, time_ratio=None)
+        for estimate in (*(p.estimate for p in first), *walk.promising):
+            known = {m.estimate.candidate.key(): m for m in measured}
+            lowest = next((p.lowest_head_bytes for p in first if p.estimate is estimate), None)
+            lowest = estimate.bound_bytes if lowest is None else lowest
+            arena = lowest + estimate.tail_bytes - _TAIL_ERROR
+            least = Point(estimate, arena, lowest, lowest, time=0, time_ratio=None)
             best = min(_rank(goal, m.point()) for m in measured)
             if _rank(goal, least) >= best:
                 continue
-            if verdict.candidate.key() in known and known[verdict.candidate.key()] is not quick:
+            if estimate.candidate.key() in known and known[estimate.candidate.key()] is not quick:
                 continue
-            again = measure(judge, verdict, target, rounds=rounds, stop=stop)
+            again = measure(estimator, estimate, target, rounds=rounds, stop=stop)
             if again is not None:
                 measured.append(again)
     best_of_all = min(measured, key=lambda m: _rank(goal, m.point()))
-    return best_of_all, best_of_all.verdict.candidate
+    return best_of_all, best_of_all.estimate.candidate
 
 
 _TAIL_ERROR = 256
-"""The tail of a verdict is an estimate; it is not off by more bytes than that."""
+"""The tail of a estimate is an estimate; it is not off by more bytes than that."""
 
 
 def _rank(goal: Goal, point: Point) -> tuple[float, ...]:
     """Less is better; of plans of one size, that which moves fewer bytes and products."""
-    arena, macs = point.arena_bytes, point.verdict.macs
+    arena, macs = point.arena_bytes, point.estimate.macs
     slow, time = point.over_time(goal), point.time
     if goal.arena_bytes is not None:
         return max(0, arena - goal.arena_bytes), slow, time, macs, arena
@@ -244,15 +244,17 @@ def _rank(goal: Goal, point: Point) -> tuple[float, ...]:
 
 
 def _frontier(found: Sequence[Found], best: Measured, total_macs: int) -> tuple[FrontierPoint, ...]:
-    chosen = best.verdict.candidate.key()
-    verdicts: list[Verdict] = []
-    for verdict in (v for walk in found for v in walk.frontier):
-        if any(v.arena_bytes <= verdict.arena_bytes and v.macs <= verdict.macs for v in verdicts):
+    chosen = best.estimate.candidate.key()
+    estimates: list[Estimate] = []
+    for estimate in (v for walk in found for v in walk.frontier):
+        if any(
+            v.arena_bytes <= estimate.arena_bytes and v.macs <= estimate.macs for v in estimates
+        ):
             continue
-        verdicts = [
-            v for v in verdicts if v.arena_bytes < verdict.arena_bytes or v.macs < verdict.macs
+        estimates = [
+            v for v in estimates if v.arena_bytes < estimate.arena_bytes or v.macs < estimate.macs
         ]
-        verdicts.append(verdict)
+        estimates.append(estimate)
     points = [
         FrontierPoint(
             arena_bytes=v.arena_bytes,
@@ -261,14 +263,14 @@ def _frontier(found: Sequence[Found], best: Measured, total_macs: int) -> tuple[
             operators=v.steps,
             chosen=False,
         )
-        for v in verdicts
+        for v in estimates
         if v.candidate.key() != chosen
     ]
     points.append(
         FrontierPoint(
             arena_bytes=best.arena.arena_bytes,
             head_bytes=best.memory.head_bytes,
-            macs_ratio=best.verdict.macs / total_macs,
+            macs_ratio=best.estimate.macs / total_macs,
             operators=len(best.cut.graph.operators),
             chosen=True,
         )

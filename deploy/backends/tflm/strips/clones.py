@@ -32,7 +32,7 @@ def cloneable(graph: Graph, max_macs: int, macs: list[int]) -> list[Clone]:
     for index, operator in enumerate(graph.operators):
         if reads_few_pixels(graph, operator):
             found.append((index, THINNED))
-        if len(operator.outputs) != 1 or macs[index] > max_macs:
+        if len(operator.outputs) != 1 or macs[index] > max_macs or not graph.is_pure(operator):
             continue
         steps = readers.get(operator.outputs[0], ())
         # The first reader takes the original.

@@ -1,7 +1,7 @@
 """The part of a graph that a walk changes: where what is live could still decide the head.
 
 Operators that hold little are better left alone: cutting them costs and brings nothing. So a walk
-over a whole graph judges the *core* alone, from the first to the last operator that holds a good
+over a whole graph estimates the *core* alone, from the first to the last operator that holds a good
 part of the head, and adds what the rest needs:
 
     head = max(head of the core, largest load of the rest), tail and MACs = core + rest.
@@ -14,8 +14,8 @@ from collections.abc import Sequence
 
 from deploy.backends.tflm.strips.clones import THINNED, Clone
 from deploy.backends.tflm.strips.cuts import FLAGS, Cuts, normalised
+from deploy.backends.tflm.strips.estimate import Candidate, Estimate
 from deploy.backends.tflm.strips.goal import Ranking, Worth
-from deploy.backends.tflm.strips.judge import Candidate, Verdict
 from deploy.backends.tflm.strips.segments import Segment
 
 
@@ -24,11 +24,11 @@ class Core:
 
     Attributes:
         segment: its operators.
-        ranking: the best verdicts so far, in the figures of the whole graph and the operators of
+        ranking: the best estimates so far, in the figures of the whole graph and the operators of
             the segment.
     """
 
-    def __init__(self, segment: Segment, worth: Worth, whole: Verdict) -> None:
+    def __init__(self, segment: Segment, worth: Worth, whole: Estimate) -> None:
         self.segment = segment
         self.worth = worth
         self.ranking = Ranking(worth)
@@ -40,12 +40,12 @@ class Core:
             if not segment.start <= operator < segment.stop
         )
         self.rest_head = max(outside, default=0)
-        self._scores: dict[tuple[object, ...], tuple[float, Verdict]] = {}
+        self._scores: dict[tuple[object, ...], tuple[float, Estimate]] = {}
         # Candidate -> a value that it is known to be above.
         self._worse_than: dict[tuple[object, ...], float] = {}
 
-    def score(self, candidate: Candidate, limit: float = math.inf) -> tuple[float, Verdict | None]:
-        """What the goal says about a candidate, less is better; no verdict if above ``limit``."""
+    def score(self, candidate: Candidate, limit: float = math.inf) -> tuple[float, Estimate | None]:
+        """What the goal says about a candidate, less is better; no estimate if above ``limit``."""
         key = candidate.key()
         known = self._scores.get(key)
         if known is not None:
@@ -54,29 +54,29 @@ class Core:
             return math.inf, None
         worth, rest_tail, rest_macs = self.worth, self.rest_tail, self.rest_macs
 
-        def room(tail: int, macs: int) -> float:
-            most = worth.room(limit, tail + rest_tail, macs + rest_macs)
+        def head_limit(tail: int, macs: int) -> float:
+            most = worth.head_limit(limit, tail + rest_tail, macs + rest_macs)
             return 0.0 if most <= self.rest_head else most
 
-        found = self.segment.judged(candidate, room=room)
+        found = self.segment.estimated(candidate, head_limit=head_limit)
         if found is None:
-            # Should the limit rise it is judged again.
+            # Should the limit rise it is estimated again.
             self._worse_than[key] = limit
             return math.inf, None
-        verdict = found._replace(
+        estimate = found._replace(
             head_bytes=max(found.head_bytes, self.rest_head),
             bound_bytes=max(found.bound_bytes, self.rest_head),
             tail_bytes=found.tail_bytes + rest_tail,
             macs=found.macs + rest_macs,
         )
-        value = worth.value(verdict.head_bytes, verdict.tail_bytes, verdict.macs)
-        self._scores[key] = value, verdict
-        self.ranking.remember(value, verdict)
-        return value, verdict
+        value = worth.value(estimate.head_bytes, estimate.tail_bytes, estimate.macs)
+        self._scores[key] = value, estimate
+        self.ranking.remember(value, estimate)
+        return value, estimate
 
-    def value(self, verdict: Verdict) -> float:
-        """What a verdict of ``score`` is worth."""
-        return self.worth.value(verdict.head_bytes, verdict.tail_bytes, verdict.macs)
+    def value(self, estimate: Estimate) -> float:
+        """What a estimate of ``score`` is worth."""
+        return self.worth.value(estimate.head_bytes, estimate.tail_bytes, estimate.macs)
 
     def inside(self, candidate: Candidate, operators: int) -> Candidate:
         """What a candidate of the whole graph, of so many operators, says of the segment."""
@@ -99,7 +99,7 @@ class Core:
             }
         )
         chosen = frozenset(clones.values())
-        return Candidate(chosen, normalised(self.segment.judge.network(chosen), own))
+        return Candidate(chosen, normalised(self.segment.estimator.network(chosen), own))
 
 
 def extent(

@@ -128,7 +128,8 @@ def costs_of(
         poolings = [thinning(builder, operator, name=str(n)) for n in range(_INSTANCES)]
         return round((more(poolings, builder) - tail.size_bytes) / _INSTANCES)
 
-    some_map = next(t for t in graph.activations() if len(graph.tensors[t].shape) > 0)
+    maps = graph.activations()
+    some_map = next((t for t in maps if graph.tensors[t].shape), maps[0])
     builder = GraphBuilder(graph)
     for number in range(_INSTANCES):
         builder.constant(f"constant {number}", np.zeros(4, np.int32))
@@ -164,7 +165,7 @@ _ROW_NAMES = frozenset({"in_h", "in_w", "out_h", "out_w", "out_elements"})
 
 
 def _varies(operator: Operator, kernels: Kernels) -> bool:
-    steps = kernels.rules[operator.opcode].steps
+    steps = kernels.rules[operator.kind].steps
     sizes = [s.size_bytes for s in steps if s.kind is StepKind.SCRATCH and s.size_bytes]
     return any(size.names & _ROW_NAMES for size in sizes)
 

@@ -19,11 +19,11 @@ class Halo(Enum):
 
 
 FLAGS = (
-    *("recomputed", "copied", "loose", "padded", "swapped"),
-    *("finished", "upwards", "eager", "apart"),
+    *("recomputed", "copied", "untrimmed", "padded", "swapped"),
+    *("finished", "upwards", "when_ready", "own_place"),
 )
 """The fields of Cuts that are sets of operators."""
-_FIELDS = ("ends", *FLAGS, "still")
+_FIELDS = ("ends", *FLAGS, "no_growth")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,37 +36,38 @@ class Cuts:
         recomputed: operators whose strips are computed together with their consumer's strips,
             rows in the halo once for each of them. Only where all consumers are cut alike.
         copied: operators whose output keeps its halo by copying (else it stays in its place).
-        loose: recomputed operators that may hand garbage rows on to their consumer, which
+        untrimmed: recomputed operators that may hand wrong rows on to their consumer, which
             spares a SLICE and costs rows.
-        padded: operators with SAME padding that get a PAD of their own and so no garbage rows.
+        padded: operators with SAME padding that get a PAD of their own and so no wrong rows.
         swapped: operators whose inputs are computed last one first.
         finished: operators whose strips all run before anything reads the first of them.
         upwards: operators whose strips run from the last rows to the first.
-        eager: operators whose strips run as soon as the rows that they read are there, not only
-            when their own rows are asked for. So a map with two readers can end with its strips.
-        apart: operators, cut or not, whose output takes no input's place and grows into none,
+        when_ready: operators whose strips run as soon as the rows that they read are there, not
+            only when their own rows are asked for. So a map with two readers can end with its
+            strips.
+        own_place: operators, cut or not, whose output takes no input's place and grows into none,
             though their kernels would let it, so that it can stand elsewhere.
-        still: no output grows into its input.
+        no_growth: no output grows into its input.
     """
 
     ends: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     recomputed: frozenset[int] = frozenset()
     copied: frozenset[int] = frozenset()
-    loose: frozenset[int] = frozenset()
+    untrimmed: frozenset[int] = frozenset()
     padded: frozenset[int] = frozenset()
     swapped: frozenset[int] = frozenset()
     finished: frozenset[int] = frozenset()
     upwards: frozenset[int] = frozenset()
-    eager: frozenset[int] = frozenset()
-    apart: frozenset[int] = frozenset()
-    still: bool = False
+    when_ready: frozenset[int] = frozenset()
+    own_place: frozenset[int] = frozenset()
+    no_growth: bool = False
 
     def key(self) -> tuple[object, ...]:
         """Equal for equal cuts that are normalised; to be hashed, not to be sorted by."""
         return (
             tuple(self.ends.items()),
-            *(self.recomputed, self.copied, self.loose, self.padded, self.swapped),
-            *(self.finished, self.upwards, self.eager, self.apart, self.still),
+            *(self.recomputed, self.copied, self.untrimmed, self.padded, self.swapped),
+            *(self.finished, self.upwards, self.when_ready, self.own_place, self.no_growth),
         )
 
     def replace(self, **changes: object) -> Cuts:
@@ -112,14 +113,14 @@ def normalised(network: Network, cuts: Cuts) -> Cuts:
         ends=ends,
         recomputed=frozenset(recomputed),
         copied=cuts.copied & first,
-        loose=cuts.loose & recomputed,
+        untrimmed=cuts.untrimmed & recomputed,
         padded=cuts.padded & cut & network.paddable,
         swapped=cuts.swapped & cut & network.joins,
         finished=frozenset(o for o in cuts.finished & driving if o in network.strip_readers),
         upwards=cuts.upwards & driving,
-        eager=cuts.eager & first,
-        apart=cuts.apart & network.everything,
-        still=cuts.still,
+        when_ready=cuts.when_ready & first,
+        own_place=cuts.own_place & network.everything,
+        no_growth=cuts.no_growth,
     )
 
 

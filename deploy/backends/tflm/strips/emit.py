@@ -167,7 +167,11 @@ class _Emitter:
             options = changed.options
             for position, (purpose, values) in changed.inputs.items():
                 inputs[position] = self._integers(purpose, values)
-        outputs = tuple(self._tensor(value) for value in step.outputs)
+        made = iter(step.outputs)
+        outputs = tuple(
+            self._tensor(next(made)) if self.graph.tensors[t].in_head else t
+            for t in operator.outputs
+        )
         self.builder.operator(
             replace(operator, inputs=tuple(inputs), outputs=outputs, options=options)
         )

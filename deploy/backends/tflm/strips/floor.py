@@ -29,11 +29,11 @@ def floor_bytes(network: Network, costs: Costs) -> int:
         written = set(network.writes[index])
         if index in network.row_operators:
             continue
-        apart = (
-            OPERATORS[operator.opcode].view is None
+        separate = (
+            ((row := OPERATORS.get(operator.kind)) is None or row.view is None)
             and operator.opcode not in costs.in_place
             and (kernels is None or operator.opcode not in kernels.overlap)
         )
-        bytes_there = size(read) + size(written) if apart else max(size(read), size(written))
+        bytes_there = size(read) + size(written) if separate else max(size(read), size(written))
         floor = max(floor, bytes_there + costs.scratch.get(index, 0))
     return round_up(floor, HEIGHT_ALIGNMENT_BYTES)

@@ -1,9 +1,9 @@
 """What a program needs of memory: which rows live when, and which tensors share their place.
 
 This is the search's own view of what ``deploy.memory`` works out from the emitted graph: rows
-instead of bytes, and one pass over the steps, so that thousands of programs can be judged.
+instead of bytes, and one pass over the steps, so that thousands of programs can be estimated.
 Windows are views of the strips they are made of, but for *copies*: slices that really move rows,
-because the rows would have to stand in two places, or because garbage rows of a later strip
+because the rows would have to stand in two places, or because wrong rows of a later strip
 would overwrite them where they stand.
 """
 
@@ -27,8 +27,8 @@ class Footprint(NamedTuple):
     ``owners[b]`` are the values that they are rows of, ``place`` tells for every value of the
     program its block and the offset of its first byte there, ``in_place_of`` for an output the
     values whose bytes it takes over, ``grown_into`` those into whose bytes it grows diagonally.
-    ``copies`` are the steps at which a slice is a real copy. ``apart_bound`` is what ``bound``
-    would be if nothing grew.
+    ``copies`` are the steps at which a slice is a real copy. ``bound_without_growth`` is what
+    ``bound`` would be if nothing grew.
     """
 
     blocks: tuple[tuple[LiveRows, ...], ...]
@@ -37,7 +37,7 @@ class Footprint(NamedTuple):
     in_place_of: dict[int, tuple[int, ...]]
     grown_into: dict[int, tuple[int, ...]]
     copies: frozenset[int]
-    apart_bound: int = 0
+    bound_without_growth: int = 0
 
     def load(self, steps: int) -> list[int]:
         """Bytes that are live in each step."""
@@ -83,7 +83,7 @@ class Footing(NamedTuple):
     blocks: Blocks
     in_place: dict[int, tuple[int, ...]]
     grown_into: dict[int, tuple[int, ...]]
-    apart_bound: int
+    bound_without_growth: int
 
     def pieces(self) -> list[tuple[LiveRows, ...]]:
         """The live rows of each block, whose first byte has offset 0."""
@@ -121,7 +121,7 @@ class Analysis:
         self.distance = distance
         self.reshapes = network.reshapes
         self.copied_tensors = {t for o in cuts.copied for t in network.graph.operators[o].outputs}
-        self.apart = cuts.apart
+        self.own_place = cuts.own_place
         # Values that the user reads after the last step, see ``deploy.lifetimes``.
         self.kept: set[int] = set()
         # Value -> what it is made of; computed values are made of themselves.
@@ -246,7 +246,7 @@ class Analysis:
                 self._read(value, index)
         for value in outputs:
             self._compute(value, index)
-        if operator in self.apart or len(outputs) != 1:
+        if operator in self.own_place or len(outputs) != 1:
             return
         if self.distance:
             distance = self.distance(self.program, step)
@@ -292,7 +292,7 @@ class Analysis:
                 if number == place:
                     continue
                 for part in self.owned.get(other, ()):
-                    # Garbage around the rows falls on rows that were there before.
+                    # Wrong rows around the rows fall on rows that were there before.
                     if (
                         part.stop > above
                         and part.start < below
@@ -332,10 +332,10 @@ class Analysis:
             blocks.end_early(output, step=self.written[output])
         steps = len(self.program.steps)
         growths = self._growths(blocks) if growing else []
-        apart_bound = blocks.bound(steps) if growths else 0
+        bound_without_growth = blocks.bound(steps) if growths else 0
         grown = blocks.grow(growths, self.written, steps)
         grown_into = {output: blocks.taken[output] for output in grown}
-        return Footing(blocks, in_place, grown_into, apart_bound)
+        return Footing(blocks, in_place, grown_into, bound_without_growth)
 
     def _growths(self, blocks: Blocks) -> list[Growth]:
         found = []
@@ -378,7 +378,7 @@ class Analysis:
             footing.in_place,
             footing.grown_into,
             frozenset(self.copies),
-            footing.apart_bound,
+            footing.bound_without_growth,
         )
 
     def _inside(self, view: int) -> int:

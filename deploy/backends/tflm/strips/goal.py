@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deploy.backends.tflm.strips.judge import Verdict
+from deploy.backends.tflm.strips.estimate import Estimate
 
 TAIL_WHEN_HEAD_COUNTS = 0.001
 """What a byte of the tail counts where the head alone is to be small: it breaks ties."""
@@ -55,7 +55,7 @@ class Worth:
             return over + extra * self.head_bytes * 0.2 + 0.001 * (head + tail) + penalty
         return head + self.goal.tail_weight * tail + penalty
 
-    def room(self, limit: float, tail: int, macs: int) -> float:
+    def head_limit(self, limit: float, tail: int, macs: int) -> float:
         """A head so large or larger makes a candidate worth more than ``limit``."""
         if self.goal.arena_bytes is not None:
             # A byte beyond the budget costs one, as does every other in the end.
@@ -68,46 +68,48 @@ class Worth:
 
 
 class Ranking:
-    """The best verdicts so far, distinct, best first.
+    """The best estimates so far, distinct, best first.
 
     Attributes:
-        best: (value, verdict).
-        hopeful: those that would be best if their heads could be packed down to their bounds.
-        frontier: verdicts that no other beats in arena and MACs both.
+        best: (value, estimate).
+        promising: those that would be best if their heads could be packed down to their bounds.
+        frontier: estimates that no other beats in arena and MACs both.
     """
 
     def __init__(self, worth: Worth) -> None:
         self.worth = worth
-        self.best: list[tuple[float, Verdict]] = []
-        self.hopeful: list[tuple[float, Verdict]] = []
-        self.frontier: list[Verdict] = []
+        self.best: list[tuple[float, Estimate]] = []
+        self.promising: list[tuple[float, Estimate]] = []
+        self.frontier: list[Estimate] = []
 
-    def remember(self, value: float, verdict: Verdict) -> None:
-        """Enters a verdict, unless it takes too many multiply-accumulates."""
-        if verdict.macs > self.worth.goal.max_macs * self.worth.total_macs:
+    def remember(self, value: float, estimate: Estimate) -> None:
+        """Enters a estimate, unless it takes too many multiply-accumulates."""
+        if estimate.macs > self.worth.goal.max_macs * self.worth.total_macs:
             return
-        self._extend_frontier(verdict)
-        hope = self.worth.value(verdict.bound_bytes, verdict.tail_bytes, verdict.macs)
-        _keep(self.best, value, verdict)
-        _keep(self.hopeful, hope, verdict)
+        self._extend_frontier(estimate)
+        hope = self.worth.value(estimate.bound_bytes, estimate.tail_bytes, estimate.macs)
+        _keep(self.best, value, estimate)
+        _keep(self.promising, hope, estimate)
 
-    def _extend_frontier(self, verdict: Verdict) -> None:
+    def _extend_frontier(self, estimate: Estimate) -> None:
         if any(
-            v.arena_bytes <= verdict.arena_bytes and v.macs <= verdict.macs for v in self.frontier
+            v.arena_bytes <= estimate.arena_bytes and v.macs <= estimate.macs for v in self.frontier
         ):
             return
         self.frontier = [
-            v for v in self.frontier if v.arena_bytes < verdict.arena_bytes or v.macs < verdict.macs
+            v
+            for v in self.frontier
+            if v.arena_bytes < estimate.arena_bytes or v.macs < estimate.macs
         ]
-        self.frontier.append(verdict)
+        self.frontier.append(estimate)
 
 
-def _keep(entries: list[tuple[float, Verdict]], value: float, verdict: Verdict) -> None:
-    """Enters a verdict among the few with the least values."""
+def _keep(entries: list[tuple[float, Estimate]], value: float, estimate: Estimate) -> None:
+    """Enters a estimate among the few with the least values."""
     if len(entries) == _KEPT and value >= entries[-1][0]:
         return
-    if any(v.candidate.key() == verdict.candidate.key() for _, v in entries):
+    if any(v.candidate.key() == estimate.candidate.key() for _, v in entries):
         return
-    entries.append((value, verdict))
+    entries.append((value, estimate))
     entries.sort(key=lambda entry: (entry[0], entry[1].macs, entry[1].steps))
     del entries[_KEPT:]

@@ -3,7 +3,7 @@
 ``deploy.backends.tflm.layout.analyse`` finds views in any graph by itself. A program knows more:
 which slices had better be real copies, and that all strips of a map take over another map's
 place together. So it writes the layout down directly; the replay of ``deploy.proof.replay``, which
-knows nothing of strips, judges the plan that comes of it.
+knows nothing of strips, estimates the plan that comes of it.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from deploy.backends.tflm.layout import Layout, memory_plan
+from deploy.backends.tflm.online import momentary_bytes
 from deploy.backends.tflm.overlap import overlap_distance
-from deploy.backends.tflm.scratch import scratch_requests
 from deploy.backends.tflm.settle import settled
 from deploy.backends.tflm.sharing import Alias
 from deploy.backends.tflm.strips.emit import emit
@@ -62,12 +62,12 @@ def cut_graph(
         if value in found.place
     ):
         return None
-    requests = scratch_requests(graph, kernels)
-    scratch = [(r.operator_index, r.room_bytes) for r in requests if r.room_bytes]
+    scratch = momentary_bytes(graph, kernels)
     overlaps = {
         index: distance
         for index, step in enumerate(program.steps)
         if isinstance(step, Run)
+        and step.outputs
         and step.outputs[0] in found.grown_into
         and _share_bytes(graph, found, tensor, step)
         and (distance := overlap_distance(graph.operators[index], graph, kernels)) is not None
@@ -122,17 +122,17 @@ def _layout(
         block_of[index], offset_in_block[index] = found.place[value]
     lifetimes = tensor_lifetimes(graph)
     steps = sorted({step for step, _ in scratch})
-    ghosts: dict[int, list[tuple[Piece, int]]] = {}
+    reservations: dict[int, list[tuple[Piece, int]]] = {}
     for index, (first, last) in lifetimes.items():
         size = round_up(graph.tensors[index].size_bytes, HEIGHT_ALIGNMENT_BYTES)
         for step in steps:
             if first <= step <= last:
-                ghost = Piece(offset_in_block[index], size, step, step + 1, ghost=True)
-                ghosts.setdefault(block_of[index], []).append((ghost, index))
+                reserved = Piece(offset_in_block[index], size, step, step + 1, reserved=True)
+                reservations.setdefault(block_of[index], []).append((reserved, index))
     blocks, owners = [], []
     for number, (rows, values) in enumerate(zip(found.blocks, found.owners, strict=True)):
         pieces = [Piece(r.start, r.stop - r.start, r.first, r.until) for r in rows]
-        unseen = ghosts.get(number, [])
+        unseen = reservations.get(number, [])
         blocks.append(Block(f"block {number}", (*pieces, *(piece for piece, _ in unseen))))
         owners.append((*(tensor[value] for value in values), *(index for _, index in unseen)))
     for number, (step, size_bytes) in enumerate(scratch):
@@ -177,7 +177,7 @@ def _aliases(
                 Alias(tensor[source], tensor[step.output], AliasReason.CONCATENATION_VIEW)
                 for source in step.sources
             ]
-        elif isinstance(step, Run):
+        elif isinstance(step, Run) and step.outputs:
             output = step.outputs[0]
             if output in found.in_place_of:
                 place = found.place[output]

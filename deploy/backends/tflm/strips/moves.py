@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from deploy.backends.tflm.strips.clones import THINNED, Clone
 from deploy.backends.tflm.strips.cuts import FLAGS, Cuts, normalised
-from deploy.backends.tflm.strips.judge import Candidate, Judge, Verdict
+from deploy.backends.tflm.strips.estimate import Candidate, Estimate, Estimator
 from deploy.backends.tflm.strips.network import Network
 
 _Parts = tuple[float, float]
@@ -23,8 +23,10 @@ _HALOS: tuple[tuple[_Parts, _Parts], ...] = (
 class Mover:
     """Draws neighbours of candidates; the same generator state gives the same neighbour."""
 
-    def __init__(self, judge: Judge, clones: Sequence[Clone], generator: random.Random) -> None:
-        self.judge = judge
+    def __init__(
+        self, estimator: Estimator, clones: Sequence[Clone], generator: random.Random
+    ) -> None:
+        self.estimator = estimator
         self.clones = tuple(clones)
         self.random = generator
         self._moves = (
@@ -44,18 +46,18 @@ class Mover:
         )
         self._weights = [weight for weight, _ in self._moves]
 
-    def neighbour(self, verdict: Verdict) -> Candidate:
+    def neighbour(self, estimate: Estimate) -> Candidate:
         """One change, at times several.
 
         Every fifth lays a new region over an operator at which memory is scarce, every fifth
         makes a strip smaller during which it is.
         """
-        candidate = verdict.candidate
+        candidate = estimate.candidate
         draw = self.random.random()
         if draw < 0.2:
-            candidate = self._region(candidate, verdict.hot)
+            candidate = self._region(candidate, estimate.peak_operators)
         elif draw < 0.4:
-            candidate = self._relieve(verdict)
+            candidate = self._relieve(estimate)
         else:
             candidate = self._step(candidate)
         while self.random.random() < 0.35:
@@ -67,7 +69,7 @@ class Mover:
         return move(candidate)
 
     def _network(self, candidate: Candidate) -> Network:
-        return self.judge.network(candidate.clones)
+        return self.estimator.network(candidate.clones)
 
     def _changed(self, candidate: Candidate, cuts: Cuts) -> Candidate:
         return Candidate(candidate.clones, normalised(self._network(candidate), cuts))
@@ -101,17 +103,17 @@ class Mover:
             )
         return self._with_ends(candidate, operator, ends)
 
-    def _relieve(self, verdict: Verdict) -> Candidate:
+    def _relieve(self, estimate: Estimate) -> Candidate:
         """Takes rows from the strip during which the most bytes are live."""
-        candidate = verdict.candidate
+        candidate = estimate.candidate
         ends = candidate.cuts.ends
         drivers = [
-            o for o, strip in verdict.crowded.items() if ends.get(o) and strip < len(ends[o])
+            o for o, strip in estimate.peak_strips.items() if ends.get(o) and strip < len(ends[o])
         ]
         if not drivers:
             return self._step(candidate)
         operator = self.random.choice(drivers)
-        strip, rows = verdict.crowded[operator], list(ends[operator])
+        strip, rows = estimate.peak_strips[operator], list(ends[operator])
         by = self.random.choice((1, 1, 2, 3)) * self.random.choice((1, max(1, rows[-1] // 32)))
         if strip > 0 and (strip == len(rows) - 1 or self.random.random() < 0.5):
             rows[strip - 1] += by
@@ -150,7 +152,7 @@ class Mover:
             return candidate
         operator = frozenset({self.random.choice(list(cuts.ends))})
         kind = self.random.choice(
-            ("recomputed", "recomputed", "copied", "copied", "loose", "padded")
+            ("recomputed", "recomputed", "copied", "copied", "untrimmed", "padded")
         )
         changes = {kind: getattr(cuts, kind) ^ operator}
         if kind == "recomputed" and self.random.random() < 0.5:
@@ -163,7 +165,7 @@ class Mover:
         joins = [operator for operator in candidate.cuts.ends if operator in network.joins]
         if not joins:
             return candidate
-        kind = self.random.choice(("swapped", "swapped", "apart"))
+        kind = self.random.choice(("swapped", "swapped", "own_place"))
         changes = {kind: getattr(candidate.cuts, kind) ^ {self.random.choice(joins)}}
         return self._changed(candidate, candidate.cuts.replace(**changes))
 
@@ -171,7 +173,7 @@ class Mover:
         """Lets an output grow into its input, or no longer, so that both can stand elsewhere."""
         operator = frozenset({self.random.choice(self._network(candidate).order)})
         return self._changed(
-            candidate, candidate.cuts.replace(apart=candidate.cuts.apart ^ operator)
+            candidate, candidate.cuts.replace(own_place=candidate.cuts.own_place ^ operator)
         )
 
     def _change_course(self, candidate: Candidate) -> Candidate:
@@ -179,8 +181,8 @@ class Mover:
         operator = self._driver(candidate)
         if operator is None:
             return candidate
-        kind = self.random.choice(("finished", "upwards", "eager"))
-        if kind == "eager":
+        kind = self.random.choice(("finished", "upwards", "when_ready"))
+        if kind == "when_ready":
             operator = self.random.choice(list(candidate.cuts.ends))
         changes = {kind: getattr(candidate.cuts, kind) ^ {operator}}
         return self._changed(candidate, candidate.cuts.replace(**changes))
@@ -250,13 +252,13 @@ class Mover:
         if not self.clones:
             return candidate
         clone = self.random.choice(self.clones)
-        return toggled(self.judge, candidate, clone)
+        return toggled(self.estimator, candidate, clone)
 
-    def _region(self, candidate: Candidate, hot: Sequence[int]) -> Candidate:
-        """Lays a region of random extent, strips and halos over a hot operator."""
+    def _region(self, candidate: Candidate, peak_operators: Sequence[int]) -> Candidate:
+        """Lays a region of random extent, strips and halos over a peak operator."""
         network, cuts = self._network(candidate), candidate.cuts
         place = {operator: i for i, operator in enumerate(network.order)}
-        first = last = place[self.random.choice(list(hot))]
+        first = last = place[self.random.choice(list(peak_operators))]
         while first > 0 and self.random.random() < 0.6:
             first -= 1
         while last < len(network.order) - 1 and self.random.random() < 0.6:
@@ -280,7 +282,7 @@ class Mover:
         wide, others = self.random.choice(_HALOS)
         sets = {
             name: set(getattr(cuts, name)) - set(inside)
-            for name in ("recomputed", "copied", "loose", "padded", "eager")
+            for name in ("recomputed", "copied", "untrimmed", "padded", "when_ready")
         }
         for operator in inside[:-1]:
             rule = network.row_operators[operator].rule
@@ -290,12 +292,12 @@ class Mover:
                 sets["recomputed"].add(operator)
             elif draw < again + kept:
                 sets["copied"].add(operator)
-        for name in ("loose", "padded"):
+        for name in ("untrimmed", "padded"):
             if self.random.random() < 0.3:
                 sets[name].update(inside)
         if self.random.random() < 0.7:
             # What is read after the region runs along with it.
-            sets["eager"].update(_leaving(network, inside) - {driver})
+            sets["when_ready"].update(_leaving(network, inside) - {driver})
         return self._changed(
             candidate,
             cuts.replace(ends=ends, **{name: frozenset(s) for name, s in sets.items()}),
@@ -320,9 +322,9 @@ def other_ends(ends: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
                 yield moved
 
 
-def single_changes(judge: Judge, candidate: Candidate) -> Iterator[Candidate]:
+def single_changes(estimator: Estimator, candidate: Candidate) -> Iterator[Candidate]:
     """Yields the candidates that differ in one end of a strip or one flag of an operator."""
-    network, cuts = judge.network(candidate.clones), candidate.cuts
+    network, cuts = estimator.network(candidate.clones), candidate.cuts
     seen = {cuts.key()}
 
     def fresh(changed: Cuts) -> Iterator[Candidate]:
@@ -340,27 +342,27 @@ def single_changes(judge: Judge, candidate: Candidate) -> Iterator[Candidate]:
         yield from fresh(cuts.replace(ends=fewer_ends))
     for name in FLAGS:
         flags = getattr(cuts, name)
-        for operator in network.order if name == "apart" else cuts.ends:
+        for operator in network.order if name == "own_place" else cuts.ends:
             yield from fresh(cuts.replace(**{name: flags ^ {operator}}))
 
 
 def changed_ends(
-    judge: Judge, candidate: Candidate, operator: int, ends: tuple[int, ...]
+    estimator: Estimator, candidate: Candidate, operator: int, ends: tuple[int, ...]
 ) -> Candidate:
     """The candidate with other strips of one operator."""
     cuts = candidate.cuts.replace(ends={**candidate.cuts.ends, operator: ends})
-    return Candidate(candidate.clones, normalised(judge.network(candidate.clones), cuts))
+    return Candidate(candidate.clones, normalised(estimator.network(candidate.clones), cuts))
 
 
 def other_strips(
-    judge: Judge, candidate: Candidate, operator: int, strips: int
+    estimator: Estimator, candidate: Candidate, operator: int, strips: int
 ) -> Iterator[Candidate]:
     """Yields an operator in so many strips, of equal heights or nearly, in several courses.
 
     Which way strips run, and what of them is copied, is best for one number of them only; so
     the usual ways are tried as well.
     """
-    network, cuts = judge.network(candidate.clones), candidate.cuts
+    network, cuts = estimator.network(candidate.clones), candidate.cuts
     cut, none = frozenset(cuts.ends), frozenset[int]()
     plain = cuts.replace(
         copied=cuts.copied - cut,
@@ -368,7 +370,7 @@ def other_strips(
         finished=cuts.finished - cut,
         upwards=none,
         padded=none,
-        apart=cuts.apart - cut,
+        own_place=cuts.own_place - cut,
     )
     courses = (
         cuts,
@@ -376,7 +378,7 @@ def other_strips(
         plain.replace(copied=cut),
         plain.replace(padded=cut),
         plain.replace(upwards=cut),
-        plain.replace(upwards=cut, apart=cut),
+        plain.replace(upwards=cut, own_place=cut),
     )
     seen = set()
     for power in (1.0, 0.8, 1.25):
@@ -388,15 +390,19 @@ def other_strips(
                 yield changed
 
 
-def other_kinds(judge: Judge, clones: Sequence[Clone], candidate: Candidate) -> Iterator[Candidate]:
-    """Yields candidates with one clone more or less, or one more operator cut.
+def other_kinds(
+    estimator: Estimator, clones: Sequence[Clone], here: Estimate
+) -> Iterator[Candidate]:
+    """Yields candidates with a clone or an operator more or less, or one more region.
 
     An operator beside those that are cut runs along with them; behind the last of them it may
-    have the strips instead.
+    have the strips instead, as may the last but one. A region is laid over an operator at which
+    the most bytes are live.
     """
+    candidate = here.candidate
     for clone in clones:
-        yield toggled(judge, candidate, clone)
-    network, cuts = judge.network(candidate.clones), candidate.cuts
+        yield toggled(estimator, candidate, clone)
+    network, cuts = estimator.network(candidate.clones), candidate.cuts
     order = network.order
     for place, operator in enumerate(order):
         around = [order[p] for p in (place - 1, place + 1) if 0 <= p < len(order)]
@@ -419,6 +425,30 @@ def other_kinds(judge: Judge, clones: Sequence[Clone], candidate: Candidate) -> 
                 flags = getattr(ways, name) | {runs_along}
                 changed = normalised(network, ways.replace(**{name: flags}))
                 yield Candidate(candidate.clones, changed)
+    places = {operator: place for place, operator in enumerate(order)}
+    for operator, strips in cuts.ends.items():
+        before = order[places[operator] - 1] if strips and places[operator] else -1
+        if before in cuts.ends and not cuts.ends[before]:
+            # The region ends one operator earlier.
+            rows = network.row_operators[before].rule.out_rows
+            fewer = {o: e for o, e in cuts.ends.items() if o != operator}
+            fewer[before] = tuple(max(1, round(end * rows / strips[-1])) for end in strips)
+            shorter = cuts.replace(ends=fewer, recomputed=cuts.recomputed - {before})
+            yield Candidate(candidate.clones, normalised(network, shorter))
+    for peak in (places[o] for o in here.peak_operators if o in places and o not in cuts.ends):
+        for first in range(max(peak - 2, 0), peak + 1):
+            for last in range(peak, min(peak + 3, len(order))):
+                inside = order[first : last + 1]
+                if not all(o in network.row_operators and o not in cuts.ends for o in inside):
+                    continue
+                rows = network.row_operators[inside[-1]].rule.out_rows
+                ends = {**cuts.ends, **dict.fromkeys(inside, ())}
+                for count in (2, 3):
+                    ends[inside[-1]] = uneven_ends(rows, count, 1.0)
+                    for name in ("recomputed", "copied"):
+                        flags = getattr(cuts, name) | frozenset(inside[:-1])
+                        way = cuts.replace(ends=dict(ends), **{name: flags})
+                        yield Candidate(candidate.clones, normalised(network, way))
 
 
 def _leaving(network: Network, inside: Sequence[int]) -> set[int]:
@@ -432,9 +462,9 @@ def _leaving(network: Network, inside: Sequence[int]) -> set[int]:
     }
 
 
-def toggled(judge: Judge, candidate: Candidate, clone: Clone) -> Candidate:
+def toggled(estimator: Estimator, candidate: Candidate, clone: Clone) -> Candidate:
     """The candidate with or without a clone; cuts of the other clones keep their operators."""
-    count = len(judge.graph.operators)
+    count = len(estimator.graph.operators)
     old, new = sorted(candidate.clones), sorted(candidate.clones ^ {clone})
     moved = {count + i: count + new.index(c) for i, c in enumerate(old) if c in new}
     moved |= {operator: operator for operator in range(count)}
@@ -451,13 +481,13 @@ def toggled(judge: Judge, candidate: Candidate, clone: Clone) -> Candidate:
         if reader == THINNED:
             # Its strips follow those of the map.
             ends[added] = ()
-            flags["eager"] |= {added}
+            flags["when_ready"] |= {added}
         elif reader in ends:
             ends[added] = ()
             flags["recomputed"] |= {added}
     renamed = Cuts(ends).replace(**flags)
     clones = frozenset(new)
-    return Candidate(clones, normalised(judge.network(clones), renamed))
+    return Candidate(clones, normalised(estimator.network(clones), renamed))
 
 
 def uneven_ends(rows: int, strips: int, power: float) -> tuple[int, ...]:

@@ -38,7 +38,8 @@ class Network:
         whole_values: tensor -> the value that all its rows are.
         axis: tensor -> dimension of its rows; absent for tensors without rows.
         reads: for each operator its inputs, -1 for constants and absent ones; ``writes`` its
-            outputs.
+            outputs; handles of variables are no maps either.
+        pure: for each operator whether nothing is lost where nobody reads what it makes.
         strip_readers: operator -> who reads its outputs, where all of them could be cut with it.
         everything: all operators.
         joins: operators that read the rows of more than one map.
@@ -90,7 +91,11 @@ class Network:
             tuple(t if t >= 0 and graph.tensors[t].in_head else -1 for t in operator.inputs)
             for operator in graph.operators
         )
-        self.writes = tuple(operator.outputs for operator in graph.operators)
+        self.writes = tuple(
+            tuple(t for t in operator.outputs if graph.tensors[t].in_head)
+            for operator in graph.operators
+        )
+        self.pure = tuple(graph.is_pure(operator) for operator in graph.operators)
 
         self.everything = frozenset(self.order)
         self.strip_readers = {

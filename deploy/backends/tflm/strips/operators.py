@@ -42,8 +42,3 @@ def same_paddings(graph: Graph, index: int) -> list[tuple[int, int]]:
     assert window is not None
     _, height, width, _ = graph.tensors[operator.inputs[0]].shape
     return [(0, 0), *window(graph, operator).paddings(height, width), (0, 0)]
-
-
-def cut_opcodes() -> frozenset[str]:
-    """Returns the opcodes that can run strip by strip, where their parameters allow it."""
-    return frozenset(opcode for opcode, row in OPERATORS.items() if row.by_rows is not None)

@@ -1,4 +1,4 @@
-"""A quick placement of blocks, to judge thousands of programs; the planner does better later.
+"""A quick placement of blocks, to estimator thousands of programs; the planner does better later.
 
 Large blocks come first, each at the lowest free offset; orders are changed a little as long as
 that helps. Then one capacity after the other is tried: each block at the lowest free offset, or at
@@ -21,7 +21,7 @@ _SWAPS = 40
 Blocks = Sequence[Sequence[LiveRows]]
 
 
-def quick_height(
+def packed_height(
     blocks: Blocks, *, bound: int, ceiling: int, rounds: int = 10, swaps: int = _SWAPS
 ) -> int:
     """Returns the height in bytes of a good placement, or ``ceiling`` if none is found below it.

@@ -92,10 +92,10 @@ class _Scheduler:
         self.running: set[int] = set()
         # Values that are part of another one, or were read as they are.
         self.seen: set[int] = set()
-        self.eager: dict[int, list[int]] = {}
-        for operator in cuts.eager:
+        self.when_ready: dict[int, list[int]] = {}
+        for operator in cuts.when_ready:
             for tensor, _ in self._reads(operator):
-                self.eager.setdefault(tensor, []).append(operator)
+                self.when_ready.setdefault(tensor, []).append(operator)
         self.macs = 0
         self.flags: dict[int, tuple[int, ...]] = {}
 
@@ -110,7 +110,7 @@ class _Scheduler:
             for t in network.graph.outputs
         )
         # Rows that were put aside may be computed anew after all.
-        steps = _needed(self.steps, outputs)
+        steps = _needed(self.steps, outputs, network.pure)
         return Program(tuple(self.values), steps, inputs, outputs, self.macs)
 
     def _all_rows(self, tensor: int) -> Rows:
@@ -179,10 +179,10 @@ class _Scheduler:
             start = max((end for end in ends if end < stop), default=0)
         return start, stop
 
-    def _run_eager(self, operator: int) -> None:
+    def _run_when_ready(self, operator: int) -> None:
         """Runs what now has its rows and does not wait to be asked."""
         for tensor in self.network.graph.operators[operator].outputs:
-            for reader in self.eager.get(tensor, ()):
+            for reader in self.when_ready.get(tensor, ()):
                 while reader not in self.running:
                     strip = self._ready_strip(reader, operator in self.upwards)
                     if strip is None:
@@ -254,7 +254,7 @@ class _Scheduler:
 
     def _run_strip(self, sink: int, strip: Rows) -> None:
         network = self.network
-        if sink in self.cuts.eager and not self.cuts.ends[sink]:
+        if sink in self.cuts.when_ready and not self.cuts.ends[sink]:
             for tensor, rows in self._tile(sink, strip).reads:
                 self._demand(tensor, rows)
             start, stop = self.produced[sink]
@@ -305,8 +305,8 @@ class _Scheduler:
         done = self.produced[sink]
         self.produced[sink] = min(strip[0], done[0]), max(strip[1], done[1])
         self.running.discard(sink)
-        if self.eager:
-            self._run_eager(sink)
+        if self.when_ready:
+            self._run_when_ready(sink)
 
     def _pad(self, value: int, step: TileStep) -> int:
         output = self._value(self.values[value].tensor, self.values[value].rows, step.padding)
@@ -350,7 +350,7 @@ class _Scheduler:
         else:
             pieces = _cover(rows, parts)
             # What has been there for longer is sliced first, so that a real copy of it comes
-            # after the garbage rows that it overwrites.
+            # after the wrong rows that it overwrites.
             taken = {r: self._take(tensor, r, parts) for _, r in sorted(pieces)}
             if self.network.producer.get(tensor, -1) in self.cuts.copied:
                 # A strip that was all of a window, or a part, needs a slice to be copied by; the
@@ -381,13 +381,15 @@ class _Scheduler:
         return sources[0]
 
 
-def _needed(steps: Sequence[Step], outputs: Sequence[int]) -> tuple[Step, ...]:
-    """The steps that something is made of that leaves the graph."""
+def _needed(
+    steps: Sequence[Step], outputs: Sequence[int], pure: Sequence[bool]
+) -> tuple[Step, ...]:
+    """The steps that something is made of that leaves the graph, or that change its state."""
     wanted = set(outputs)
     kept: list[Step] = []
     for step in reversed(steps):
         if isinstance(step, Run):
-            if not wanted.isdisjoint(step.outputs):
+            if not wanted.isdisjoint(step.outputs) or not pure[step.operator]:
                 kept.append(step)
                 wanted.update(step.inputs)
         elif step.output not in wanted:

@@ -1,8 +1,8 @@
 """Stretches of a graph that can be cut independently of each other.
 
 Between two places of its order a graph hands over whole maps. So a *segment*, the operators
-between two places, can be judged as a graph of its own, in a fraction of the time; maps that pass
-it by only take room. The head of segments one after the other is the largest of theirs, their
+between two places, can be estimated as a graph of its own, in a fraction of the time; maps that
+pass it by only take room. The head of segments one after the other is the largest of theirs, their
 costs in the tail and in MACs add up.
 """
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from deploy.backends.tflm.strips.clones import THINNED, Clone, cloneable
 from deploy.backends.tflm.strips.costs import Costs
 from deploy.backends.tflm.strips.cuts import FLAGS, Cuts, normalised
-from deploy.backends.tflm.strips.judge import Candidate, Judge, Verdict
+from deploy.backends.tflm.strips.estimate import Candidate, Estimate, Estimator
 from deploy.backends.tflm.strips.moves import single_changes
 from deploy.graph import Graph
 from deploy.lifetimes import TensorNumber, reading_steps
@@ -24,7 +24,7 @@ _UNTOUCHED: Iterator[Candidate] = iter(())
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class SegmentCut:
     """A segment cut in one way: its head, and what it adds to the tail and to the MACs.
 
     ``candidate`` counts operators from the segment's first.
@@ -66,7 +66,7 @@ class Segment:
             return {o - start: size for o, size in sizes.items() if start <= o < stop}
 
         own = costs.operators[start:stop]
-        self.judge = Judge(
+        self.estimator = Estimator(
             part,
             replace(
                 costs,
@@ -77,29 +77,29 @@ class Segment:
             ),
             never_whole=never_whole,
         )
-        network = self.judge.network()
+        network = self.estimator.network()
         self.macs = network.total_macs
         self.clones: tuple[Clone, ...] = tuple(cloneable(part, max_macs, network.macs))
-        self.pieces: list[Piece] = []
+        self.pieces: list[SegmentCut] = []
         self.whole_tail_bytes = sum(own)
         self.whole_bytes = sys.maxsize
-        # Piece -> single changes of it that were not tried; and what was tried.
+        # SegmentCut -> single changes of it that were not tried; and what was tried.
         self._changes: dict[tuple[object, ...], Iterator[Candidate] | None] = {}
         self._tried: set[tuple[object, ...]] = set()
 
-    def changes_left(self, piece: Piece) -> bool:
+    def changes_left(self, piece: SegmentCut) -> bool:
         """Whether there may be single changes of a piece that were not tried."""
         return self._changes.get(piece.candidate.key(), _UNTOUCHED) is not None
 
     def has_changes_left(self) -> bool:
         return any(self.changes_left(piece) for piece in self.pieces)
 
-    def next_change(self, piece: Piece) -> Candidate | None:
+    def next_change(self, piece: SegmentCut) -> Candidate | None:
         """The next single change of a piece that nothing led to before."""
         key = piece.candidate.key()
         changes = self._changes.get(key)
         if changes is None:
-            changes = self._changes[key] = single_changes(self.judge, piece.candidate)
+            changes = self._changes[key] = single_changes(self.estimator, piece.candidate)
         for candidate in changes:
             changed = candidate.key()
             if changed not in self._tried:
@@ -108,29 +108,31 @@ class Segment:
         self._changes[key] = None
         return None
 
-    def judged(self, candidate: Candidate, *, room: Callable[[int, int], float]) -> Verdict | None:
-        """Judges a candidate of the segment; ``room`` as ``Judge.verdict`` has it."""
-        verdict = self.judge.verdict(
-            candidate, room=lambda tail, macs: room(tail, macs) - self.passing_bytes
+    def estimated(
+        self, candidate: Candidate, *, head_limit: Callable[[int, int], float]
+    ) -> Estimate | None:
+        """Estimates a candidate of the segment; ``head_limit`` as ``Estimator.estimate`` has it."""
+        estimate = self.estimator.estimate(
+            candidate, head_limit=lambda tail, macs: head_limit(tail, macs) - self.passing_bytes
         )
-        if verdict is None:
+        if estimate is None:
             return None
-        return verdict._replace(
-            head_bytes=verdict.head_bytes + self.passing_bytes,
-            bound_bytes=verdict.bound_bytes + self.passing_bytes,
+        return estimate._replace(
+            head_bytes=estimate.head_bytes + self.passing_bytes,
+            bound_bytes=estimate.bound_bytes + self.passing_bytes,
         )
 
-    def piece(self, verdict: Verdict) -> Piece:
-        return Piece(
+    def piece(self, estimate: Estimate) -> SegmentCut:
+        return SegmentCut(
             self.start,
             self.stop,
-            verdict.head_bytes,
-            verdict.tail_bytes - self.whole_tail_bytes,
-            verdict.macs - self.macs,
-            verdict.candidate,
+            estimate.head_bytes,
+            estimate.tail_bytes - self.whole_tail_bytes,
+            estimate.macs - self.macs,
+            estimate.candidate,
         )
 
-    def offer(self, piece: Piece) -> bool:
+    def offer(self, piece: SegmentCut) -> bool:
         """Keeps a piece unless one that is kept is as good in everything."""
         for kept in self.pieces:
             if (
@@ -158,8 +160,9 @@ def _part(graph: Graph, start: int, stop: int) -> tuple[Graph, int]:
     later = {t for t, steps in reading_steps(graph).items() if steps[-1] >= stop}
     earlier = set(graph.inputs) | {t for t, o in graph.producers().items() if o < start}
     inputs = sorted(read - written)
-    outputs = sorted((written | set(inputs)) & later) or [inside[-1].outputs[0]]
-    passing = (earlier & later) - set(inputs)
+    made = {t for t in written if graph.tensors[t].in_head}
+    outputs = sorted((made | set(inputs)) & later) or sorted(made)[-1:]
+    passing = {t for t in earlier & later if graph.tensors[t].in_head} - set(inputs)
     part = graph.replace(
         operators=inside, inputs=tuple(inputs), outputs=tuple(outputs), signatures=()
     )
@@ -178,9 +181,9 @@ def crossing_bytes(graph: Graph) -> list[int]:
     return crossing
 
 
-def joined(judge: Judge, pieces: Sequence[Piece]) -> Candidate:
+def joined(estimator: Estimator, pieces: Sequence[SegmentCut]) -> Candidate:
     """One candidate for the whole graph out of pieces that do not overlap."""
-    count = len(judge.graph.operators)
+    count = len(estimator.graph.operators)
     own = [
         {
             (operator, reader): (
@@ -193,7 +196,7 @@ def joined(judge: Judge, pieces: Sequence[Piece]) -> Candidate:
     ]
     clones = frozenset(clone for moved in own for clone in moved.values())
     numbers = {clone: count + i for i, clone in enumerate(sorted(clones))}
-    readers = judge.graph.consumers()
+    readers = estimator.graph.consumers()
     ends: dict[int, tuple[int, ...]] = {}
     sets: dict[str, set[int]] = {name: set() for name in FLAGS}
     for piece, moved in zip(pieces, own, strict=True):
@@ -211,17 +214,17 @@ def joined(judge: Judge, pieces: Sequence[Piece]) -> Candidate:
             if number[o] < count
             and any(
                 reader >= piece.stop
-                for tensor in judge.graph.operators[number[o]].outputs
+                for tensor in estimator.graph.operators[number[o]].outputs
                 for reader in readers.get(tensor, ())
             )
         )
     cuts = Cuts(ends).replace(**{name: frozenset(chosen) for name, chosen in sets.items()})
-    return Candidate(clones, normalised(judge.network(clones), cuts))
+    return Candidate(clones, normalised(estimator.network(clones), cuts))
 
 
 def cheapest(
-    pieces: Sequence[Piece], peaks: Sequence[int], *, head: int, macs: int, price: float
-) -> list[Piece] | None:
+    pieces: Sequence[SegmentCut], peaks: Sequence[int], *, head: int, macs: int, price: float
+) -> list[SegmentCut] | None:
     """The pieces that make a head of at most ``head`` bytes possible at the least cost.
 
     A shortest path over the places of the order; cost = bytes of the tail + price * MACs.
@@ -231,11 +234,11 @@ def cheapest(
         macs: most MACs that may be added.
         price: bytes of the tail that one MAC is worth.
     """
-    by_start: dict[int, list[Piece]] = {}
+    by_start: dict[int, list[SegmentCut]] = {}
     for piece in pieces:
         if piece.head_bytes <= head:
             by_start.setdefault(piece.start, []).append(piece)
-    best: list[tuple[float, int, list[Piece]] | None] = [None] * (len(peaks) + 1)
+    best: list[tuple[float, int, list[SegmentCut]] | None] = [None] * (len(peaks) + 1)
     best[0] = (0.0, 0, [])
     for place, peak in enumerate(peaks):
         here = best[place]

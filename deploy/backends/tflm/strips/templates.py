@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from deploy.backends.tflm.strips.clones import Clone
 from deploy.backends.tflm.strips.cuts import Cuts, normalised
-from deploy.backends.tflm.strips.judge import Candidate, Judge
+from deploy.backends.tflm.strips.estimate import Candidate, Estimator
 from deploy.backends.tflm.strips.moves import uneven_ends
 from deploy.backends.tflm.strips.network import Network
 
@@ -19,18 +19,20 @@ _ROWS, _FEW_ROWS = 1200, 400
 """Rows of all operators, for strips of single rows, and for trying more ways of having them."""
 
 
-def templates(judge: Judge, clones: Sequence[Clone], *, thin: bool = False) -> Iterator[Candidate]:
-    """Yields candidates that cut all operators of the judge's graph alike, each once.
+def templates(
+    estimator: Estimator, clones: Sequence[Clone], *, thin: bool = False
+) -> Iterator[Candidate]:
+    """Yields candidates that cut all operators of the estimator's graph alike, each once.
 
     Args:
         clones: maps that may be computed twice; the first few are tried, one at a time.
         thin: down to strips of one row, for which halos are kept and convolutions padded, rather
             than few strips.
     """
-    count = len(judge.graph.operators)
+    count = len(estimator.graph.operators)
     choices = [frozenset[Clone](), *(frozenset({clone}) for clone in clones[:_MOST_CLONES])]
     for chosen in choices:
-        network = judge.network(chosen)
+        network = estimator.network(chosen)
         operators = [o for o in network.order if o in network.row_operators]
         if not any(o < count for o in operators):
             continue
@@ -42,14 +44,14 @@ def templates(judge: Judge, clones: Sequence[Clone], *, thin: bool = False) -> I
                 yield Candidate(chosen, cuts)
 
 
-def rows(judge: Judge) -> Iterator[Candidate]:
+def rows(estimator: Estimator) -> Iterator[Candidate]:
     """Yields candidates in which strips have a single row: for the smallest heads.
 
     Each row wherever maps come together, or everywhere. A map with one reader moves along with
     it; one with several may stay in its place, where a sum of it may replace it. The last map is
     not to replace another one, whose place it might be tied to.
     """
-    network = judge.network()
+    network = estimator.network()
     operators = [o for o in network.order if o in network.row_operators]
     if not operators:
         return
@@ -67,7 +69,7 @@ def rows(judge: Judge) -> Iterator[Candidate]:
     single = frozenset(o for o in operators if len(readers[o]) == 1)
     dear = frozenset(o for o in operators if network.macs[o] * 10 > network.total_macs)
     last = frozenset({driver})
-    # (strips end, copied, padded, upwards, apart)
+    # (strips end, copied, padded, upwards, own_place)
     ways = [
         (ends, every, none, none, none),
         (ends, every, dear, none, last),
@@ -75,29 +77,30 @@ def rows(judge: Judge) -> Iterator[Candidate]:
     ]
     if instances <= _FEW_ROWS:
         ways += [
-            (at_sums, copied, every, upwards, apart)
-            for apart in (last, none)
+            (at_sums, copied, every, upwards, own_place)
+            for own_place in (last, none)
             for upwards in (sums | last, none)
             for copied in (single, single - sums)
         ]
     seen = set()
-    for rows_of, copied, padded, upwards, apart in ways:
+    for rows_of, copied, padded, upwards, own_place in ways:
         cuts = normalised(
-            network, Cuts(rows_of, copied=copied, padded=padded, upwards=upwards, apart=apart)
+            network,
+            Cuts(rows_of, copied=copied, padded=padded, upwards=upwards, own_place=own_place),
         )
         if cuts.key() not in seen:
             seen.add(cuts.key())
             yield Candidate(frozenset(), cuts)
 
 
-def in_strips(judge: Judge) -> Iterator[list[Candidate]]:
-    """Yields ways of cutting no more than what writes or reads the judge's ``never_whole``.
+def in_strips(estimator: Estimator) -> Iterator[list[Candidate]]:
+    """Yields ways of cutting no more than what writes or reads the estimator's ``never_whole``.
 
     Operators that read such maps and write others have strips of their own, of equal height,
     and the rest follows. Candidates that come together have the same number of strips, and any
     of them will do. There are none where one of these operators cannot be cut.
     """
-    network, tensors = judge.network(), judge.in_strips()
+    network, tensors = estimator.network(), estimator.in_strips()
     operators = network.graph.operators
     touching = {o for t in tensors for o in network.readers.get(t, ())}
     touching |= {network.producer[t] for t in tensors if t in network.producer}
@@ -116,10 +119,12 @@ def in_strips(judge: Judge) -> Iterator[list[Candidate]]:
                 frozenset(),
                 normalised(
                     network,
-                    Cuts(ends, every if again else none, copied, padded=padded, eager=eager),
+                    Cuts(
+                        ends, every if again else none, copied, padded=padded, when_ready=when_ready
+                    ),
                 ),
             )
-            for eager in (none, drivers)
+            for when_ready in (none, drivers)
             for padded in (none, every)
             for again, copied in ((False, every), (False, none), (True, none))
         ]
@@ -134,7 +139,7 @@ def _cuts(network: Network, operators: list[int], thin: bool) -> Iterator[Cuts]:
         o for o in operators if getattr(network.row_operators[o].rule, "kernel_extent", 1) > 1
     )
     dear = frozenset(o for o in operators if network.macs[o] * 10 > network.total_macs)
-    # (recomputed, copied, loose)
+    # (recomputed, copied, untrimmed)
     kept = [(none, every, none), (none, none, none), (every - wide, wide, none)]
     if wide and every - wide:
         # A window runs along with what reads it; the halo is kept of what the window reads.
@@ -150,6 +155,6 @@ def _cuts(network: Network, operators: list[int], thin: bool) -> Iterator[Cuts]:
         for power in _POWERS[: 2 if thin else 1]:
             ends: dict[int, tuple[int, ...]] = dict.fromkeys(operators, ())
             ends[driver] = uneven_ends(rows, number, power)
-            for recomputed, copied, loose in halos:
+            for recomputed, copied, untrimmed in halos:
                 for padded in paddings:
-                    yield normalised(network, Cuts(ends, recomputed, copied, loose, padded))
+                    yield normalised(network, Cuts(ends, recomputed, copied, untrimmed, padded))

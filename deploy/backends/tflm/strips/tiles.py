@@ -3,8 +3,8 @@
 Worked out backwards from the rows that the group's last operator has to deliver. Each operator
 is asked to hand over a tensor with certain rows, of which some have to be exact; it picks the
 smallest window of its input that yields them. With SAME padding the rows beside a cut come out
-wrong (garbage), so windows reach further than what is strictly needed; a *padded* operator
-instead gets explicit zeros at the sides and no garbage.
+wrong, so windows reach further than what is strictly needed; a *padded* operator
+instead gets explicit zeros at the sides and no wrong rows.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _Window = tuple[Rows, Rows, tuple[int, int] | None, bool]
 
 def tile_flags(members: tuple[int, ...], cuts: Cuts) -> tuple[int, ...]:
     """What cuts say of operators as far as their tiles depend on it."""
-    return tuple([(o in cuts.loose) + 2 * (o in cuts.padded) for o in members])
+    return tuple([(o in cuts.untrimmed) + 2 * (o in cuts.padded) for o in members])
 
 
 class TileSolver:
@@ -109,8 +109,8 @@ class TileSolver:
         return Tile(tuple(reversed(steps)), tuple(dict.fromkeys(reversed(reads))), macs)
 
     def _slack(self, members: tuple[int, ...], cuts: Cuts) -> dict[int, Rows]:
-        """(top, bottom) garbage rows that the inputs of each operator bring along at a cut."""
-        garbage: dict[int, Rows] = {}
+        """(top, bottom) wrong rows that the inputs of each operator bring along at a cut."""
+        wrong_rows: dict[int, Rows] = {}
         slack: dict[int, Rows] = {}
         for operator in members:
             info = self.network.row_operators[operator]
@@ -118,9 +118,9 @@ class TileSolver:
             for position in info.row_inputs:
                 tensor = self.network.graph.operators[operator].inputs[position]
                 producer = self.network.producer.get(tensor, -1)
-                if producer in garbage and producer in cuts.loose:
-                    top = max(top, garbage[producer][0])
-                    bottom = max(bottom, garbage[producer][1])
+                if producer in wrong_rows and producer in cuts.untrimmed:
+                    top = max(top, wrong_rows[producer][0])
+                    bottom = max(bottom, wrong_rows[producer][1])
             slack[operator] = (top, bottom)
             rule = info.rule
             if isinstance(rule, Sliding):
@@ -128,13 +128,13 @@ class TileSolver:
                 if rule.same and operator not in cuts.padded:
                     before = rule.pad_before
                     own = (before, max(rule.kernel_extent - rule.stride - before, 0))
-                garbage[operator] = (
+                wrong_rows[operator] = (
                     -(-(top + own[0]) // rule.stride),
                     -(-(bottom + own[1]) // rule.stride),
                 )
             else:
                 # Their strips are cropped at once.
-                garbage[operator] = (0, 0)
+                wrong_rows[operator] = (0, 0)
         return slack
 
     def _window(

@@ -16,8 +16,8 @@ from typing import NamedTuple
 from deploy.backends.tflm.arena import predict_arena
 from deploy.backends.tflm.standing import with_implicit_views
 from deploy.backends.tflm.strips.costs import Costs
+from deploy.backends.tflm.strips.estimate import Estimate, Estimator
 from deploy.backends.tflm.strips.goal import Goal
-from deploy.backends.tflm.strips.judge import Judge, Verdict
 from deploy.backends.tflm.strips.layout import CutGraph, cut_graph, placed
 from deploy.backends.tflm.strips.network import Network
 from deploy.backends.tflm.strips.search import Search
@@ -53,11 +53,11 @@ _WALKS_FOR_THE_HEAD: dict[float, tuple[int, int, int]] = {
 _SHARES = {1.0: 0.2, 1.02: 0.5}
 """Parts of the usual work for levels at which there is less to find."""
 SMALL_GRAPH_OPERATORS = 40
-_SMALL_WORK, _LARGE_WORK = 80_000, 350_000
+_SMALL_WORK, _LARGE_WORK = 50_000, 400_000
 _SMALL_WORK_FOR_THE_HEAD = 250_000
 """A step costs more there, as strips are many."""
 _FEW_OPERATORS, _FEW_FOR_THE_HEAD, _LEAST_WORK = 10, 5, 0.02
-_FEW_POWER = 1.5
+_FEW_POWER, _FEW_WORK = 1.5, 300_000
 """Below so many operators, work falls with this power of those that can be cut, to that part."""
 _RESTARTS = (3, 1)
 """By turns: one long walk finds some ways, several short ones find others."""
@@ -65,7 +65,7 @@ _MOST_WALKS = 64
 """At one level."""
 _SEEDS_OF_FEW = 2
 """Walks more that such graphs get at each level: they are short, and one may miss what is there."""
-_MEASURED, _HOPEFUL = 6, 2
+_MEASURED, _PROMISING = 6, 2
 _SPARE = 3
 """Ways with fewer multiply-accumulates that every walk plans, for limits below its own."""
 _LONG_PROGRAM = 500
@@ -77,7 +77,7 @@ class Walk:
     """One search; see the module.
 
     Attributes:
-        restarts: how many walks begin hot, from the graph that is not cut.
+        restarts: how many walks begin at a high temperature, from the graph that is not cut.
     """
 
     goal: Goal
@@ -93,7 +93,7 @@ class Point(NamedTuple):
     kernels have no figures), ``time_ratio`` by that of the graph as it is.
     """
 
-    verdict: Verdict
+    estimate: Estimate
     arena_bytes: int
     head_bytes: int
     lowest_head_bytes: int
@@ -112,15 +112,15 @@ class Found(NamedTuple):
 
     Attributes:
         points: the best ways, with quick plans of theirs.
-        hopeful: ways that could be better than they look, if planned with more effort.
+        promising: ways that could be better than they look, if planned with more effort.
         frontier: estimates that no other beats in arena and MACs both.
         holds_whole: no way was found that the graph's ``never_whole`` allows.
         ended_early: ``stop`` ended it.
     """
 
     points: tuple[Point, ...]
-    hopeful: tuple[Verdict, ...]
-    frontier: tuple[Verdict, ...]
+    promising: tuple[Estimate, ...]
+    frontier: tuple[Estimate, ...]
     holds_whole: bool
     ended_early: bool
 
@@ -129,7 +129,7 @@ class Found(NamedTuple):
 class Measured:
     """A way of cutting, written down and planned."""
 
-    verdict: Verdict
+    estimate: Estimate
     cut: CutGraph
     memory: MemoryPlan
     arena: ArenaPrediction
@@ -138,7 +138,7 @@ class Measured:
 
     def point(self) -> Point:
         return Point(
-            self.verdict,
+            self.estimate,
             self.arena.arena_bytes,
             self.memory.head_bytes,
             self.memory.lower_bound_bytes,
@@ -164,7 +164,7 @@ def walks_of(goal: Goal, effort: Effort, network: Network) -> tuple[Walk, ...]:
             Walk(
                 Goal(minimise, level, arena_bytes, goal.max_time),
                 # Where no limit binds, two walks of one seed would be the same.
-                round(level * 100) * _MOST_WALKS + number,
+                (round(level * 100) - 105) % 512 * _MOST_WALKS + number,
                 int(usual * _SHARES.get(level, 1.0)),
                 restarts=_RESTARTS[number % 2],
             )
@@ -181,7 +181,7 @@ def _level_above(max_macs: float, table: dict[float, tuple[int, int, int]]) -> f
 
 
 def usual_work(network: Network, *, for_head: bool = False) -> int:
-    """Returns the work of one walk, in steps judged.
+    """Returns the work of one walk, in steps estimated.
 
     Where a handful of operators can be cut a walk knows nearly all ways after a fraction of the
     work that ten of them take; for the head, five, as there are more ways with more strips.
@@ -193,7 +193,8 @@ def usual_work(network: Network, *, for_head: bool = False) -> int:
     if len(network.order) >= few:
         return work
     share = (len(network.row_operators) / few) ** _FEW_POWER
-    return int(work * max(share, _LEAST_WORK))
+    full = work if for_head else _FEW_WORK
+    return min(work, int(full * max(share, _LEAST_WORK)))
 
 
 def run_walk(
@@ -245,40 +246,40 @@ def _found(search: Search, target: Target, ended_early: bool) -> Found:
     """Plans the best candidates of a search quickly."""
     ranking, goal = search.ranking, search.goal
     holds_whole = not ranking.best
-    best = [verdict for _, verdict in ranking.best] or [search.whole]
+    best = [estimate for _, estimate in ranking.best] or [search.whole]
     share = 1 if best[0].steps <= _LONG_PROGRAM else 3
-    verdicts = best[: _MEASURED // share]
-    if not search.judge.in_strips() and (
+    estimates = best[: _MEASURED // share]
+    if not search.estimator.in_strips() and (
         goal.max_time is not None
-        or all(v.candidate.cuts.ends or v.candidate.clones for v in verdicts)
+        or all(v.candidate.cuts.ends or v.candidate.clones for v in estimates)
     ):
-        verdicts.append(search.whole)
+        estimates.append(search.whole)
     if goal.arena_bytes is not None or goal.max_time is not None:
         # Estimates end just below the budget; what is smaller fits if they were too low. And what
         # moves few bytes is among those that take few products.
         spare = sorted(ranking.frontier, key=lambda v: (v.arena_bytes, v.macs))
-        verdicts += spare[:: max(1, len(spare) // _MEASURED)]
+        estimates += spare[:: max(1, len(spare) // _MEASURED)]
     cheap = sorted(ranking.frontier, key=lambda v: v.macs)
-    verdicts += cheap[:: max(1, len(cheap) // _SPARE)][:_SPARE]
+    estimates += cheap[:: max(1, len(cheap) // _SPARE)][:_SPARE]
     points, known = [], set()
-    for verdict in verdicts:
-        key = verdict.candidate.key()
-        measured = None if key in known else measure(search.judge, verdict, target)
+    for estimate in estimates:
+        key = estimate.candidate.key()
+        measured = None if key in known else measure(search.estimator, estimate, target)
         known.add(key)
         if measured is not None:
             points.append(measured.point())
     if not points:
         # The kernels can read none of them as they would stand.
-        holds_whole = bool(search.judge.in_strips())
-        measured = measure(search.judge, search.whole, target)
+        holds_whole = bool(search.estimator.in_strips())
+        measured = measure(search.estimator, search.whole, target)
         if measured is None:
             raise VerificationError("the graph cannot be laid out, neither in strips nor whole")
         points.append(measured.point())
     # The quick height is an estimate; where it is far above the bound, planning may help most.
-    hopeful = [v for _, v in ranking.hopeful if v.candidate.key() not in known]
+    promising = [v for _, v in ranking.promising if v.candidate.key() not in known]
     return Found(
         tuple(points),
-        tuple(hopeful[: _HOPEFUL // share]),
+        tuple(promising[: _PROMISING // share]),
         tuple(ranking.frontier),
         holds_whole,
         ended_early,
@@ -286,8 +287,8 @@ def _found(search: Search, target: Target, ended_early: bool) -> Found:
 
 
 def measure(
-    judge: Judge,
-    verdict: Verdict,
+    estimator: Estimator,
+    estimate: Estimate,
     target: Target,
     *,
     rounds: int = 0,
@@ -298,16 +299,16 @@ def measure(
     Args:
         rounds: of the memory planner; 0 asks for a quick plan.
     """
-    network, program, found = judge.footprint(verdict.candidate)
+    network, program, found = estimator.footprint(estimate.candidate)
     cut = None if found is None else cut_graph(network, program, found, target.kernels)
     if cut is None:
         return None
     unit = target.runtime.arena_alignment_bytes
     memory = placed(cut, target.kernels, alignment=unit, rounds=rounds, stop=stop)
     graph = cut.graph
-    if judge.costs.view_bytes is not None:
+    if estimator.costs.view_bytes is not None:
         graph = with_implicit_views(graph, memory.offsets, target.kernels)
     arena = predict_arena(graph, offsets=memory.offsets, target=target)
     time = graph_time(graph, target.kernels) or 0
-    ratio = time_ratio(graph, judge.graph, target.kernels)
-    return Measured(verdict, cut, memory, arena, time, ratio)
+    ratio = time_ratio(graph, estimator.graph, target.kernels)
+    return Measured(estimate, cut, memory, arena, time, ratio)

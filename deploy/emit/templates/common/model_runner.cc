@@ -2,7 +2,7 @@
 @{section_include}
 #include "arena_plan.h"
 #include "model_data.h"
-#include "plan_check.h"
+#include "plan_check.h"@{variables_include}
 #include "tensorflow/lite/micro/micro_interpreter.h"
 #include "tensorflow/lite/micro/micro_log.h"
 #include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
@@ -13,7 +13,7 @@
 namespace tflite {
 namespace micro {}
 }  // namespace tflite
-
+@{own_kernels}
 namespace @{symbol} {
 namespace {
 
@@ -73,9 +73,8 @@ bool Setup() {
   if (!RegisterOperators(resolver)) {
     MicroPrintf("@{symbol}: an operator cannot be registered");
     return false;
-  }
-  static MicroInterpreter the_interpreter(GetModel(model_data), resolver, tensor_arena,
-                                          @{prefix}_ARENA_BYTES);
+  }@{variables}
+  static MicroInterpreter the_interpreter(GetModel(model_data), resolver, @{memory});
   if (the_interpreter.AllocateTensors() != kTfLiteOk) {
     MicroPrintf("@{symbol}: %d bytes do not suffice; they were planned for %s",
                 @{prefix}_ARENA_BYTES, kTarget);

@@ -2,9 +2,9 @@
 #define TESTS_TFLM_MICRO_MUTABLE_OP_RESOLVER_H_
 #include "tensorflow/lite/c/common.h"
 #include "tflm_namespace.h"
+struct TFLMRegistration {};
 FMC_TFLM_BEGIN
 // What an Add... function takes where a kernel has variants.
-struct TFLMRegistration {};
 inline TFLMRegistration Register_ADD() { return {}; }
 inline TFLMRegistration Register_ADD_INT8() { return {}; }
 inline TFLMRegistration Register_AVERAGE_POOL_2D() { return {}; }
@@ -24,6 +24,9 @@ class MicroOpResolver {};
 template <unsigned int kKinds>
 class MicroMutableOpResolver : public MicroOpResolver {
  public:
+  TfLiteStatus AddCustom(const char* name, const TFLMRegistration* registration) {
+    return name != nullptr && registration != nullptr ? Register() : kTfLiteError;
+  }
   TfLiteStatus AddAbs() { return Register(); }
   TfLiteStatus AddAdd(const TFLMRegistration& = Register_ADD()) { return Register(); }
   TfLiteStatus AddAddN() { return Register(); }
@@ -42,6 +45,22 @@ class MicroMutableOpResolver : public MicroOpResolver {
   TfLiteStatus AddConcatenation() { return Register(); }
   TfLiteStatus AddConv2D(const TFLMRegistration& = Register_CONV_2D()) { return Register(); }
   TfLiteStatus AddCos() { return Register(); }
+  TfLiteStatus AddDelay() { return Register(); }
+  TfLiteStatus AddDetectionPostprocess() { return Register(); }
+  TfLiteStatus AddEnergy() { return Register(); }
+  TfLiteStatus AddFftAutoScale() { return Register(); }
+  TfLiteStatus AddFilterBank() { return Register(); }
+  TfLiteStatus AddFilterBankLog() { return Register(); }
+  TfLiteStatus AddFilterBankSpectralSubtraction() { return Register(); }
+  TfLiteStatus AddFilterBankSquareRoot() { return Register(); }
+  TfLiteStatus AddFramer() { return Register(); }
+  TfLiteStatus AddIrfft() { return Register(); }
+  TfLiteStatus AddOverlapAdd() { return Register(); }
+  TfLiteStatus AddPCAN() { return Register(); }
+  TfLiteStatus AddReduceAll() { return Register(); }
+  TfLiteStatus AddRfft() { return Register(); }
+  TfLiteStatus AddStacker() { return Register(); }
+  TfLiteStatus AddWindow() { return Register(); }
   TfLiteStatus AddCumSum() { return Register(); }
   TfLiteStatus AddDepthToSpace() { return Register(); }
   TfLiteStatus AddDepthwiseConv2D(const TFLMRegistration& = Register_DEPTHWISE_CONV_2D()) { return Register(); }

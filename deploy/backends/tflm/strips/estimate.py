@@ -13,7 +13,7 @@ from deploy.backends.tflm.strips.diagonal import Diagonals
 from deploy.backends.tflm.strips.footprint import Analysis, Footprint, LiveRows
 from deploy.backends.tflm.strips.network import Network
 from deploy.backends.tflm.strips.never_whole import is_in_one_tensor, is_live_at_once, tensors_named
-from deploy.backends.tflm.strips.packing import quick_height
+from deploy.backends.tflm.strips.packing import packed_height
 from deploy.backends.tflm.strips.schedule import Concatenation, Program, Run, Slice, schedule
 from deploy.backends.tflm.strips.tiles import TileSolver
 from deploy.backends.tflm.strips.unsound import Unsound
@@ -21,7 +21,7 @@ from deploy.graph import Graph
 from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES
 
 _EACH = 20
-"""What judging takes however short the program is, in steps."""
+"""What estimating takes however short the program is, in steps."""
 
 
 class Candidate(NamedTuple):
@@ -34,12 +34,13 @@ class Candidate(NamedTuple):
         return self.clones, self.cuts.key()
 
 
-class Verdict(NamedTuple):
+class Estimate(NamedTuple):
     """Estimates for a candidate.
 
-    ``hot`` are operators at which the most bytes are live, ``peaks`` the largest load (bytes) at
-    each operator. ``crowded`` tells for operators with strips of their own which strip it is
-    during which the most bytes are live. ``candidate`` is without cuts that had no effect.
+    ``peak_operators`` are operators at which the most bytes are live, ``peaks`` the largest load
+    (bytes) at each operator. ``peak_strips`` tells for operators with strips of their own which
+    strip it is during which the most bytes are live. ``candidate`` is without cuts that had no
+    effect.
     """
 
     candidate: Candidate
@@ -48,9 +49,9 @@ class Verdict(NamedTuple):
     tail_bytes: int
     macs: int
     steps: int
-    hot: tuple[int, ...]
+    peak_operators: tuple[int, ...]
     peaks: dict[int, int]
-    crowded: dict[int, int]
+    peak_strips: dict[int, int]
 
     @property
     def arena_bytes(self) -> int:
@@ -65,8 +66,8 @@ class _Packed(NamedTuple):
     load: list[int]
 
 
-class Judge:
-    """Judges candidates for one graph on one target.
+class Estimator:
+    """Estimates candidates for one graph on one target.
 
     Attributes:
         work: how much that took, in steps of programs.
@@ -118,7 +119,7 @@ class Judge:
     def footprint(self, candidate: Candidate) -> tuple[Network, Program, Footprint | None]:
         network, cuts, program = self.program(candidate)
         analysis = self._analysis(candidate, network, cuts, program)
-        footing = analysis.blocks(growing=not cuts.still)
+        footing = analysis.blocks(growing=not cuts.no_growth)
         return network, program, None if footing is None else analysis.footprint(footing)
 
     def _analysis(
@@ -144,29 +145,29 @@ class Judge:
             self._unsound[clones] = Unsound(network, self.costs.kernels)
         return self._unsound[clones].any_in(program)
 
-    def verdict(
+    def estimate(
         self,
         candidate: Candidate,
         *,
-        room: Callable[[int, int], float] | None = None,
+        head_limit: Callable[[int, int], float] | None = None,
         maps_whole: bool = False,
-    ) -> Verdict | None:
+    ) -> Estimate | None:
         """Returns the estimates; None if they are of no interest or do not exist.
 
         They do not exist where tensors cannot share places as the cuts want it. Whether outputs
-        grow into inputs is decided here, and the verdict's candidate says so.
+        grow into inputs is decided here, and the estimate's candidate says so.
 
         Args:
             maps_whole: whether a candidate that holds one of ``never_whole`` is of interest.
-            room: what the head has to be smaller than, in bytes, to be of interest, given the
+            head_limit: what the head has to be smaller than, in bytes, to be of interest, given the
                 bytes of the tail and the MACs; those are known long before the head is.
         """
         network, cuts, program = self.program(candidate)
-        cuts = cuts.replace(still=False)
+        cuts = cuts.replace(no_growth=False)
         count = len(program.steps)
         self.work += count + _EACH
         tail = self.costs.tail_bytes(program, candidate.clones)
-        ceiling = math.inf if room is None else room(tail, program.macs)
+        ceiling = math.inf if head_limit is None else head_limit(tail, program.macs)
         if ceiling <= self.floor or self._is_unsound(candidate.clones, network, program):
             return None
         in_strips = frozenset[int]() if maps_whole else self.in_strips(candidate.clones)
@@ -176,18 +177,18 @@ class Judge:
         analysis = self._analysis(candidate, network, cuts, program)
         if analysis.copies:
             tail += self.costs.copies_bytes(len(analysis.copies))
-            ceiling = math.inf if room is None else room(tail, program.macs)
+            ceiling = math.inf if head_limit is None else head_limit(tail, program.macs)
         scratch = self._scratch(candidate, program)
         if analysis.least_load(scratch) >= ceiling:
             return None
-        packed, apart_bound = self._packed(analysis, scratch, ceiling, in_strips)
+        packed, bound_without_growth = self._packed(analysis, scratch, ceiling, in_strips)
         if packed is not None:
             ceiling = packed.head_bytes
-        if apart_bound < ceiling:
+        if bound_without_growth < ceiling:
             # What grows into its input can stand in fewer places.
             other, _ = self._packed(analysis, scratch, ceiling, in_strips, growing=False)
             if other is not None:
-                packed, cuts = other, cuts.replace(still=True)
+                packed, cuts = other, cuts.replace(no_growth=True)
         if packed is None:
             return None
         load = packed.load
@@ -206,19 +207,19 @@ class Judge:
             cuts = normalised(network, cuts.replace(ends=ends))
             if in_strips:
                 # What runs whole may run at another time.
-                return self.verdict(Candidate(candidate.clones, cuts), room=room)
-        # A copy may need more than any operator of the graph, and has no place among the hot ones.
-        hottest = max(peaks.values())
-        return Verdict(
+                return self.estimate(Candidate(candidate.clones, cuts), head_limit=head_limit)
+        # A copy may need more than any operator of the graph, and is none of the peak operators.
+        largest = max(peaks.values())
+        return Estimate(
             candidate=Candidate(candidate.clones, cuts),
             head_bytes=packed.head_bytes,
             bound_bytes=packed.bound_bytes,
             tail_bytes=tail,
             macs=program.macs,
             steps=count,
-            hot=tuple(o for o, here in peaks.items() if here * 100 >= hottest * 97),
+            peak_operators=tuple(o for o, here in peaks.items() if here * 100 >= largest * 97),
             peaks=peaks,
-            crowded=_crowded(program, cuts, load.index(max(load))),
+            peak_strips=_peak_strips(program, cuts, load.index(max(load))),
         )
 
     def _packed(
@@ -242,7 +243,7 @@ class Judge:
             return None, math.inf
         if in_strips and is_live_at_once(network, program, analysis.footprint(footing), in_strips):
             return None, math.inf
-        apart_bound = footing.apart_bound or math.inf
+        bound_without_growth = footing.bound_without_growth or math.inf
         load = footing.blocks.load(count)
         blocks = footing.pieces()
         largest = max(load)
@@ -255,12 +256,12 @@ class Judge:
         tops = [max([r.stop for r in block]) for block in blocks]
         bound = max(max(load), max(tops, default=0))
         if bound >= ceiling:
-            return None, apart_bound
+            return None, bound_without_growth
         self.work += count // 2
         limit = sum(tops) + len(blocks) * HEIGHT_ALIGNMENT_BYTES
         limit = max(limit if ceiling >= limit else math.ceil(ceiling), bound)
-        head = quick_height(blocks, bound=bound, ceiling=limit)
-        return (None if head >= ceiling else _Packed(head, bound, load)), apart_bound
+        head = packed_height(blocks, bound=bound, ceiling=limit)
+        return (None if head >= ceiling else _Packed(head, bound, load)), bound_without_growth
 
     def _scratch(self, candidate: Candidate, program: Program) -> list[int]:
         """Bytes of the kernels' buffers in each step."""
@@ -278,7 +279,7 @@ class Judge:
         return found
 
 
-def _crowded(program: Program, cuts: Cuts, moment: int) -> dict[int, int]:
+def _peak_strips(program: Program, cuts: Cuts, moment: int) -> dict[int, int]:
     """Operator with strips of its own -> the strip that it is in, or before, at a step."""
     strips = dict.fromkeys((o for o, ends in cuts.ends.items() if ends), 0)
     for step in program.steps[:moment]:
