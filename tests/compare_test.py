@@ -16,8 +16,8 @@ from deploy.compare import compare
 from deploy.evaluate import evaluate
 from deploy.predict import predict
 from deploy.runtime import tflm
+from keras_fmc import fixed_point
 from keras_fmc.errors import BadInputError
-from keras_fmc.qat import fixed_point
 
 if tflm.unavailable_reason() is not None:
     pytest.skip(str(tflm.unavailable_reason()), allow_module_level=True)
