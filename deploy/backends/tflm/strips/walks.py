@@ -32,8 +32,8 @@ from keras_fmc.errors import VerificationError
 _WALKS: dict[float, tuple[int, int, int]] = {
     1.0: (1, 1, 2),
     1.02: (0, 0, 4),
-    1.05: (1, 2, 8),
-    1.1: (0, 2, 8),
+    1.05: (1, 3, 8),
+    1.1: (0, 1, 8),
     1.2: (1, 1, 4),
     1.3: (0, 1, 4),
     1.5: (1, 1, 4),
