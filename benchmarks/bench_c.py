@@ -2,7 +2,8 @@
 
 Static RAM is what arm-none-eabi-size says of the generated code and its kernels, and the report's
 own figure has to equal it. Outputs are compared with the tflite_micro wheel before a line is
-printed. The stack is painted and looked at; instructions are those of QEMU's -icount.
+printed. The stack is painted and looked at; instructions are those of QEMU's -icount. Beside them
+stands what the same kernels take where every map stands whole, and below what codes cost.
 """
 
 from __future__ import annotations
@@ -23,13 +24,21 @@ for folder in (_ROOT / "tests", _ROOT):
         sys.path.insert(0, str(folder))
 
 from benchmarks.random_models import mobilenet_v2, squeezenet  # noqa: E402
-from deploy.backends.c.build import generate  # noqa: E402
+from deploy.backends.c.assign import assign  # noqa: E402
+from deploy.backends.c.build import GeneratedModel, generate, generated, lay_out  # noqa: E402
+from deploy.backends.c.layout import place_region  # noqa: E402
+from deploy.backends.c.lowering import lower  # noqa: E402
+from deploy.backends.c.packing import candidates, with_packed  # noqa: E402
+from deploy.backends.c.schedule import Cuts, play  # noqa: E402
+from deploy.backends.c.search import Found  # noqa: E402
 from deploy.flatbuffer import read_file, write  # noqa: E402
-from deploy.graph import Graph  # noqa: E402
+from deploy.graph import Activation, Graph  # noqa: E402
 from deploy.passes import run_passes  # noqa: E402
 from deploy.runtime import tflm  # noqa: E402
 from keras_fmc.errors import FmcError, VerificationError  # noqa: E402
 from tests import emulator  # noqa: E402
+from tests.code_graphs import bit_planes, code_map, weighed_planes  # noqa: E402
+from tests.int8_graphs import Int8GraphMaker  # noqa: E402
 
 _ROOMY = 64 * 2**20
 
@@ -64,8 +73,34 @@ MODELS = (
 )
 
 
-def measure(model: Model, folder: Path, *, fed: bool) -> str:
-    """A line of the table."""
+def ran_on(core: emulator.Core, graph: Graph, made: GeneratedModel) -> emulator.Ran:
+    """Runs a model on a core; its outputs have to be TFLM's."""
+    samples = tflm.random_inputs(write(graph), samples=1)
+    wanted = tflm.run(write(graph), samples, arena_bytes=_ROOMY, isolated=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        ran = emulator.run_on(core, made, samples, wanted, Path(scratch))
+    if ran.equal != 1 or ran.static_bytes != made.static_bytes:
+        raise VerificationError("outputs or static memory differ", received=ran)
+    return ran
+
+
+def without_line_buffers(graph: Graph) -> GeneratedModel:
+    """The same kernels, each on whole maps, one operator after the other."""
+    program = lower(graph)
+    cuts = Cuts.of(program)
+    regions = []
+    for step in range(len(program.steps)):
+        schedule = play(cuts, step, step + 1, fed=None, backwards=False)
+        placed = place_region(program, schedule)
+        assert placed is not None
+        regions.append(placed)
+    height = max(region.height_bytes for region in regions)
+    layout = assign(program, Found(tuple(regions), height, 0), fed=None)
+    return generated(graph, graph, layout, model_name="model")
+
+
+def measure(model: Model, folder: Path, *, fed: bool, whole: int | None) -> tuple[str, int]:
+    """A line of the table, and the instructions without line buffers, which ``whole`` may tell."""
     graph = run_passes(model.graph(folder))
     aim = model.fed if fed else model.whole
     way = "fed" if fed else "in RAM"
@@ -73,22 +108,73 @@ def measure(model: Model, folder: Path, *, fed: bool) -> str:
     try:
         made = generate(graph, model_name="model", fed=fed)
     except FmcError as error:
-        return f"| {model.name} | {way} | - | - | - | - | - | - | - | {error.received} |"
+        return f"| {model.name} | {way} | - | - | - | - | - | - | - | - | {error.received} |", 0
     seconds = time.process_time() - begin
-    samples = tflm.random_inputs(write(graph), samples=1)
-    wanted = tflm.run(write(graph), samples, arena_bytes=_ROOMY, isolated=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        ran = emulator.run_on(model.core, made, samples, wanted, Path(scratch))
-    if ran.equal != 1 or ran.static_bytes != made.static_bytes:
-        raise VerificationError(f"{model.name}: outputs or static memory differ", received=ran)
+    ran = ran_on(model.core, graph, made)
+    whole = whole or ran_on(model.core, graph, without_line_buffers(graph)).instructions
     reached = (
         "" if aim is None else f"{aim:,} ({'reached' if ran.static_bytes <= aim else 'missed'})"
     )
     bound = made.static_bytes - made.layout.arena_bytes + made.layout.lower_bound_bytes
-    return (
+    line = (
         f"| {model.name} | {way} | {ran.static_bytes:,} | {reached} | {bound:,} "
-        f"| {ran.stack_bytes:,} | {ran.instructions / 1e6:,.2f} M | {ran.code_bytes:,} "
+        f"| {ran.stack_bytes:,} | {ran.instructions / 1e6:,.2f} M "
+        f"| {ran.instructions / whole:.3f}x | {ran.code_bytes:,} "
         f"| {made.constant_bytes:,} | {seconds:.1f} s |"
+    )
+    return line, whole
+
+
+def two_convolutions(bits: int | None) -> Graph:
+    """3x3 16 -> 32, 1x1 32 -> 16, a map of 32x32x16 codes, 3x3 16 -> 32."""
+    make = Int8GraphMaker(1)
+    x = make.conv(make.input((1, 32, 32, 16)), channels=32, kernel=(3, 3))
+    x = code_map(make, x, channels=16, bits=bits) if bits else make.conv(x, channels=16)
+    return make.build(outputs=[make.conv(x, channels=32, kernel=(3, 3))])
+
+
+def codes() -> None:
+    """Prints what codes cost in instructions."""
+    print("\n| codes | without | with | ratio | a position |\n|---|---|---|---|---|")
+    positions = 32 * 32
+    for bits in (6, 4, 2, 1):
+        graph = two_convolutions(bits)
+        taken = []
+        for maps in ((), candidates(graph, graph)):
+            coded = with_packed(graph, maps)
+            layout = lay_out(lower(coded), fed=None)
+            made = generated(graph, coded, layout, model_name="model")
+            taken.append(ran_on(emulator.M4, graph, made).instructions)
+        _say_codes(f"{bits} bits, two convolutions, packed or in int8", *taken, positions)
+    plain = two_convolutions(None)
+    made = generate(plain, model_name="model")
+    base = ran_on(emulator.M4, plain, made).instructions
+    graph = gf2_bottleneck()
+    stock = generated(graph, graph, lay_out(lower(graph), fed=None), model_name="model")
+    operators = ran_on(emulator.M4, graph, stock).instructions - base
+    bits = ran_on(emulator.M4, graph, generate(graph, model_name="model")).instructions - base
+    name = "GF(2), 16 channels of 8 bits in 32: the bottleneck alone, by stock operators or in bits"
+    _say_codes(name, operators, bits, positions)
+
+
+def gf2_bottleneck() -> Graph:
+    """The same two convolutions with 32 stored bits a position between them."""
+    make = Int8GraphMaker(1)
+    x = make.conv(make.input((1, 32, 32, 16)), channels=32, kernel=(3, 3))
+    x = make.conv(x, channels=16, activation=Activation.RELU)
+    x = bit_planes(make, x, 8)
+    for channels in (32, 16 * 8):
+        x = code_map(make, x, channels=channels, bits=1, form="threshold")
+    x = weighed_planes(make, x, 16, 8)
+    return make.build(outputs=[make.conv(x, channels=32, kernel=(3, 3))])
+
+
+def _say_codes(name: str, before: int, after: int, positions: int) -> None:
+    a_position = f"{before / positions:,.0f} -> {after / positions:,.0f}"
+    print(
+        f"| {name} | {before / 1e6:,.2f} M | {after / 1e6:,.2f} M | {after / before:.4f}x "
+        f"| {a_position} |",
+        flush=True,
     )
 
 
@@ -106,14 +192,18 @@ def main() -> None:
     ).stdout.strip()
     print(f"Cortex-M4 of qemu-system-arm, -icount shift=0; gcc {version} -O2, portable kernels.\n")
     print(
-        "| model | image | static RAM | aim | bound | stack | instructions | code | constants "
-        "| seconds to plan |"
+        "| model | image | static RAM | aim | bound | stack | instructions | without line buffers "
+        "| code | constants | seconds to plan |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     for model in MODELS:
         if not arguments.models or any(m in model.name for m in arguments.models):
+            whole = None
             for fed in (False, True):
-                print(measure(model, arguments.folder, fed=fed), flush=True)
+                line, whole = measure(model, arguments.folder, fed=fed, whole=whole)
+                print(line, flush=True)
+    if not arguments.models:
+        codes()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ _EXPORTS = {
     "plan": "deploy.pipeline",
     "verify": "deploy.pipeline",
     "predict": "deploy.predict",
+    "evaluate": "deploy.evaluate",
+    "compare": "deploy.compare",
     "ReportLogger": "deploy.report_logger",
     "Result": "deploy.pipeline",
     "PlanSettings": "deploy.settings",
@@ -23,6 +25,8 @@ _EXPORTS = {
 __all__ = list(_EXPORTS)
 
 if TYPE_CHECKING:
+    from deploy.compare import compare
+    from deploy.evaluate import evaluate
     from deploy.fit.fit import fit_to
     from deploy.fit.outcome import Fit
     from deploy.graph import Graph

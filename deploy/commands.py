@@ -16,6 +16,7 @@ from deploy.options import (
     BOARD_FILE,
     CALIBRATION,
     DATA,
+    ENDS,
     EXPLAIN,
     FIT,
     FORMAT,
@@ -118,6 +119,8 @@ def _convert(rest: Sequence[str], values: flags.FlagValues) -> int:
         rest[0],
         settings_of(values),
         calibration=value(values, "calibration"),
+        input_type=value(values, "input-type"),
+        output_type=value(values, "output-type"),
         out=value(values, "out"),
     )
     return show(result, values)
@@ -278,7 +281,7 @@ _ALL = (
     Command(
         *("convert", "Keras model to a planned int8 model for the device."),
         arguments=("MODEL",),
-        options=(*_PLANNED, CALIBRATION, OUT, *_SHOWN),
+        options=(*_PLANNED, CALIBRATION, *ENDS, OUT, *_SHOWN),
         run=_convert,
         example="fmc convert model.keras --calibration x.npy --board nano33ble --out build",
     ),

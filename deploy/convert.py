@@ -11,8 +11,11 @@ import numpy as np
 
 from deploy import flatbuffer
 from deploy.codes.expected import check_codes, expected_codes
+from deploy.end_types import with_types
 from deploy.ends import input_keys, output_keys, output_names, with_ends
+from deploy.float_left import in_int8
 from deploy.graph import Graph
+from deploy.input_scale import without_input_scales
 from deploy.int8_check import Scale, check_int8
 from deploy.quiet import quiet
 from keras_fmc.errors import BadInputError, UnsupportedModelError
@@ -21,8 +24,14 @@ if TYPE_CHECKING:
     import keras
 
 
-def to_int8_tflite(model: keras.Model, *, calibration: Any = None) -> bytes:
-    """Returns an int8 .tflite model with int8 inputs and outputs and batch 1.
+def to_int8_tflite(
+    model: keras.Model,
+    *,
+    calibration: Any = None,
+    input_type: str = "int8",
+    output_type: str = "int8",
+) -> bytes:
+    """Returns an int8 .tflite model with batch 1.
 
     A model from `keras_fmc.quantize` keeps the ranges that it was trained with. Any other is
     folded and quantised after training, with ranges from `calibration`. The outputs are those of
@@ -34,6 +43,8 @@ def to_int8_tflite(model: keras.Model, *, calibration: Any = None) -> bytes:
             `keras_fmc.quantize(..., backend="tfmot")`.
         calibration: some hundred samples as in training (`keras_fmc.model.calibration`); unused
             for a QAT model.
+        input_type, output_type: "int8", "uint8" as cameras give it (code + 128, the same scale), or
+            "float32"; other than int8 they cost an operator each.
 
     Raises:
         BadInputError: a model or calibration data that cannot be used, or no calibration for a
@@ -43,7 +54,7 @@ def to_int8_tflite(model: keras.Model, *, calibration: Any = None) -> bytes:
     if _is_tf_keras(model):
         graph = flatbuffer.read(_convert(model, _export_tf_keras))
         check_int8(graph)
-        return _in_order(graph, model)
+        return _in_order(graph, model, input_type, output_type)
     from keras_fmc.qat.checks import check_deployable
     from keras_fmc.qat.device_rounding import device_rounding, rounds_as_device
 
@@ -62,19 +73,37 @@ def to_int8_tflite(model: keras.Model, *, calibration: Any = None) -> bytes:
     elif rounds_as_device(model):
         model = device_rounding(model, on=False)
     scales, complete = _scales(model)
-    graph = flatbuffer.read(_convert(model, _export_keras))
+    graph = in_int8(flatbuffer.read(_convert(model, _export_keras)))
     check_int8(graph, scales=scales, complete=complete)
     check_codes(graph, expected_codes(model))
-    return _in_order(graph, model)
+    return _in_order(without_input_scales(graph), model, input_type, output_type)
 
 
-def convert_path(path: str | Path, *, calibration: str | Path | None = None) -> bytes:
+def probe_tflite(probe: keras.Model) -> tuple[bytes, list[int]]:
+    """Returns a quantised model that puts out its maps (`keras_fmc.qat.device_rounding.probes`) as
+    an int8 .tflite, and the tensor of each of its outputs."""
+    graph = in_int8(flatbuffer.read(_convert(probe, _export_keras)))
+    results = {name: index for signature in graph.signatures for name, index in signature.outputs}
+    arguments = {name: index for signature in graph.signatures for name, index in signature.inputs}
+    inputs = tuple(arguments[key] for key in input_keys(len(graph.inputs)))
+    places = [results[key] for key in output_keys(len(probe.outputs))]
+    return flatbuffer.write(graph.replace(inputs=inputs)), places
+
+
+def convert_path(
+    path: str | Path,
+    *,
+    calibration: str | Path | None = None,
+    input_type: str = "int8",
+    output_type: str = "int8",
+) -> bytes:
     """Returns the int8 .tflite of a Keras model file.
 
     Args:
         path: .keras, or .h5 of Keras 2 or 3.
         calibration: .npy file of samples, or .npz with an array for each input by name; needed
             unless the model was saved quantised.
+        input_type, output_type: as of `to_int8_tflite`.
 
     Raises:
         BadInputError, UnsupportedModelError: as `to_int8_tflite`, and for files that cannot be
@@ -86,7 +115,9 @@ def convert_path(path: str | Path, *, calibration: str | Path | None = None) -> 
     samples = None if calibration is None else load_samples(Path(calibration))
     with quiet():
         model = load_model(path)
-    return to_int8_tflite(model, calibration=samples)
+    return to_int8_tflite(
+        model, calibration=samples, input_type=input_type, output_type=output_type
+    )
 
 
 def _is_quantised(model: keras.Model) -> bool:
@@ -154,9 +185,12 @@ def _convert(model: Any, export: Callable[[Any, str], None]) -> bytes:
 def _export_keras(model: keras.Model, folder: str) -> None:
     import keras
 
+    from keras_fmc.qat.weight_layers import for_converter
+
     def call(*inputs: Any) -> dict[str, Any]:
         given = keras.tree.pack_sequence_as(model.input, list(inputs))
-        outputs = keras.tree.flatten(model(given, training=False))
+        with for_converter():
+            outputs = keras.tree.flatten(model(given, training=False))
         return dict(zip(output_keys(len(outputs)), outputs, strict=True))
 
     specs = [
@@ -186,10 +220,12 @@ def _export_tf_keras(model: Any, folder: str) -> None:
     tf.saved_model.save(model, folder, signatures=call.get_concrete_function(*specs))
 
 
-def _in_order(graph: Graph, model: Any) -> bytes:
-    """Returns the file with inputs and outputs in the order and with the names of the model."""
+def _in_order(graph: Graph, model: Any, input_type: str, output_type: str) -> bytes:
+    """Returns the file with inputs and outputs in the order and with the names of the model, and of
+    the types wanted."""
     names = [tensor.name.split(":")[0] for tensor in model.inputs]
-    return flatbuffer.write(with_ends(graph, names, output_names(model)))
+    graph = with_ends(graph, names, output_names(model))
+    return flatbuffer.write(with_types(graph, input_type=input_type, output_type=output_type))
 
 
 def load_samples(path: Path) -> np.ndarray | dict[str, np.ndarray]:

@@ -54,11 +54,6 @@ class Option:
             flags.DEFINE_integer(self.name, self.default, self.help, least, flag_values=values)
         elif self.kind is float:
             flags.DEFINE_float(self.name, self.default, self.help, self.least, flag_values=values)
-        elif self.kind is int:
-            least = None if self.least is None else int(self.least)
-            flags.DEFINE_integer(self.name, self.default, self.help, least, flag_values=values)
-        elif self.kind is list:
-            flags.DEFINE_list(self.name, self.default, self.help, flag_values=values)
         else:
             flags.DEFINE_string(self.name, self.default, self.help, flag_values=values)
 
@@ -141,6 +136,13 @@ SEARCH = (
 )
 OUT = Option("out", _FILES, "the folder for the files; none: print only", "DIR")
 CALIBRATION = Option("calibration", _FILES, "samples, .npy, for post-training quantisation", "FILE")
+ENDS = tuple(
+    Option(
+        *(f"{end}-type", _FILES, f"type of the {end}s; uint8 as cameras give it", "TYPE", "int8"),
+        choices=("int8", "uint8", "float32"),
+    )
+    for end in ("input", "output")
+)
 FIT = (
     Option("labels", _FILES, "labels of the samples, .npy", "FILE"),
     Option("loss", _SEARCH, "loss of the labels, as compile() names it", "NAME"),

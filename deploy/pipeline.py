@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +49,20 @@ class Result:
     content: bytes | None = field(repr=False)
     files: tuple[str, ...] = ()
 
+    def evaluate(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        metrics: Mapping[str, Callable[[np.ndarray, np.ndarray], float]] | None = None,
+        progress: bool | None = None,
+    ) -> dict[str, float]:
+        """Returns metrics of the planned model on samples with known answers
+        (`deploy.evaluate`)."""
+        from deploy.evaluate import evaluate
+
+        return evaluate(self, x, y, metrics=metrics, progress=progress)
+
     @property
     def exit_code(self) -> int:
         return 0 if self.report.fits else DoesNotFitError.exit_code
@@ -85,12 +99,15 @@ def convert(
     model: keras.Model,
     *,
     calibration: np.ndarray | None = None,
+    input_type: str = "int8",
+    output_type: str = "int8",
     out: str | Path | None = None,
     **settings: object,
 ) -> Result:
     """Converts a Keras model, quantised or with ``calibration``, and plans it.
 
-    Keywords are those of PlanSettings.
+    Inputs and outputs are int8, or "uint8" or "float32" (`deploy.end_types`). Other keywords are
+    those of PlanSettings.
 
     Raises:
         BadInputError, UnsupportedModelError: the model, the samples or a setting cannot be used.
@@ -101,7 +118,9 @@ def convert(
     chosen = PlanSettings(**settings)  # type: ignore[arg-type]
     with replacing(out, _names(chosen, model.name), sources=[chosen.board_file]) as earlier:
         chosen.target()
-        content = to_int8_tflite(model, calibration=calibration)
+        content = to_int8_tflite(
+            model, calibration=calibration, input_type=input_type, output_type=output_type
+        )
         return _plan_bytes(content, chosen, name=model.name, out=out, earlier=earlier)
 
 
@@ -117,6 +136,8 @@ def convert_file(
     settings: PlanSettings,
     *,
     calibration: str | None,
+    input_type: str = "int8",
+    output_type: str = "int8",
     out: str | Path | None = None,
 ) -> Result:
     """Converts and plans a Keras model file; ``calibration`` is a .npy file of samples."""
@@ -125,7 +146,9 @@ def convert_file(
     sources = [path, calibration, settings.board_file]
     with replacing(out, _names(settings, path), sources=sources) as earlier:
         settings.target()
-        content = convert_path(path, calibration=calibration)
+        content = convert_path(
+            path, calibration=calibration, input_type=input_type, output_type=output_type
+        )
         return _plan_bytes(content, settings, name=str(path), out=out, earlier=earlier)
 
 
@@ -167,19 +190,22 @@ def emit_project(
 
     The other arguments are those of ``deploy.emit.skeleton.project_files``.
     """
+    from deploy.emit.c_project import c_project_files, c_sources
     from deploy.emit.files import write_all
     from deploy.emit.generated_c import is_generated
     from deploy.emit.skeleton import project_files
 
+    report = read_report(Path(folder) / REPORT_FILE)
     if is_generated(folder):
-        raise BadInputError(
-            f"{folder} holds generated C, for which there are no projects yet",
-            remedy="Add its .c files to the sources of your project, or plan with --runtime=tflm",
-        )
+        names = c_sources(folder, report)
+        sources = {name: _read(Path(folder) / name) for name in names}
+        files = c_project_files(kind, report=report, sources=sources, board_file=board_file)
+        refuse_overwriting(out, tuple(files), sources=[Path(folder) / name for name in names])
+        return tuple(str(p.relative_to(out)) for p in write_all(out, files))
     read = [Path(folder) / name for name in (*FIRMWARE_FILES, REPORT_FILE)]
     files = project_files(
         kind,
-        report=read_report(Path(folder) / REPORT_FILE),
+        report=report,
         sources={name: _read(Path(folder) / name) for name in FIRMWARE_FILES},
         graph=flatbuffer.read(_read(Path(folder) / MODEL_FILE)),
         board_file=board_file,
@@ -230,7 +256,9 @@ def _plan_bytes(
         source = with_reference_versions(bare)
         baseline = flatbuffer.write(source if own is None else embed(source, own))
         if settings.generates_c:
-            return _plan_c(source, ran, (baseline, own), settings, goal, name, out, earlier)
+            return _plan_c(
+                source, content, ran, (baseline, own), settings, goal, name, out, earlier
+            )
 
         def run(planned: Planned) -> Evidence:
             predicted = planned.wheel.arena_bytes
@@ -265,6 +293,7 @@ def _plan_bytes(
 
 def _plan_c(
     source: Graph,
+    content: bytes,
     ran: SourceRun,
     baseline: tuple[bytes, Sequence[int] | None],
     settings: PlanSettings,
@@ -288,6 +317,9 @@ def _plan_c(
     files = report_files(report)
     if report.fits:
         files |= made.model.files
+        if not Path(name).is_file() or Path(name).suffix != ".tflite":
+            # The model that the C was made of is in no file yet, and fmc verify asks for it.
+            files[MODEL_FILE] = content
     written = tuple(sorted(path.name for path in write_all(out, files)))
     discard(out, (name for name in earlier if name not in files))
     return Result(report, None, written)

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from deploy import flatbuffer
 from deploy.graph import Graph, Tensor
-from deploy.pipeline import Result
+from deploy.progress import Progress
 from deploy.runtime import litert, tflm
 from keras_fmc.errors import BadInputError
 
 
-def predict(result: Result | bytes, x: Any) -> np.ndarray | dict[str, np.ndarray]:
+class HasContent(Protocol):
+    """What `plan` and `convert` return, as far as running goes."""
+
+    @property
+    def content(self) -> bytes | None:
+        """The planned model, None where there is none."""
+
+
+def predict(
+    result: HasContent | bytes, x: Any, *, progress: bool | None = None
+) -> np.ndarray | dict[str, np.ndarray]:
     """Returns the outputs of a planned model in TensorFlow Lite Micro, for many samples.
 
     Inputs are quantised, q = clip(round(x / scale) + zero_point), and outputs dequantised,
@@ -25,6 +36,7 @@ def predict(result: Result | bytes, x: Any) -> np.ndarray | dict[str, np.ndarray
         result: what `plan` or `convert` returned, or the bytes of an int8 .tflite.
         x: (samples, ...) in floats as in training; for several inputs a dict by their names, or
             a list in their order.
+        progress: whether a bar shows how far it is; None where stderr is a terminal.
 
     Returns:
         float32 (samples, ...); a dict by name for a model of several outputs.
@@ -42,18 +54,14 @@ def predict(result: Result | bytes, x: Any) -> np.ndarray | dict[str, np.ndarray
     graph = flatbuffer.read(content)
     ends = [graph.tensors[index] for index in graph.inputs]
     arrays = [
-        _quantised(array, tensor) for array, tensor in zip(_arrays(graph, x), ends, strict=True)
+        codes_of(array, tensor) for array, tensor in zip(arrays_of(graph, x), ends, strict=True)
     ]
     if len({len(array) for array in arrays}) != 1:
         raise BadInputError(
             "the inputs differ in their count of samples",
             received=", ".join(str(len(array)) for array in arrays),
         )
-    samples = [[array[i : i + 1] for array in arrays] for i in range(len(arrays[0]))]
-    if tflm.unavailable_reason() is None:
-        rows = tflm.run(content, samples, arena_bytes=tflm.ROOMY_ARENA_BYTES, isolated=True)
-    else:
-        rows = litert.run(content, samples)
+    rows = run_codes(content, arrays, progress=progress)
     outputs = {}
     for place, index in enumerate(graph.outputs):
         tensor = graph.tensors[index]
@@ -63,7 +71,31 @@ def predict(result: Result | bytes, x: Any) -> np.ndarray | dict[str, np.ndarray
     return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
 
-def _arrays(graph: Graph, x: Any) -> Sequence[Any]:
+_SAMPLES_A_STEP = 64
+
+
+def run_codes(
+    content: bytes, arrays: Sequence[np.ndarray], *, progress: bool | None = False
+) -> list[list[np.ndarray]]:
+    """Returns the outputs of an int8 model for each sample; `arrays` holds codes for each input."""
+    samples = [[array[i : i + 1] for array in arrays] for i in range(len(arrays[0]))]
+    in_wheel = tflm.unavailable_reason() is None
+    shown = sys.stderr.isatty() if progress is None else progress
+    step = max(_SAMPLES_A_STEP, -(-len(samples) // 20)) if shown else max(len(samples), 1)
+    rows: list[list[np.ndarray]] = []
+    with Progress(enabled=shown) as bar:
+        for start in range(0, len(samples), step):
+            bar.say(f"{start:,} of {len(samples):,} samples", start / len(samples))
+            part = samples[start : start + step]
+            if in_wheel:
+                arena = tflm.ROOMY_ARENA_BYTES
+                rows += tflm.run(content, part, arena_bytes=arena, isolated=True)
+            else:
+                rows += litert.run(content, part)
+    return rows
+
+
+def arrays_of(graph: Graph, x: Any) -> Sequence[Any]:
     """Returns an array for each input, in the model's order."""
     names = [_name(graph.tensors[index]) for index in graph.inputs]
     if isinstance(x, Mapping):
@@ -81,7 +113,8 @@ def _arrays(graph: Graph, x: Any) -> Sequence[Any]:
     return x
 
 
-def _quantised(array: Any, tensor: Tensor) -> np.ndarray:
+def codes_of(array: Any, tensor: Tensor) -> np.ndarray:
+    """Returns the codes of samples of an input: clip(round(x / scale) + zero_point)."""
     values = np.asarray(array, np.float32)
     shape = tuple(tensor.shape[1:])
     if values.shape[1:] != shape or values.ndim != len(tensor.shape):

@@ -236,14 +236,11 @@ def _map(
     names: list[str],
     operators: tuple[MapOperator, ...],
 ) -> FeatureMap:
-    alias = {a.tensor: a for a in layout.aliases}
-    home = index
-    while home in alias:
-        home = alias[home].of
-    storage = Storage.STORED
-    if index in alias:
-        own = alias[index].reason is AliasReason.IN_PLACE
-        storage = Storage.IN_PLACE if own else Storage.VIEW
+    home = _home(layout, index)
+    reasons = {a.reason for a in layout.aliases if a.tensor == index}
+    storage = Storage.STORED if home == index else Storage.VIEW
+    if AliasReason.IN_PLACE in reasons:
+        storage = Storage.IN_PLACE
     producer = graph.producers().get(index)
     readers = graph.consumers().get(index, ())
     tensor = graph.tensors[index]
@@ -256,6 +253,24 @@ def _map(
         producer=None if producer is None else operators[producer].name,
         consumers=tuple(operators[step].name for step in readers),
     )
+
+
+def _home(layout: Layout, index: int) -> int:
+    """Returns the tensor in whose memory another stands: through views and operators in place, and
+    from the parts of a concatenation to the whole, wherever it is made."""
+    joined = AliasReason.CONCATENATION_VIEW
+    of = {a.tensor: a.of for a in layout.aliases if a.reason is not joined}
+
+    def first(tensor: int) -> int:
+        while tensor in of:
+            tensor = of[tensor]
+        return tensor
+
+    part_of = {first(a.tensor): a.of for a in layout.aliases if a.reason is joined}
+    tensor = first(index)
+    while tensor in part_of:
+        tensor = first(part_of[tensor])
+    return tensor
 
 
 def _effect(layout: Layout, outputs: tuple[int, ...]) -> Effect:

@@ -189,6 +189,14 @@ def leaky_table(
     return saturated(np.where(x >= 0, plain, steep) + output_zero, 8)
 
 
+def elu_table(scale: float, zero_point: int, output_scale: float, output_zero: int) -> np.ndarray:
+    """Output codes of ELU, which the kernel looks up in a table that it makes in float32."""
+    x = np.float32(scale) * (CODES - zero_point).astype(np.float32)
+    y = np.where(x < 0, np.exp(np.minimum(x, 0), dtype=np.float32) - np.float32(1), x)
+    levels = y * (np.float32(1) / np.float32(output_scale))
+    return saturated(np.trunc(levels + np.copysign(0.5, levels)).astype(np.int64) + output_zero, 8)
+
+
 def relu_table(
     scale: float, zero_point: int, output_scale: float, output_zero: int, ceiling: float | None
 ) -> np.ndarray:

@@ -222,6 +222,71 @@ def gather(make: Int8GraphMaker, rng: np.random.Generator) -> int:
     return make.operator("GATHER", operands, out, make.quantization(x), options, version=2)
 
 
+def plain(opcode: str, kind: str | None = None) -> Draw:
+    def draw(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+        x = image(make, rng)
+        q = Quantization((float(np.float32(make.scale(x) * rng.uniform(0.5, 2))),), (7,))
+        options = None if kind is None else Options(kind)
+        return make.operator(opcode, [x], make.shape(x), q, options, version=2)
+
+    return draw
+
+
+PLAIN = {"ABS": "AbsOptions", "ELU": None}
+
+
+def squared_difference(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+    x = image(make, rng)
+    y = make.input(tuple(n if rng.integers(3) else 1 for n in make.shape(x)))
+    q = Quantization((float(np.float32(make.scale(x) ** 2 * rng.uniform(20, 200))),), (-128,))
+    options = Options("SquaredDifferenceOptions")
+    pair = [x, y] if rng.integers(2) else [y, x]
+    return make.operator("SQUARED_DIFFERENCE", pair, make.shape(x), q, options, version=2)
+
+
+def arg(opcode: str) -> Draw:
+    def draw(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+        x = image(make, rng)
+        axis = int(rng.integers(1, 4))
+        out = [n for i, n in enumerate(make.shape(x)) if i != axis]
+        kind = "ArgMaxOptions" if opcode == "ARG_MAX" else "ArgMinOptions"
+        options = Options(kind, (("output_type", 2),))
+        operands = [x, make.integers("axis", axis)]
+        return make.operator(opcode, operands, out, None, options, dtype="int32", version=2)
+
+    return draw
+
+
+def reverse(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+    x = image(make, rng)
+    axes = [a for a in range(1, 4) if rng.integers(2)] or [1]
+    # TFLM reverses neighbouring axes only.
+    axes = list(range(axes[0], axes[0] + int(rng.integers(1, 5 - axes[0]))))
+    options = Options("ReverseV2Options")
+    operands = [x, make.integers("axes", axes)]
+    return make.operator("REVERSE_V2", operands, make.shape(x), make.quantization(x), options)
+
+
+def broadcast_to(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+    shape = [1, *(int(v) for v in rng.integers(1, 5, 3))]
+    x = make.input(tuple(n if rng.integers(2) else 1 for n in shape))
+    operands = [x, make.integers("shape", shape)]
+    options = Options("BroadcastToOptions")
+    return make.operator("BROADCAST_TO", operands, shape, make.quantization(x), options, version=2)
+
+
+def mirror_pad(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+    x = image(make, rng, least=2)
+    mode = int(rng.integers(2))
+    shape = make.shape(x)
+    most = [0, *(n - 1 + mode for n in shape[1:3]), 0]
+    amounts = [[int(v) for v in rng.integers(0, n + 1, 2)] for n in most]
+    out = [n + sum(pair) for n, pair in zip(shape, amounts, strict=True)]
+    operands = [x, make.graph.constant(f"amounts_{x}", np.array(amounts, np.int32))]
+    options = Options("MirrorPadOptions", (("mode", mode),))
+    return make.operator("MIRROR_PAD", operands, out, make.quantization(x), options, version=2)
+
+
 DRAWS: dict[str, Draw] = {
     "CONV_2D": conv,
     "DEPTHWISE_CONV_2D": depthwise,
@@ -246,6 +311,12 @@ DRAWS: dict[str, Draw] = {
     "TRANSPOSE": transpose,
     **{kind: blocks(kind) for kind in ("SPACE_TO_DEPTH", "DEPTH_TO_SPACE")},
     "GATHER": gather,
+    **{kind: plain(kind, options) for kind, options in PLAIN.items()},
+    "SQUARED_DIFFERENCE": squared_difference,
+    **{kind: arg(kind) for kind in ("ARG_MAX", "ARG_MIN")},
+    "REVERSE_V2": reverse,
+    "BROADCAST_TO": broadcast_to,
+    "MIRROR_PAD": mirror_pad,
 }
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from c_compilers import require
 from generated import residual
 from int8_graphs import Int8GraphMaker
 from support import mlperf_tiny
@@ -15,9 +18,11 @@ import deploy
 from deploy import cli, flatbuffer
 from deploy.backends.c import evidence
 from deploy.backends.c.build import generate
+from deploy.graph import Options
 from deploy.passes import run_passes
 from deploy.proof.source import run_source
 from deploy.runtime import compiled
+from deploy.runtime.stack import deepest
 from keras_fmc.errors import BadInputError, UnsupportedModelError, VerificationError
 
 KEYS = (
@@ -58,6 +63,38 @@ def test_a_folder_with_c_and_a_report(model: Path, tmp_path: Path) -> None:
         assert "17 inputs" in report["verified_reason"]
 
 
+def test_the_report_speaks_of_c(model: Path, tmp_path: Path) -> None:
+    require("gcc")
+    out = tmp_path / "out"
+    assert plan(model, "--board", "nano33ble", "--out", str(out)) == 0
+    report = json.loads((out / "report.json").read_text())
+    assert 100 < report["stack_bytes"] < 1000
+    where = "for cortex-m4" if shutil.which("arm-none-eabi-gcc") else "on this machine"
+    assert where in report["stack_source"]
+    for name in ("report.txt", "report.html"):
+        text = (out / name).read_text()
+        assert f"{report['stack_bytes']:,} B" in text
+        for word in ("MicroMutableOpResolver", "tensor_arena", "scratch of one", "in TFLM"):
+            assert word not in text, (name, word)
+        assert not re.search(r"lower bound of the head|head, reused|tail, pers", text)
+
+
+def test_the_dearest_path_counts_not_the_sum() -> None:
+    def node(name: str, size: int) -> str:
+        return f'node: {{ title: "{name}" label: "{name}\\na.c:1:1\\n{size} bytes (static)" }}'
+
+    def edge(caller: str, called: str) -> str:
+        return f'edge: {{ sourcename: "{caller}" targetname: "{called}" }}'
+
+    one = "\n".join([node("m_run", 16), node("a.c:inner", 40), edge("m_run", "a.c:inner")])
+    two = "\n".join(
+        [edge("a.c:inner", "leaf"), node("leaf", 100), node("m_begin", 120), node("other", 999)]
+    )
+    assert deepest([one, two], prefix="m_") == 16 + 40 + 100
+    assert deepest([two], prefix="m_") == 120
+    assert deepest([], prefix="m_") == 0
+
+
 @pytest.mark.parametrize("fed", [False, True])
 def test_verify_runs_the_folder_again(
     model: Path, tmp_path: Path, fed: bool, capsys: pytest.CaptureFixture[str]
@@ -74,15 +111,6 @@ def test_verify_runs_the_folder_again(
     assert cli.main(["verify", str(out)]) == 2
 
 
-def test_projects_around_generated_c_are_refused(
-    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out"
-    assert plan(model, "--out", str(out)) == 0
-    assert cli.main(["emit", str(out), "--as", "cmake"]) == 2
-    assert "holds generated C" in capsys.readouterr().err
-
-
 def test_rows_take_less_than_the_image(model: Path) -> None:
     whole = deploy.plan(model, runtime="c", board="nano33ble").report
     fed = deploy.plan(model, runtime="c", input="rows", board="nano33ble").report
@@ -93,6 +121,24 @@ def test_rows_take_less_than_the_image(model: Path) -> None:
 def test_an_arena_that_is_too_small_is_exit_1_without_c(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert plan(model, "--arena", "1KB", "--out", str(out)) == 1
+    assert {p.name for p in out.iterdir()} == {"report.txt", "report.json", "report.html"}
+
+
+def test_a_board_without_enough_flash_is_exit_1(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    board = {"name": "small", "title": "Small", "core": "Cortex-M4F", "kernels": "cmsis-nn-dsp"}
+    board |= {"runtime": "tflm-2026-08-arm32", "reserve": "0", "source": "a test"}
+    memories = [{"name": "SRAM", "address": "0x20000000", "size": "64KB"}]
+    content = {"boards": [{**board, "memories": memories, "flash": "2KB"}]}
+    (tmp_path / "boards.json").write_text(json.dumps(content))
+    out, options = tmp_path / "out", ["--board", "small", "--board-file"]
+    assert plan(model, *options, str(tmp_path / "boards.json"), "--out", str(out)) == 1
+    printed = capsys.readouterr().out
+    assert "Does not fit" in printed
+    assert "not the constants in flash" in printed
+    taken = json.loads((out / "report.json").read_text())["flash_bytes"]
+    assert f"the constants take {taken:,} bytes of flash, the board has 2,048" in printed
     assert {p.name for p in out.iterdir()} == {"report.txt", "report.json", "report.html"}
 
 
@@ -148,9 +194,11 @@ def test_an_operator_without_c_is_named(tmp_path: Path) -> None:
     make = Int8GraphMaker(0)
     x = make.input((1, 4, 4, 2))
     q = make.quantization(x)
-    y = make.operator("ELU", [x], make.shape(x), q)
+    y = make.operator("L2_NORMALIZATION", [x], make.shape(x), q, Options("L2NormOptions"))
     content = flatbuffer.write(make.build(outputs=[y]))
-    with pytest.raises(UnsupportedModelError, match=r"ELU #0 .* has no C semantics") as refusal:
+    with pytest.raises(
+        UnsupportedModelError, match=r"L2_NORMALIZATION #0 .* has no C semantics"
+    ) as refusal:
         deploy.plan(content, runtime="c")
     assert refusal.value.remedy == "--runtime=tflm runs it"
 

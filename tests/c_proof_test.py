@@ -9,13 +9,16 @@ from pathlib import Path
 
 import pytest
 from c_compilers import ALL, C99, Compiler, each, require
+from code_graphs import gate_graph
 from generated import made, residual
+
+from deploy.graph import Graph
 
 WARNINGS = ("-Wconversion",)
 
 
-def write(folder: Path, *, fed: bool = False) -> Path:
-    for name, text in made(residual(), fed=fed).files.items():
+def write(folder: Path, *, fed: bool = False, graph: Graph | None = None) -> Path:
+    for name, text in made(graph or residual(), fed=fed).files.items():
         (folder / name).write_text(text)
     return folder
 
@@ -56,8 +59,10 @@ def accepted(folder: Path, source: str) -> set[str]:
     return passed
 
 
-def test_every_number_changed_stops_the_compiler(tmp_path: Path) -> None:
-    folder = write(tmp_path)
+@pytest.mark.parametrize("form", ["whole", "fed", "codes"])
+def test_every_number_changed_stops_the_compiler(form: str, tmp_path: Path) -> None:
+    graph = gate_graph(bits=4)[0] if form == "codes" else residual(8)
+    folder = write(tmp_path, fed=form == "fed", graph=graph)
     source = (folder / "arena_plan.c").read_text()
     assert len(numbers((folder / "arena_plan.h").read_text())) > 40
     assert accepted(folder, source) == set()

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from deploy.graph import Activation, Graph, Quantization
+from deploy.graph import Activation, Graph, Options, Quantization
 from tests.int8_graphs import Int8GraphMaker
 
 FORMS = ("unit", "unsigned", "top", "minimum")
@@ -110,3 +110,111 @@ def random_code_graph(seed: int) -> tuple[Graph, dict[int, int]]:
         if rng.random() < 0.3:
             x = make.unary("RELU", x)
     return make.build(outputs=[x]), maps
+
+
+def bit_planes(make: Int8GraphMaker, x: int, bits: int) -> int:
+    """Appends the planes of a map whose zero point is -128, as `bit_planes` converts.
+
+    ⌊c / 2^i⌋ = round(c / 2^i - (2^i - 1) / 2^(i + 1)); plane i is ⌊c / 2^i⌋ - 2 ⌊c / 2^(i + 1)⌋.
+    """
+    graph, (_, height, width, channels) = make.graph, make.shape(x)
+    shape = (1, height, width, channels * bits)
+
+    def halved(shifts: range, gain: int) -> int:
+        powers = np.tile(2.0 ** np.array(shifts), channels)
+        scales = tuple(np.float32(gain / powers / 64 / make.scale(x)).astype(float).tolist())
+        name = f"halved_{len(graph.tensors)}"
+        weights = graph.constant(
+            f"{name}_weights",
+            np.full((1, 1, 1, len(powers)), 64, np.int8),
+            quantization=Quantization(scales, (0,) * len(scales), axis=3),
+        )
+        bias = graph.constant(f"{name}_bias", (-32 * (powers - 1)).astype(np.int32))
+        options = Options(
+            "DepthwiseConv2DOptions",
+            (
+                *(("padding", 1), ("stride_w", 1), ("stride_h", 1), ("depth_multiplier", bits)),
+                *(("fused_activation_function", 0), ("dilation_w_factor", 1)),
+                ("dilation_h_factor", 1),
+            ),
+        )
+        operands = [x, weights, bias]
+        quantization = Quantization((float(gain),), (-128,))
+        return make.operator("DEPTHWISE_CONV_2D", operands, shape, quantization, options, version=3)
+
+    floors, doubled = halved(range(bits), 1), halved(range(1, bits + 1), 2)
+    options = Options("SubOptions", (("fused_activation_function", 0),))
+    quantization = Quantization((1.0,), (-128,))
+    return make.operator("SUB", [floors, doubled], shape, quantization, options, version=2)
+
+
+def gf2_graph(
+    seed: int,
+    *,
+    bits: int = 8,
+    stored: int = 12,
+    window: int = 1,
+    hidden: int = 0,
+    pad: bool = True,
+) -> Graph:
+    """A bottleneck of stored bits between convolutions; window 2 stores 2×2 pixels at a time.
+
+    As a GF(2) bottleneck converts: planes, P, R, DEPTH_TO_SPACE for windows, and planes weighed.
+    """
+    make = Int8GraphMaker(seed)
+    rng = make.rng
+    size = window * int(rng.integers(2, 6)), window * int(rng.integers(2, 6))
+    channels = 8 if window > 1 else int(rng.integers(1, 9))
+    x = make.input((1, *size, 3))
+    x = make.conv(x, channels=channels, kernel=(3, 3), activation=Activation.RELU)
+    span = Quantization((make.scale(x),), (-128 if bits == 8 else 128 - 2**bits,))
+    make.graph.tensors[x] = dataclasses.replace(make.graph.tensors[x], quantization=span)
+    if bits == 8:
+        x = bit_planes(make, x, bits)
+    else:
+        x = code_map(make, x, channels=channels * bits, bits=1, form="threshold")
+
+    def threshold(x: int, count: int, step: int = 1) -> int:
+        square = (step, step)
+        return code_map(
+            make, x, channels=count, bits=1, form="threshold", kernel=square, stride=square
+        )
+
+    for count in [hidden] * (hidden > 0):
+        x = threshold(x, count)
+    x = threshold(x, stored, window)
+    if pad and window > 1:
+        x = make.pad(x, [(0, 0), (0, 1), (1, 0), (0, 0)])
+    for count in [hidden] * (hidden > 0):
+        x = threshold(x, count)
+    x = threshold(x, channels * bits * window**2)
+    if window > 1:
+        options = Options("DepthToSpaceOptions", (("block_size", window),))
+        _, height, width, count = make.shape(x)
+        shape = (1, window * height, window * width, count // window**2)
+        x = make.operator("DEPTH_TO_SPACE", [x], shape, make.quantization(x), options)
+        if pad:
+            x = make.strided_slice(x, [0, 1, 0, 0], [1, *shape[1:]], [1, 1, 1, 1])
+    x = weighed_planes(make, x, channels, bits)
+    return make.build(outputs=[make.conv(x, channels=5, kernel=(3, 3))])
+
+
+def weighed_planes(make: Int8GraphMaker, x: int, channels: int, bits: int) -> int:
+    """Appends the 1×1 convolution Σ 2^i · plane i, each channel of planes of its own."""
+    powers = np.minimum(2 ** np.arange(bits), 64)
+    weights = np.zeros((channels, 1, 1, channels * bits), np.int8)
+    for channel in range(channels):
+        weights[channel, 0, 0, channel * bits : (channel + 1) * bits] = powers
+    y = make.conv(x, channels=channels)
+    operator = make.graph.operators[-1]
+    tensors = make.graph.tensors
+    same = Quantization((float(1 / make.scale(x) / 2),) * channels, (0,) * channels)
+    tensors[operator.inputs[1]] = dataclasses.replace(
+        tensors[operator.inputs[1]], data=weights.tobytes(), quantization=same
+    )
+    bias = np.full(channels, 3, np.int32)
+    tensors[operator.inputs[2]] = dataclasses.replace(
+        tensors[operator.inputs[2]], data=bias.tobytes()
+    )
+    tensors[y] = dataclasses.replace(tensors[y], quantization=Quantization((1.0,), (-128,)))
+    return y

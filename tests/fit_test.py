@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 
@@ -124,7 +125,9 @@ def test_bad_input_is_refused_before_anything_is_converted(unet, monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("converted")
 
-    monkeypatch.setattr("deploy.convert.to_int8_tflite", never)
+    # The package has a function of that name, too.
+    module = importlib.import_module("deploy.convert")
+    monkeypatch.setattr(module, "to_int8_tflite", never)
     options = {"calibration": x, "arena_bytes": 10_000}
     with pytest.raises(BadInputError, match="board 'host' has no limit to fit"):
         fit_to(model, calibration=x)

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 
 import deploy
 import keras_fmc as fmc
@@ -118,6 +118,44 @@ def test_names_serve_compile_and_fit_and_are_saved(tmp_path: Path) -> None:
     assert fmc.fold(model).model.output_names == ["a", "b"]
 
 
+class Doubled(keras.Model):
+    """A functional model of the user's, with a step of its own."""
+
+    steps = 0
+
+    def train_step(self, data: object) -> object:
+        Doubled.steps += 1
+        return super().train_step(data)
+
+
+def test_names_of_a_users_own_class_are_saved(tmp_path: Path) -> None:
+    image = keras.Input((4,))
+    outputs = [
+        layers.Dense(3, activation="tanh", name="a")(image),
+        layers.Dense(2, name="b")(image),
+    ]
+    model = Doubled(image, outputs)
+    data = np.ones((4, 4), "float32")
+    qat = fmc.quantize(model, calibration=data)
+    qat = fmc.device_rounding(fmc.device_rounding(qat), on=False)
+    assert isinstance(qat, Doubled)
+    qat.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras", custom_objects={"Doubled": Doubled})
+    assert isinstance(loaded, Doubled)
+    assert loaded.output_names == ["a", "b"]
+    loaded.compile("sgd", {"a": "mse", "b": "mae"}, run_eagerly=True)
+    before = Doubled.steps
+    loaded.fit(data, {"a": np.zeros((4, 3)), "b": np.zeros((4, 2))}, verbose=0)
+    assert Doubled.steps == before + 1
+    assert [out.shape for out in fmc.fold(loaded).model.outputs] == [(None, 3), (None, 2)]
+    names = [
+        graph.tensors[i].name
+        for graph in [flatbuffer.read(to_int8_tflite(loaded))]
+        for i in graph.outputs
+    ]
+    assert names == ["a", "b"]
+
+
 @keras.saving.register_keras_serializable("keras_ends_test")
 class Counted(layers.Layer):
     """Works with what it loads, beside its weights."""
@@ -181,10 +219,23 @@ def test_saved_models_load_in_a_fresh_process(imports: str, tmp_path: Path) -> N
     assert run.stdout.strip().endswith("mae 1 ['c']")
 
 
-def test_keras_alone_names_the_import(tmp_path: Path) -> None:
-    inputs = keras.Input((6, 6, 2))
-    model = keras.Model(inputs, layers.Conv2D(2, 3, name="c")(inputs))
-    fmc.quantize(model, calibration=np.ones((2, 6, 6, 2), "float32")).save(tmp_path / "m.keras")
+@pytest.mark.parametrize("kind", ["bottlenecks", "slice", "quantised"])
+def test_keras_alone_names_the_import(kind: str, tmp_path: Path) -> None:
+    inputs = keras.Input((6, 6, 4))
+    x = layers.Conv2D(4, 3, name="c", activation="relu")(inputs)
+    if kind == "slice":
+        x = ops.split(x, 2, axis=-1)[0]
+    model = keras.Model(inputs, layers.Conv2D(2, 3)(x))
+    data = np.ones((2, 6, 6, 4), "float32")
+    if kind == "bottlenecks":
+        plan = fmc.choose_bottlenecks(model, ceiling=40)
+        model = fmc.insert_bottlenecks(model, plan, calibration=data).model
+        assert type(model).__module__.startswith("keras."), "only its layers are the project's"
+    elif kind == "slice":
+        model = fmc.fold(model).model
+    else:
+        model = fmc.quantize(model, calibration=data)
+    model.save(tmp_path / "m.keras")
     script = f"import keras\nkeras.saving.load_model(r'{tmp_path / 'm.keras'}')"
     run = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=False

@@ -18,7 +18,9 @@ from ai_edge_litert import schema_py_generated as schema
 from code_graphs import skip_graph
 
 from deploy import flatbuffer, pipeline
+from deploy.backends.c.build import generate
 from deploy.graph import Graph
+from deploy.passes import run_passes
 from deploy.report import keys
 from deploy.report.report import Report
 from deploy.runtime import tflm
@@ -330,6 +332,11 @@ def report_values(case: Case) -> Iterator[tuple[str, object, object]]:
         yield "time_error", report["time_error"], None
     yield "clock_hz", report["clock_hz"], entry.clock_hz or None
     yield "time_source", report["time_source"], times.get("times_source", "")
+    # Of generated C only; c_plan_test and c_emulated_test look at its figures.
+    yield "stack_bytes", report["stack_bytes"], None
+    yield "stack_source", report["stack_source"], ""
+    c = generate(run_passes(flatbuffer.read(case.source_bytes)), model_name="model")
+    yield "generated_c_bytes", report["generated_c_bytes"], c.static_bytes
     notes = [f"{name}: {text}" for name, text in ((entry.name, entry.note),) if text]
     yield "notes", report["notes"], notes
     yield from estimate_values(case)

@@ -80,7 +80,7 @@ def test_text_and_page_charge_codes() -> None:
     assert all(f">{figure}<" in row for figure in figures)
     merged = full_report(codes=(dataclasses.replace(CODE, merged=True, r_macs=0),))
     assert "  in table  " in to_text(merged)
-    assert "in the table" in to_html(merged)
+    assert ">in table<" in to_html(merged)
     bare = full_report(codes=())
     assert "stored as codes" not in to_text(bare)
     assert "Stored as codes" not in to_html(bare)

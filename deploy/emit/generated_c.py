@@ -12,9 +12,10 @@ from deploy.backends.c.build import GeneratedModel, generate
 from deploy.backends.c.evidence import CEvidence, collect
 from deploy.backends.c.names import Names, state
 from deploy.backends.tflm.embed import without_plan
-from deploy.emit.written import REPORT_FILE
+from deploy.emit.generated_codes import macs_of, stored_codes
+from deploy.emit.written import MODEL_FILE, REPORT_FILE
 from deploy.graph import Graph
-from deploy.macs import graph_macs, operator_macs
+from deploy.macs import graph_macs
 from deploy.outcome import Region
 from deploy.passes import passes_of, run_passes
 from deploy.passes.reference_versions import with_reference_versions
@@ -28,6 +29,7 @@ from deploy.report.summary import (
     memories_of,
     ports_of,
 )
+from deploy.runtime.stack import stack_of
 from deploy.settings import GENERATED_C, PORTABLE, PlanSettings
 from deploy.targets import Target
 from keras_fmc.errors import BadInputError, VerificationError
@@ -72,6 +74,9 @@ def verify_c(folder: str | Path, report: Report, *, source: str | None) -> str:
         VerificationError: a file is not what the source makes, or an output differs.
     """
     path = source or report.model
+    own = Path(folder) / MODEL_FILE
+    if source is None and own.is_file():
+        path = str(own)
     if not path.endswith(".tflite") or not Path(path).exists():
         raise BadInputError(
             f"the model that {folder} was made from is not there",
@@ -126,6 +131,8 @@ def c_report(
     """Returns the report of a generated model: its arena is all of its static memory."""
     model, evidence = planned.model, planned.evidence
     graph, layout = model.graph, model.layout
+    macs = graph_macs(model.source)
+    stack = stack_of(model.files, name=model.name, core=goal.board.core)
     static = model.static_bytes
     bound = layout.lower_bound_bytes + state(layout).size_bytes
     limit, limit_source = limit_of(goal, settings, static)
@@ -153,8 +160,8 @@ def c_report(
         lower_bound_bytes=bound,
         proven_optimal=static == bound,
         fits=(limit is None or static <= limit) and enough_flash,
-        macs=graph_macs(graph),
-        macs_ratio=graph_macs(graph) / graph_macs(source) if graph_macs(source) else 1.0,
+        macs=macs,
+        macs_ratio=macs / graph_macs(source) if graph_macs(source) else 1.0,
         flash_bytes=model.constant_bytes,
         limit_bytes=limit,
         limit_source=limit_source,
@@ -170,12 +177,16 @@ def c_report(
         outputs=ports_of(graph, graph.outputs),
         memories=memories_of(goal, static),
         regions=_regions(model),
+        codes=stored_codes(model),
+        stack_bytes=stack.size_bytes,
+        stack_source=stack.source,
+        generated_c_bytes=static if model.fed_rows is None else None,
         warnings=(*evidence.warnings, *warnings),
         target=f"{goal.board.title} ({goal.board.core}), generated C, {PORTABLE} kernels",
         feature_maps_before=feature_maps_of(source),
-        feature_maps_after=feature_maps_of(graph),
+        feature_maps_after=feature_maps_of(model.source),
         operators=tuple(
-            ReportOperator(i, op.opcode, graph.tensors[op.outputs[0]].name, operator_macs(graph, i))
+            ReportOperator(i, op.opcode, graph.tensors[op.outputs[0]].name, macs_of(graph, i))
             for i, op in enumerate(graph.operators)
         ),
         tensors=tensors,

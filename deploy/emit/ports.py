@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,8 +43,8 @@ class CppPort:
             "int16",
         )
 
-    def declarations(self) -> str:
-        """Returns what model_runner.h says of the port."""
+    def declarations(self, *, pointer: bool = True) -> str:
+        """Returns what model_runner.h says of the port, with or without where its values are."""
         tensor, const = self.tensor, "" if self.side == "input" else "const "
         shape = "x".join(str(n) for n in tensor.shape) or "scalar"
         what = f"{self.side.capitalize()} {self.index}, {c_comment(short_name(tensor.name))}"
@@ -52,7 +52,7 @@ class CppPort:
             "",
             f"// {what}: {tensor.dtype} {shape}.",
             f"constexpr size_t k{self.name}Elements = {tensor.elements};",
-            f"{const}{self.cpp_type}* {self.name}();",
+            *([f"{const}{self.cpp_type}* {self.name}();"] if pointer else []),
         ]
         quantization = tensor.quantization
         if quantization is not None and self.is_quantized:
@@ -112,15 +112,19 @@ def ports(graph: Graph) -> tuple[tuple[CppPort, ...], tuple[CppPort, ...]]:
 
 def _side(graph: Graph, side: str) -> Iterator[CppPort]:
     indices = graph.inputs if side == "input" else graph.outputs
-    for number, index in enumerate(indices):
-        tensor = graph.tensors[index]
+    return side_of([graph.tensors[index] for index in indices], side)
+
+
+def side_of(tensors: Sequence[Tensor], side: str) -> Iterator[CppPort]:
+    """Yields the ports of one side, "input" or "output"."""
+    for number, tensor in enumerate(tensors):
         if tensor.dtype not in _CPP_TYPES:
             raise UnsupportedModelError(
                 f"{side} {tensor.name} is {tensor.dtype}",
                 expected=f"one of {', '.join(_CPP_TYPES)}",
                 remedy="Convert with integer inputs and outputs",
             )
-        suffix = str(number) if len(indices) > 1 else ""
+        suffix = str(number) if len(tensors) > 1 else ""
         yield CppPort(side.capitalize() + suffix, side, number, tensor)
 
 

@@ -34,7 +34,7 @@ from deploy.targets import Board, boards, kernels, runtime
 from deploy.targets.load import names_in
 from keras_fmc.errors import BadInputError
 
-_TEMPLATES = Path(__file__).with_name("templates")
+TEMPLATES = Path(__file__).with_name("templates")
 _KCONFIG = "CONFIG_"
 """How switches of ESP-IDF's configuration begin; others are definitions of the compiler."""
 
@@ -63,13 +63,30 @@ _VARIABLES = """
   }}"""
 
 
-class _Project(Template):
+_ARDUINO_LIBRARY = """\
+//
+// {header} belongs to the library {title}; including it here makes
+// the IDE find the library. Other ports have another name: change this line and nothing else.
+#include <{header}>
+
+"""
+
+
+class ProjectTemplate(Template):
     """Templates of projects hold CMake's dollars, so ours are written ``@{name}``."""
 
     delimiter = "@"
     # Only the braced form: a bare "@name" belongs to the file.
     idpattern = r"(?!)"
     braceidpattern = r"[a-z_]+"
+
+
+def filled(template: str, values: Mapping[str, object]) -> str:
+    """Returns a template of projects with its places filled."""
+    text = (TEMPLATES / template).read_text(encoding="utf-8")
+    content = ProjectTemplate(text).substitute(values)
+    # What was left empty leaves neither trailing blanks nor empty lines at the end.
+    return "\n".join(line.rstrip() for line in content.rstrip().split("\n")) + "\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +101,7 @@ class _Goal:
     data: str
 
     def fill(self, template: str) -> str:
-        text = (_TEMPLATES / template).read_text(encoding="utf-8")
-        filled = _Project(text).substitute(self.values)
-        # What was left empty leaves neither trailing blanks nor empty lines at the end.
-        return "\n".join(line.rstrip() for line in filled.rstrip().split("\n")) + "\n"
+        return filled(template, self.values)
 
     def shared(self) -> dict[str, bytes | str]:
         """Plan, model, check and runner, under the names of this kind."""
@@ -155,22 +169,13 @@ def project_files(
         BadInputError: unknown kind, one that does not suit the board, or the model does not fit.
         UnsupportedModelError: TFLM lacks an operator, or a port has a type of its own.
     """
-    if kind not in KINDS:
-        raise BadInputError(
-            f"unknown kind of project {kind!r}", expected=f"one of {', '.join(KINDS)}"
-        )
-    if not report.fits:
-        raise BadInputError(
-            f"{report.model} does not fit {report.board or 'the arena'}",
-            received=f"{report.bytes_over} bytes over",
-            remedy="Plan it for a larger memory first",
-        )
-    board = _board_of(report, board_file)
+    check_kind(kind, report)
+    board = board_of(report, board_file)
     check_suits(kind, board)
     suffix, write = KINDS[kind]
     data = _data_of(kind, data, len(sources[MODEL_FILE]))
-    values = _values(kind, suffix, data, graph, report, arena_section) | _builder_values(
-        report, board
+    values = _values(kind, suffix, data, graph, report, arena_section) | builder_values(
+        kind, report, board
     )
     grows = any(t.alias_reason == AliasReason.OVERLAP.value for t in report.tensors)
     values["stop"] = int(grows if stop is None else stop)
@@ -185,7 +190,25 @@ def project_files(
     return write(goal)
 
 
-def _board_of(report: Report, board_file: str | Path | None) -> Board:
+def check_kind(kind: str, report: Report) -> None:
+    """Refuses a kind that is not known, and a model that does not fit.
+
+    Raises:
+        BadInputError: either of the two.
+    """
+    if kind not in KINDS:
+        raise BadInputError(
+            f"unknown kind of project {kind!r}", expected=f"one of {', '.join(KINDS)}"
+        )
+    if not report.fits:
+        raise BadInputError(
+            f"{report.model} does not fit {report.board or 'the arena'}",
+            received=f"{report.bytes_over} bytes over",
+            remedy="Plan it for a larger memory first",
+        )
+
+
+def board_of(report: Report, board_file: str | Path | None) -> Board:
     """The board of a report; one that nobody knows here has no more than its core."""
     known = {board.name: board for board in boards(board_file=board_file)}
     name = report.board or "the board"
@@ -232,11 +255,11 @@ def _values(
     section = _section(kind, memory, arena_section)
     slack = report.arena_bytes - report.head_bytes - report.tail_bytes
     indent = "  " if kind in ("arduino", "platformio") else "    "
-    target = _plain(", ".join(p for p in (report.runtime, report.kernels, report.core) if p))
+    target = plain(", ".join(p for p in (report.runtime, report.kernels, report.core) if p))
     incbin = data == "incbin"
     folder = "src/" if kind == "zephyr" else ""
     return {
-        "model": _plain(Path(report.model).stem),
+        "model": plain(Path(report.model).stem),
         "prefix": prefix,
         "symbol": symbol,
         "target": target,
@@ -246,17 +269,18 @@ def _values(
         "model_file": MODEL_FILE,
         "data_depends": f"\n{_DEPENDS.format(folder=folder)}" if incbin else "",
         "arena": report.arena_bytes,
+        "size": f"{report.arena_bytes} bytes of arena",
         "head": report.head_bytes,
         "tail": report.tail_bytes,
         "slack": f" and {slack} that allocation itself needs" if slack else "",
         "model_bytes": report.flash_bytes,
-        "placement": _placement(memory),
+        "placement": placement(memory),
         "kinds": len(calls),
         "registrations": "\n".join(
             f"  if (resolver.{call} != kTfLiteOk) return false;" for call in calls
         ),
         "own_kernels": "".join(
-            f"\n// The kernel of {_plain(code)}, a custom operator: write it.\n"
+            f"\n// The kernel of {plain(code)}, a custom operator: write it.\n"
             f"TFLMRegistration* {kernel}();\n"
             for code, kernel in own.items()
         ),
@@ -307,12 +331,12 @@ def _section(kind: str, memory: Memory | None, section: str | None) -> dict[str,
     }
 
 
-def _placement(memory: Memory | None) -> str:
+def placement(memory: Memory | None) -> str:
     if memory is None:
         return "No board was named: the arena may stand in any RAM that is large enough."
     at = "" if memory.address is None else f" at 0x{memory.address:08x}"
     kept = f", {memory.reserve_bytes} of them kept for the firmware" if memory.reserve_bytes else ""
-    return f"Planned into {_plain(memory.name)}{at}, {memory.size_bytes} bytes{kept}."
+    return f"Planned into {plain(memory.name)}{at}, {memory.size_bytes} bytes{kept}."
 
 
 _DEPENDS = """\
@@ -322,7 +346,7 @@ set_source_files_properties({folder}model_data.S PROPERTIES
   INCLUDE_DIRECTORIES "${{CMAKE_CURRENT_SOURCE_DIR}}/{folder}")"""
 
 
-def _builder_values(report: Report, board: Board) -> dict[str, object]:
+def builder_values(kind: str, report: Report, board: Board) -> dict[str, object]:
     is_cmsis = "cmsis" in report.kernels
     build = _build_of(report.kernels)
     configurations = [name for name in build if name.startswith(_KCONFIG)]
@@ -362,12 +386,14 @@ def _builder_values(report: Report, board: Board) -> dict[str, object]:
         "zephyr_tflm_of": ZEPHYR_TFLM_OF,
         "fqbn": names.arduino,
         "stm_part": names.stm32,
-        "board_title": _plain(board.title),
+        "board_title": plain(board.title),
         "environment": _squeezed(board.name) or "firmware",
         "platform": platform,
         "board_id": board_id,
         "library": library.source,
-        "library_header": library.header,
+        "library_lines": _ARDUINO_LIBRARY.format(header=library.header, title=library.title)
+        if kind == "arduino"
+        else f"#include <{library.header}>\n\n",
         "library_title": library.title,
         "library_where": library.where,
         "library_of": library.of,
@@ -377,7 +403,7 @@ def _builder_values(report: Report, board: Board) -> dict[str, object]:
 def _commit_of(name: str) -> str:
     """The commit of TFLM that a runtime is of; its name where that is not known."""
     known = runtime(name).commit if name in names_in("runtimes") else ""
-    return known or _plain(name)
+    return known or plain(name)
 
 
 def _build_of(name: str) -> tuple[str, ...]:
@@ -389,7 +415,7 @@ def _kernel_build(name: str, build: tuple[str, ...]) -> str:
     if not build:
         return ""
     words = " and ".join(f"`{item}`" for item in build)
-    return f"\nThe number holds for kernels that are built with {words} ({_plain(name)}).\n"
+    return f"\nThe number holds for kernels that are built with {words} ({plain(name)}).\n"
 
 
 def _is_external(memory: Memory | None) -> bool:
@@ -400,7 +426,7 @@ def _squeezed(text: str) -> str:
     return "".join(c for c in text.lower() if c.isascii() and c.isalnum())
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Text that can stand in comments, format strings, Markdown and CMake alike."""
     return c_comment(text).replace('"', "'").replace("%", "").replace("`", "'")
 

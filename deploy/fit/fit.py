@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from keras_fmc.choose.cost import CodeCosts
     from keras_fmc.maps.feature_maps import FeatureMaps
 
-_PLANS = (24, 60, 160)
+_PLANS = (24, 36, 160)
 """What-if plans of each effort."""
 _MATCHED = 2
 """Samples that maps are recognised on."""

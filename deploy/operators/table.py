@@ -120,7 +120,7 @@ def _pairs() -> Iterable[OperatorRow]:
     yield _row("MUL", 2, shape, _ALL, "Mul", rows, _KERNEL, _NUMBERS, **within)
     yield _row("DIV", 2, shape, _ALL, "Div", _WHOLE, _TFLM, scaled)
     difference = "SquaredDifference"
-    yield _row("SQUARED_DIFFERENCE", 2, shape, _ALL, difference, rows, _TFLM, scaled)
+    yield _row("SQUARED_DIFFERENCE", 2, shape, _ALL, difference, rows, _KERNEL, scaled)
     for opcode, interval in (("MAXIMUM", intervals.maximum), ("MINIMUM", intervals.minimum)):
         own: _Columns = {"interval": interval}
         yield _row(opcode, 2, shape, _ALL, "MaximumMinimum", rows, _KERNEL, _IN_PLACE, **own)
@@ -151,12 +151,12 @@ def _units() -> Iterable[OperatorRow]:
         interval = intervals.own_activation(activation)
         yield _row(opcode, 1, same, _FIRST, "", rows, in_c, _NUMBERS, interval=interval)
     yield _row("RELU_0_TO_1", 1, same, _FIRST, "", rows, _TFLM, _NUMBERS)
-    yield _row("ELU", 1, same, _FIRST, "", rows, _TFLM, scaled)
+    yield _row("ELU", 1, same, _FIRST, "", rows, _KERNEL, scaled)
     yield _row("LOGISTIC", 1, same, _FIRST, "", rows, _KERNEL, _NUMBERS)
     yield _row("TANH", 1, same, _FIRST, "", rows, _KERNEL, _NUMBERS)
     yield _row("HARD_SWISH", 1, same, _FIRST, "HardSwish", rows, _KERNEL, _NUMBERS)
     yield _row("LEAKY_RELU", 1, each.leaky_relu, _FIRST, "LeakyRelu", rows, _KERNEL, _NUMBERS)
-    yield _row("ABS", 1, same, _FIRST, "Abs", rows, _TFLM, scaled)
+    yield _row("ABS", 1, same, _FIRST, "Abs", rows, _KERNEL, scaled)
     yield _row("NEG", 1, same, _FIRST, "Neg", rows, _TFLM, scaled)
     yield _row("RSQRT", 1, same, _FIRST, "", _WHOLE, _TFLM, scaled)
     yield _row("EXP", 1, same, _FIRST, "Exp", _WHOLE, _TFLM, scaled)
@@ -197,8 +197,8 @@ def _reductions() -> Iterable[OperatorRow]:
     yield _row("REDUCE_MIN", 2, shape, _FIRST, over, rows, _KERNEL)
     for opcode in ("REDUCE_PROD", "REDUCE_ALL", "REDUCE_ANY"):
         yield _row(opcode, 2, shape, _FIRST, over, _WHOLE, _TFLM)
-    yield _row("ARG_MAX", 2, reductions.arg, types.indices, "ArgMax", _WHOLE, _TFLM)
-    yield _row("ARG_MIN", 2, reductions.arg, types.indices, "ArgMin", _WHOLE, _TFLM)
+    yield _row("ARG_MAX", 2, reductions.arg, types.indices, "ArgMax", _WHOLE, _KERNEL)
+    yield _row("ARG_MIN", 2, reductions.arg, types.indices, "ArgMin", _WHOLE, _KERNEL)
     yield _row("CUMSUM", 2, reductions.along, _FIRST, "Cumsum", _WHOLE, _TFLM, _SCALED)
 
 
@@ -262,14 +262,14 @@ def _copies() -> Iterable[OperatorRow]:
     rows = copies.PADDED_ROWS
     yield _row("PAD", 2, shapes.pad, _FIRST, "Pad", rows, _KERNEL, **padded)
     yield _row("PADV2", 3, shapes.pad, types.alike(0, 2), "PadV2", rows, _KERNEL, **padded)
-    yield _row("MIRROR_PAD", 2, shapes.mirror_pad, _FIRST, "MirrorPad", _WHOLE, _TFLM)
+    yield _row("MIRROR_PAD", 2, shapes.mirror_pad, _FIRST, "MirrorPad", _WHOLE, _KERNEL)
 
     rows = copies.GATHERED_ROWS
     yield _row("GATHER", 2, shapes.gather, _FIRST, "Gather", rows, _KERNEL, **hull)
     yield _row("GATHER_ND", 2, shapes.gather_nd, _FIRST, "GatherNd", _WHOLE, _TFLM)
     embedding = shapes.embedding_lookup
     yield _row("EMBEDDING_LOOKUP", 2, embedding, types.alike(1), "", _WHOLE, _TFLM)
-    yield _row("BROADCAST_TO", 2, shapes.broadcast_to, _FIRST, "BroadcastTo", _WHOLE, _TFLM)
+    yield _row("BROADCAST_TO", 2, shapes.broadcast_to, _FIRST, "BroadcastTo", _WHOLE, _KERNEL)
     yield _row("BROADCAST_ARGS", 2, shapes.broadcast_args, _ALL, "", _WHOLE, _TFLM)
     yield _row("FILL", 2, shapes.fill, types.alike(1), "Fill", _WHOLE, _TFLM)
     yield _row("SHAPE", 1, shapes.shape_of, types.indices, "Shape", _WHOLE, _TFLM)

@@ -34,13 +34,16 @@ def to_html(report: Report) -> str:
         _frontier_section(report),
         _regions_section(report),
         _codes_section(report),
+        _comparison_section(report),
         _decisions_section(report),
         _tensor_section(report),
         _operator_section(report),
     ]
     page = Template((_TEMPLATES / "page.html").read_text(encoding="utf-8"))
     return page.substitute(
-        title=html.escape(f"{_model_name(report)}: {report.arena_bytes:,} bytes of arena"),
+        title=html.escape(
+            f"{_model_name(report)}: {report.arena_bytes:,} bytes of {_what(report)}"
+        ),
         style=(_TEMPLATES / "page.css").read_text(encoding="utf-8"),
         script=(_TEMPLATES / "page.js").read_text(encoding="utf-8"),
         header=_header(report),
@@ -55,7 +58,7 @@ def _header(report: Report) -> str:
     certificate = "good" if report.proven_optimal else "plain"
     chips = [
         (certificate, "optimal for these cuts" if report.proven_optimal else "best found"),
-        (evidence, "ran in TFLM" if report.verified else "not run in TFLM"),
+        (evidence, _ran(report)),
     ]
     if report.bit_exact is not None:
         chips.append(
@@ -71,10 +74,26 @@ def _header(report: Report) -> str:
 <p class="word">{word}</p>
 <p class="says">{html.escape(sentence)}</p>
 </div>
-<div class="declare"><code>uint8_t tensor_arena[{report.arena_bytes}];</code>
+<div class="declare"><code>{_declaration(report)}</code>
 <button type="button" data-copy="{report.arena_bytes}">copy the number</button></div>
 <p class="chips">{marks}</p>
 {warnings}"""
+
+
+def _ran(report: Report) -> str:
+    if text.is_generated(report):
+        return "compiled and run" if report.verified else "not compiled"
+    return "ran in TFLM" if report.verified else "not run in TFLM"
+
+
+def _what(report: Report) -> str:
+    return "static memory" if text.is_generated(report) else "arena"
+
+
+def _declaration(report: Report) -> str:
+    if text.is_generated(report):
+        return f"static memory: {report.arena_bytes:,} bytes"
+    return f"uint8_t tensor_arena[{report.arena_bytes}];"
 
 
 def _arena_section(report: Report) -> str:
@@ -82,13 +101,24 @@ def _arena_section(report: Report) -> str:
     bars = [_bar("this plan", report)]
     if base is not None:
         bars.append(_bar("TFLM's own plan of the unchanged model", base))
-    figures = [
-        ("lower bound of the head", f"{report.lower_bound_bytes:,} B"),
-        ("scratch of one operator, at most", f"{report.scratch_bytes:,} B"),
-        (f"MACs, {report.macs_ratio:.3f}× the model's", f"{report.macs:,}"),
-        ("flash of the model", f"{report.flash_bytes:,} B"),
-    ]
-    if report.time_ms is not None:
+    macs = (f"MACs, {report.macs_ratio:.3f}× the model's", f"{report.macs:,}")
+    if text.is_generated(report):
+        figures = [("lower bound", f"{report.lower_bound_bytes:,} B"), macs]
+        figures.append(("flash of constants", f"{report.flash_bytes:,} B"))
+        if report.stack_bytes is not None:
+            figures.append((f"stack, {report.stack_source}", f"{report.stack_bytes:,} B"))
+    else:
+        figures = [
+            ("lower bound of the head", f"{report.lower_bound_bytes:,} B"),
+            ("scratch of one operator, at most", f"{report.scratch_bytes:,} B"),
+            macs,
+            ("flash of the model", f"{report.flash_bytes:,} B"),
+        ]
+    if report.generated_c_bytes is not None and not text.is_generated(report):
+        figures.append(("generated C instead, --runtime=c", f"{report.generated_c_bytes:,} B"))
+    if text.is_generated(report):
+        pass
+    elif report.time_ms is not None:
         before = report.baseline.time_ms if report.baseline else None
         name = f"time of an inference, {text.time_basis(report).replace('+-', '±')}"
         if before is not None:
@@ -111,6 +141,10 @@ def _arena_section(report: Report) -> str:
         f'<dl class="cards">{cards}</dl>'
         f'<p class="small">{html.escape(notes)}</p>',
     )
+
+
+def _part(report: Report) -> str:
+    return "static memory" if text.is_generated(report) else "head"
 
 
 def _bars_table(bars: Sequence[ArenaBar]) -> str:
@@ -159,7 +193,7 @@ def _picture_section(report: Report) -> str:
         )
     blocks.append(
         _figure(
-            f"After: this plan, head {report.head_bytes:,} bytes",
+            f"After: this plan, {_part(report)} {report.head_bytes:,} bytes",
             ArenaPicture(
                 boxes=occupied,
                 operators=report.operators,
@@ -290,30 +324,32 @@ def _names(operators: Sequence[str]) -> str:
 
 
 def _codes_section(report: Report) -> str:
+    if not report.codes:
+        return ""
+    rows = [text.code_row(report, code) for code in report.codes]
+    made = "row by row" if text.is_generated(report) else "strip by strip"
+    intro = f"<p>Packing and unpacking run {made} with what they belong to.</p>"
+    head = ("map", *text.code_head(report)[1:])
+    table = _table(head, rows, numbers=tuple(range(1, len(head))))
+    return _section("Stored as codes", intro + table)
+
+
+def _comparison_section(report: Report) -> str:
     rows = [
         (
-            text.short(code.name),
-            code.bits,
-            code.channels,
-            f"{code.unpacked_bytes:,}",
-            f"{code.packed_bytes:,}",
-            f"{code.p_macs:,}",
-            f"{code.pack_macs:,}",
-            f"{code.unpack_macs:,}",
-            "in the table" if code.merged and not code.r_macs else f"{code.r_macs:,}",
-            f"{code.table_bytes:,}",
-            code.operators,
-            f"{code.tail_bytes:,}",
+            text.short(row.name),
+            "x".join(map(str, row.shape)),
+            f"{row.scale:.4g}",
+            f"{row.differing:.2%}",
+            f"{row.mean_levels:.3f}",
+            row.worst_levels,
         )
-        for code in report.codes
+        for row in report.comparison
     ]
-    head = (
-        *("map", "bits", "channels", "int8 bytes", "packed bytes", "MACs of P", "of packing"),
-        *("of unpacking", "of R", "bytes of tables", "operators", "bytes of the tail"),
-    )
-    intro = "<p>Packing and unpacking run strip by strip with what they belong to.</p>"
-    table = _table(head, rows, numbers=tuple(range(1, 12)))
-    return _section("Stored as codes", intro + table) if rows else ""
+    head = ("map", "shape", "scale", "differs in", "mean, levels", "worst, levels")
+    intro = "<p>Of the quantised Keras model and of the device, on the samples tried.</p>"
+    table = _table(head, rows, numbers=(2, 3, 4, 5))
+    return _section("Keras beside the device", intro + table) if rows else ""
 
 
 def _memory_section(report: Report) -> str:
@@ -346,6 +382,8 @@ def _ports_section(report: Report) -> str:
     registered = f"<p><code>MicroMutableOpResolver&lt;{len(kinds)}&gt;</code>: {names}</p>"
     if not rows:
         return ""
+    if text.is_generated(report):
+        return _section("Inputs and outputs", _table(head, rows, numbers=(4, 5)))
     body = _table(head, rows, numbers=(4, 5)) + (registered if kinds else "")
     return _section("Inputs, outputs, operators to register", body)
 

@@ -105,6 +105,27 @@ class FeatureMapEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class ComparedMap:
+    """A map of the quantised Keras model beside that of the device, over all samples tried.
+
+    Attributes:
+        name: of the layer that makes it.
+        shape (elements): of each axis, without the batch.
+        scale (real): what one level is worth.
+        differing (share): of its values that are not the same, 0 to 1.
+        mean_levels (levels): by which they differ, over all values.
+        worst_levels (levels): the largest difference.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    scale: float
+    differing: float
+    mean_levels: float
+    worst_levels: int
+
+
+@dataclass(frozen=True, slots=True)
 class Port:
     """An input or output of the model: real = scale * (code - zero_point).
 
@@ -195,7 +216,8 @@ class Report:
         runtime: version of TensorFlow Lite Micro.
         kernels: kernel library.
         arena_bytes: the N of ``uint8_t tensor_arena[N]`` for that runtime and those kernels: head
-            and tail, or more where allocation itself needs it, rounded up to 16.
+            and tail, or more where allocation itself needs it, rounded up to 16. Of generated C:
+            all its static memory.
         head_bytes: the part of the arena that operators reuse, scratch included.
         tail_bytes: the part that stays for good: structures of the runtime and of the kernels.
         scratch_bytes: the largest sum of kernel buffers that one operator needs at once; they lie
@@ -250,7 +272,13 @@ class Report:
         time_ratio (times): that by the same estimate for the model as it was.
         time_ratio_assertions (times): the same where TFLM is built without NDEBUG.
         time_source: how the figures of the estimate were measured.
+        stack_bytes: what generated C takes of the stack at most, besides its static memory and
+            what memcpy and its like take; null: not known, or not generated C.
+        stack_source: whose figure that is, or why there is none.
+        generated_c_bytes: static memory that generated C needs for the model as it was, the image
+            in RAM; null: it refuses the model, or the search for it takes more than a moment.
         notes: what is known of the board and of its kernels.
+        comparison: maps of the Keras model beside those of the device, where these were compared.
     """
 
     model: str
@@ -304,7 +332,11 @@ class Report:
     time_ratio: float | None = None
     time_ratio_assertions: float | None = None
     time_source: str = ""
+    stack_bytes: int | None = None
+    stack_source: str = ""
+    generated_c_bytes: int | None = None
     notes: tuple[str, ...] = ()
+    comparison: tuple[ComparedMap, ...] = ()
 
     @property
     def bytes_over(self) -> int:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from deploy.backends.c.build import quick_static_bytes
 from deploy.backends.tflm.arena import predict_arena
 from deploy.backends.tflm.defects import warnings_of
 from deploy.backends.tflm.online import simulate
@@ -17,6 +18,7 @@ from deploy.macs import graph_macs, operator_macs, relative_macs
 from deploy.memory.plan import AliasReason
 from deploy.operators.custom import own_kernels
 from deploy.outcome import ArenaPrediction
+from deploy.passes import run_passes
 from deploy.proof.evidence import Evidence
 from deploy.proof.samples import sample_inputs
 from deploy.report.charge import stored_codes
@@ -102,6 +104,7 @@ def make_report(
         time_ratio_assertions=time_ratio(graph, source, goal.kernels, assertions=True),
         time_source=goal.kernels.times_source,
         notes=_notes(goal),
+        generated_c_bytes=quick_static_bytes(run_passes(source)),
         **model_keys(graph, planned.content, arena, planned.wheel),
     )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from deploy.report.report import Baseline, Port, Report, ReportTensor
+from deploy.outcome import StoredCode
+from deploy.report.report import Baseline, ComparedMap, Port, Report, ReportTensor
 from deploy.targets import HOST
 from keras_fmc.printable import one_line
 from keras_fmc.sizes import format_size
@@ -14,6 +15,11 @@ _NAME_WIDTH = 44
 _ROWS_SHOWN = 60
 _GENERATED_C = "c"
 _WHEEL = "That is in the tflite_micro wheel of a PC; a device's number comes with its board's name."
+
+
+def is_generated(report: Report) -> bool:
+    """Whether a report is of generated C, which has no interpreter, head or tail."""
+    return report.runtime == _GENERATED_C
 
 
 def to_text(report: Report) -> str:
@@ -25,6 +31,7 @@ def to_text(report: Report) -> str:
         _peak(report),
         _regions(report),
         _codes(report),
+        comparison_table(report.comparison),
         _memories(report),
         _decisions(report),
         f"Rewritten before it was planned: --passes={report.passes}" if report.passes else "",
@@ -46,13 +53,18 @@ def result(report: Report) -> tuple[str, str]:
 
 def _result(report: Report) -> tuple[str, str]:
     arena = format_size(report.arena_bytes)
-    if report.limit_bytes is None:
+    if report.limit_bytes is None and report.fits:
+        if is_generated(report):
+            return "No limit was given", f"It needs {arena} of static memory."
         return "No limit was given", f"It needs an arena of {arena}."
     where = f" ({report.limit_source})" if report.limit_source else ""
-    limit = format_size(report.limit_bytes)
-    if report.fits:
+    limit = format_size(report.limit_bytes or 0)
+    if report.fits and report.limit_bytes is not None:
         left = format_size(report.limit_bytes - report.arena_bytes)
         return "Fits", f"{arena} of {limit}{where}, {left} left."
+    if report.bytes_over == 0:
+        # Of generated C: what stands in flash is among the warnings.
+        return "Does not fit", f"{arena} would, but not the constants in flash."
     return "Does not fit", f"{arena}, {format_size(report.bytes_over)} over the {limit}{where}."
 
 
@@ -65,7 +77,7 @@ def target_line(report: Report) -> str:
 def certificate(report: Report) -> str:
     """Returns how good the plan is known to be."""
     bound = format_size(report.lower_bound_bytes)
-    if report.runtime == _GENERATED_C:
+    if is_generated(report):
         over = format_size(report.arena_bytes - report.lower_bound_bytes)
         return f"at most {over} above the least of programs that make every row once: {bound}"
     if report.proven_optimal:
@@ -158,14 +170,19 @@ def _head(report: Report) -> str:
 
 
 def _memory_line(report: Report) -> str:
-    if report.runtime == _GENERATED_C:
+    if is_generated(report):
         return f"static memory: {report.arena_bytes:,} bytes, all of it"
     return f"uint8_t tensor_arena[{report.arena_bytes}];   // aligned to 16 bytes"
 
 
 TIME = "time of an inference, estimated"
 TIME_AT = "  at, within"
+STATIC = "static memory, or arena"
+"""The row of generated C beside TFLM's arena."""
+
 MAIN_SIZES = (
+    STATIC,
+    "stack",
     "arena",
     "  head, reused",
     "  tail, persistent",
@@ -179,12 +196,15 @@ MAIN_SIZES = (
 )
 """The rows of the table of sizes that a short form shows."""
 
-SIZES_TOO_LARGE = ("arena", "  head, reused", "  tail, persistent", "multiply-accumulates")
+SIZES_TOO_LARGE = (STATIC, "arena", "  head, reused", "  tail, persistent", "multiply-accumulates")
 """The same for a plan that does not fit."""
 
 
 def _sizes(report: Report) -> str:
-    return "\n".join(size_lines(report))
+    lines = size_lines(report)
+    if report.stack_source:
+        lines.append(f"  stack: {report.stack_source}")
+    return "\n".join(lines)
 
 
 def size_lines(report: Report, wanted: Sequence[str] | None = None) -> list[str]:
@@ -208,6 +228,13 @@ def size_rows(report: Report, wanted: Sequence[str] | None = None) -> list[tuple
     def of(name: str) -> int | None:
         return getattr(base, name) if isinstance(base, Baseline) else None
 
+    if is_generated(report):
+        both(STATIC, report.arena_bytes, of("arena_bytes"))
+        both("  its lower bound", report.lower_bound_bytes, None)
+        both("stack", report.stack_bytes, None)
+        both("flash of constants, or model", report.flash_bytes, of("flash_bytes"))
+        add("multiply-accumulates", f"{report.macs:,}", f"{base.macs:,}" if base else None)
+        return rows
     both("arena", report.arena_bytes, of("arena_bytes"))
     both("  head, reused", report.head_bytes, of("head_bytes"))
     both("  tail, persistent", report.tail_bytes, of("tail_bytes"))
@@ -226,13 +253,14 @@ def size_rows(report: Report, wanted: Sequence[str] | None = None) -> list[tuple
     both("flash of the model", report.flash_bytes, of("flash_bytes"))
     add("multiply-accumulates", f"{report.macs:,}", f"{base.macs:,}" if base else None)
     add("  relative to the model", f"{report.macs_ratio:.3f}x", "1.000x")
-    if report.runtime != _GENERATED_C:
-        _add_times(report, add)
+    _add_times(report, add)
     if base and base.operators:
         add("operators", str(report.written_operators), str(base.operators))
         views = len(report.operators) - report.written_operators
         if views:
             add("  views without an operator", str(views), "0")
+    if report.generated_c_bytes is not None:
+        add("generated C instead, --runtime=c", _bytes(report.generated_c_bytes), "")
     return rows
 
 
@@ -284,7 +312,7 @@ def _firmware(report: Report) -> str:
         for number, port in enumerate(ports)
     ]
     kinds = operator_kinds(report)
-    if kinds:
+    if kinds and not is_generated(report):
         lines.append(f"  MicroMutableOpResolver<{len(kinds)}>: {', '.join(kinds)}")
     return "\n".join(["For the firmware:", *lines]) if lines else ""
 
@@ -312,7 +340,7 @@ def peak_lines(report: Report, *, most: int = 12) -> list[str]:
 def _regions(report: Report) -> str:
     if not report.regions:
         return ""
-    generated = report.runtime == _GENERATED_C
+    generated = is_generated(report)
     lines = ["Made row by row:" if generated else "Runs strip by strip:"]
     for region in report.regions:
         first, last = region.operators[0], region.operators[-1]
@@ -330,30 +358,58 @@ def _regions(report: Report) -> str:
 def _codes(report: Report) -> str:
     if not report.codes:
         return ""
-    rows = [
-        (
-            *("stored as codes", "bits", "channels", "int8", "packed"),
-            *("MACs: P", "pack", "unpack", "R", "tables", "operators", "of the tail"),
-        )
-    ]
+    rows = [code_head(report), *(code_row(report, code) for code in report.codes)]
+    return "\n".join(_table(rows, right=tuple(range(1, len(rows[0])))))
+
+
+def code_head(report: Report) -> tuple[str, ...]:
+    """Returns the heads of the columns of ``code_row``."""
+    head = ("stored as codes", "bits", "channels", "int8", "packed")
+    if is_generated(report):
+        return (*head, "held at most", "tables")
+    return (*head, "MACs: P", "pack", "unpack", "R", "tables", "operators", "of the tail")
+
+
+def code_row(report: Report, code: StoredCode) -> tuple[str, ...]:
+    """Returns what is shown of a map that is stored as codes."""
+    row = (
+        short(code.name),
+        str(code.bits),
+        str(code.channels),
+        f"{code.unpacked_bytes:,}",
+        f"{code.packed_bytes:,}",
+    )
+    if is_generated(report):
+        return (*row, f"{code.stored_bytes:,}", f"{code.table_bytes:,}")
+    return (
+        *row,
+        f"{code.p_macs:,}",
+        f"{code.pack_macs:,}",
+        f"{code.unpack_macs:,}",
+        "in table" if code.merged and not code.r_macs else f"{code.r_macs:,}",
+        f"{code.table_bytes:,}",
+        str(code.operators),
+        f"{code.tail_bytes:,}",
+    )
+
+
+def comparison_table(compared: Sequence[ComparedMap]) -> str:
+    """Returns where the Keras model and the device differ, empty where nothing was compared."""
+    if not compared:
+        return ""
+    rows = [("Keras beside the device", "shape", "scale", "differs in", "mean", "worst, levels")]
     rows += [
         (
-            short(code.name),
-            str(code.bits),
-            str(code.channels),
-            f"{code.unpacked_bytes:,}",
-            f"{code.packed_bytes:,}",
-            f"{code.p_macs:,}",
-            f"{code.pack_macs:,}",
-            f"{code.unpack_macs:,}",
-            "in table" if code.merged and not code.r_macs else f"{code.r_macs:,}",
-            f"{code.table_bytes:,}",
-            str(code.operators),
-            f"{code.tail_bytes:,}",
+            short(row.name),
+            "x".join(map(str, row.shape)),
+            f"{row.scale:.4g}",
+            f"{row.differing:.2%}",
+            f"{row.mean_levels:.3f}",
+            str(row.worst_levels),
         )
-        for code in report.codes
+        for row in compared
     ]
-    return "\n".join(_table(rows, right=tuple(range(1, 12))))
+    return "\n".join(_table(rows, right=(2, 3, 4, 5)))
 
 
 def _memories(report: Report) -> str:

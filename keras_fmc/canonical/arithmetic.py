@@ -3,6 +3,9 @@
     Average([x, y, z])                →  Add, Add, Rescaling(1/3)
     Add([x, y, z])                    →  Add([Add([x, y]), z]); products and extremes alike
     hard_sigmoid(x)                   →  ReLU6(x + 3) / 6
+    hard_tanh(x)                      →  ReLU6(3x + 3) / 3 - 1
+    selu(x), ELU(alpha)(x)            →  weighted sum of elu(x) and ReLU(x)
+    tanh_shrink(x)                    →  x - tanh(x)
     ReLU(max_value=m)(x)              →  m/6 · ReLU6(6/m · x)
     z · ReLU6(z + 3) / 6              →  hard_swish(z), wherever the factor stands
     Rescaling(Rescaling(x))           →  one Rescaling
@@ -24,7 +27,10 @@ from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers, produc
 from keras_fmc.model.surgery import copy_weights
 
 _MERGING = (layers.Add, layers.Multiply, layers.Maximum, layers.Minimum)
-_SPLIT_OFF = ("hard_sigmoid",)
+_SPLIT_OFF = (
+    *("hard_sigmoid", "hard_tanh", "selu", "tanh_shrink"),
+    *("gelu", "log_sigmoid", "mish", "softplus"),
+)
 """Activations that a layer of its own has to make first."""
 
 _TENSORFLOW_NAMES = {"softmax_v2": "softmax", "swish": "silu"}
@@ -55,7 +61,7 @@ def activations(editor: Editor) -> LayerGraph:
             _write(editor, node, keras.layers.Activation(known).activation)
         elif isinstance(function, keras.Layer):
             _apart(editor, node, function)
-        elif not module.startswith("keras."):
+        elif not module.startswith(("keras.", "keras_fmc.")):
             _apart(editor, node, layers.Lambda(function))
         elif name in _SPLIT_OFF and not isinstance(operation, layers.Activation):
             _apart(editor, node, layers.Activation(name))
@@ -119,8 +125,19 @@ def arithmetic(editor: Editor) -> LayerGraph:
             _chain(editor, node, kind, None)
         elif kind is layers.Average:
             _chain(editor, node, layers.Add, 1 / len(node.inputs))
-        elif _is_hard_sigmoid(operation):
+        elif _is(operation, "hard_sigmoid"):
             _scaled_relu6(editor, node, (1.0, 3.0), 1 / 6)
+        elif _is(operation, "hard_tanh"):
+            _scaled_relu6(editor, node, (3.0, 3.0), 1 / 3, -1.0)
+        elif _is(operation, "selu"):
+            _exponential(editor, node, _SELU_ALPHA, _SELU_SCALE)
+        elif kind is layers.ELU:
+            _exponential(editor, node, float(operation.alpha), 1.0)
+        elif _is(operation, "tanh_shrink"):
+            source = editor.at(node.inputs[0])
+            make = lambda name: layers.Activation("tanh", name=name)  # noqa: E731
+            value = editor.part(node, "tanh", make, [source])
+            editor.last(node, lambda name: layers.Subtract(name=name), [source, value])
         elif kind is layers.ReLU and _ceiling(operation):
             _scaled_relu6(editor, node, (6 / operation.max_value, 0.0), operation.max_value / 6)
         else:
@@ -143,11 +160,30 @@ def _chain(editor: Editor, node: LayerNode, kind: Any, factor: float | None) -> 
     editor.last(node, lambda name: layers.Rescaling(factor, name=name), [value])
 
 
-def _is_hard_sigmoid(operation: keras.Operation) -> bool:
+_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
+"""Of Klambauer et al., arXiv 1706.02515, as `keras.activations.selu` has them."""
+
+
+def _is(operation: keras.Operation, function: str) -> bool:
     return (
         isinstance(operation, layers.Activation)
-        and getattr(operation.activation, "__name__", "") == "hard_sigmoid"
+        and getattr(operation.activation, "__name__", "") == function
     )
+
+
+def _exponential(editor: Editor, node: LayerNode, alpha: float, scale: float) -> None:
+    """scale · (α elu(x) + (1 - α) relu(x)), for elu has no α on the device."""
+    source = editor.at(node.inputs[0])
+    make = lambda name: layers.Activation("elu", name=name)  # noqa: E731
+    if alpha == 1 and scale == 1:
+        editor.last(node, make, [source])
+        return
+    curve = editor.part(node, "elu", make, [source])
+    line = editor.part(node, "relu", lambda name: layers.ReLU(name=name), [source])
+    one, other = scale * alpha, scale * (1 - alpha)
+    curve = editor.part(node, "curve", lambda name: layers.Rescaling(one, name=name), [curve])
+    line = editor.part(node, "line", lambda name: layers.Rescaling(other, name=name), [line])
+    editor.last(node, lambda name: layers.Add(name=name), [curve, line])
 
 
 def _ceiling(layer: layers.ReLU) -> bool:
@@ -155,7 +191,11 @@ def _ceiling(layer: layers.ReLU) -> bool:
 
 
 def _scaled_relu6(
-    editor: Editor, node: LayerNode, before: tuple[float, float], behind: float
+    editor: Editor,
+    node: LayerNode,
+    before: tuple[float, float],
+    behind: float,
+    lower: float = 0.0,
 ) -> None:
     scale, offset = before
     value = editor.part(
@@ -165,7 +205,7 @@ def _scaled_relu6(
         [editor.at(node.inputs[0])],
     )
     value = editor.part(node, "relu6", lambda name: layers.ReLU(6.0, name=name), [value])
-    editor.last(node, lambda name: layers.Rescaling(behind, name=name), [value])
+    editor.last(node, lambda name: layers.Rescaling(behind, lower, name=name), [value])
 
 
 def hard_swish(editor: Editor) -> LayerGraph:

@@ -1,24 +1,31 @@
-"""Lambda and custom layers, taken apart into the layers and operations that they call.
+"""Lambda, custom and TimeDistributed layers, taken apart into the layers and operations that they
+call.
 
 Keras runs a layer on symbolic tensors as it runs a model: what `call` does with `keras.ops`, with
 operators and with other layers leaves a graph. That graph takes the layer's place. Layers inside
-stay the same objects, so a layer that is called twice stays shared. A function that computes with
-TensorFlow itself, or with weights of the layer's own, leaves none and is refused.
+stay the same objects, so a layer that is called twice stays shared. A weight of the layer's own may
+scale or shift channels; other computing with such weights, and functions of TensorFlow that
+`tensorflow_functions` does not name, are refused.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
 
+from keras_fmc.canonical import tensorflow_functions
 from keras_fmc.canonical.editor import Editor
 from keras_fmc.errors import FmcError
-from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef, trace
+from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef, producers, trace
+from keras_fmc.model.operations import is_activation
 
 _DEPTH = 8
 """Layers inside layers inside …; more is a layer that calls itself."""
@@ -59,15 +66,18 @@ def expand(editor: Editor, *, depth: int = 0) -> LayerGraph:
 
 def _is_opaque(node: LayerNode) -> bool:
     operation = node.operation
-    if isinstance(operation, layers.Lambda):
+    if isinstance(operation, (layers.Lambda, layers.TimeDistributed)):
         return True
     module = type(operation).__module__
-    return isinstance(operation, keras.Layer) and not module.startswith(("keras.", "keras_fmc."))
+    own = module.startswith(("keras.", "keras_fmc.")) and ".applications." not in module
+    return isinstance(operation, keras.Layer) and not own
 
 
 def _kind(node: LayerNode) -> str:
     if isinstance(node.operation, layers.Lambda):
         return "the function of a Lambda layer"
+    if isinstance(node.operation, layers.TimeDistributed):
+        return "TimeDistributed"
     return f"custom layer {type(node.operation).__name__}"
 
 
@@ -86,10 +96,14 @@ def _followed(editor: Editor, node: LayerNode) -> LayerGraph:
     try:
         if isinstance(operation, layers.Lambda):
             function = functools.partial(operation.function, **operation.arguments)
+        elif isinstance(operation, layers.TimeDistributed):
+            function = functools.partial(_step_by_step, operation.layer)
+            kwargs = {}
         else:
             function = operation.call
             kwargs = {key: value for key, value in kwargs.items() if key != "training"}
-        outputs = function(*args, **kwargs)
+        with _operators_of_weights(), tensorflow_functions.followed():
+            outputs = function(*args, **kwargs)
         leaves = keras.tree.flatten(outputs)
         if len(leaves) != len(node.outputs) or not all(
             isinstance(leaf, keras.KerasTensor) for leaf in leaves
@@ -103,14 +117,89 @@ def _followed(editor: Editor, node: LayerNode) -> LayerGraph:
             if isinstance(inner.operation, keras.Layer)
             for weight in inner.operation.weights
         }
+        seen |= {
+            id(leaf)
+            for inner in graph.nodes
+            for leaf in keras.tree.flatten((inner.args, inner.kwargs))
+            if isinstance(leaf, keras.Variable)
+        }
         if own - seen:
             raise ValueError("it computes with weights of its own, which no stock layer holds")
-        return graph
+        return _by_step(graph) if isinstance(operation, layers.TimeDistributed) else graph
     finally:
         # The layers inside belong to the user's model.
         for layer, before, behind in counts:
             del layer._inbound_nodes[before:]
             del layer._outbound_nodes[behind:]
+
+
+def _by_step(graph: LayerGraph) -> LayerGraph:
+    """The same calls, each one's inputs right before it: one step is done before the next begins,
+    as TensorFlow's converter orders them."""
+    makers = producers(graph)
+    ordered: dict[int, LayerNode] = {}
+
+    def visit(value: int) -> None:
+        index = makers.get(value)
+        if index is None or index in ordered:
+            return
+        for source in graph.nodes[index].inputs:
+            visit(source)
+        ordered[index] = graph.nodes[index]
+
+    for value in graph.outputs:
+        visit(value)
+    return dataclasses.replace(graph, nodes=tuple(ordered.values()))
+
+
+_ANY_STEPS = (layers.Dense, layers.Dropout)
+"""Layers that treat steps as they treat positions."""
+
+
+def _step_by_step(layer: keras.Layer, x: Any) -> Any:
+    """The layer on each step, its weights shared; of layers that take all steps at once, one."""
+    if x.shape[1] is None:
+        raise ValueError("of a sequence of no fixed length")
+    if type(layer) in _ANY_STEPS or is_activation(layer):
+        return layer(x)
+    shape = tuple(x.shape[2:])
+    # The device slices tensors of up to four axes.
+    flat = keras.ops.reshape(x, (-1, x.shape[1], math.prod(shape))) if len(shape) > 2 else x
+    steps = [flat[:, step] for step in range(x.shape[1])]
+    if len(shape) > 2:
+        steps = [keras.ops.reshape(step, (-1, *shape)) for step in steps]
+    return keras.ops.stack([layer(step) for step in steps], axis=1)
+
+
+_OPERATORS = {
+    "__add__": keras.ops.add,
+    "__mul__": keras.ops.multiply,
+    "__sub__": keras.ops.subtract,
+    "__matmul__": keras.ops.matmul,
+}
+
+
+@contextlib.contextmanager
+def _operators_of_weights() -> Iterator[None]:
+    """Lets `weight * x` work on a symbolic x, as `x * weight` does."""
+    own = {name: vars(keras.Variable).get(name) for name in _OPERATORS}
+
+    def symbolic(function: Any, usual: Any) -> Any:
+        def operator(self: Any, other: Any) -> Any:
+            return (function if isinstance(other, keras.KerasTensor) else usual)(self, other)
+
+        return operator
+
+    try:
+        for name, function in _OPERATORS.items():
+            setattr(keras.Variable, name, symbolic(function, getattr(keras.Variable, name)))
+        yield
+    finally:
+        for name, before in own.items():
+            if before is None:
+                delattr(keras.Variable, name)
+            else:
+                setattr(keras.Variable, name, before)
 
 
 def _has_weights(operation: keras.Operation) -> bool:

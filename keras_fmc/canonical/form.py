@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 import keras
 
+from keras_fmc.canonical.alike import alike
 from keras_fmc.canonical.arithmetic import activations, arithmetic, hard_swish, scalings
+from keras_fmc.canonical.attention import attention, products
 from keras_fmc.canonical.editor import Editor, Refusal
 from keras_fmc.canonical.expand import expand
+from keras_fmc.canonical.normalisation import normalisation
 from keras_fmc.canonical.one_dimension import one_dimension
 from keras_fmc.canonical.padding import padding
+from keras_fmc.canonical.permutations import permutations
 from keras_fmc.canonical.raw import raw
 from keras_fmc.model.layer_graph import LayerGraph, trace
 
@@ -23,11 +27,16 @@ PASSES: tuple[Callable[[Editor], LayerGraph], ...] = (
     activations,
     raw,
     arithmetic,
+    normalisation,
+    attention,
+    products,
     one_dimension,
     # Behind all that can make a Rescaling, or ReLU6(x + 3) / 6.
     hard_swish,
     scalings,
     padding,
+    permutations,
+    alike,
 )
 
 

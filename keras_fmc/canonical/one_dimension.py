@@ -19,6 +19,9 @@ import keras
 from keras import layers
 
 from keras_fmc.canonical.editor import Editor
+from keras_fmc.layers.centre import Centre
+from keras_fmc.layers.channel_scale import ChannelScale
+from keras_fmc.layers.unit_length import UnitLength
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode
 from keras_fmc.model.operations import TABLE
 
@@ -53,6 +56,8 @@ class _Lifting:
         operation = node.operation
         twin = _TWINS.get(type(operation))
         shape = self.editor.graph.values[node.inputs[0]].shape if node.inputs else ()
+        if type(operation) in _BOTH and len(shape) != 3:
+            twin = None
         if twin is not None and getattr(operation, "data_format", None) != "channels_first":
             self._replace(node, twin(operation, shape))
             return
@@ -207,6 +212,14 @@ def _dropout(layer: Any, shape: tuple[int | None, ...]) -> list[Make]:
     return [lambda name: layers.SpatialDropout2D(layer.rate, seed=layer.seed, name=name)]
 
 
+def _as_it_is(layer: Any, shape: tuple[int | None, ...]) -> list[Make]:
+    config = layer.get_config()
+    return [lambda name: type(layer).from_config({**config, "name": name})]
+
+
+_BOTH = (Centre, ChannelScale, UnitLength)
+"""Layers of the project that work on the last axis of anything, and come to the device as maps."""
+
 _TWINS: dict[type[keras.Layer], Callable[..., list[Make]]] = {
     layers.AveragePooling1D: _pool(layers.AveragePooling2D),
     layers.Conv1D: _convolution(layers.Conv2D, square=False),
@@ -220,10 +233,11 @@ _TWINS: dict[type[keras.Layer], Callable[..., list[Make]]] = {
     layers.SpatialDropout1D: _dropout,
     layers.UpSampling1D: _upsampling,
     layers.ZeroPadding1D: _padding,
+    **dict.fromkeys(_BOTH, _as_it_is),
 }
 """1-D layer → what makes its twin, and before it a padding."""
 
-LAYERS = tuple(_TWINS)
+LAYERS = tuple(cls for cls in _TWINS if cls not in _BOTH)
 """The 1-D layers that have a twin."""
 
 _AS_THEY_ARE = (

@@ -8,6 +8,7 @@ batch, becomes `Reshape`, `Permute`, `ZeroPadding2D` or `Concatenate`.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,8 +19,12 @@ from keras import layers
 
 from keras_fmc.canonical.editor import Editor
 from keras_fmc.canonical.expand import constant
+from keras_fmc.canonical.functions import gelu_tanh
 from keras_fmc.canonical.slices import Slicing, slicing
+from keras_fmc.layers.channel_scale import channel_scale
+from keras_fmc.layers.matrix_product import MatrixProduct
 from keras_fmc.layers.slice import Slice
+from keras_fmc.layers.unit_length import UnitLength
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef
 
 Twin = Callable[[Editor, LayerNode], bool]
@@ -46,16 +51,11 @@ def raw(editor: Editor) -> LayerGraph:
 
 
 REMEDIES = {
-    "Matmul": "Put the constant matrix into a Dense layer; products of two maps are not supported",
+    "Matmul": "Multiply two maps of one rank, or a map by a constant matrix",
     "Einsum": "Write it as Dense layers, additions and products",
-    "Gelu": "Use relu, hard_swish or silu, which the device has in int8",
-    "Elu": "Use leaky_relu or PReLU, which the device has in int8",
-    "Selu": "Use leaky_relu or PReLU, which the device has in int8",
-    "Softplus": "Use relu, which the device has in int8",
     "Exp": "Use softmax or sigmoid, which the device has in int8",
     "Sqrt": "Leave it to the host, behind the model's output",
-    "Normalize": "Use BatchNormalization, which costs nothing on the device, or leave it to the "
-    "host, behind the model's output",
+    "Normalize": "Normalise the last axis to length 1",
     "Multiply": "Multiply by a number, by one number a channel, or by another map",
     "Add": "Add a number, one number a channel, or another map",
 }
@@ -74,6 +74,8 @@ def _merge(make: type[layers.Layer], *, number: str) -> Twin:
         value = constant(other)
         if value is None or not isinstance(reference, ValueRef):
             return False
+        if isinstance(other, keras.Variable):
+            return _trained(editor, node, reference.id, number, other)
         form = _affine(number, value, constant_first=reference is right)
         if form is None:
             return False
@@ -96,6 +98,28 @@ def _affine(
     if number == "divide" and not constant_first and np.all(value != 0):
         return one / value, zero
     return None
+
+
+def _trained(
+    editor: Editor, node: LayerNode, source: int, number: str, weight: keras.Variable
+) -> bool:
+    """A weight of a layer of the user's, one number or one a channel, that goes on training."""
+    shape = _output(editor, node)
+    value = np.asarray(keras.ops.convert_to_numpy(weight), np.float64)
+    channels = shape[-1] or 1
+    per_channel = value.size == 1 or value.size == value.shape[-1] == channels
+    if number not in ("add", "multiply") or not per_channel:
+        return False
+    if shape != editor.shape(editor.at(source)):
+        return False
+    spread = np.broadcast_to(value.reshape(-1), (channels,))
+    part = {"scale" if number == "multiply" else "offset": spread}
+    editor.last(
+        node,
+        lambda name: channel_scale(name, channels, trainable=weight.trainable, **part),
+        [editor.at(source)],
+    )
+    return True
 
 
 def _rescale(
@@ -158,12 +182,19 @@ def _is_relu(editor: Editor, value: int) -> bool:
 
 def _clip(editor: Editor, node: LayerNode) -> bool:
     low, high = constant(node.operation.x_min), constant(node.operation.x_max)
-    if low is None or high is None or low.size != 1 or float(low) != 0 or float(high) <= 0:
+    if low is None or high is None or low.size != 1 or float(high) <= float(low):
         return False
-    ceiling = float(high)
-    editor.last(
-        node, lambda name: layers.ReLU(max_value=ceiling, name=name), _sources(editor, node)
+    floor, ceiling = float(low), float(high) - float(low)
+    make = lambda name: layers.ReLU(max_value=ceiling, name=name)  # noqa: E731
+    sources = _sources(editor, node)
+    if floor == 0:
+        editor.last(node, make, sources)
+        return True
+    value = editor.part(
+        node, "above", lambda name: layers.Rescaling(1.0, -floor, name=name), sources
     )
+    value = editor.part(node, "relu", make, [value])
+    editor.last(node, lambda name: layers.Rescaling(1.0, floor, name=name), [value])
     return True
 
 
@@ -190,6 +221,71 @@ def _leaky(editor: Editor, node: LayerNode) -> bool:
     editor.last(
         node, lambda name: layers.LeakyReLU(negative_slope=slope, name=name), _sources(editor, node)
     )
+    return True
+
+
+def _gelu(editor: Editor, node: LayerNode) -> bool:
+    function = gelu_tanh if node.operation.approximate else "gelu"
+    editor.last(node, lambda name: layers.Activation(function, name=name), _sources(editor, node))
+    return True
+
+
+def _elu(editor: Editor, node: LayerNode) -> bool:
+    alpha = float(getattr(node.operation, "alpha", 1.0))
+    editor.last(node, lambda name: layers.ELU(alpha=alpha, name=name), _sources(editor, node))
+    return True
+
+
+def _gated(editor: Editor, node: LayerNode) -> bool:
+    """glu(x) = a · sigmoid(b) of the two halves of x."""
+    source = editor.at(node.inputs[0])
+    shape = editor.shape(source)
+    axis = node.operation.axis % len(shape)
+    length = shape[axis]
+    if axis == 0 or length is None:
+        return False
+    halves = []
+    for part, start in (("value", 0), ("gate", length // 2)):
+        starts = [0] * (len(shape) - 1)
+        sizes = [size or 1 for size in shape[1:]]
+        starts[axis - 1], sizes[axis - 1] = start, length // 2
+        make = functools.partial(_slice, tuple(starts), tuple(sizes))
+        halves.append(editor.part(node, part, make, [source]))
+    make_gate = lambda name: layers.Activation("sigmoid", name=name)  # noqa: E731
+    gate = editor.part(node, "sigmoid", make_gate, [halves[1]])
+    editor.last(node, lambda name: layers.Multiply(name=name), [halves[0], gate])
+    return True
+
+
+def _slice(starts: tuple[int, ...], sizes: tuple[int, ...], name: str) -> layers.Layer:
+    return Slice(starts, sizes, name=name)
+
+
+def _matmul(editor: Editor, node: LayerNode) -> bool:
+    """The product of two maps, or of one and a constant matrix, which is a dense layer."""
+    left, right = _operands(node)
+    if isinstance(left, ValueRef) and isinstance(right, ValueRef):
+        sources = [editor.at(left.id), editor.at(right.id)]
+        ranks = {len(editor.shape(source)) for source in sources}
+        if len(ranks) != 1 or not ranks <= {3, 4}:
+            return False
+        if len({editor.shape(source)[:-2] for source in sources}) != 1:
+            return False
+        editor.last(node, lambda name: MatrixProduct(name=name), sources)
+        return True
+    matrix = constant(right)
+    if not isinstance(left, ValueRef) or matrix is None or matrix.ndim != 2:
+        return False
+    source = editor.at(left.id)
+
+    def make(name: str) -> layers.Layer:
+        layer = layers.Dense(matrix.shape[1], use_bias=False, name=name)
+        layer.build(editor.shape(source))
+        layer.kernel.assign(matrix)
+        layer.trainable = isinstance(right, keras.Variable) and right.trainable
+        return layer
+
+    editor.last(node, make, [source])
     return True
 
 
@@ -234,7 +330,11 @@ def _reduce(pool: type[layers.Layer] | None, *, factor: Callable[[int], float]) 
         if None in shape[1:] or axes is None:
             return False
         if len(shape) == 2 and axes == (1,):
-            return False
+            if pool is layers.GlobalMaxPooling2D or not keepdims:
+                return False
+            return _mean_of_channels(editor, node, source, factor(shape[-1] or 1))
+        if pool is layers.GlobalMaxPooling2D and axes == (len(shape) - 1,):
+            return _largest_of_channels(editor, node, source)
         positions = tuple(range(1, len(shape) - 1))
         if axes == (len(shape) - 1,) and len(shape) == 4 and pool is not layers.GlobalMaxPooling2D:
             return _mean_of_channels(editor, node, source, factor(shape[-1] or 1))
@@ -259,20 +359,42 @@ def _reduce(pool: type[layers.Layer] | None, *, factor: Callable[[int], float]) 
     return twin
 
 
+def _largest_of_channels(editor: Editor, node: LayerNode, source: int) -> bool:
+    """The channels of a position stand side by side: a pooling over rows of them."""
+    shape = editor.shape(source)
+    if len(shape) not in (3, 4):
+        return False
+    positions, channels = math.prod(size or 1 for size in shape[1:-1]), shape[-1] or 1
+    rows = editor.part(node, "rows", _reshape(positions, channels, 1), [source])
+    make = lambda name: layers.MaxPooling2D((1, channels), name=name)  # noqa: E731
+    largest = editor.part(node, "largest", make, [rows])
+    editor.last(node, _reshape(*_output(editor, node)[1:]), [largest])
+    return True
+
+
+def _normalised(editor: Editor, node: LayerNode) -> bool:
+    operation, source = node.operation, editor.at(node.inputs[0])
+    last = operation.axis in (-1, len(editor.shape(source)) - 1)
+    if not last or operation.order != 2:
+        return False
+    make = lambda name: UnitLength(epsilon=1e-12, name=name)  # noqa: E731
+    editor.last(node, make, [source])
+    return True
+
+
 def _mean_of_channels(editor: Editor, node: LayerNode, source: int, scale: float) -> bool:
     """Σ over channels is a 1×1 convolution of equal weights, which training leaves alone."""
     shape = editor.shape(source)
     weight = scale / (shape[-1] or 1)
 
     def convolution(name: str) -> layers.Layer:
-        layer = layers.Conv2D(
-            1,
-            1,
-            use_bias=False,
-            kernel_initializer=keras.initializers.Constant(weight),
-            trainable=False,
-            name=name,
-        )
+        options = {
+            "use_bias": False,
+            "kernel_initializer": keras.initializers.Constant(weight),
+            "trainable": False,
+            "name": name,
+        }
+        layer = layers.Dense(1, **options) if len(shape) == 2 else layers.Conv2D(1, 1, **options)
         layer.build(shape)
         return layer
 
@@ -522,20 +644,28 @@ TWINS: dict[str, Twin] = {
     "Concatenate": _joined,
     "Copy": _nothing,
     "Divide": _merge(layers.Layer, number="divide"),
+    "Elu": _elu,
     "ExpandDims": _moved,
+    "Gelu": _gelu,
     "GetItem": _sliced,
+    "Glu": _gated,
     "HardSigmoid": _activation("hard_sigmoid"),
     "HardSilu": _activation("hard_silu"),
+    "HardTanh": _activation("hard_tanh"),
     "Identity": _nothing,
     "LeakyRelu": _leaky,
+    "LogSigmoid": _activation("log_sigmoid"),
+    "Matmul": _matmul,
     "Max": _reduce(layers.GlobalMaxPooling2D, factor=lambda count: 1.0),
     "MaxPool": _pooled(layers.MaxPooling2D),
     "Maximum": _extreme(layers.Maximum),
     "Mean": _reduce(layers.GlobalAveragePooling2D, factor=lambda count: 1.0),
+    "Mish": _activation("mish"),
     "Minimum": _extreme(layers.Minimum),
     "Moveaxis": _permuted,
     "Multiply": _merge(layers.Multiply, number="multiply"),
     "Negative": _negative,
+    "Normalize": _normalised,
     "Pad": _padded,
     "Power": _power,
     "Ravel": _moved,
@@ -544,9 +674,11 @@ TWINS: dict[str, Twin] = {
     "Relu6": _activation("relu6"),
     "Reshape": _moved,
     "Resize": _resized,
+    "Selu": _activation("selu"),
     "Sigmoid": _activation("sigmoid"),
     "Silu": _activation("silu"),
     "Softmax": _activation("softmax"),
+    "Softplus": _activation("softplus"),
     "Split": _split,
     "Square": _square,
     "Squeeze": _moved,
@@ -556,6 +688,7 @@ TWINS: dict[str, Twin] = {
     "Sum": _reduce(layers.GlobalAveragePooling2D, factor=float),
     "Swapaxes": _permuted,
     "Tanh": _activation("tanh"),
+    "TanhShrink": _activation("tanh_shrink"),
     "Transpose": _permuted,
     "TrueDivide": _merge(layers.Layer, number="divide"),
     "Unstack": _unstacked,

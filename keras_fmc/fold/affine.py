@@ -1,4 +1,4 @@
-"""Reading layers that scale and shift channels: BN, Rescaling, Normalization."""
+"""Reading layers that scale and shift channels: BN, Rescaling, Normalization, ChannelScale."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from keras import layers
 
 from keras_fmc.fold.graph import float64
 from keras_fmc.fold.report import KeepReason
+from keras_fmc.layers.channel_scale import ChannelScale
 from keras_fmc.model.layer_graph import LayerNode
 
 
@@ -36,6 +37,11 @@ def read_affine(node: LayerNode, rank: int, channels: int | None) -> Affine | Ke
         shift = -float64(layer.moving_mean) * scale
         if layer.center:
             shift = shift + float64(layer.beta)
+        return Affine(scale, shift, layer.trainable)
+    if type(layer) is ChannelScale:
+        size = channels or 1
+        scale = np.ones(size) if layer.scale is None else float64(layer.scale)
+        shift = np.zeros(size) if layer.offset is None else float64(layer.offset)
         return Affine(scale, shift, layer.trainable)
     if type(layer) is layers.Rescaling:
         return _constants(np.asarray(layer.scale), np.asarray(layer.offset), channels)

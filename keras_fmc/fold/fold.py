@@ -23,6 +23,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_fmc.canonical.approximate import approximated
 from keras_fmc.canonical.form import canonical
 from keras_fmc.fold.affine import Affine, read_affine
 from keras_fmc.fold.algebra import (
@@ -38,11 +39,12 @@ from keras_fmc.fold.graph import WorkGraph, scaling
 from keras_fmc.fold.moves import Obstacle, Take, find_giver, find_takers, follow_channels
 from keras_fmc.fold.report import Folded, FoldResult, KeepReason, Kept
 from keras_fmc.fold.split import split_composites
+from keras_fmc.layers.centre import Centre
 from keras_fmc.layers.code_quantizer import CodeQuantizer
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode
 from keras_fmc.model.surgery import rebuild
 
-__all__ = ["FoldResult", "Folded", "KeepReason", "Kept", "fold"]
+__all__ = ["FoldResult", "Folded", "KeepReason", "Kept", "fold", "fold_for_device"]
 
 _SANE_SCALES = (1 / 16, 16.0)
 """Median scales of an affine at the model's input that may be merged into trainable weights."""
@@ -66,6 +68,12 @@ def fold(model: keras.Model) -> FoldResult:
     """
     folded = fold_graph(canonical(model).graph)
     return FoldResult(rebuild(folded.graph), folded.folded, folded.kept)
+
+
+def fold_for_device(source: LayerGraph) -> FoldedGraph:
+    """`fold_graph` of what the device runs: activations that it does not have are replaced first
+    (`keras_fmc.canonical.approximate`)."""
+    return fold_graph(approximated(source))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +100,7 @@ def fold_graph(source: LayerGraph) -> FoldedGraph:
     folding.affines_into_producers()
     folding.affines_into_readers()
     folding.affines_into_convolutions_of_their_own()
+    folding.centres_into_producers()
     for name in bottlenecks.restorations:
         if name in folding.restorations:
             folding.restoration_into_readers(graph.node(name))
@@ -134,13 +143,28 @@ class _Folding:
                 continue
             obstacle = self._unmerged[node.name]
             rank = len(self.graph.values[node.inputs[0]].shape)
-            if rank not in (2, 4):
+            if rank not in (2, 3, 4):
                 self.kept.append(Kept(node.layer_name, KeepReason.AXIS))
                 continue
             self._stand_alone(node, affine, rank)
             self.kept.append(
                 Kept(node.layer_name, obstacle.reason, obstacle.neighbour, node.layer_name)
             )
+
+    def centres_into_producers(self) -> None:
+        """Features less their mean: the same of the weights that make them."""
+        for node in [node for node in self.graph.nodes if isinstance(node.operation, Centre)]:
+            giver = find_giver(self.graph, node, constants=True)
+            if isinstance(giver, Obstacle) or giver.name in self.restorations:
+                continue
+            linear = self.graph.weighted[giver.layer_name].linear
+            if linear.kind is Kind.DEPTHWISE or linear.groups != 1:
+                continue
+            channels = linear.out_channels
+            matrix = np.eye(channels) - np.full((channels, channels), 1 / channels)
+            self.graph.change(giver, fold_map_after(linear, Linear(Kind.DENSE, matrix, None)))
+            self.graph.bypass(self.graph.node(node.name))
+            self.folded.append(Folded(node.layer_name, (giver.layer_name,)))
 
     def restoration_into_readers(self, node: LayerNode) -> None:
         """Lets every reader that can take R read the code; R stays for the others."""
@@ -280,18 +304,19 @@ class _Folding:
         (source,), (output,) = node.inputs, node.outputs
         policy = node.operation.dtype_policy
         weighted = scaling(affine.scale, affine.shift, dtype=policy, trainable=affine.trainable)
-        if rank == 2:
+        if rank in (2, 3):
             channels = len(affine.scale)
+            shape = graph.values[output].shape[1:]
+            rows = shape[0] if rank == 3 else 1
             dtype = graph.values[output].dtype
-            map_in = graph.new_value("", (None, 1, 1, channels), dtype)
-            map_out = graph.new_value("", (None, 1, 1, channels), dtype)
-            as_map = layers.Reshape((1, 1, channels), dtype=policy)
-            as_vector = layers.Reshape((channels,), dtype=policy)
-            graph.insert(node, graph.free_name(f"{node.name}_map"), as_map, source, map_in)
+            names = [graph.free_name(f"{node.name}_{part}") for part in ("map", "scaled", "vector")]
+            map_in = graph.new_value(names[0], (None, rows, 1, channels), dtype)
+            map_out = graph.new_value(names[1], (None, rows, 1, channels), dtype)
+            as_map = layers.Reshape((rows, 1, channels), dtype=policy)
+            as_vector = layers.Reshape(shape, dtype=policy)
+            graph.insert(node, names[0], as_map, source, map_in)
             graph.replace_call(node, (map_in,), (map_out,))
-            graph.insert_after(
-                node, graph.free_name(f"{node.name}_vector"), as_vector, map_out, output
-            )
+            graph.insert_after(node, names[2], as_vector, map_out, output)
         else:
             graph.replace_call(node, (source,), (output,))
         graph.weighted[node.layer_name] = weighted

@@ -19,6 +19,7 @@ from keras import ops
 
 from keras_fmc.errors import BadInputError
 from keras_fmc.layers.fake_quant import LEVELS, SMALLEST_RANGE, FakeQuant
+from keras_fmc.model.registered import register
 
 _fake_quant = keras.quantizers.fake_quant_with_min_max_vars
 
@@ -64,7 +65,7 @@ def check_code_bits(bits: Any) -> int:
     return int(bits)
 
 
-@keras.saving.register_keras_serializable(package="keras_fmc")
+@register
 class CodeQuantizer(FakeQuant):
     r"""Rounds a tensor to the 2^bits levels of a code.
 

@@ -19,6 +19,7 @@ import numpy as np
 from keras import ops
 
 from keras_fmc.errors import BadInputError
+from keras_fmc.model.registered import register
 
 LEVELS = 255
 """Steps between the smallest and the largest int8 code."""
@@ -28,7 +29,7 @@ SMALLEST_RANGE = 1e-5
 converter, which widens ranges below some 1e-6 to values of its own, leaves them alone."""
 
 
-@keras.saving.register_keras_serializable(package="keras_fmc")
+@register
 class FakeQuant(keras.layers.Layer):
     r"""Rounds a tensor to the int8 grid of one range, per tensor and asymmetric.
 

@@ -22,11 +22,12 @@ from keras_fmc.layers.bit_spread import spread
 from keras_fmc.layers.code_quantizer import CodeForm, CodeQuantizer
 from keras_fmc.layers.fake_quant import LEVELS
 from keras_fmc.layers.projection import check_window
+from keras_fmc.model.registered import register
 
 _STARTS = ("identity", "random")
 
 
-@keras.saving.register_keras_serializable(package="keras_fmc")
+@register
 class GF2Bottleneck(keras.layers.Layer):
     r"""Stores a map of C channels as k bits a position, or k bits for 2×2 positions.
 

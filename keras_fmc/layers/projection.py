@@ -12,6 +12,7 @@ from keras_fmc.errors import BadInputError, UnsupportedModelError
 from keras_fmc.layers.code_quantizer import CODE_BITS, CodeForm, CodeQuantizer
 from keras_fmc.layers.fake_quant import FakeQuant
 from keras_fmc.layers.transposed import WINDOWS, transposed_convolution
+from keras_fmc.model.registered import register
 
 
 def check_code_bits(bits: int | None) -> int | None:
@@ -45,7 +46,7 @@ def check_window(kernel_size: int | None, strides: int, *, subject: str) -> int:
     return window
 
 
-@keras.saving.register_keras_serializable(package="keras_fmc")
+@register
 class ProjectionBottleneck(keras.layers.Layer):
     r"""Stores a map of C channels as a code of k channels.
 

@@ -8,9 +8,10 @@ from typing import Any
 import keras
 
 from keras_fmc.errors import BadInputError
+from keras_fmc.model.registered import register
 
 
-@keras.saving.register_keras_serializable(package="keras_fmc")
+@register
 class Slice(keras.layers.Layer):
     """Picks [start, start + size) of every axis but the batch.
 

@@ -11,13 +11,14 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_fmc.model.registered import register
 from keras_fmc.padding import same_padding
 
 WINDOWS = ((1, 1), (2, 2), (3, 2))
 """(kernel_size, strides) that a bottleneck can have."""
 
 
-@keras.saving.register_keras_serializable(package="keras_fmc")
+@register
 class DepthToSpace(keras.layers.Layer):
     """Spreads channels over pixels: (batch, H, W, b·b·C) → (batch, b·H, b·W, C).
 

@@ -142,7 +142,7 @@ def _assign(
     """Puts the parts together once it is known which maps are `fused` and which are `coded`."""
     sizes = {name: size for name, _, size in values}
     stops = _stops(operators, outputs)
-    storage, home = _homes(operators, inputs, sizes, stops, coded)
+    storage, home, part_of = _homes(operators, inputs, sizes, stops, coded)
     producer = {name: operator.name for operator in operators for name in operator.outputs}
     consumers: dict[str, list[str]] = {name: [] for name in sizes}
     for operator in operators:
@@ -152,16 +152,18 @@ def _assign(
     for name, shape, size in values:
         if name in fused:
             heir = fused[name]
-            maps.append(FeatureMap(name, shape, size, Storage.FUSED, heir, producer[heir], ()))
+            maps.append(FeatureMap(name, shape, size, Storage.FUSED, heir, producer.get(heir), ()))
         else:
             readers = tuple(consumers[name])
             made_by = producer.get(name)
-            maps.append(FeatureMap(name, shape, size, storage[name], home[name], made_by, readers))
+            owner = _root(part_of, home[name])
+            where = Storage.VIEW if owner != home[name] == name else storage[name]
+            maps.append(FeatureMap(name, shape, size, where, owner, made_by, readers))
     return FeatureMaps(
         model=model,
         maps=tuple(maps),
         operators=operators,
-        live_sets=_live_sets(operators, home, sizes, stops),
+        live_sets=_live_sets(operators, home, part_of, sizes, stops),
         inputs=inputs,
         outputs=outputs,
         unmodelled=unmodelled,
@@ -184,14 +186,17 @@ def _homes(
     sizes: Mapping[str, int],
     stops: Mapping[str, int],
     coded: frozenset[str],
-) -> tuple[dict[str, Storage], dict[str, str]]:
-    """Returns the storage of every map and the map whose memory it occupies.
+) -> tuple[dict[str, Storage], dict[str, str], dict[str, str]]:
+    """Returns the storage of every map, the map whose memory it occupies, and the maps that are
+    part of a joined one.
 
     An elementwise operator overwrites its first input of equal size whose memory nobody needs
-    afterwards, under any of its names.
+    afterwards, under any of its names. Maps with memory of their own that are joined are made in
+    that of the joined one.
     """
     storage = dict.fromkeys(inputs, Storage.STORED)
     home = {name: name for name in inputs}
+    part_of: dict[str, str] = {}
     needed_until = {name: stops.get(name, 0) for name in inputs}
     for index, operator in enumerate(operators):
         for name in operator.outputs:
@@ -200,31 +205,55 @@ def _homes(
                 storage[name], home[name] = Storage.VIEW, home[operator.inputs[0]]
             elif operator.effect is Effect.ELEMENTWISE and name not in coded:
                 for source in operator.inputs:
-                    owner = home[source]
+                    owner = _root(part_of, home[source])
                     dies = needed_until[owner] <= index + 1 and owner not in coded
                     if dies and sizes[source] == sizes[owner] == sizes[name]:
                         storage[name], home[name] = Storage.IN_PLACE, owner
                         break
-            owner = home[name]
+            elif operator.effect is Effect.JOIN and name not in coded:
+                owners = [home[source] for source in operator.inputs]
+                own = len(set(owners)) == len(owners) and not coded.intersection(owners)
+                whole = [sizes[source] for source in operator.inputs]
+                if own and whole == [sizes[owner] for owner in owners]:
+                    free = [owner for owner in owners if owner not in part_of]
+                    part_of |= dict.fromkeys(free, name)
+                    needed_until[name] = max(needed_until[owner] for owner in owners)
+            owner = _root(part_of, home[name])
             needed_until[owner] = max(needed_until.get(owner, 0), stops[name])
-    return storage, home
+    return storage, home, part_of
+
+
+def _root(part_of: Mapping[str, str], owner: str) -> str:
+    while owner in part_of:
+        owner = part_of[owner]
+    return owner
+
+
+def _is_inside(part_of: Mapping[str, str], owner: str, owners: set[str]) -> bool:
+    while owner in part_of:
+        owner = part_of[owner]
+        if owner in owners:
+            return True
+    return False
 
 
 def _live_sets(
     operators: Sequence[MapOperator],
     home: Mapping[str, str],
+    part_of: Mapping[str, str],
     sizes: Mapping[str, int],
     stops: Mapping[str, int],
 ) -> tuple[LiveSet, ...]:
     """A map is live in [start, stop) of operator indices, from its producer to its last reader; a
-    model input from the start. Memory with several live maps in it counts once."""
+    model input from the start. Memory with several live maps in it counts once, and that of a part
+    with what it is part of."""
     start = dict.fromkeys(home, 0)
     for index, operator in enumerate(operators):
         start.update(dict.fromkeys(operator.outputs, index))
     live_sets = []
     for index, operator in enumerate(operators):
         live = sorted(name for name in home if start[name] <= index < stops.get(name, 0))
-        owners = sorted({home[name] for name in live})
-        size = sum(sizes[owner] for owner in owners)
+        owners = {home[name] for name in live}
+        size = sum(sizes[owner] for owner in owners if not _is_inside(part_of, owner, owners))
         live_sets.append(LiveSet(operator.name, tuple(live), size))
     return tuple(live_sets)

@@ -14,13 +14,15 @@ from dataclasses import dataclass
 import keras
 
 from keras_fmc.errors import BadInputError
-from keras_fmc.fold.fold import fold_graph
+from keras_fmc.fold.fold import fold_for_device
 from keras_fmc.layers.code_quantizer import CodeQuantizer
 from keras_fmc.layers.gf2 import GF2Bottleneck
+from keras_fmc.layers.slice import Slice
 from keras_fmc.maps.feature_maps import Effect, MapOperator
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers
 from keras_fmc.model.operations import activation_name, row_of
 from keras_fmc.qat.device_form import device_form
+from keras_fmc.qat.input_scale import scaled_inputs
 from keras_fmc.qat.weight_layers import FAKE_QUANT_LAYERS
 
 
@@ -48,7 +50,7 @@ def lower(graph: LayerGraph) -> Lowered:
     """
     if any(isinstance(node.operation, FAKE_QUANT_LAYERS) for node in graph.nodes):
         return _Lowering(graph, graph, {}).run()
-    folded = fold_graph(graph)
+    folded = fold_for_device(graph)
     return _Lowering(graph, device_form(folded.graph, split_codes=False), folded.gone).run()
 
 
@@ -64,6 +66,10 @@ class _Lowering:
     def run(self) -> Lowered:
         for value in self.device.inputs:
             self._value(value)
+        # A scale in front is no operator: what reads it reads the input.
+        self.names |= {
+            value: self.names[source] for value, (source, _) in scaled_inputs(self.device).items()
+        }
         for node in self.device.nodes:
             self._add(node)
         vanished = {
@@ -93,10 +99,16 @@ class _Lowering:
         heir = {
             source: value
             for value, source in self.gone.items()
-            if len(readers.get(source, ())) == 1
-            and source not in self.source.outputs
-            and value in self.makers
-            and source in self.makers[value].inputs
+            if value in self.makers
+            and (
+                # What stands inside a call has no name of its own.
+                source >= len(self.source.values)
+                or (
+                    len(readers.get(source, ())) == 1
+                    and source not in self.source.outputs
+                    and source in self.makers[value].inputs
+                )
+            )
         }
         names = {}
         for node in self.device.nodes:
@@ -166,9 +178,26 @@ class _Lowering:
         value = node.outputs[0]
         merged = [gone for gone in self.gone if self._home(gone) == value and gone in self.makers]
         kinds += [_kind(self.makers[gone]) for gone in sorted(merged) if _is_behind(self, gone)]
-        row = row_of(operation)
-        effect = Effect.COMPUTE if row is None else row.effect
+        effect = self._effect(node)
         self.operators.append(MapOperator(name, " + ".join(kinds), inputs, outputs, effect))
+
+    def _effect(self, node: LayerNode) -> Effect:
+        """What the operator does to memory. Rows stand one behind the other, so what takes or joins
+        whole ones copies nothing."""
+        operation = node.operation
+        shapes = [self.device.values[value].shape[1:] for value in (*node.inputs, *node.outputs)]
+        if isinstance(operation, keras.layers.Concatenate):
+            axis = operation.axis % (len(shapes[0]) + 1)
+            outer = [size for shape in shapes for size in shape[: axis - 1]]
+            return Effect.JOIN if all(size == 1 for size in outer) else Effect.COMPUTE
+        if isinstance(operation, (keras.layers.Cropping2D, Slice)):
+            before, behind = shapes
+            cut = [one != other for one, other in zip(before, behind, strict=True)]
+            first = cut.index(True) if True in cut else 0
+            rows = all(size == 1 for size in behind[:first]) and not any(cut[first + 1 :])
+            return Effect.VIEW if rows else Effect.COMPUTE
+        row = row_of(operation)
+        return Effect.COMPUTE if row is None else row.effect
 
     def _bottleneck(self, node: LayerNode, name: str, source: str, output: str) -> None:
         """P makes what is stored, in bytes that are filled, R restores the map."""

@@ -14,3 +14,5 @@ class Effect(Enum):
     """May overwrite an input of equal size that nobody reads afterwards."""
     VIEW = "view"
     """Leaves the bytes where they are: reshape, dropout."""
+    JOIN = "join"
+    """Its inputs may be made where they belong, one behind the other in the output."""

@@ -16,6 +16,7 @@ import keras
 from keras.src.models.functional import functional_like_constructor
 
 from keras_fmc.errors import BadInputError, UnsupportedModelError
+from keras_fmc.model.named_outputs import own_class
 from keras_fmc.names import free_name
 
 
@@ -299,7 +300,7 @@ def _functional(model: keras.Model, path: str) -> Any:
 
 def _own_class(model: keras.Model) -> type[keras.Model] | None:
     """Returns the class of a functional model if it is the user's, to build others of its kind."""
-    cls = type(model)
+    cls = own_class(model)
     own = not cls.__module__.startswith(("keras.", "keras_fmc."))
     return cls if own and functional_like_constructor(cls) else None
 

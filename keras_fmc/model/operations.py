@@ -10,6 +10,7 @@ and custom layers have become the layers named here; what is not named here has 
 | moves | what of a map of channels may be moved across it when weights are folded |
 | fuses | whether a ReLU behind it becomes part of it |
 | keeps_sign | whether its output is not negative if no input is |
+| fixed | output range that the int8 kernel fixes |
 | any_shape | whether it works on sequences as on maps |
 """
 
@@ -24,8 +25,11 @@ import numpy as np
 from keras import layers
 
 from keras_fmc.layers.fake_quant import FakeQuant
+from keras_fmc.layers.inverse_root import InverseRoot
+from keras_fmc.layers.matrix_product import MatrixProduct
 from keras_fmc.layers.slice import Slice
 from keras_fmc.layers.transposed import DepthToSpace
+from keras_fmc.layers.unit_length import UnitLength
 from keras_fmc.model.effect import Effect
 
 
@@ -59,7 +63,12 @@ class Row:
     fuses: bool = False
     keeps_sign: bool = False
     any_shape: bool = False
+    fixed: tuple[float, float] | None = None
 
+
+SIGMOID_RANGE = (0.0, 255 / 256)
+TANH_RANGE = (-1.0, 127 / 128)
+"""Also that of vectors of length one."""
 
 _ABSENT = Row(Role.ABSENT, Effect.VIEW, Moves.ALL, keeps_sign=True, any_shape=True)
 _WEIGHTED = Row(Role.FREE, fuses=True)
@@ -78,6 +87,9 @@ TABLE: dict[type[keras.Layer], Row] = {
     layers.Minimum: _EXTREME,
     layers.Concatenate: Row(Role.SAME, keeps_sign=True),
     layers.PReLU: Row(Role.FREE, Effect.ELEMENTWISE),
+    MatrixProduct: Row(Role.FREE),
+    UnitLength: Row(Role.FIXED, keeps_sign=True, fixed=TANH_RANGE),
+    InverseRoot: Row(Role.FREE),
     layers.AveragePooling2D: Row(Role.ROUNDS, moves=Moves.ALL, keeps_sign=True),
     layers.GlobalAveragePooling2D: Row(Role.FREE, moves=Moves.ALL, keeps_sign=True),
     layers.MaxPooling2D: Row(Role.SAME, keeps_sign=True),
@@ -128,9 +140,6 @@ class ActivationRow:
     nonnegative: bool = False
 
 
-SIGMOID_RANGE = (0.0, 255 / 256)
-TANH_RANGE = (-1.0, 127 / 128)
-
 ACTIVATIONS: dict[str, ActivationRow] = {
     "relu": ActivationRow(fuses=True, nonnegative=True),
     "relu6": ActivationRow(fuses=True, nonnegative=True),
@@ -140,6 +149,7 @@ ACTIVATIONS: dict[str, ActivationRow] = {
     "tanh": ActivationRow(fixed=TANH_RANGE),
     "hard_silu": ActivationRow(),
     "hard_swish": ActivationRow(),
+    "elu": ActivationRow(in_place=False),
 }
 """Activations that the device has. SiLU is taken apart first."""
 
@@ -201,6 +211,9 @@ def activation_name(operation: keras.Operation) -> str:
 
 def fixed_range(operation: keras.Operation) -> tuple[float, float] | None:
     """Returns the output range that the int8 kernel of a layer fixes, None where it is chosen."""
+    row = row_of(operation)
+    if row is not None and row.fixed is not None:
+        return row.fixed
     known = ACTIVATIONS.get(activation_name(operation))
     return None if known is None else known.fixed
 

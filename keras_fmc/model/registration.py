@@ -11,6 +11,12 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 _MODULES = (
+    "keras_fmc.canonical.functions",
+    "keras_fmc.layers.centre",
+    "keras_fmc.layers.channel_scale",
+    "keras_fmc.layers.inverse_root",
+    "keras_fmc.layers.matrix_product",
+    "keras_fmc.layers.unit_length",
     "keras_fmc.layers.code_quantizer",
     "keras_fmc.layers.fake_quant",
     "keras_fmc.layers.gf2",

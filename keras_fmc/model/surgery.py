@@ -27,7 +27,7 @@ from keras_fmc.model.layer_graph import (
     producers,
     trace,
 )
-from keras_fmc.model.named_outputs import NamedOutputs
+from keras_fmc.model.named_outputs import named
 
 __all__ = [
     "LayerGraph",
@@ -216,11 +216,7 @@ def _make_model(graph: LayerGraph, inputs: Any, outputs: Any, *, name: str) -> k
     names = list(graph.output_names)
     if not names or names == list(model.output_names):
         return model
-    if graph.model_class is not None:
-        # Its class is the user's, so the names are not saved with it.
-        model.output_names = names
-        return model
-    return NamedOutputs(inputs=inputs, outputs=outputs, name=name, output_names=names)
+    return named(graph.model_class)(inputs=inputs, outputs=outputs, name=name, output_names=names)
 
 
 def _default_call(node: LayerNode, layer: Any, inputs: tuple[Any, ...]) -> Any:

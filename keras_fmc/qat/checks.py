@@ -7,7 +7,7 @@ import keras
 from keras_fmc.canonical.editor import Refusal
 from keras_fmc.canonical.form import canonical
 from keras_fmc.errors import BadInputError, UnsupportedModelError
-from keras_fmc.fold.fold import fold_graph
+from keras_fmc.fold.fold import fold_for_device
 from keras_fmc.layers.code_quantizer import CodeQuantizer
 from keras_fmc.layers.gf2 import GF2Bottleneck
 from keras_fmc.layers.projection import ProjectionBottleneck
@@ -48,7 +48,7 @@ def checked_graph(model: keras.Model) -> LayerGraph:
     form = canonical(model)
     refusals = list(form.refusals) + _channels_first(form.graph)
     known = {item.layer for item in refusals}
-    folded = fold_graph(form.graph).graph
+    folded = fold_for_device(form.graph).graph
     graph = device_form(folded, split_codes=False)
     for node in graph.nodes:
         operation = node.operation

@@ -3,6 +3,8 @@
     Dense(activation="softmax")         →  Dense, Activation("softmax")
     Activation("silu")                  →  Activation("sigmoid"), Multiply
     UpSampling2D(interpolation=nearest) →  Resizing
+    Centre                              →  Conv2D of equal weights, Subtract
+    UnitLength(epsilon)                 →  UnitLength, as the device has no epsilon
     GF2Bottleneck                       →  CodeQuantizer, GF2Bottleneck(quantizes_input=False)
     AveragePooling2D of few-bit codes   →  DepthwiseConv2D of equal weights
 
@@ -14,21 +16,40 @@ of a window has the scale of what it averages; of codes with few levels too litt
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 
 import keras
 from keras import layers
 
+from keras_fmc.canonical.editor import Editor
+from keras_fmc.canonical.form import canonical
 from keras_fmc.errors import BadInputError
+from keras_fmc.fold.fold import fold_for_device
+from keras_fmc.layers.centre import Centre
 from keras_fmc.layers.code_quantizer import CodeQuantizer
 from keras_fmc.layers.fake_quant import FakeQuant
 from keras_fmc.layers.gf2 import GF2Bottleneck
-from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef, ValueSpec
-from keras_fmc.model.operations import ACTIVATIONS, COMPOSED, Role, activation_name, row_of
-from keras_fmc.model.surgery import copy_weights
+from keras_fmc.layers.unit_length import UnitLength
+from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef, ValueSpec, consumers, trace
+from keras_fmc.model.operations import (
+    ACTIVATIONS,
+    COMPOSED,
+    Role,
+    activation_name,
+    is_activation,
+    row_of,
+)
+from keras_fmc.model.surgery import copy_weights, rebuild
 from keras_fmc.names import free_name
 from keras_fmc.qat.weight_layers import QUANTIZED
+
+
+def quantised_graph(model: keras.Model) -> LayerGraph:
+    """Returns what is quantised of a model: its canonical form, folded for the device, with layers
+    and weights of its own."""
+    return trace(rebuild(fold_for_device(canonical(model).graph).graph))
 
 
 def ends_in_activation(node: LayerNode) -> bool:
@@ -49,6 +70,7 @@ def device_form(graph: LayerGraph, *, split_codes: bool = True) -> LayerGraph:
         split_codes: False leaves GF(2) bottlenecks, which may have no range yet, and averages of
             codes alone.
     """
+    graph = _dense_on_positions(graph)
     values = list(graph.values)
     nodes: list[LayerNode] = []
     taken = {value.name for value in values}
@@ -88,6 +110,15 @@ def device_form(graph: LayerGraph, *, split_codes: bool = True) -> LayerGraph:
             activate(node, function, linear, output)
         elif isinstance(node.operation, layers.Activation) and function in COMPOSED:
             activate(node, function, node.inputs[0], node.outputs[0])
+        elif isinstance(node.operation, Centre):
+            (source,), (output,) = node.inputs, node.outputs
+            mean = add(f"{node.name}_mean", _mean(values[source].shape), (source,), None)
+            values[mean] = dataclasses.replace(values[mean], shape=(*values[source].shape[:-1], 1))
+            taken.discard(node.name)
+            add(node.name, layers.Subtract(), (source, mean), output)
+        elif isinstance(node.operation, UnitLength) and node.operation.epsilon:
+            taken.discard(node.name)
+            add(node.name, UnitLength(), node.inputs, node.outputs[0])
         elif isinstance(node.operation, layers.UpSampling2D) and _is_nearest(node.operation):
             rows, columns = values[node.outputs[0]].shape[1:3]
             resizing = layers.Resizing(
@@ -117,6 +148,62 @@ def device_form(graph: LayerGraph, *, split_codes: bool = True) -> LayerGraph:
         else:
             nodes.append(node)
     return dataclasses.replace(graph, nodes=tuple(nodes), values=tuple(values))
+
+
+def _dense_on_positions(graph: LayerGraph) -> LayerGraph:
+    """Makes dense layers convolutions where a ReLU and something else read what they make.
+
+    Of a dense layer TensorFlow's converter would make two, one with the ReLU inside, which then
+    rounds otherwise than training saw; of a convolution it does not.
+    """
+    readers = consumers(graph)
+    wanted = {
+        id(node.operation)
+        for node in graph.nodes
+        if type(node.operation) is layers.Dense
+        and activation_name(node.operation) == "linear"
+        and len(graph.values[node.outputs[0]].shape) == 2
+        and (len(readers[node.outputs[0]]) > 1 or node.outputs[0] in graph.outputs)
+        and any(_is_relu(graph.nodes[index].operation) for index in readers[node.outputs[0]])
+    }
+    if not wanted:
+        return graph
+    editor = Editor(graph)
+    for node in graph.nodes:
+        dense = node.operation
+        if id(dense) not in wanted:
+            editor.keep(node)
+            continue
+        (source,) = (editor.at(value) for value in node.inputs)
+        features = editor.shape(source)[-1] or 1
+        at = layers.Reshape((1, 1, features))
+        name = editor.free(f"{node.name}_position")
+        position = editor.call(at, name, [source])
+        make = functools.partial(_convolution, dense, features)
+        convolution, layer_name = editor.layer(node, "", make)
+        made = editor.call(convolution, layer_name, [position], name=node.name)
+        back = layers.Reshape((dense.units,))
+        name = editor.free(f"{node.name}_features")
+        editor.call(back, name, [made], output=node.outputs[0])
+    return editor.done()
+
+
+def _is_relu(operation: keras.Operation) -> bool:
+    known = ACTIVATIONS.get(activation_name(operation))
+    return is_activation(operation) and known is not None and known.fuses
+
+
+def _convolution(dense: layers.Dense, features: int, name: str) -> layers.Conv2D:
+    config = dense.get_config()
+    keys = ("use_bias", "kernel_regularizer", "bias_regularizer", "dtype")
+    options = {key: config[key] for key in keys}
+    layer = layers.Conv2D(dense.units, 1, name=name, **options)
+    layer.build((None, 1, 1, features))
+    layer.kernel.assign(keras.ops.reshape(dense.kernel, (1, 1, features, dense.units)))
+    if dense.use_bias:
+        layer.bias.assign(dense.bias)
+    layer.trainable = dense.trainable
+    return layer
 
 
 def _averages_codes(nodes: Sequence[LayerNode], node: LayerNode) -> bool:
@@ -153,6 +240,18 @@ def _average(node: LayerNode, values: Sequence[ValueSpec]) -> layers.DepthwiseCo
     )
     convolution.build(values[node.inputs[0]].shape)
     return convolution
+
+
+def _mean(shape: tuple[int | None, ...]) -> layers.Layer:
+    """The mean over channels: equal weights, which training leaves alone."""
+    options = {
+        "use_bias": False,
+        "kernel_initializer": keras.initializers.Constant(1 / (shape[-1] or 1)),
+        "trainable": False,
+    }
+    layer = layers.Dense(1, **options) if len(shape) == 2 else layers.Conv2D(1, 1, **options)
+    layer.build(shape)
+    return layer
 
 
 def _quantizer(node: LayerNode) -> CodeQuantizer:

@@ -13,18 +13,25 @@ from keras_fmc import fixed_point
 from keras_fmc.errors import BadInputError, UnsupportedModelError
 from keras_fmc.layers.fake_quant import FakeQuant
 from keras_fmc.layers.gf2 import GF2Bottleneck
+from keras_fmc.layers.inverse_root import InverseRoot
+from keras_fmc.layers.matrix_product import MatrixProduct
+from keras_fmc.layers.unit_length import UnitLength
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers, producers, trace
 from keras_fmc.model.operations import activation_name, is_activation, row_of
 from keras_fmc.model.surgery import clone, rebuild
 from keras_fmc.qat.kernel_rounding import (
     FROM_CODES,
     DeviceAverage,
+    DeviceProduct,
     DeviceRequantize,
     DeviceResize,
     DeviceSoftmax,
     DeviceSum,
     DeviceTable,
+    DeviceUnitLength,
+    inverse_root,
     requantized_mean,
+    times_power,
 )
 from keras_fmc.qat.weight_layers import FAKE_QUANT_LAYERS
 
@@ -85,6 +92,45 @@ def device_rounding(model: keras.Model, on: bool = True) -> keras.Model:
         return behind([outputs, *inputs]) if reads else behind(outputs)
 
     return rebuild(graph, layer=switched, call=call)
+
+
+def probes(model: keras.Model) -> tuple[keras.Model, keras.Model, tuple[str, ...]]:
+    """Returns models that put out every map that is rounded to 8 bits: one that rounds once, to
+    convert, and one that rounds as `model`; and the names of the layers that make the maps.
+
+    Raises:
+        BadInputError: a model that was not quantised natively.
+    """
+    single = device_rounding(model, on=False)
+    own = device_rounding(single) if rounds_as_device(model) else single
+    (one, names), (other, _) = (_with_maps(source) for source in (single, own))
+    return one, other, names
+
+
+def _with_maps(model: keras.Model) -> tuple[keras.Model, tuple[str, ...]]:
+    graph = trace(model)
+    makers = producers(graph)
+    found: dict[str, Any] = {}
+
+    def maker(value: int) -> LayerNode | None:
+        node = graph.nodes[makers[value]] if value in makers else None
+        inside = node is not None and isinstance(node.operation, _ROUNDINGS)
+        return maker(node.inputs[0]) if node is not None and inside else node
+
+    def call(node: LayerNode, layer: Any, inputs: tuple[Any, ...]) -> Any:
+        outputs = node.replay(layer, inputs)
+        made = maker(node.inputs[0]) if type(node.operation) is FakeQuant else None
+        if made is not None:
+            found[made.name] = outputs
+        return outputs
+
+    whole = rebuild(graph, call=call)
+    rounded = {id(tensor) for tensor in found.values()}
+    for value, tensor in zip(graph.outputs, whole.outputs, strict=True):
+        if id(tensor) not in rounded and value in makers:
+            made = maker(value)
+            found.setdefault(graph.values[value].name if made is None else made.name, tensor)
+    return keras.Model(whole.inputs, list(found.values())), tuple(found)
 
 
 def rounds_as_device(model: keras.Model) -> bool:
@@ -173,9 +219,11 @@ def _roundings(graph: LayerGraph) -> dict[str, keras.Layer]:
             return DeviceRequantize(step=step, output_scale=output_scale, name=name)
         is_table = is_activation(operation) and not fused(node.inputs[0])
         smooth = isinstance(operation, (layers.Resizing, layers.UpSampling2D))
-        if kind not in (layers.Add, layers.Subtract) and not is_table and not smooth:
+        is_table = is_table or kind is InverseRoot
+        summed = kind in (layers.Add, layers.Subtract)
+        if not (summed or is_table or smooth or kind in (MatrixProduct, UnitLength)):
             return None
-        if activation_name(operation) == "linear" and is_table:
+        if activation_name(operation) == "linear" and is_table and kind is not InverseRoot:
             return None
         grids = [grid_before(value) for value in node.inputs]
         # Codes of fewer bits are no int8 tensors of one scale.
@@ -191,6 +239,12 @@ def _roundings(graph: LayerGraph) -> dict[str, keras.Layer]:
                 return None
             size = graph.values[node.outputs[0]].shape[1:3]
             return DeviceResize(size=[length or 0 for length in size], **options)
+        if kind is MatrixProduct:
+            return DeviceProduct(
+                transpose_a=operation.transpose_a, transpose_b=operation.transpose_b, **options
+            )
+        if kind is UnitLength:
+            return DeviceUnitLength(**options)
         if not is_table:
             return DeviceSum(sign=1 if kind is layers.Add else -1, **options)
         if activation_name(operation) == "softmax":
@@ -216,7 +270,11 @@ def _table(
     """The codes that an activation of its own makes of each code."""
     scale, output_scale = _float32(scale), _float32(output_scale)
     name = activation_name(operation)
-    if name == "sigmoid":
+    if isinstance(operation, InverseRoot):
+        return _inverse_root_table(scale, zero_point, output_scale, output_zero)
+    if name == "elu":
+        found = fixed_point.elu_table(scale, zero_point, output_scale, output_zero)
+    elif name == "sigmoid":
         found = fixed_point.sigmoid_table(scale, zero_point)
     elif name == "tanh":
         found = fixed_point.tanh_table(scale, zero_point)
@@ -230,6 +288,26 @@ def _table(
             scale, zero_point, output_scale, output_zero, 6.0 if name == "relu6" else None
         )
     return [int(code) for code in found]
+
+
+def _inverse_root_table(
+    scale: float, zero_point: int, output_scale: float, output_zero: int
+) -> list[int]:
+    """The codes that RSQRT makes: 0 becomes the largest, 20 bits of fraction between two steps.
+
+    Source: tensorflow/lite/micro/kernels/elementwise.cc.
+    """
+    values = np.maximum(fixed_point.CODES - zero_point, 0)
+    multiplier, shift = inverse_root(keras.ops.convert_to_tensor(values, "int64"))
+    fine = times_power(keras.ops.ones_like(shift), multiplier, shift + 20)
+    fine = keras.ops.convert_to_numpy(fine)
+    real = 1.0 / float(np.sqrt(np.float32(scale)) * np.float32(output_scale))
+    quantized, power = fixed_point.quantized_multiplier(real)
+    power -= 20
+    high = fixed_point.high_mul(fine << max(power, 0), quantized)
+    codes = fixed_point.divide_by_power(high, max(-power, 0)) + output_zero
+    codes = np.where(values == 0, 127, np.clip(codes, -128, 127))
+    return [int(code) for code in codes]
 
 
 _KERAS_SLOPE = 0.2

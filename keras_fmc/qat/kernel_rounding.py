@@ -9,17 +9,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import keras
 import numpy as np
 from keras import layers, ops
 
 from keras_fmc.fixed_point import exp_on_negative, quantized_multiplier
-from keras_fmc.qat.requantize import divide, high_mul, requantize
+from keras_fmc.layers.matrix_product import MatrixProduct
+from keras_fmc.model.registered import register
+from keras_fmc.qat.requantize import divide, high_mul, levels, requantize
 
-_register = keras.saving.register_keras_serializable(package="keras_fmc")
 
-
-@_register
+@register
 class DeviceAverage(layers.Layer):
     """Rounds the mean of a window of int8 codes with the ties of AVERAGE_POOL_2D.
 
@@ -60,7 +59,7 @@ class DeviceAverage(layers.Layer):
         return {**super().get_config(), **config}
 
 
-@_register
+@register
 class DeviceRequantize(layers.Layer):
     """`keras_fmc.qat.requantize` of what stands for int32 sums: of MEAN and MUL.
 
@@ -146,7 +145,7 @@ class _FromCodes(layers.Layer):
         return {**super().get_config(), **config}
 
 
-@_register
+@register
 class DeviceTable(_FromCodes):
     """An operator that makes each code from one code: `table[code + 128]`.
 
@@ -165,7 +164,7 @@ class DeviceTable(_FromCodes):
         return {**super().get_config(), "table": self.table}
 
 
-@_register
+@register
 class DeviceSum(_FromCodes):
     """ADD and SUB: both inputs are brought to the step of twice the larger scale, times 2⁻²⁰.
 
@@ -200,7 +199,96 @@ class DeviceSum(_FromCodes):
 _SUM_SHIFT = 20
 
 
-@_register
+@register
+class DeviceProduct(_FromCodes):
+    """BATCH_MATMUL: an int32 sum of products of codes less their zero points, requantised.
+
+    Args:
+        transpose_a, transpose_b: as of `MatrixProduct`.
+
+    Source: tensorflow/lite/kernels/internal/reference/batch_matmul.h.
+    """
+
+    def __init__(
+        self, *, transpose_a: bool = False, transpose_b: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.product = MatrixProduct(transpose_a=transpose_a, transpose_b=transpose_b)
+
+    def get_config(self) -> dict[str, Any]:
+        config = {
+            "transpose_a": self.product.transpose_a,
+            "transpose_b": self.product.transpose_b,
+        }
+        return {**super().get_config(), **config}
+
+    def kernel_codes(self, *codes: Any) -> Any:
+        a, b = (
+            ops.cast(x - zero, "float64")
+            for x, (_, zero) in zip(codes, self.inputs_grid, strict=True)
+        )
+        a, b = self.product.operands(a, b)
+        acc = ops.cast(ops.round(ops.matmul(a, b)), "int64")
+        one, other = (np.float32(scale) for scale, _ in self.inputs_grid)
+        scale, zero = self.output_grid
+        step = float(one * other)
+        return levels(acc, step, scale, unit=_power(step / float(np.float32(scale)))) + zero
+
+
+@register
+class DeviceUnitLength(_FromCodes):
+    """L2_NORMALIZATION over the last axis; its output scale is 1/128 and its zero point 0.
+
+    Source: tensorflow/lite/kernels/internal/reference/integer_ops/l2normalization.h.
+    """
+
+    def kernel_codes(self, *codes: Any) -> Any:
+        x = codes[0] - self.inputs_grid[0][1]
+        multiplier, shift = inverse_root(ops.sum(x * x, axis=-1, keepdims=True))
+        return times_power(x, multiplier, shift + 7)
+
+
+def inverse_root(x: Any) -> tuple[Any, Any]:
+    """(q, shift) with 1/√x ≈ q · 2^(shift - 31) of int64 x < 2²⁹; 0 counts as 1.
+
+    Source: `GetInvSqrtQuantizedMultiplierExp` of tensorflow/lite/kernels/internal/common.h.
+    """
+    tiny = x <= 1
+    x = ops.where(tiny, _long(2), x)
+    above = ops.searchsorted(_SOFTMAX_POWERS, ops.reshape(x, (-1,)), side="right")
+    bits = ops.reshape(ops.cast(above, "int64"), ops.shape(x))
+    pairs = (31 - bits) // 2 - 1
+    shift = 11 - pairs
+    raw = (x * _power_of_two(2 * pairs)) // 2
+    half = divide(raw, _long(2))
+    one, three_halves = 1 << 28, (1 << 28) + (1 << 27)
+    root = ops.full_like(raw, one)
+    for _ in range(5):
+        cube = _saturated(high_mul(high_mul(root, root), root) * (1 << 6))
+        step = high_mul(root, _long(three_halves)) - high_mul(half, cube)
+        root = _saturated(step * (1 << 3))
+    root = high_mul(root, _long(1518500250))
+    root = root * _power_of_two(ops.maximum(-shift, 0))
+    shift = -ops.maximum(shift, 0)
+    largest = (1 << 31) - 1
+    return ops.where(tiny, _long(largest), root), ops.where(tiny, _long(0), shift)
+
+
+def times_power(x: Any, multiplier: Any, shift: Any) -> Any:
+    """x · multiplier · 2^(shift - 31), rounded twice."""
+    high = high_mul(x * _power_of_two(ops.maximum(shift, 0)), multiplier)
+    return divide(high, _power_of_two(ops.maximum(-shift, 0)))
+
+
+def _power_of_two(exponent: Any) -> Any:
+    return ops.take(ops.convert_to_tensor(_SOFTMAX_POWERS), exponent)
+
+
+def _saturated(x: Any) -> Any:
+    return ops.clip(x, -(1 << 31), (1 << 31) - 1)
+
+
+@register
 class DeviceSoftmax(_FromCodes):
     """SOFTMAX over the last axis, in fixed point.
 
@@ -251,7 +339,7 @@ def _reciprocal(raw: Any) -> Any:
     return ops.clip(x * 2, -one - 1, one)
 
 
-@_register
+@register
 class DeviceResize(_FromCodes):
     """RESIZE_BILINEAR with half-pixel centres, in 10 bits of fraction.
 
@@ -282,7 +370,10 @@ class DeviceResize(_FromCodes):
         return {**super().get_config(), "size": self.size}
 
 
-FROM_CODES = (DeviceTable, DeviceSum, DeviceSoftmax, DeviceResize)
+FROM_CODES = (
+    *(DeviceTable, DeviceSum, DeviceSoftmax, DeviceResize),
+    *(DeviceProduct, DeviceUnitLength),
+)
 """Layers that are called on an operator's output and its inputs."""
 
 

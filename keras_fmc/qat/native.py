@@ -14,15 +14,15 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_fmc.fold.fold import fold
 from keras_fmc.layers.code_quantizer import CodeQuantizer
 from keras_fmc.layers.fake_quant import LEVELS, SMALLEST_RANGE, FakeQuant
-from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers, trace
+from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers
 from keras_fmc.model.ranges import best_range, record
 from keras_fmc.model.surgery import clone, rebuild
 from keras_fmc.names import free_name
 from keras_fmc.qat.codes import capped_sources, code_of, feeds_gf2, gf2_ranges
-from keras_fmc.qat.device_form import device_form, ends_in_activation
+from keras_fmc.qat.device_form import device_form, ends_in_activation, quantised_graph
+from keras_fmc.qat.input_scale import BYTES, is_image, scaled_inputs
 from keras_fmc.qat.placement import ScaleGroup, activation_name, scale_groups
 from keras_fmc.qat.weight_layers import QUANTIZED, smallest_magnitude
 
@@ -31,7 +31,7 @@ def quantize(
     model: keras.Model, arrays: tuple[np.ndarray, ...], *, momentum: float | None
 ) -> keras.Model:
     """Returns the QAT model of `model`; see `keras_fmc.qat.quantize`, which checks the inputs."""
-    graph = device_form(trace(fold(model).model))
+    graph = device_form(quantised_graph(model))
     groups = scale_groups(graph)
     ranges = group_ranges(graph, groups, arrays)
     return _build(graph, groups, ranges, momentum)
@@ -41,6 +41,8 @@ def group_ranges(
     graph: LayerGraph, groups: tuple[ScaleGroup, ...], arrays: tuple[np.ndarray, ...]
 ) -> list[tuple[float, float]]:
     """Returns the range of each group: fixed by a kernel, trained with a code, or from data.
+
+    That of an image of bytes is 0 … 255, and that of a scaled input the input's, scaled.
 
     A code of fewer bits bounds its whole group (`keras_fmc.qat.codes`); an 8-bit one bounds the
     sources that it reads, and data widen its range for the others.
@@ -53,6 +55,12 @@ def group_ranges(
         and (trained[index] is None or code_of(graph, group) is None)
         and (values := _unbounded(graph, group))
     }
+    images = {
+        index
+        for index, group in enumerate(groups)
+        for value, array in zip(graph.inputs, arrays, strict=True)
+        if group.sources == (value,) and is_image(array)
+    }
     records = {}
     if unknown:
         probe, owners = _probe(graph, unknown)
@@ -64,9 +72,17 @@ def group_ranges(
             found = [group.fixed]
         if index in records:
             found.append(best_range(records[index]))
+        if index in images and trained[index] is None:
+            found = [BYTES]
         # As the rounding layers hold them, and so the file its scales.
         low, high = min(low for low, _ in found), max(high for _, high in found)
         ranges.append((float(np.float32(low)), float(np.float32(high))))
+    of = {value: index for index, group in enumerate(groups) for value in group.values}
+    for value, (source, factor) in scaled_inputs(graph).items():
+        index = of[value]
+        if groups[index].sources == (value,) and groups[index].fixed is trained[index] is None:
+            low, high = ranges[of[source]]
+            ranges[index] = (float(np.float32(low * factor)), float(np.float32(high * factor)))
     return ranges
 
 

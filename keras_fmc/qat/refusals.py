@@ -8,14 +8,7 @@ from keras_fmc.canonical.editor import Refusal
 from keras_fmc.model.layer_graph import LayerNode
 from keras_fmc.model.operations import activation_name, is_activation
 
-_NORMALISE = (
-    "Use BatchNormalization, which costs nothing on the device: statistics of the sample itself "
-    "have no int8 operator in TensorFlow Lite Micro"
-)
-_ATTEND = (
-    "Mix positions with depthwise convolutions instead: the device multiplies no two maps in int8 "
-    "here"
-)
+_ATTEND = "Use MultiHeadAttention, which is taken apart into operators of the device"
 _UNROLL = (
     "Replace it by Conv1D layers, dilated and causal for a long view, or convert the model with "
     "TensorFlow's own quantisation (unroll=True, batch 1) and give the .tflite to `fmc plan`"
@@ -23,16 +16,9 @@ _UNROLL = (
 _CURVED = "Use relu, leaky_relu, hard_swish or silu, which the device has in int8"
 
 _REMEDIES: dict[str, str] = {
-    "LayerNormalization": _NORMALISE,
-    "GroupNormalization": _NORMALISE,
-    "UnitNormalization": _NORMALISE,
-    "RMSNormalization": _NORMALISE,
     "SpectralNormalization": "Train with it, then copy the normalised weights into plain layers",
-    "MultiHeadAttention": _ATTEND,
     "GroupQueryAttention": _ATTEND,
-    "Attention": _ATTEND,
     "AdditiveAttention": _ATTEND,
-    "Dot": _ATTEND,
     "LSTM": _UNROLL,
     "GRU": _UNROLL,
     "SimpleRNN": _UNROLL,
@@ -41,8 +27,6 @@ _REMEDIES: dict[str, str] = {
     "ConvLSTM1D": _UNROLL,
     "ConvLSTM2D": _UNROLL,
     "Conv3D": "Fold the third dimension into channels, and use Conv2D",
-    "TimeDistributed": "Call the layer on each step, and join the results with Concatenate",
-    "ELU": _CURVED,
     "Embedding": "Look the vectors up on the host, and feed them to the model",
     "Masking": "Feed samples of one length, padded with zeros",
     "LocallyConnected2D": "Use Conv2D",

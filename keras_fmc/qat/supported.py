@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keras_fmc.canonical import one_dimension, raw
+from keras_fmc.canonical import attention, normalisation, one_dimension, raw
+from keras_fmc.canonical.approximate import APPROXIMATED
 from keras_fmc.model import operations
 from keras_fmc.model.operations import ACTIVATIONS, COMPOSED, FOLDED, TABLE
 
@@ -60,6 +61,18 @@ def supported() -> SupportedTable:
     rows += [
         Supported(cls.__name__, "its 2-D twin on maps (length, 1, channels)")
         for cls in one_dimension.LAYERS
+    ]
+    rows += [
+        Supported(name, "taken apart into operators that the device has", "over the last axis")
+        for name in normalisation.LAYERS
+    ]
+    rows += [
+        Supported(cls.__name__, "convolutions, matrix products and a softmax", "without masks")
+        for cls in attention.LAYERS
+    ]
+    rows += [
+        Supported(f"activation: {name}", "operators that come close, as training sees")
+        for name in APPROXIMATED
     ]
     rows += [
         Supported(f"keras.ops: {name}", "the layers that do the same", "arguments that they have")

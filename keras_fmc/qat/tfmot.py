@@ -23,9 +23,8 @@ import keras
 import numpy as np
 
 from keras_fmc.errors import BadInputError, UnsupportedModelError
-from keras_fmc.fold.fold import fold
-from keras_fmc.model.layer_graph import LayerGraph, consumers, trace
-from keras_fmc.qat.device_form import device_form
+from keras_fmc.model.layer_graph import LayerGraph, consumers
+from keras_fmc.qat.device_form import device_form, quantised_graph
 from keras_fmc.qat.native import group_ranges
 from keras_fmc.qat.placement import ScaleGroup, scale_groups
 from keras_fmc.qat.tf_keras_bridge import to_tf_keras
@@ -42,7 +41,7 @@ _WEIGHTS = {
 def quantize(model: keras.Model, arrays: tuple[np.ndarray, ...]) -> Any:
     """Returns the tf_keras QAT model of `model`; see `keras_fmc.qat.quantize`."""
     tf_keras, toolkit = load()
-    graph = device_form(trace(fold(model).model))
+    graph = device_form(quantised_graph(model))
     groups = scale_groups(graph)
     ranges = group_ranges(graph, groups, arrays)
     config = _placed_config(toolkit)

@@ -10,15 +10,18 @@ prevents that, see `smallest_magnitude`.
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import math
+from collections.abc import Iterator
 from typing import Any
 
-import keras
 import numpy as np
 from keras import layers, ops
 
 from keras_fmc.layers.code_quantizer import sign_thresholds
 from keras_fmc.layers.fake_quant import SMALLEST_RANGE, fake_quant_weights
+from keras_fmc.model.registered import register
 from keras_fmc.qat.requantize import levels
 
 _BIAS_HEADROOM = 8.0
@@ -27,7 +30,34 @@ _BIAS_HEADROOM = 8.0
 _NUDGE = 0.45
 """Below 1/2, so that the converter rounds it away."""
 
-_register = keras.saving.register_keras_serializable(package="keras_fmc")
+
+_EXPORTING: contextvars.ContextVar[bool] = contextvars.ContextVar("exporting", default=False)
+
+
+@contextlib.contextmanager
+def for_converter() -> Iterator[None]:
+    """Writes dilated convolutions as one operator each, as TensorFlow's converter reads them.
+
+    Otherwise they stand between two operators that spread and gather positions, of which two
+    convolutions of one map would share the first; the converter then knows them no more.
+    """
+    token = _EXPORTING.set(True)
+    try:
+        yield
+    finally:
+        _EXPORTING.reset(token)
+
+
+def _one_operator(kind: str, layer: Any, inputs: Any, kernel: Any) -> Any:
+    import tensorflow as tf
+
+    return getattr(tf.raw_ops, kind)(
+        input=inputs,
+        filter=kernel,
+        strides=[1, *layer.strides, 1],
+        padding=layer.padding.upper(),
+        dilations=[1, *layer.dilation_rate, 1],
+    )
 
 
 class _RoundsKernel:
@@ -151,7 +181,7 @@ class _RoundsKernel:
         return math.prod(self.kernel.shape[axis] for axis in axes)
 
 
-@_register
+@register
 class FakeQuantConv2D(_RoundsKernel, layers.Conv2D):
     """`Conv2D` with `fake_quant_weights` per output channel."""
 
@@ -160,10 +190,12 @@ class FakeQuantConv2D(_RoundsKernel, layers.Conv2D):
         return fake_quant_weights(kernel, axis=-1, smallest=self.smallest)
 
     def _linear(self, inputs: Any, kernel: Any) -> Any:
+        if _EXPORTING.get() and max(self.dilation_rate) > 1:
+            return _one_operator("Conv2D", self, inputs, kernel)
         return self.convolution_op(inputs, kernel)
 
 
-@_register
+@register
 class FakeQuantDepthwiseConv2D(_RoundsKernel, layers.DepthwiseConv2D):
     """`DepthwiseConv2D` with `fake_quant_weights` per output channel, c·depth_multiplier + j."""
 
@@ -176,6 +208,8 @@ class FakeQuantDepthwiseConv2D(_RoundsKernel, layers.DepthwiseConv2D):
         return ops.reshape(rounded, self.kernel.shape)
 
     def _linear(self, inputs: Any, kernel: Any) -> Any:
+        if _EXPORTING.get() and max(self.dilation_rate) > 1:
+            return _one_operator("DepthwiseConv2dNative", self, inputs, kernel)
         return ops.depthwise_conv(
             inputs,
             kernel,
@@ -186,7 +220,7 @@ class FakeQuantDepthwiseConv2D(_RoundsKernel, layers.DepthwiseConv2D):
         )
 
 
-@_register
+@register
 class FakeQuantDense(_RoundsKernel, layers.Dense):
     """`Dense` with `fake_quant_weights`, one scale for the kernel."""
 
@@ -199,7 +233,7 @@ class FakeQuantDense(_RoundsKernel, layers.Dense):
         return ops.matmul(inputs, kernel)
 
 
-@_register
+@register
 class FakeQuantConv2DTranspose(_RoundsKernel, layers.Conv2DTranspose):
     """`Conv2DTranspose` with its kernel rounded per output channel.
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.backends.c.assign import Layout, assign
+from deploy.backends.c.bits import with_bits
 from deploy.backends.c.emit import model_source
 from deploy.backends.c.header import header
 from deploy.backends.c.lowering import lower
 from deploy.backends.c.names import Names, static_bytes
+from deploy.backends.c.packing import best_packing, candidates
 from deploy.backends.c.plan_header import plan_header
 from deploy.backends.c.program import Program
 from deploy.backends.c.proof import plan_source
@@ -22,6 +24,8 @@ from keras_fmc.errors import BadInputError, UnsupportedModelError
 
 _KERNELS = Path(__file__).with_name("kernels")
 _HEADERS = ("fmc_fixed_point.h", "fmc_kernels.h")
+_QUICK_WORK = 12_000
+"""Steps times rows that are made, up to which a search takes about a third of a second."""
 _END_TYPES = ("int8", "uint8", "int16", "int32")
 
 
@@ -30,12 +34,15 @@ class GeneratedModel:
     """A model as C.
 
     Attributes:
+        graph: what the C computes, maps of codes packed.
+        source: the same before packing.
         files: name -> text, of all files that firmware compiles.
         static_bytes: all static RAM of the code.
         constant_bytes: weights, biases, multipliers, tables and descriptors, in flash.
     """
 
     graph: Graph
+    source: Graph = field(repr=False)
     layout: Layout
     name: str
     files: Mapping[str, str] = field(repr=False)
@@ -65,6 +72,31 @@ def generate(graph: Graph, *, model_name: str, fed: bool = False) -> GeneratedMo
             names it.
         BadInputError: rows cannot be fed to a model of several inputs.
     """
+    coded, layout = _laid_out(graph, fed=fed)
+    return generated(graph, coded, layout, model_name=model_name)
+
+
+def quick_static_bytes(graph: Graph) -> int | None:
+    """Returns the static RAM of a graph's C with the image in RAM, where that is quick to know.
+
+    None where the search would take more than a moment, or C refuses the model.
+    """
+    try:
+        program = lower(graph)
+    except UnsupportedModelError:
+        return None
+    rows = sum(program.maps[step.output].rows for step in program.steps)
+    if len(program.steps) * rows > _QUICK_WORK:
+        return None
+    try:
+        _, layout = _laid_out(graph, fed=False)
+    except UnsupportedModelError:
+        return None
+    return static_bytes(layout)
+
+
+def _laid_out(graph: Graph, *, fed: bool) -> tuple[Graph, Layout]:
+    """The graph with the codes packed for which it is smallest, and its layout."""
     for index in (*graph.inputs, *graph.outputs):
         if graph.tensors[index].dtype not in _END_TYPES:
             raise UnsupportedModelError(
@@ -72,20 +104,31 @@ def generate(graph: Graph, *, model_name: str, fed: bool = False) -> GeneratedMo
                 expected=f"one of {', '.join(_END_TYPES)}",
                 remedy="--runtime=tflm runs it",
             )
-    program = lower(graph)
-    if not program.steps:
-        raise UnsupportedModelError(
-            "the model computes nothing: its outputs are views of its inputs",
-            remedy="--runtime=tflm runs it",
-        )
-    layout = lay_out(program, fed=_fed_map(graph, program) if fed else None)
+
+    def laid_out(coded: Graph) -> tuple[int, Layout]:
+        program = lower(coded)
+        if not program.steps:
+            raise UnsupportedModelError(
+                "the model computes nothing: its outputs are views of its inputs",
+                remedy="--runtime=tflm runs it",
+            )
+        layout = lay_out(program, fed=_fed_map(coded, program) if fed else None)
+        return static_bytes(layout), layout
+
+    in_bits = with_bits(graph)
+    return best_packing(in_bits, candidates(graph, in_bits), laid_out)
+
+
+def generated(source: Graph, coded: Graph, layout: Layout, *, model_name: str) -> GeneratedModel:
+    """Returns the C of a graph that is laid out already."""
     return GeneratedModel(
-        graph=graph,
+        graph=coded,
+        source=source,
         layout=layout,
         name=Names.of(model_name).function,
-        files=_files(graph, layout, model_name),
+        files=_files(coded, layout, model_name),
         static_bytes=static_bytes(layout),
-        constant_bytes=sum(c.size_bytes for c in program.constants),
+        constant_bytes=sum(c.size_bytes for c in layout.program.constants),
     )
 
 

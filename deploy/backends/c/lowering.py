@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import numpy as np
 
+from deploy.backends.c.bits import C_OPERATORS
 from deploy.backends.c.program import (
     SAME_ROW,
     Constant,
@@ -27,7 +28,7 @@ from deploy.graph import ITEM_BYTES, Graph, Operator, Tensor
 from deploy.operators import OPERATORS, InC
 from keras_fmc.errors import UnsupportedModelError
 
-_C_TYPES = {"int8": "int8_t", "int16": "int16_t", "int32": "int32_t"}
+_C_TYPES = {dtype: f"{dtype}_t" for dtype in ("int8", "int16", "int32", "uint32")}
 _VALUES_A_LINE = 24
 
 
@@ -159,8 +160,9 @@ class Lowering:
     def array(self, values: np.ndarray | Sequence[int], dtype: str) -> str:
         """Returns the name of a constant array with these values."""
         flat = np.asarray(values).ravel().tolist()
+        mark = "u" if dtype == "uint32" else ""
         lines = [
-            ",".join(map(str, flat[i : i + _VALUES_A_LINE]))
+            ",".join(f"{v}{mark}" for v in flat[i : i + _VALUES_A_LINE])
             for i in range(0, len(flat), _VALUES_A_LINE)
         ]
         body = "{" + ",\n".join(lines) + "}"
@@ -215,7 +217,8 @@ class Lowering:
         shapes = [self.tensor(index)]
         seen = {index}
         for operator in self.graph.operators:
-            if OPERATORS[operator.opcode].same_bytes and operator.inputs[0] in seen:
+            row = OPERATORS.get(operator.opcode)
+            if row is not None and row.same_bytes and operator.inputs[0] in seen:
                 seen.add(operator.outputs[0])
                 shapes.append(self.tensor(operator.outputs[0]))
         views = []
@@ -235,7 +238,7 @@ def lower(graph: Graph) -> Program:
 
     for step, operator in enumerate(graph.operators):
         row = OPERATORS.get(operator.opcode)
-        if row is None or row.in_c is InC.TFLM:
+        if operator.opcode not in C_OPERATORS and (row is None or row.in_c is InC.TFLM):
             known = (opcode for opcode, row in OPERATORS.items() if row.in_c is not InC.TFLM)
             raise UnsupportedModelError(
                 f"{graph.label(step)} has no C semantics",

@@ -2,7 +2,7 @@
 #include "fmc_fixed_point.h"
 #include "fmc_kernels.h"
 
-enum { HEADROOM_BITS = 20 };
+enum { HEADROOM_BITS = 20, SQUARE_HEADROOM_BITS = 7 };
 
 static int8_t sum(const fmc_binary_t *p, int32_t a, int32_t b, int32_t sign) {
   const int32_t x =
@@ -11,6 +11,15 @@ static int8_t sum(const fmc_binary_t *p, int32_t a, int32_t b, int32_t sign) {
       fmc_scale((b + p->b_offset) * (1 << HEADROOM_BITS), p->b_multiplier, p->b_shift);
   return fmc_clamp(fmc_scale(x + sign * y, p->out_multiplier, p->out_shift) + p->out_offset,
                    p->low, p->high);
+}
+
+static int8_t squared(const fmc_binary_t *p, int32_t a, int32_t b) {
+  const int32_t up = 1 << SQUARE_HEADROOM_BITS;
+  const int32_t x = fmc_scale((a + p->a_offset) * up, p->a_multiplier, p->a_shift);
+  const int32_t y = fmc_scale((b + p->b_offset) * up, p->b_multiplier, p->b_shift);
+  return fmc_clamp(
+      fmc_scale((x - y) * (x - y), p->out_multiplier, p->out_shift) + p->out_offset, p->low,
+      p->high);
 }
 
 /* Runs an expression of x = a[..] and y = b[..] over columns and channels. */
@@ -31,6 +40,10 @@ void fmc_add(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *ou
 
 void fmc_sub(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out) {
   FMC_EACH(sum(p, x, y, -1))
+}
+
+void fmc_squared_difference(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out) {
+  FMC_EACH(squared(p, x, y))
 }
 
 void fmc_mul(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out) {

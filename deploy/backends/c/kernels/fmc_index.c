@@ -25,3 +25,26 @@ void fmc_lookup(const int8_t *table, int32_t entries, int32_t run, const int32_t
     memcpy(out, table + entry * run, (uint32_t)run);
   }
 }
+
+static void first_best(const int8_t *in, int32_t outer, int32_t count, int32_t inner, int32_t sign,
+                       int32_t *out) {
+  for (int32_t i = 0; i < outer; i++, in += count * inner) {
+    for (int32_t j = 0; j < inner; j++) {
+      int32_t best = 0;
+      for (int32_t k = 1; k < count; k++) {
+        if (sign * in[k * inner + j] > sign * in[best * inner + j]) {
+          best = k;
+        }
+      }
+      *out++ = best;
+    }
+  }
+}
+
+void fmc_arg_max(const int8_t *in, int32_t outer, int32_t count, int32_t inner, int32_t *out) {
+  first_best(in, outer, count, inner, 1, out);
+}
+
+void fmc_arg_min(const int8_t *in, int32_t outer, int32_t count, int32_t inner, int32_t *out) {
+  first_best(in, outer, count, inner, -1, out);
+}

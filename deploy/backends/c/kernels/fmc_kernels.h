@@ -67,6 +67,7 @@ typedef struct {
 void fmc_add(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out);
 void fmc_sub(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out);
 void fmc_mul(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out);
+void fmc_squared_difference(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out);
 void fmc_maximum(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out);
 void fmc_minimum(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out);
 /* b holds the slopes of negative values. */
@@ -129,6 +130,10 @@ void fmc_add_int32(const int32_t *in, int32_t count, int32_t value, int32_t low,
 void fmc_lookup(const int8_t *table, int32_t entries, int32_t run, const int32_t *index,
                 int32_t count, int8_t *out);
 
+/* The first place of the greatest or least value: in[outer][count][inner] to out[outer][inner]. */
+void fmc_arg_max(const int8_t *in, int32_t outer, int32_t count, int32_t inner, int32_t *out);
+void fmc_arg_min(const int8_t *in, int32_t outer, int32_t count, int32_t inner, int32_t *out);
+
 typedef struct {
   int32_t in_columns, out_columns, channels, column_scale, half_pixel;
 } fmc_bilinear_t;
@@ -136,6 +141,35 @@ typedef struct {
 /* `fraction` is 1024 times the place of the output row below the first row given. */
 void fmc_bilinear(const fmc_bilinear_t *p, const int8_t *in, int32_t rows, int32_t fraction,
                   int8_t *out);
+
+/* Codes `low` .. low + 2^bits - 1 one after the other in bytes, the least significant bits first. */
+void fmc_pack_codes(const int8_t *in, int32_t count, int32_t bits, int32_t low, int8_t *out);
+void fmc_unpack_codes(const int8_t *in, int32_t count, int32_t bits, int32_t low, int8_t *out);
+
+/* Pixels of `bits` bits for each channel; each pixel begins a byte. */
+typedef struct {
+  int32_t columns, channels, bits;
+} fmc_bits_t;
+
+/* The bits that a table gives for each value, and the values that it gives for groups of bits. */
+void fmc_bits_of(const fmc_bits_t *p, const int8_t *table, const int8_t *in, int8_t *out);
+void fmc_values_of_bits(const fmc_bits_t *p, const int8_t *table, const int8_t *in, int8_t *out);
+
+typedef struct {
+  int32_t in_columns, in_bytes, out_columns, out_bytes;
+  int32_t kernel_rows, kernel_columns, stride_rows, stride_columns, pad_columns;
+} fmc_bits_window_t;
+
+/* For each 8 output bits and each half byte of the window, what its 16 values are worth: 4 words of
+   two sums, bits 0 to 3 in the lower halves, 4 to 7 in the upper. `start` holds 2^15 less the
+   thresholds, 4 words for each 8 output bits. */
+typedef struct {
+  const uint32_t *worth, *start;
+} fmc_sums_table_t;
+
+/* A convolution of bits to bits: 1 where the sum over its window's ones reaches a threshold. */
+void fmc_bits_conv(const fmc_bits_window_t *p, const fmc_sums_table_t *t, const int8_t *in,
+                   int32_t rows, int32_t above, int8_t *out, int32_t out_rows);
 
 #ifdef __cplusplus
 }

@@ -23,6 +23,7 @@ from deploy.backends.c.program import SAME_ROW, Read, whole
 _BINARY_BYTES = 17 * 4
 _SOFTMAX_BYTES = 5 * 4
 _HEADROOM = 1 << 20
+_SQUARE_HEADROOM_BITS = 7
 
 
 @lowers(*TABLES)
@@ -106,6 +107,19 @@ def sub(lowering: Lowering, step: int) -> None:
             float32_ratio(twice, _HEADROOM * scale(lowering.tensor(y))),
         ),
     )
+
+
+@lowers("SQUARED_DIFFERENCE")
+def squared_difference(lowering: Lowering, step: int) -> None:
+    """SQUARED_DIFFERENCE: both operands at twice the larger scale, 7 bits up."""
+    a, b, y = _operands(lowering, step)
+    scales = [scale(lowering.tensor(t)) for t in (a, b, y)]
+    twice = 2.0 * max(scales[:2])
+    factors = (scales[0] / twice, scales[1] / twice)
+    squares = twice * twice / ((1 << 2 * _SQUARE_HEADROOM_BITS) * scales[2])
+    pairs = [quantize_multiplier(f) for f in (*factors, squares)]
+    multipliers, shifts = tuple(m for m, _ in pairs), tuple(s for _, s in pairs)
+    _binary(lowering, step, "fmc_squared_difference", multipliers, shifts, (-128, 127))
 
 
 @lowers("MUL")

@@ -1,4 +1,4 @@
-"""Codes as int32 indices: CAST, ADD of a number, GATHER from a constant table."""
+"""Int32 indices: CAST, ADD of a number, GATHER from a constant table, ARG_MAX and ARG_MIN."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from deploy.backends.c.lowering import Lowering
+from deploy.backends.c.lowering import Lowering, constant_integers
 from deploy.backends.c.operators.registry import lowers
-from deploy.backends.c.program import SAME_ROW
+from deploy.backends.c.program import SAME_ROW, whole
 from deploy.graph import Activation
 
 _SOURCE = "fmc_index.c"
@@ -31,6 +31,47 @@ def cast(lowering: Lowering, step: int) -> None:
         lowering.output(y, (rows, 4 * row_bytes)),
         [lowering.read(x, SAME_ROW, (rows, row_bytes))],
         f"fmc_widen({{in0}}, {row_bytes}, {int(kinds[0] == 'uint8')}, {_TARGET});",
+        _SOURCE,
+    )
+
+
+@lowers("ARG_MAX")
+def arg_max(lowering: Lowering, step: int) -> None:
+    """ARG_MAX: the first place of the greatest value along an axis."""
+    _arg(lowering, step, "fmc_arg_max")
+
+
+@lowers("ARG_MIN")
+def arg_min(lowering: Lowering, step: int) -> None:
+    """ARG_MIN: the first place of the least value along an axis."""
+    _arg(lowering, step, "fmc_arg_min")
+
+
+def _arg(lowering: Lowering, step: int, function: str) -> None:
+    operator = lowering.graph.operators[step]
+    x, y = operator.inputs[0], operator.outputs[0]
+    lowering.require_int8(step, x)
+    if lowering.tensor(y).dtype != "int32":
+        lowering.refuse(step, f"{lowering.tensor(y).dtype} places", "int32")
+    shape = lowering.tensor(x).shape
+    (axis,) = constant_integers(lowering, step, operator.inputs[1])
+    axis %= len(shape)
+    count, inner = shape[axis], math.prod(shape[axis + 1 :])
+    rows, row_bytes = lowering.view_of(x)
+    if inner == 1 and row_bytes % count == 0:
+        # Along the last axis, each row for itself.
+        views, rule = ((rows, row_bytes), (rows, 4 * row_bytes // count)), SAME_ROW
+    else:
+        views, rule = (
+            ((1, lowering.tensor(x).size_bytes), (1, lowering.tensor(y).size_bytes)),
+            whole(1),
+        )
+    outer = views[0][1] // (count * inner)
+    lowering.step(
+        step,
+        lowering.output(y, views[1]),
+        [lowering.read(x, rule, views[0])],
+        f"{function}({{in0}}, {outer}, {count}, {inner}, {_TARGET});",
         _SOURCE,
     )
 

@@ -11,7 +11,7 @@ from deploy.backends.c.operators.registry import lowers
 from deploy.backends.c.program import SAME_ROW, Read, Rows, pixels
 from deploy.graph import ITEM_BYTES
 from deploy.operators import OPERATORS, Site
-from deploy.operators.copied import Copied
+from deploy.operators.copied import Copied, natural_strides
 
 _COPY_BYTES = 16 * 4
 _PAD_BYTES = 7 * 4
@@ -35,6 +35,54 @@ def copied(lowering: Lowering, step: int) -> None:
         lowering.refuse(step, "parameters computed at run time", "constants")
     for part in parts:
         _copy(lowering, step, part)
+
+
+@lowers("BROADCAST_TO")
+def broadcast_to(lowering: Lowering, step: int) -> None:
+    """BROADCAST_TO: steps of 0 along the axes that are repeated."""
+    operator = lowering.graph.operators[step]
+    x, y = operator.inputs[0], operator.outputs[0]
+    shape, out = lowering.tensor(x).shape, lowering.tensor(y).shape
+    missing = len(out) - len(shape)
+    strides = (0,) * missing + natural_strides(shape)
+    own = (1,) * missing + shape
+    repeated = tuple(0 if n == 1 else s for n, s in zip(own, strides, strict=True))
+    _copy(lowering, step, Copied(x, y, out, 0, repeated, 0, natural_strides(out)))
+
+
+@lowers("MIRROR_PAD")
+def mirror_pad(lowering: Lowering, step: int) -> None:
+    """MIRROR_PAD of rows and columns: both are picked by number."""
+    operator = lowering.graph.operators[step]
+    x, y = operator.inputs[0], operator.outputs[0]
+    amounts = constant_integers(lowering, step, operator.inputs[1])
+    pairs = list(zip(amounts[::2], amounts[1::2], strict=True))
+    source, out, aside = lowering.window_grids(step, x, y)
+    if pairs[0] != (0, 0) or pairs[3] != (0, 0):
+        lowering.refuse(step, "mirrored batches or channels", "rows and columns")
+    # Mode 1 repeats the edge, mode 0 does not.
+    edge = operator.integer("mode")
+    sides = [pairs[2], pairs[1]] if aside else [pairs[1], pairs[2]]
+    rows, columns = (
+        [_mirrored(i - before, extent, edge) for i in range(before + extent + after)]
+        for (before, after), extent in zip(sides, (source.rows, source.columns), strict=True)
+    )
+    windows = tuple((row, row + 1) for row in rows)
+    table = lowering.array([n for window in windows for n in window], "int16")
+    index, run = lowering.array(columns, "int16"), source.channels * source.item
+    lowering.step(
+        step,
+        lowering.output(y, out.view),
+        [lowering.read(x, Rows(table=windows, table_name=table), source.view)],
+        f"fmc_pick({index}, {out.columns}, {run}, {{in0}}, {{out}});",
+        "fmc_copy.c",
+    )
+
+
+def _mirrored(place: int, extent: int, edge: int) -> int:
+    if place < 0:
+        return -place - edge
+    return 2 * (extent - 1) - place + edge if place >= extent else place
 
 
 @lowers("SPACE_TO_DEPTH")

@@ -1,10 +1,5 @@
-// @{model}: @{arena} bytes of arena, planned for @{target}.
-//
-// @{library_header} belongs to the library @{library_title}; including it here makes
-// the IDE find the library. Other ports have another name: change this line and nothing else.
-#include <@{library_header}>
-
-#include "model_runner.h"
+// @{model}: @{size}, planned for @{target}.
+@{library_lines}#include "model_runner.h"
 
 void setup() {
   Serial.begin(115200);

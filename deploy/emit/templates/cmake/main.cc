@@ -1,4 +1,4 @@
-// @{model}: @{arena} bytes of arena, planned for @{target}.
+// @{model}: @{size}, planned for @{target}.
 #include "model_runner.h"
 
 int main() {

@@ -1,4 +1,4 @@
-// @{model}: @{arena} bytes of arena, planned for @{target}.
+// @{model}: @{size}, planned for @{target}.
 #include <cstdio>
 
 #include "freertos/FreeRTOS.h"

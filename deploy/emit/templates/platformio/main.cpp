@@ -1,8 +1,6 @@
-// @{model}: @{arena} bytes of arena, planned for @{target}.
+// @{model}: @{size}, planned for @{target}.
 #include <Arduino.h>
-#include <@{library_header}>
-
-#include "model_runner.h"
+@{library_lines}#include "model_runner.h"
 
 void setup() {
   Serial.begin(115200);

@@ -1,4 +1,4 @@
-// @{model}: @{arena} bytes of arena, planned for @{target}.
+// @{model}: @{size}, planned for @{target}.
 #include "app_model.h"
 
 #include "model_runner.h"

@@ -1,0 +1,58 @@
+"""Operators from bytes to bytes whose arithmetic is floating point: what a runtime makes of each.
+
+The table is what TensorFlow Lite Micro's own kernel (elsewhere LiteRT's) makes of the 256 values,
+so that nothing is rounded otherwise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from deploy import flatbuffer
+from deploy.backends.c.lowering import Lowering
+from deploy.backends.c.operators.registry import lowers
+from deploy.backends.c.program import SAME_ROW
+from deploy.graph import Graph
+from deploy.runtime import litert, tflm
+
+_SIDE = 16
+_ARENA_BYTES = 1 << 16
+
+
+@lowers("ABS", "ELU")
+def measured(lowering: Lowering, step: int) -> None:
+    """A table of what the operator does to each int8 value."""
+    operator = lowering.graph.operators[step]
+    x, y = operator.inputs[0], operator.outputs[0]
+    lowering.require_int8(step, x, y)
+    view = lowering.view_of(x)
+    name = lowering.array(table_of(lowering.graph, step), "int8")
+    lowering.step(
+        step,
+        lowering.output(y, view),
+        [lowering.read(x, SAME_ROW, view, lead_bytes=0)],
+        f"fmc_table({name}, {{in0}}, {{out}}, {view[1]});",
+        "fmc_elementwise.c",
+    )
+
+
+def table_of(graph: Graph, step: int) -> np.ndarray:
+    """Returns what an operator of one input makes of -128 … 127."""
+    operator = graph.operators[step]
+    shape = (1, _SIDE, _SIDE, 1)
+    ends = [
+        dataclasses.replace(graph.tensors[t], shape=shape, shape_signature=None)
+        for t in (operator.inputs[0], operator.outputs[0])
+    ]
+    alone = Graph(
+        tuple(ends), (dataclasses.replace(operator, inputs=(0,), outputs=(1,)),), (0,), (1,)
+    )
+    values = np.arange(-128, 128).astype(np.int8).reshape(shape)
+    content = flatbuffer.write(alone)
+    if tflm.unavailable_reason() is None:
+        ((found,),) = tflm.run(content, [[values]], arena_bytes=_ARENA_BYTES)
+    else:
+        ((found,),) = litert.run(content, [[values]])
+    return found.ravel()
