@@ -11,12 +11,15 @@ from deploy import flatbuffer
 from deploy.backends.tflm.arena import predict_arena
 from deploy.backends.tflm.embed import embed
 from deploy.backends.tflm.place import place
-from deploy.graph import Graph
+from deploy.emit.resolver import ADD_FUNCTIONS
+from deploy.graph import CUSTOM, Graph
 from deploy.outcome import ArenaPrediction
 from deploy.runtime import tflm
 from deploy.targets import kernels, target
 from keras_fmc.errors import UnsupportedModelError
+from tests.custom_graphs import DRAWS
 from tests.int8_graphs import Int8GraphMaker
+from tests.operator_draws import is_drawn
 from tests.random_graphs import random_graph
 from tests.single_operators import NAMES, single_operator
 from tests.stateful_graphs import STATEFUL
@@ -57,11 +60,16 @@ def test_each_operator(name: str) -> None:
     check(single_operator(name))
 
 
+CALLED = {"ASSIGN_VARIABLE", "CALL_ONCE", "IF", "READ_VARIABLE", "VAR_HANDLE", "WHILE"}
+
+
 def test_every_opcode_with_data_is_tested() -> None:
-    tested = {op.opcode for name in NAMES for op in single_operator(name).operators}
-    # Those are in state_test, against the wheel as well.
-    tested |= STATEFUL.keys()
-    assert kernels("reference").rules.keys() == tested
+    tested = {op.kind for name in NAMES for op in single_operator(name).operators}
+    # Those are in state_test, tflm_operators_test and subgraphs_test, against the wheel as well.
+    tested |= STATEFUL.keys() | {kind for kind in ADD_FUNCTIONS if is_drawn(kind)}
+    tested |= {f"{CUSTOM} {code}" for code in DRAWS} | CALLED
+    # A buffer that lets the rest of the graph run in some of its calls only.
+    assert kernels("reference").rules.keys() - tested == {f"{CUSTOM} CIRCULAR_BUFFER"}
 
 
 @needs_wheel

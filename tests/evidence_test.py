@@ -67,7 +67,7 @@ def test_a_byte_that_differs_in_any_sample_is_noticed(
 
     monkeypatch.setattr(tflm, "run", run)
     monkeypatch.setattr(litert, "run", run)
-    monkeypatch.setattr(tflm, "smallest_arena", lambda content, guess: guess)
+    monkeypatch.setattr(tflm, "smallest_arena", lambda content, guess, **_: guess)
     reason = "no wheel" if runtime == "litert" else None
     monkeypatch.setattr(tflm, "unavailable_reason", lambda: reason)
     name = graph.tensors[graph.outputs[output]].name
@@ -81,7 +81,7 @@ def test_a_sample_that_is_missing_is_noticed(monkeypatch: pytest.MonkeyPatch) ->
     graph, source = two_outputs(), a_run()
     right, _ = wrong_at(0, 0, 0)
     monkeypatch.setattr(tflm, "run", lambda content, samples, **options: right[:-1])
-    monkeypatch.setattr(tflm, "smallest_arena", lambda content, guess: guess)
+    monkeypatch.setattr(tflm, "smallest_arena", lambda content, guess, **_: guess)
     monkeypatch.setattr(tflm, "unavailable_reason", lambda: None)
     with pytest.raises(ValueError, match="zip"):
         collect(

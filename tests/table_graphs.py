@@ -18,12 +18,16 @@ from collections.abc import Sequence
 from deploy.graph import Graph, Quantization, Tensor
 from deploy.operators import OPERATORS, Site
 from deploy.targets import kernels
-from tests.operator_draws import Drawing, draw_operator
+from tests.operator_draws import Drawing, draw_operator, is_drawn
 from tests.stateful_graphs import STATEFUL
 
 _NEVER = frozenset(("DEQUANTIZE", "DIV", "NEG", "QUANTIZE", "RSQRT"))
 """Float maps, and what TensorFlow Lite Micro computes for some values or types only."""
-DRAWN = tuple(sorted((set(OPERATORS) & set(kernels("reference").rules)) - _NEVER - set(STATEFUL)))
+DRAWN = tuple(
+    kind
+    for kind in sorted(set(OPERATORS) & set(kernels("reference").rules))
+    if is_drawn(kind) and kind not in _NEVER and kind not in STATEFUL
+)
 """The rows of the table whose memory is known."""
 _LARGEST_MAP_BYTES = 6000
 _OFTEN = (

@@ -92,6 +92,13 @@ class _Lowering:
             value = self.gone[value]
         return value
 
+    def _is_inside(self, value: int, gone: int) -> bool:
+        """Whether a value stands inside a layer of the user's and is what that layer makes."""
+        return (
+            value >= len(self.source.values)
+            and self.device.values[value].shape == self.source.values[gone].shape
+        )
+
     def _names(self) -> dict[int, str]:
         """Value of the device → name of the map: the last of the user's values that it holds and
         through which alone it is read."""
@@ -101,8 +108,8 @@ class _Lowering:
             for value, source in self.gone.items()
             if value in self.makers
             and (
-                # What stands inside a call has no name of its own.
-                source >= len(self.source.values)
+                # What stands inside a call has no name of its own, unless it is a code.
+                self._is_inside(source, value)
                 or (
                     len(readers.get(source, ())) == 1
                     and source not in self.source.outputs

@@ -32,7 +32,7 @@ from keras_fmc.errors import VerificationError
 _WALKS: dict[float, tuple[int, int, int]] = {
     1.0: (1, 1, 2),
     1.02: (0, 0, 4),
-    1.05: (1, 3, 8),
+    1.05: (1, 1, 8),
     1.1: (0, 1, 8),
     1.2: (1, 1, 4),
     1.3: (0, 1, 4),
@@ -50,10 +50,10 @@ _WALKS_FOR_THE_HEAD: dict[float, tuple[int, int, int]] = {
     2.0: (1, 1, 4),
 }
 """The same for the head, or a given arena; the walks for the arena come in addition."""
-_SHARES = {1.0: 0.2, 1.02: 0.5}
+_SHARES = {1.0: 0.1, 1.02: 0.5}
 """Parts of the usual work for levels at which there is less to find."""
 SMALL_GRAPH_OPERATORS = 40
-_SMALL_WORK, _LARGE_WORK = 50_000, 400_000
+_SMALL_WORK, _LARGE_WORK = 120_000, 400_000
 _SMALL_WORK_FOR_THE_HEAD = 250_000
 """A step costs more there, as strips are many."""
 _FEW_OPERATORS, _FEW_FOR_THE_HEAD, _LEAST_WORK = 10, 5, 0.02
