@@ -96,9 +96,11 @@ def test_what_packing_costs_is_charged(monkeypatch):
     assert code.unpack_macs == 0
     assert code.r_macs == 16 * 16 * 3 * 3 * 32 * 64
     assert report.macs - plain.macs == code.pack_macs
-    # Both readers look up one table; CAST, ADD, GATHER, RESHAPE for each, one convolution.
+    # Both readers look up one table; CAST, ADD, GATHER for each, a RESHAPE that is a view without
+    # an operator, and one convolution.
     assert code.table_bytes == 256 * 2
-    assert code.operators == 2 * 4 + 1 == len(report.operators) - len(plain.operators)
+    assert code.operators == 2 * 3 + 1 == report.written_operators - plain.written_operators
+    assert len(report.operators) - len(plain.operators) == 2 * 4 + 1
     assert abs(code.tail_bytes - (report.tail_bytes - plain.tail_bytes)) <= 16
     tables = {o.inputs[0] for o in emitted.operators if o.opcode == "GATHER"}
     assert sum(emitted.tensors[t].size_bytes for t in tables) == code.table_bytes
@@ -228,7 +230,8 @@ def test_strips_and_packing_go_together(little_effort, monkeypatch):
     (code,) = report.codes
     assert report.arena_bytes < plain.arena_bytes
     assert report.regions
-    assert code.stored_bytes == code.packed_bytes == 32 * 32 * 6
+    # A row of it may stand twice, where a strip copies what the next one reads.
+    assert code.packed_bytes == 32 * 32 * 6 <= code.stored_bytes <= (32 + 2) * 32 * 6
     assert max(p.macs_ratio for p in report.frontier) <= 1.1
     assert [p.arena_bytes for p in report.frontier if p.chosen] == [report.arena_bytes]
 
