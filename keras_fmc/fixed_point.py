@@ -50,10 +50,13 @@ def saturated(x: Any, bits: int = 32) -> Any:
 
 
 def quantized_multiplier(real: float) -> tuple[int, int]:
-    """(q, shift) with real ≈ q · 2^(shift - 31), 2³⁰ ≤ q < 2³¹: QuantizeMultiplier."""
-    if real == 0:
-        return 0, 0
+    """(q, shift) with real ≈ q · 2^(shift - 31), 2³⁰ ≤ q < 2³¹: QuantizeMultiplier.
+
+    Below 2^-32 it is 0, as there.
+    """
     fraction, shift = math.frexp(real)
+    if real == 0 or shift < -31:
+        return 0, 0
     quantized = math.floor(fraction * 2**31 + 0.5)
     return (quantized // 2, shift + 1) if quantized == 1 << 31 else (quantized, shift)
 

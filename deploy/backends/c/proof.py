@@ -108,8 +108,7 @@ class _Region:
             for event in range(len(self.trace.events))
             if (bound := self._meeting(a, b, event)) is not None
         ]
-        if bounds:
-            low, high = min(low for low, _ in bounds), max(high for _, high in bounds)
+        for low, high in _united(bounds):
             yield f"FMC_CLEAR({self._offset(a)}, {self._offset(b)}, {low}, {high})"
 
     def _meeting(self, a: int, b: int, event: int) -> tuple[int, int] | None:
@@ -131,7 +130,32 @@ class _Region:
         one, other = self._span(a, event), self._span(b, event)
         if one is None or other is None:
             return None
+        for x, y, turned in ((a, b, False), (b, a, True)):
+            if self._in_place(entry, x, y):
+                # The row of y takes the place of the one that it is made from, or stands before.
+                left, held = self._span(x, event + 1, until=event), self._span(y, event)
+                assert held is not None
+                row = self._slot(x, entry, entry.row)
+                low = row - self._slot(y, entry, entry.row)
+                high = low + self.maps[x].row_bytes
+                if left is not None:
+                    low, high = min(low, left[0] - held[1]), max(high, left[1] - held[0])
+                return (-high, -low) if turned else (low, high)
         return one[0] - other[1], one[1] - other[0]
+
+    def _in_place(self, entry: Event, source: int, target: int) -> bool:
+        """Whether an event makes a row of a map value by value from the same row of a source."""
+        if entry.map != target or source not in self.schedule.sources or self.maps[target].sums:
+            return False
+        reads = [read for read in entry.reads if read.map == source]
+        sizes = {self.maps[m].row_bytes for m in (source, target)}
+        return (
+            bool(reads)
+            and len(sizes) == 1
+            and all(
+                r.lead_bytes == 0 and (r.first, r.stop) == (entry.row, entry.row + 1) for r in reads
+            )
+        )
 
     def _lead(self, entry: Event, source: int, target: int) -> int | None:
         """The lead with which an event writes a buffer of one row behind what it reads."""
@@ -244,3 +268,18 @@ class _Region:
 
     def _apart_text(self, a: str, a_bytes: str, b: str, b_bytes: str) -> str:
         return f"FMC_APART({a}, {a_bytes}, {b}, {b_bytes})"
+
+
+def _united(bounds: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yields the open intervals that hold a distance which one of the given ones holds.
+
+    Between two that do not meet there is room: rows of one map that die while the other moves on.
+    """
+    united: tuple[int, int] | None = None
+    for low, high in sorted(bounds):
+        if united is not None and low >= united[1]:
+            yield united
+            united = None
+        united = (low, high) if united is None else (united[0], max(united[1], high))
+    if united is not None:
+        yield united

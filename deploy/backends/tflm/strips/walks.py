@@ -59,8 +59,11 @@ _SMALL_WORK_FOR_THE_HEAD = 250_000
 _FEW_OPERATORS, _FEW_FOR_THE_HEAD, _LEAST_WORK = 10, 5, 0.02
 _FEW_POWER, _FEW_WORK = 1.5, 300_000
 """Below so many operators, work falls with this power of those that can be cut, to that part."""
-_RESTARTS = (3, 1)
-"""By turns: one long walk finds some ways, several short ones find others."""
+_RESTARTS = (1, 3)
+"""By turns, at one level and from level to level: one long walk finds some ways, several short
+ones find others."""
+_LONG_UP_TO = 1.05
+"""The first walk of levels above is one of several short ones."""
 _MOST_WALKS = 64
 """At one level."""
 _SEEDS_OF_FEW = 2
@@ -166,7 +169,7 @@ def walks_of(goal: Goal, effort: Effort, network: Network) -> tuple[Walk, ...]:
                 # Where no limit binds, two walks of one seed would be the same.
                 (round(level * 100) - 105) % 512 * _MOST_WALKS + number,
                 int(usual * _SHARES.get(level, 1.0)),
-                restarts=_RESTARTS[number % 2],
+                restarts=_RESTARTS[(number + (level > _LONG_UP_TO)) % 2],
             )
             for level, numbers in table.items()
             if level <= _level_above(goal.max_macs, table)
