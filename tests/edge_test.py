@@ -33,7 +33,7 @@ np.save(sys.argv[3], interpreter.get_tensor(interpreter.get_output_details()[0][
 @pytest.mark.skipif(not PYTHON.exists(), reason="make .venv-edge/.ready builds the environment")
 @pytest.mark.parametrize("name", ["kws_ref_model", "pretrainedResnet_quant"])
 def test_the_emitted_model_runs_in_tflite_runtime(name: str, tmp_path: Path) -> None:
-    result = pipeline.plan(mlperf_tiny(name), out=tmp_path)
+    result = pipeline.plan(mlperf_tiny(name), out=tmp_path, view_operators=True)
     port = result.report.inputs[0]
     sample = np.random.default_rng(3).integers(-128, 128, port.shape).astype(np.int8)
     np.save(tmp_path / "in.npy", sample)

@@ -21,7 +21,9 @@ from deploy.targets import kernels
 from tests.operator_draws import Drawing, draw_operator, is_drawn
 from tests.stateful_graphs import STATEFUL
 
-_NEVER = frozenset(("DEQUANTIZE", "DIV", "NEG", "QUANTIZE", "RSQRT"))
+_NEVER = frozenset(
+    ("DEQUANTIZE", "DIV", "EXP", "FLOOR_DIV", "FLOOR_MOD", "NEG", "QUANTIZE", "RSQRT")
+)
 """Float maps, and what TensorFlow Lite Micro computes for some values or types only."""
 DRAWN = tuple(
     kind

@@ -35,19 +35,31 @@ def scaled_inputs(graph: LayerGraph) -> dict[int, tuple[int, float]]:
         # What does nothing at inference, such as augmentation, may stand between.
         while factor is not None and source in makers and len(readers[source]) == 1:
             maker = graph.nodes[makers[source]]
-            row = row_of(maker.operation)
-            if row is None or row.role is not Role.ABSENT or isinstance(maker.operation, FakeQuant):
+            if not _is_absent(maker):
                 break
             source = maker.inputs[0]
         if factor is None or source not in graph.inputs:
             continue
         (output,) = node.outputs
-        further = [graph.nodes[index].operation for index in readers[output]]
+        reading = [graph.nodes[index] for index in readers[output]]
+        further = []
+        while reading:
+            reader = reading.pop()
+            if _is_absent(reader) and not set(reader.outputs) & set(graph.outputs):
+                reading += [graph.nodes[i] for made in reader.outputs for i in readers[made]]
+            else:
+                further.append(reader.operation)
         weighted = all(type(operation) in _WEIGHTED for operation in further)
         alone = len(readers[source]) == 1 and source not in graph.outputs
         if further and weighted and alone and output not in graph.outputs:
             found[output] = (source, factor)
     return found
+
+
+def _is_absent(node: LayerNode) -> bool:
+    row = row_of(node.operation)
+    absent = row is not None and row.role is Role.ABSENT
+    return absent and not isinstance(node.operation, FakeQuant)
 
 
 def is_image(samples: np.ndarray) -> bool:
