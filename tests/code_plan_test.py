@@ -231,7 +231,8 @@ def test_strips_and_packing_go_together(little_effort, monkeypatch):
     assert report.arena_bytes < plain.arena_bytes
     assert report.regions
     # A row of it may stand twice, where a strip copies what the next one reads.
-    assert code.packed_bytes == 32 * 32 * 6 <= code.stored_bytes <= (32 + 2) * 32 * 6
+    assert code.packed_bytes == 32 * 32 * 6
+    assert code.stored_bytes in (32 * 32 * 6, (32 + 1) * 32 * 6)
     assert max(p.macs_ratio for p in report.frontier) <= 1.1
     assert [p.arena_bytes for p in report.frontier if p.chosen] == [report.arena_bytes]
 

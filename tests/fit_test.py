@@ -65,8 +65,7 @@ def test_the_promise_holds_in_tflm(unet):
     asked = int(0.9 * whole)
     found = fit_to(model, calibration=x, arena_bytes=asked, effort="quick", jobs=1, bits=[8])
     assert found.plan.bottlenecks
-    # A what-if plan may be searched less well than the plan itself, so that may be smaller.
-    assert found.arena_bytes <= 1.02 * found.predicted_arena_bytes
+    assert abs(found.predicted_arena_bytes - found.arena_bytes) <= 0.02 * found.arena_bytes
     small = insert_bottlenecks(model, found.plan, calibration=x).model
     assert convert(small, calibration=x, effort="quick").report.arena_bytes <= asked
 

@@ -301,6 +301,9 @@ def _to_batch(d: Drawing, opcode: str) -> None:
     n, h, w, c = d.shape(4, 4)
     blocks = d.integer(1, 3), d.integer(1, 3)
     before = d.integer(0, 1), d.integer(0, 1)
+    if d.integer(0, 1):
+        # Without padding, which the kernel of TFLM gets wrong.
+        blocks, before = (math.gcd(h, blocks[0]), math.gcd(w, blocks[1])), (0, 0)
     edges = [[a, (-(size + a)) % b] for a, size, b in zip(before, (h, w), blocks, strict=True)]
     d.add(opcode, [d.input((n, h, w, c)), d.constant(blocks), d.constant(edges)])
 

@@ -21,12 +21,13 @@ from deploy.backends.tflm.codes.lower import lower_codes, stored_code_maps
 from deploy.backends.tflm.codes.momentary import momentary_maps
 from deploy.backends.tflm.codes.pack import packed_name
 from deploy.backends.tflm.codes.tables import use_tables
-from deploy.backends.tflm.prepare import prepare
+from deploy.backends.tflm.prepare import prepare, with_views_as_set
 from deploy.backends.tflm.strips import choose_strips
 from deploy.codes.parts import strip_family
 from deploy.graph import Graph
 from deploy.macs import graph_macs
 from deploy.memory.plan import MemoryPlan
+from deploy.outcome import Prepared
 from deploy.passes import Context, run_passes
 from deploy.passes.short_names import shorten_names
 from deploy.progress import Progress
@@ -105,6 +106,7 @@ def estimate(question: Question) -> Estimate:
                     max_time=settings.max_time,
                     minimise=settings.minimise,
                     overlap=settings.overlap is not False,
+                    view_operators=settings.view_operators,
                     never_whole=never_whole,
                     work=work,
                     plan_rounds=0,
@@ -114,7 +116,8 @@ def estimate(question: Question) -> Estimate:
                 continue
             if choice.holds_whole:
                 continue
-            one = _of_plan(named, choice.graph, choice.memory, goal, question.limit_bytes)
+            made = with_views_as_set(Prepared(choice.graph, choice.memory), goal, settings)
+            one = _of_plan(named, made.graph, made.memory, goal, question.limit_bytes)
             if best is None or one.arena_bytes < best.arena_bytes:
                 best = one
     if best is None:

@@ -236,14 +236,23 @@ def _elu(editor: Editor, node: LayerNode) -> bool:
     return True
 
 
-def _gated(editor: Editor, node: LayerNode) -> bool:
-    """glu(x) = a · sigmoid(b) of the two halves of x."""
+def _divided(
+    editor: Editor, node: LayerNode
+) -> tuple[int, tuple[int | None, ...], int, int] | None:
+    """What an operation divides: value, shape, axis, and length along it, where that is known."""
     source = editor.at(node.inputs[0])
     shape = editor.shape(source)
     axis = node.operation.axis % len(shape)
     length = shape[axis]
-    if axis == 0 or length is None:
+    return None if axis == 0 or length is None else (source, shape, axis, length)
+
+
+def _gated(editor: Editor, node: LayerNode) -> bool:
+    """glu(x) = a · sigmoid(b) of the two halves of x."""
+    found = _divided(editor, node)
+    if found is None:
         return False
+    source, shape, axis, length = found
     halves = []
     for part, start in (("value", 0), ("gate", length // 2)):
         starts = [0] * (len(shape) - 1)
@@ -507,12 +516,10 @@ def _sliced(editor: Editor, node: LayerNode) -> bool:
 
 
 def _split(editor: Editor, node: LayerNode) -> bool:
-    source = editor.at(node.inputs[0])
-    shape = editor.shape(source)
-    axis = node.operation.axis % len(shape)
-    length = shape[axis]
-    if axis == 0 or length is None:
+    found = _divided(editor, node)
+    if found is None:
         return False
+    source, shape, axis, length = found
     parts = node.operation.indices_or_sections
     if isinstance(parts, (int, np.integer)):
         borders = list(np.cumsum([len(part) for part in np.array_split(range(length), parts)]))

@@ -16,12 +16,6 @@ from keras_fmc.errors import UnsupportedModelError
 from keras_fmc.fixed_point import quantized_multiplier
 
 
-def quantize_multiplier(real: float) -> tuple[int, int]:
-    """Returns (m, shift) of a real factor; a factor below 2^-32 becomes 0."""
-    m, shift = quantized_multiplier(real)
-    return (0, 0) if shift < -31 else (m, shift)
-
-
 def round_half_away(value: float) -> int:
     """Returns the nearest integer; halves go away from zero, as C's round()."""
     return math.floor(abs(value) + 0.5) * (1 if value >= 0 else -1)
@@ -80,13 +74,13 @@ def channel_multipliers(x: Tensor, weights: Tensor, out: Tensor) -> list[tuple[i
     """Returns (m, shift) for each scale of the weights: in · weight / out in double precision."""
     assert weights.quantization is not None
     ratio = [scale(x) * float(np.float32(s)) / scale(out) for s in weights.quantization.scales]
-    return [quantize_multiplier(r) for r in ratio]
+    return [quantized_multiplier(r) for r in ratio]
 
 
 def dense_multiplier(x: Tensor, weights: Tensor, out: Tensor) -> tuple[int, int]:
     """Returns (m, shift) of a fully connected layer with one scale: the product is float32."""
     product = np.float32(scale(x)) * np.float32(scale(weights))
-    return quantize_multiplier(float(product) / scale(out))
+    return quantized_multiplier(float(product) / scale(out))
 
 
 def float32_ratio(a: float, b: float) -> float:

@@ -11,7 +11,7 @@ from deploy.backends.c.byte_tables import TABLES
 from deploy.backends.c.fixed_point import (
     activation_range,
     float32_ratio,
-    quantize_multiplier,
+    quantized_multiplier,
     scale,
     zero_point,
 )
@@ -36,6 +36,13 @@ def table(lowering: Lowering, step: int) -> None:
         if dtype not in ("int8", "uint8"):
             lowering.refuse(step, f"{dtype} values in {lowering.tensor(index).name}", "int8")
     values = TABLES[operator.opcode](operator, lowering.tensor(x), lowering.tensor(y))
+    look_up(lowering, step, values)
+
+
+def look_up(lowering: Lowering, step: int, values: np.ndarray) -> None:
+    """Adds the step of an operator that looks each byte up in a table of 256."""
+    operator = lowering.graph.operators[step]
+    x, y = operator.inputs[0], operator.outputs[0]
     view = lowering.view_of(x)
     lowering.step(
         step,
@@ -55,7 +62,7 @@ def softmax(lowering: Lowering, step: int) -> None:
     beta = operator.option("beta", 1.0)
     assert isinstance(beta, float)
     real = min(float(np.float32(beta)) * scale(lowering.tensor(x)) * (1 << 26), (1 << 31) - 1.0)
-    m, shift = quantize_multiplier(real)
+    m, shift = quantized_multiplier(real)
     least = -math.floor(31.0 * (1 << 26) / (1 << shift)) if shift >= 0 else -(1 << 30)
     depth = lowering.tensor(x).shape[-1]
     grid = lowering.grid(x)
@@ -117,7 +124,7 @@ def squared_difference(lowering: Lowering, step: int) -> None:
     twice = 2.0 * max(scales[:2])
     factors = (scales[0] / twice, scales[1] / twice)
     squares = twice * twice / ((1 << 2 * _SQUARE_HEADROOM_BITS) * scales[2])
-    pairs = [quantize_multiplier(f) for f in (*factors, squares)]
+    pairs = [quantized_multiplier(f) for f in (*factors, squares)]
     multipliers, shifts = tuple(m for m, _ in pairs), tuple(s for _, s in pairs)
     _binary(lowering, step, "fmc_squared_difference", multipliers, shifts, (-128, 127))
 
@@ -126,7 +133,7 @@ def squared_difference(lowering: Lowering, step: int) -> None:
 def mul(lowering: Lowering, step: int) -> None:
     """MUL."""
     a, b, y = _operands(lowering, step)
-    m, shift = quantize_multiplier(
+    m, shift = quantized_multiplier(
         scale(lowering.tensor(a)) * scale(lowering.tensor(b)) / scale(lowering.tensor(y))
     )
     low, high = activation_range(lowering.graph.operators[step], lowering.tensor(y))
@@ -151,8 +158,8 @@ def minimum(lowering: Lowering, step: int) -> None:
 def prelu(lowering: Lowering, step: int) -> None:
     """PRELU: a · 1 or a · slope."""
     a, b, y = (lowering.tensor(t) for t in _operands(lowering, step))
-    first = quantize_multiplier(scale(a) / scale(y))
-    second = quantize_multiplier(scale(a) * scale(b) / scale(y))
+    first = quantized_multiplier(scale(a) / scale(y))
+    second = quantized_multiplier(scale(a) * scale(b) / scale(y))
     multipliers, shifts = (first[0], second[0], 0), (first[1], second[1], 0)
     _binary(lowering, step, "fmc_prelu", multipliers, shifts, (-128, 127))
 
@@ -166,7 +173,7 @@ def _operands(lowering: Lowering, step: int) -> tuple[int, int, int]:
 
 def _sum(lowering: Lowering, step: int, function: str, factors: tuple[float, float, float]) -> None:
     operator = lowering.graph.operators[step]
-    pairs = [quantize_multiplier(f) for f in factors]
+    pairs = [quantized_multiplier(f) for f in factors]
     _binary(
         lowering,
         step,

@@ -12,8 +12,8 @@ import numpy as np
 
 from deploy import flatbuffer
 from deploy.backends.c.lowering import Lowering
+from deploy.backends.c.operators.elementwise import look_up
 from deploy.backends.c.operators.registry import lowers
-from deploy.backends.c.program import SAME_ROW
 from deploy.graph import Graph
 from deploy.runtime import litert, tflm
 
@@ -27,15 +27,7 @@ def measured(lowering: Lowering, step: int) -> None:
     operator = lowering.graph.operators[step]
     x, y = operator.inputs[0], operator.outputs[0]
     lowering.require_int8(step, x, y)
-    view = lowering.view_of(x)
-    name = lowering.array(table_of(lowering.graph, step), "int8")
-    lowering.step(
-        step,
-        lowering.output(y, view),
-        [lowering.read(x, SAME_ROW, view, lead_bytes=0)],
-        f"fmc_table({name}, {{in0}}, {{out}}, {view[1]});",
-        "fmc_elementwise.c",
-    )
+    look_up(lowering, step, table_of(lowering.graph, step))
 
 
 def table_of(graph: Graph, step: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from deploy.backends.c.fixed_point import quantize_multiplier, scale, zero_point
+from deploy.backends.c.fixed_point import quantized_multiplier, scale, zero_point
 from deploy.backends.c.lowering import Lowering, constant_integers
 from deploy.backends.c.operators.registry import lowers
 from deploy.backends.c.program import SAME_ROW, whole
@@ -49,7 +49,7 @@ def mean(lowering: Lowering, step: int) -> None:
     lowering.require_int8(step, operator.inputs[0], operator.outputs[0])
     axes = _axes(lowering, step)
     count = math.prod(x.shape[a] for a in axes)
-    m, shift = quantize_multiplier(scale(x) / scale(y))
+    m, shift = quantized_multiplier(scale(x) / scale(y))
     more = min(count.bit_length() - 1, 32, 31 + shift)
     end = (count, (m << more) // count, shift - more, zero_point(x), zero_point(y), -128, 127)
     if len(x.shape) == 4 and x.shape[0] == 1 and axes == [1, 2]:
@@ -66,7 +66,7 @@ def total(lowering: Lowering, step: int) -> None:
     lowering.require_int8(step, operator.inputs[0], operator.outputs[0])
     axes = _axes(lowering, step)
     count = math.prod(x.shape[a] for a in axes)
-    m, shift = quantize_multiplier(scale(x) / scale(y))
+    m, shift = quantized_multiplier(scale(x) / scale(y))
     end = (count, m, shift, zero_point(x), zero_point(y), -128, 127)
     if len(x.shape) == 4 and x.shape[0] == 1 and axes == [1, 2]:
         sums_step(lowering, step, "fmc_sums_mean", end)
