@@ -84,7 +84,8 @@ class ProjectTemplate(Template):
 def filled(template: str, values: Mapping[str, object]) -> str:
     """Returns a template of projects with its places filled."""
     text = (TEMPLATES / template).read_text(encoding="utf-8")
-    content = ProjectTemplate(text).substitute(values)
+    conversions = (TEMPLATES / "common" / "conversions.h").read_text(encoding="utf-8").rstrip()
+    content = ProjectTemplate(text).substitute({**values, "conversions": conversions})
     # What was left empty leaves neither trailing blanks nor empty lines at the end.
     return "\n".join(line.rstrip() for line in content.rstrip().split("\n")) + "\n"
 
