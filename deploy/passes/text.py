@@ -36,7 +36,7 @@ def _pass(text: str, known: Mapping[str, type[Pass]]) -> Pass:
         raise BadInputError(
             f"unknown pass {name!r}",
             expected=", ".join(known),
-            remedy="fmc plan prints the usual passes",
+            remedy="fmc plan --verbose prints the usual passes",
         )
     names = list(_options(kind()))
     options = {}
