@@ -1,8 +1,8 @@
 """The arena of a graph with codes, and the maps that stand in the way of a smaller one.
 
 A probe is a fraction of the usual search for strips; in earnest the graph is planned as `fmc plan`
-does. What a probe finds is there, so what a probe fits, fits. Generated C is searched exactly at
-once.
+does. What a probe finds is there, so what a probe fits, fits. Generated C is laid out exactly at
+once; a probe packs all codes or none.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deploy.backends.c.build import lay_out
-from deploy.backends.c.lowering import lower
+from deploy.backends.c.bits import added_name
+from deploy.backends.c.build import packed_layout
 from deploy.backends.c.names import state, static_bytes
 from deploy.backends.tflm.arena import predict_arena
 from deploy.backends.tflm.codes.lower import lower_codes, stored_code_maps
@@ -158,15 +158,18 @@ def _by_tensor(named: Graph, held: dict[str, int]) -> tuple[tuple[int, int], ...
     for index, tensor in enumerate(named.tensors):
         if not tensor.is_constant:
             indices[packed_name(tensor.name)] = index
+            for part in ("packed", "unpacked"):
+                indices[added_name(tensor.name, part)] = index
             indices[tensor.name] = index
     found = [(indices[name], size) for name, size in held.items() if name in indices]
     return tuple(sorted(found, key=lambda item: (-item[1], item[0])))
 
 
 def _of_c(named: Graph, graph: Graph, question: Question) -> Estimate:
-    program = lower(graph)
-    fed = program.inputs[0] if question.settings.input == "rows" else None
-    layout = lay_out(program, fed=fed)
+    _, layout = packed_layout(
+        graph, fed=question.settings.input == "rows", quick=not question.in_earnest
+    )
+    program = layout.program
     room = question.limit_bytes - state(layout).size_bytes
     top = max(region.placed.height_bytes for region in layout.regions)
     held: dict[str, int] = {}

@@ -72,7 +72,7 @@ def generate(graph: Graph, *, model_name: str, fed: bool = False) -> GeneratedMo
             names it.
         BadInputError: rows cannot be fed to a model of several inputs.
     """
-    coded, layout = _laid_out(graph, fed=fed)
+    coded, layout = packed_layout(graph, fed=fed)
     return generated(graph, coded, layout, model_name=model_name)
 
 
@@ -89,14 +89,21 @@ def quick_static_bytes(graph: Graph) -> int | None:
     if len(program.steps) * rows > _QUICK_WORK:
         return None
     try:
-        _, layout = _laid_out(graph, fed=False)
+        _, layout = packed_layout(graph, fed=False)
     except UnsupportedModelError:
         return None
     return static_bytes(layout)
 
 
-def _laid_out(graph: Graph, *, fed: bool) -> tuple[Graph, Layout]:
-    """The graph with the codes packed for which it is smallest, and its layout."""
+def packed_layout(graph: Graph, *, fed: bool, quick: bool = False) -> tuple[Graph, Layout]:
+    """Returns the graph with the codes packed for which it is smallest, and its layout.
+
+    Args:
+        quick: as for `best_packing`.
+
+    Raises:
+        UnsupportedModelError, BadInputError: as `generate`.
+    """
     for index in (*graph.inputs, *graph.outputs):
         if graph.tensors[index].dtype not in _END_TYPES:
             raise UnsupportedModelError(
@@ -116,7 +123,7 @@ def _laid_out(graph: Graph, *, fed: bool) -> tuple[Graph, Layout]:
         return static_bytes(layout), layout
 
     in_bits = with_bits(graph)
-    return best_packing(in_bits, candidates(graph, in_bits), laid_out)
+    return best_packing(in_bits, candidates(graph, in_bits), laid_out, quick=quick)
 
 
 def generated(source: Graph, coded: Graph, layout: Layout, *, model_name: str) -> GeneratedModel:

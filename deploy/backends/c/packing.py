@@ -58,7 +58,11 @@ def with_packed(graph: Graph, maps: Iterable[CodeMap]) -> Graph:
 
 
 def best_packing(
-    graph: Graph, maps: tuple[CodeMap, ...], lay_out: Callable[[Graph], tuple[int, T]]
+    graph: Graph,
+    maps: tuple[CodeMap, ...],
+    lay_out: Callable[[Graph], tuple[int, T]],
+    *,
+    quick: bool = False,
 ) -> tuple[Graph, T]:
     """Returns the graph with the maps packed that make it smallest, and what was laid out.
 
@@ -66,6 +70,7 @@ def best_packing(
 
     Args:
         lay_out: graph -> its static bytes, and anything that goes with them.
+        quick: try none and all, no more.
     """
     best_bytes, best = lay_out(graph)
     chosen: tuple[CodeMap, ...] = ()
@@ -74,6 +79,8 @@ def best_packing(
         return graph, best
     order = sorted(maps, key=lambda m: (-_saving(graph, m), m.tensor))[:_MOST_SINGLES]
     tries: list[Callable[[], tuple[CodeMap, ...]]] = [lambda: maps]
+    if quick:
+        order = []
     for m in order[::-1]:
         tries.append(lambda m=m: tuple(c for c in chosen if c != m))  # type: ignore[misc]
     for m in order:
