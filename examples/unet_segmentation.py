@@ -46,6 +46,8 @@ EPOCHS = {"float": 12, "fitted": 5, "quantised": 1}
 RATES = {"float": 3e-3, "fitted": 1e-3, "quantised": 1e-4}
 SHARES = {"tflm": 0.4, "c": 0.2}
 """Of TFLM's own plan."""
+BITS = {"tflm": (8,), "c": (8, 4, 2, 1)}
+"""A what-if plan of TFLM with packing takes three times as long."""
 BOARD = "nano33ble"
 CALIBRATION = 128
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -107,22 +109,47 @@ class Stages:
         model.save(path)
         return model
 
+    def kept(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Figures of a stage: from their file, or made."""
+        path = self.folder / f"{name}-{self.seed}.json"
+        if not path.exists():
+            print(f"making {path.stem}", flush=True)
+            path.write_text(json.dumps(make(), indent=1) + "\n")
+        return json.loads(path.read_text())
+
+    def strips(self, model: keras.Model) -> dict[str, Any]:
+        """TFLM's own plan of a model, and the one in strips."""
+        report = fmc.convert(model, calibration=self.calibration, board=BOARD).report
+        own = report.baseline
+        return {
+            "own": {"arena_bytes": own.arena_bytes, "macs": own.macs},
+            "strips": {
+                "arena_bytes": report.arena_bytes,
+                "macs": report.macs,
+                "test": device_iou(model, self.data["test"], self.calibration),
+            },
+        }
+
     def plan(self, model: keras.Model, runtime: str, asked: int) -> dict[str, Any]:
         """What `fit_to` found, as plain data."""
-        path = self.folder / f"plan-{runtime}-{self.seed}.json"
-        if not path.exists():
-            print(f"fitting {path.stem}", flush=True)
-            found = fmc.fit_to(
-                model,
-                calibration=self.calibration,
-                board=BOARD,
-                runtime=runtime,
-                arena_bytes=asked,
-                effort=self.options.effort,
-                jobs=self.options.threads,
-            )
-            path.write_text(json.dumps(found.to_dict(), indent=1) + "\n")
-        return json.loads(path.read_text())
+        return fmc.fit_to(
+            model,
+            calibration=self.calibration,
+            board=BOARD,
+            runtime=runtime,
+            arena_bytes=asked,
+            bits=BITS[runtime],
+            effort=self.options.effort,
+            jobs=self.options.threads,
+        ).to_dict()
+
+    def int8(self, qat: keras.Model, runtime: str) -> dict[str, Any]:
+        report = fmc.convert(qat, board=BOARD, runtime=runtime).report
+        return {
+            "arena_bytes": report.arena_bytes,
+            "macs": report.macs,
+            "test": device_iou(qat, self.data["test"]),
+        }
 
     def ious(self, model: keras.Model) -> dict[str, float]:
         return {name: iou_of(model, self.data[name]) for name in ("validation", "test")}
@@ -156,20 +183,16 @@ def run(
 
     note("float", **stages.ious(base))
     note("float, trained as long as the fitted one", **stages.ious(longer))
-    strips = fmc.convert(base, calibration=stages.calibration, board=BOARD)
-    own = strips.report.baseline
-    note("TFLM's own plan", runtime="tflm", arena_bytes=own.arena_bytes, macs=own.macs)
-    note(
-        "strips alone, post-training int8",
-        runtime="tflm",
-        arena_bytes=strips.report.arena_bytes,
-        macs=strips.report.macs,
-        test=device_iou(base, data["test"], stages.calibration),
-    )
+    whole = stages.kept("strips", lambda: stages.strips(base))
+    note("TFLM's own plan", runtime="tflm", **whole["own"])
+    note("strips alone, post-training int8", runtime="tflm", **whole["strips"])
     for runtime, share in SHARES.items():
-        asked = int(share * own.arena_bytes)
+        asked = int(share * whole["own"]["arena_bytes"])
         try:
-            plan = stages.plan(base, runtime, asked)
+            plan = stages.kept(
+                f"plan-{runtime}",
+                lambda runtime=runtime, asked=asked: stages.plan(base, runtime, asked),
+            )
         except fmc.DoesNotFitError as error:
             note("fitted", runtime=runtime, asked_bytes=asked, refused=str(error))
             continue
@@ -197,17 +220,17 @@ def run(
             rate=rate["quantised"],
             teacher=base,
         )
-        result = fmc.convert(qat, board=BOARD, runtime=runtime)
+        found = stages.kept(
+            f"int8-{runtime}", lambda qat=qat, runtime=runtime: stages.int8(qat, runtime)
+        )
         note(
             "fitted, int8",
             runtime=runtime,
             asked_bytes=asked,
             predicted_bytes=plan["predicted_arena_bytes"],
-            arena_bytes=result.report.arena_bytes,
-            macs=result.report.macs,
             bottlenecks=len(chosen.bottlenecks),
             predicted_loss=plan["predicted_loss"],
-            test=device_iou(qat, data["test"]),
+            **found,
         )
 
 

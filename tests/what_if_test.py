@@ -1,4 +1,4 @@
-"""What-if graphs: operators, shapes and code maps as conversion of the rewritten model makes them."""
+"""What-if graphs: operators, shapes and codes as conversion of the rewritten model makes them."""
 
 from __future__ import annotations
 
