@@ -37,7 +37,7 @@ def options_of(site: Site, bits: Sequence[int]) -> tuple[BottleneckSpec, ...]:
     Of those of one width that take as many bytes it is the one of most channels.
     """
     channels = site.shape[-1]
-    found = []
+    found: list[BottleneckSpec] = []
     for width in bits:
         if width < 8 and len(site.shape) != 3:
             continue
