@@ -46,8 +46,8 @@ EPOCHS = {"float": 12, "fitted": 5, "quantised": 1}
 RATES = {"float": 3e-3, "fitted": 1e-3, "quantised": 1e-4}
 SHARES = {"tflm": 0.4, "c": 0.25}
 """Of TFLM's own plan."""
-BITS = {"tflm": (8,), "c": (8, 4, 2, 1)}
-"""A what-if plan of TFLM with packing takes three times as long."""
+BITS = (8,)
+"""What-if plans with packing take three times as long."""
 BOARD = "nano33ble"
 CALIBRATION = 128
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -138,7 +138,7 @@ class Stages:
             board=BOARD,
             runtime=runtime,
             arena_bytes=asked,
-            bits=BITS[runtime],
+            bits=BITS,
             effort=self.options.effort,
             jobs=self.options.threads,
         ).to_dict()

@@ -71,21 +71,6 @@ def test_the_promise_holds_in_tflm(unet):
     assert convert(small, calibration=x, effort="quick").report.arena_bytes <= asked
 
 
-def test_generated_c_gets_few_bits_where_they_cost_less(unet):
-    """With eight bits alone the same arena costs more; what is promised is what the C takes."""
-    model, x = unet
-    options = {"calibration": x, "arena_bytes": 4300, "runtime": "c", "effort": "quick", "jobs": 1}
-    found = fit_to(model, **options)
-    bytes_alone = fit_to(model, bits=[8], **options)
-    assert {spec.bits for spec in found.plan.bottlenecks} & {4, 2, 1}
-    assert found.loss < bytes_alone.loss
-    small = insert_bottlenecks(model, found.plan, calibration=x).model
-    report = convert(small, calibration=x, runtime="c").report
-    assert report.arena_bytes == found.arena_bytes <= 4300
-    assert abs(found.predicted_arena_bytes - found.arena_bytes) <= 0.02 * found.arena_bytes
-    assert {codes.bits for codes in report.codes} & {4, 2, 1}
-
-
 def test_where_rows_are_enough_there_is_no_bottleneck(unet):
     model, x = unet
     found = fit_to(model, calibration=x, board="nano33ble", runtime="c", jobs=1)

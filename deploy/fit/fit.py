@@ -71,8 +71,10 @@ def fit_to(
         calibration: some hundred samples as in training.
         labels: of the samples; then the rise of the task's loss chooses, not the output's change.
         loss: of the labels, as ``compile`` takes it; by default the one the model is compiled with.
-        bits: widths that codes may have, out of 8, 4, 2 and 1, by default all. TFLM pays for
-            packing in operators, generated C in a few instructions a value.
+        bits: widths that codes may have, out of 8, 4, 2 and 1. By default 8, 4 and 2 for TFLM and 8
+            for generated C. TFLM pays for packing in operators, generated C in a few instructions
+            a value; in both, a code below eight bits is restored in front of a concatenation, which
+            one of eight bits is not.
         jobs: processes; by default as many as there are cores, or what joblib is configured to use
             (``joblib.parallel_config``). The result does not depend on it.
 
@@ -150,7 +152,7 @@ class _Fitting:
     ) -> None:
         self.model, self.settings = model, settings
         self.progress, self.guard = progress, guard
-        self.bits = _checked_bits(bits)
+        self.bits = _checked_bits(bits, settings)
         self.jobs = _job_count(jobs)
         self.limit = _limit_of(settings)
         self.most_plans = _PLANS[effort_named(settings.effort).grade]
@@ -393,9 +395,9 @@ def _limit_of(settings: PlanSettings) -> _Limit:
     return _Limit(max(inside, default=limit), goal.limit_source(1))
 
 
-def _checked_bits(bits: Sequence[int] | None) -> tuple[int, ...]:
+def _checked_bits(bits: Sequence[int] | None, settings: PlanSettings) -> tuple[int, ...]:
     if bits is None:
-        return WIDTHS
+        return (8,) if settings.generates_c else (8, 4, 2)
     found = tuple(sorted(set(bits), reverse=True))
     if not found or not set(found) <= set(WIDTHS):
         raise BadInputError("widths of codes", "some of 8, 4, 2 and 1", repr(list(bits)))
