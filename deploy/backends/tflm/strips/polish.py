@@ -127,17 +127,17 @@ class _Polish:
         What made it better is tried again at once, and the other ends after it.
         """
         core, here, failed, number = self.core, start, 0, 0
-        while True:
-            changes = list(other_ends(here.candidate.cuts.ends.get(operator, ())))
-            if failed >= len(changes) or self.ended():
-                return here
+        changes = list(other_ends(here.candidate.cuts.ends.get(operator, ())))
+        while failed < len(changes) and not self.ended():
             ends = changes[number % len(changes)]
             changed = changed_ends(self.estimator, here.candidate, operator, ends)
             found, estimate = core.score(changed, core.value(here))
             if estimate is not None and found < core.value(here):
                 here, failed = estimate, 0
+                changes = list(other_ends(here.candidate.cuts.ends.get(operator, ())))
             else:
                 failed, number = failed + 1, number + 1
+        return here
 
 
 def _kind(candidate: Candidate) -> tuple[object, ...]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
-from deploy.backends.tflm.strips.clones import Clone
+from deploy.backends.tflm.strips.clones import THINNED, Clone
 from deploy.backends.tflm.strips.cuts import Cuts, normalised
 from deploy.backends.tflm.strips.estimate import Candidate, Estimator
 from deploy.backends.tflm.strips.moves import uneven_ends
@@ -12,25 +13,33 @@ from deploy.backends.tflm.strips.network import Network
 
 _POWERS = (1.0, 0.7, 1.4)
 _MOST_CLONES = 3
+_CLONES_IN_PAIRS = 6
 _RUNS = 360
 """Operator instances of a template at most."""
 _STRIPS = (2, 3, 4, 6, 8, 12, 16)
+_FEW_STRIPS = (2, 3, 4, 6)
 _ROWS, _FEW_ROWS = 1200, 400
 """Rows of all operators, for strips of single rows, and for trying more ways of having them."""
 
 
 def templates(
-    estimator: Estimator, clones: Sequence[Clone], *, thin: bool = False
+    estimator: Estimator,
+    clones: Sequence[Clone] | None = None,
+    *,
+    thin: bool = False,
 ) -> Iterator[Candidate]:
     """Yields candidates that cut all operators of the estimator's graph alike, each once.
 
     Args:
-        clones: maps that may be computed twice; the first few are tried, one at a time.
+        clones: maps that are computed twice, of which the first few are tried, one at a time;
+            None: no map is.
         thin: down to strips of one row, for which halos are kept and convolutions padded, rather
             than few strips.
     """
     count = len(estimator.graph.operators)
-    choices = [frozenset[Clone](), *(frozenset({clone}) for clone in clones[:_MOST_CLONES])]
+    choices = [frozenset[Clone]()]
+    if clones is not None:
+        choices = [frozenset({clone}) for clone in clones[:_MOST_CLONES]]
     for chosen in choices:
         network = estimator.network(chosen)
         operators = [o for o in network.order if o in network.row_operators]
@@ -42,6 +51,31 @@ def templates(
             if key not in seen:
                 seen.add(key)
                 yield Candidate(chosen, cuts)
+
+
+def of_clones(estimator: Estimator, clones: Sequence[Clone]) -> Iterator[Candidate]:
+    """Yields candidates with one or two clones and nothing else, and with these in strips.
+
+    What is computed again need not stand whole for its reader: both run strip by strip.
+    """
+    few = clones[:_CLONES_IN_PAIRS]
+    together = [frozenset(chosen) for n in (1, 2) for chosen in itertools.combinations(few, n)]
+    count = len(estimator.graph.operators)
+    for chosen in together:
+        network = estimator.network(chosen)
+        yield Candidate(chosen, Cuts())
+        again = {
+            count + index: reader
+            for index, (_, reader) in enumerate(sorted(chosen))
+            if reader != THINNED and {count + index, reader} <= network.row_operators.keys()
+        }
+        for number in _FEW_STRIPS if again else ():
+            ends: dict[int, tuple[int, ...]] = dict.fromkeys(again, ())
+            for reader in again.values():
+                size = network.row_operators[reader].rule.out_rows
+                ends[reader] = uneven_ends(size, min(number, size), 1.0)
+            cuts = Cuts(ends, recomputed=frozenset(again))
+            yield Candidate(chosen, normalised(network, cuts))
 
 
 def rows(estimator: Estimator) -> Iterator[Candidate]:
@@ -150,11 +184,15 @@ def _cuts(network: Network, operators: list[int], thin: bool) -> Iterator[Cuts]:
     else:
         halos = [(every, none, every), (every, none, none), *kept]
         paddings = [none, dear] if dear else [none]
-        strips = [n for n in (2, 3, 4, 6) if n <= rows]
+        strips = [n for n in _FEW_STRIPS if n <= rows]
     for number in dict.fromkeys(strips):
         for power in _POWERS[: 2 if thin else 1]:
             ends: dict[int, tuple[int, ...]] = dict.fromkeys(operators, ())
             ends[driver] = uneven_ends(rows, number, power)
             for recomputed, copied, untrimmed in halos:
                 for padded in paddings:
-                    yield normalised(network, Cuts(ends, recomputed, copied, untrimmed, padded))
+                    cuts = normalised(network, Cuts(ends, recomputed, copied, untrimmed, padded))
+                    yield cuts
+                    if recomputed and not thin:
+                        # From the last rows to the first: outputs that grow into what is above.
+                        yield normalised(network, cuts.replace(upwards=frozenset({driver})))

@@ -49,7 +49,7 @@ _LONG_ROUNDS = tuple((n * 0.08 + 0.05, n * 0.08 + 0.08) for n in range(9))
 _COOL = (Cooling(0.9, False, 300.0, 20.0), Cooling(1.0, False, 100.0, 10.0))
 
 OF_FEW_OPERATORS: dict[int, Course] = {
-    1: Course(_rounds(0.35), (Cooling(1.0, True, 1500.0, 30.0),), 2.0),
+    1: Course(_rounds(0.7), (Cooling(1.0, True, 1500.0, 30.0),), 1.0),
     3: Course(
         _rounds(0.3),
         tuple(Cooling(until, True, 1500.0, 30.0) for until in (0.55, 0.8, 1.0)),
@@ -70,8 +70,8 @@ class Tuning:
         few_operators: up to so many, a graph is searched as a small one.
         clone_macs: a map is computed twice only for at most this part of the MACs.
         rows_until: part of the work for strips of single rows, where the head alone counts.
+        clones_until: part of the work for clones by themselves.
         slice_of_work: how long one segment is improved before another one is.
-        short_segment: operators of a segment that counts as short.
         heads: how many heads the shortest paths are looked for below.
         mac_prices: what doubling the MACs may cost, in heads of the graph that is not cut.
         core: where less than this part of the head is live, cutting brings nothing.
@@ -85,14 +85,15 @@ class Tuning:
         hot_segment, cool_segment: temperatures for segments.
         paths, first_paths: how many paths are estimated in the whole graph, at the end and between.
         paths_in_use: from so many of them one is drawn whose segments are improved.
+        turned: of so many pieces of a path, those from the first on, the strips are turned around.
         taken_over, promising_taken_over: best ways of a core that are estimated in the whole graph.
     """
 
     few_operators: int = 40
     clone_macs: float = 0.06
     rows_until: float = 0.5
+    clones_until: float = 0.15
     slice_of_work: float = 0.01
-    short_segment: int = 4
     heads: int = 40
     mac_prices: tuple[float, ...] = (0.0, 0.1, 0.5, 2.0)
     core: float = 0.7
@@ -108,6 +109,7 @@ class Tuning:
     paths: int = 12
     first_paths: int = 6
     paths_in_use: int = 8
+    turned: int = 3
     taken_over: int = 12
     promising_taken_over: int = 6
 

@@ -53,7 +53,7 @@ _WALKS_FOR_THE_HEAD: dict[float, tuple[int, int, int]] = {
 _SHARES = {1.0: 0.1, 1.02: 0.5}
 """Parts of the usual work for levels at which there is less to find."""
 SMALL_GRAPH_OPERATORS = 40
-_SMALL_WORK, _LARGE_WORK = 120_000, 400_000
+_SMALL_WORK, _LARGE_WORK = 50_000, 400_000
 _SMALL_WORK_FOR_THE_HEAD = 250_000
 """A step costs more there, as strips are many."""
 _FEW_OPERATORS, _FEW_FOR_THE_HEAD, _LEAST_WORK = 10, 5, 0.02
