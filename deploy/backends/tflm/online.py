@@ -84,7 +84,7 @@ def simulate(
     buffers: list[_Buffer] = []
     owners: list[tuple[int, int]] = []
     for number, part in enumerate(graph.subgraphs):
-        handles = {op.outputs[0] for op in part.operators if op.opcode == "VAR_HANDLE"}
+        handles = part.handles
         for index, tensor in enumerate(part.tensors):
             if tensor.is_constant or tensor.is_variable or not tensor.elements or index in handles:
                 continue

@@ -18,7 +18,7 @@ from deploy.backends.tflm.scratch import (
     known_rule,
     operator_requests,
 )
-from deploy.graph import Graph, Operator, Tensor, variable_name
+from deploy.graph import ASSIGN, Graph, Operator, Tensor
 from deploy.implicit import as_written
 from deploy.targets.records import Block, KernelRule, Runtime, Step, StepKind
 from deploy.targets.target import Target
@@ -69,17 +69,13 @@ def _sites(graph: Graph, runtime: Runtime) -> Iterator[_Site]:
     """
     given: set[str] = set()
     for number, part in enumerate(graph.subgraphs):
-        handles = {
-            operator.outputs[0]: variable_name(operator)
-            for operator in part.operators
-            if operator.opcode == "VAR_HANDLE"
-        }
+        handles = part.handles
         for index, operator in enumerate(part.operators):
             numbers = OperatorNumbers(part, operator)
             numbers["pointer_bytes"] = runtime.end_pointer.size_bytes
             name = handles.get(operator.inputs[0]) if operator.inputs else None
             numbers["state_bytes"] = 0
-            if operator.opcode == "ASSIGN_VARIABLE" and name is not None and name not in given:
+            if operator.opcode == ASSIGN and name is not None and name not in given:
                 numbers["state_bytes"] = part.tensors[operator.inputs[1]].size_bytes
                 given.add(name)
             yield (number, index), operator, numbers

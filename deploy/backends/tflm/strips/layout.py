@@ -26,6 +26,7 @@ from deploy.lifetimes import tensor_lifetimes
 from deploy.memory.plan import AliasReason, MemoryPlan
 from deploy.memory.planner import plan
 from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, Block, Piece, Problem, round_up
+from deploy.operators.sets import RESHAPES
 from deploy.passes.dead import drop_dead_tensors
 from deploy.targets import Kernels
 from keras_fmc.names import free_name
@@ -182,7 +183,7 @@ def _aliases(
             if output in found.in_place_of:
                 place = found.place[output]
                 source = next(v for v in step.inputs if v >= 0 and found.place[v] == place)
-                renames = graph.operators[index].opcode == "RESHAPE"
+                renames = graph.operators[index].opcode in RESHAPES
                 reason = AliasReason.RESHAPE_VIEW if renames else AliasReason.IN_PLACE
                 aliases.append(Alias(tensor[output], tensor[source], reason))
             elif index in overlaps:

@@ -10,6 +10,7 @@ from deploy.graph import Graph
 from deploy.macs import operator_macs
 from deploy.operators.by_rows import RowOperator, Uncut, row_axis
 from deploy.operators.rows import Rows, Sliding
+from deploy.operators.sets import RESHAPES
 
 
 class Value(NamedTuple):
@@ -43,7 +44,7 @@ class Network:
         strip_readers: operator -> who reads its outputs, where all of them could be cut with it.
         everything: all operators.
         joins: operators that read the rows of more than one map.
-        reshapes: RESHAPE operators.
+        reshapes: operators that show their input in another shape.
         convolutions: operators to which zeros around a strip are the same as SAME padding.
         paddable: those of them whose SAME padding puts anything around a strip.
     """
@@ -107,7 +108,7 @@ class Network:
             o for o, info in self.row_operators.items() if len(info.row_inputs) > 1
         )
         self.reshapes = frozenset(
-            o for o, operator in enumerate(graph.operators) if operator.opcode == "RESHAPE"
+            o for o, operator in enumerate(graph.operators) if operator.opcode in RESHAPES
         )
         self.convolutions = frozenset(
             o for o in self.row_operators if self.row_operators[o].pads_with_zeros
