@@ -259,14 +259,16 @@ def measure(
         rounds: of the memory planner; 0 asks for a quick plan.
     """
     network, program, found = estimator.footprint(estimate.candidate)
-    cut = None if found is None else cut_graph(network, program, found, target.kernels)
-    if cut is None:
+    if found is None:
         return None
     unit = target.runtime.arena_alignment_bytes
-    memory = placed(cut, target.kernels, alignment=unit, rounds=rounds, stop=stop)
+    cut = cut_graph(network, program, found, target.kernels, alignment=unit)
+    if cut is None:
+        return None
+    memory = placed(cut, target.kernels, rounds=rounds, stop=stop)
     graph = cut.graph
     if estimator.costs.view_bytes is not None:
-        graph = with_implicit_views(graph, memory.offsets, target.kernels)
+        graph = with_implicit_views(graph, memory.offsets, target.kernels, alignment=unit)
     arena = predict_arena(graph, offsets=memory.offsets, target=target)
     time = graph_time(graph, target.kernels) or 0
     ratio = time_ratio(graph, estimator.graph, target.kernels)
