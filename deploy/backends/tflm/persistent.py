@@ -20,7 +20,7 @@ from deploy.backends.tflm.scratch import (
 )
 from deploy.graph import ASSIGN, Graph, Operator, Tensor
 from deploy.implicit import as_written
-from deploy.targets.records import Block, KernelRule, Runtime, Step, StepKind
+from deploy.targets.records import KernelRule, Runtime, Step, StepKind, Structure
 from deploy.targets.target import Target
 
 
@@ -233,7 +233,7 @@ class _Replay:
         slack = 3 * runtime.arena_alignment_bytes
         return runtime.tensor.size_bytes + runtime.quantization.size_bytes + points + slack
 
-    def tensor_blocks(self, tensor: Tensor) -> tuple[Block, ...]:
+    def tensor_blocks(self, tensor: Tensor) -> tuple[Structure, ...]:
         runtime = self.runtime
         if tensor.quantization is None:
             return (runtime.tensor,)
@@ -254,13 +254,13 @@ class _Replay:
             position = _up(position, block.alignment_bytes) + block.size_bytes
         return _up(position, runtime.arena_alignment_bytes)
 
-    def part(self, cause: str, blocks: Iterable[Block]) -> None:
+    def part(self, cause: str, blocks: Iterable[Structure]) -> None:
         before = self.tail
         for block in blocks:
             self.put(block)
         self.parts.append((cause, self.tail - before))
 
-    def put(self, block: Block) -> None:
+    def put(self, block: Structure) -> None:
         self.keep(block.size_bytes, block.alignment_bytes)
 
     def keep(self, size_bytes: int, alignment_bytes: int) -> None:
@@ -277,8 +277,8 @@ def _tensors(operator: Operator, step: Step) -> tuple[int, ...]:
     return (ends[step.index],)
 
 
-def _times(block: Block, count: int) -> Block:
-    return Block(block.size_bytes * count, block.alignment_bytes)
+def _times(block: Structure, count: int) -> Structure:
+    return Structure(block.size_bytes * count, block.alignment_bytes)
 
 
 def _up(value: int, multiple: int) -> int:
