@@ -18,7 +18,7 @@ from deploy.backends.tflm.settle import settled
 from deploy.backends.tflm.sharing import Alias
 from deploy.backends.tflm.strips.emit import emit
 from deploy.backends.tflm.strips.footprint import Footprint
-from deploy.backends.tflm.strips.network import Network
+from deploy.backends.tflm.strips.network import Network, ValueNumber
 from deploy.backends.tflm.strips.schedule import Concatenation, Program, Run, Slice
 from deploy.backends.tflm.strips.unsound import Unsound
 from deploy.graph import Graph
@@ -104,7 +104,7 @@ def placed(
     return settled(graph, found, kernels, overlaps=cut.overlaps, alignment=unit)
 
 
-def _share_bytes(graph: Graph, found: Footprint, tensor: dict[int, int], step: Run) -> bool:
+def _share_bytes(graph: Graph, found: Footprint, tensor: dict[ValueNumber, int], step: Run) -> bool:
     """Whether an output stands in bytes of its input: strips of one map may, or not, as they go."""
     output, source = step.outputs[0], step.inputs[0]
     (block, at), (other, start) = found.place[output], found.place[source]
@@ -118,7 +118,7 @@ def _share_bytes(graph: Graph, found: Footprint, tensor: dict[int, int], step: R
 def _layout(
     graph: Graph,
     found: Footprint,
-    tensor: dict[int, int],
+    tensor: dict[ValueNumber, int],
     scratch: list[tuple[int, int]],
     aliases: tuple[Alias, ...],
     alignment: int,
@@ -172,7 +172,7 @@ def _aliases(
     graph: Graph,
     program: Program,
     found: Footprint,
-    tensor: dict[int, int],
+    tensor: dict[ValueNumber, int],
     overlaps: dict[int, int],
 ) -> tuple[Alias, ...]:
     aliases = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NewType
 
 from deploy.backends.tflm.strips.operators import row_operator
 from deploy.graph import Graph
@@ -11,6 +11,12 @@ from deploy.macs import operator_macs
 from deploy.operators.by_rows import RowOperator, Uncut, row_axis
 from deploy.operators.rows import Rows, Sliding
 from deploy.operators.sets import RESHAPES
+
+ValueNumber = NewType("ValueNumber", int)
+"""The place of a value among ``Program.values``."""
+
+ABSENT = ValueNumber(-1)
+"""Stands for constants, and for inputs that are not there."""
 
 
 class Value(NamedTuple):
