@@ -178,7 +178,7 @@ class Search:
         ]
         pairs = [
             (a, b)
-            for distance in (1, 2, 3, len(cut_points) - 1)
+            for distance in (*TUNING.row_distances, len(cut_points) - 1)
             for a, b in zip(cut_points, cut_points[distance:], strict=False)
         ]
         for start, stop in dict.fromkeys(pairs):
@@ -293,7 +293,7 @@ class Search:
         rounds = 0
         paths = self._paths()
         while self.segments and self.spent < until and not self.stop():
-            if rounds % 4 == 0:
+            if rounds % TUNING.turns == 0:
                 paths = self._paths()
                 self._score_paths(paths[: TUNING.first_paths])
             # The segments of a good path, or now and then any other.
@@ -305,7 +305,7 @@ class Search:
                 for s in self.segments
                 if any(p.start == s.start and p.stop == s.stop for p in path)
             ]
-            if not used or rounds % 4 == 3:
+            if not used or rounds % TUNING.turns == TUNING.turns - 1:
                 used = self.segments
             fresh = [s for s in used if s.has_changes_left()] or [
                 s for s in self.segments if s.has_changes_left()
@@ -398,7 +398,7 @@ class Search:
     def _most(self, segment: Segment) -> int:
         """Heads of that size are of no interest; some have to be cut even so."""
         if segment.estimator.in_strips():
-            return self.ungrown.head_bytes * 2
+            return self.ungrown.head_bytes * TUNING.most_in_strips
         return min(self.ungrown.head_bytes, segment.whole_bytes)
 
     def _anneal_segment(self, segment: Segment, head: int, until: int) -> None:
@@ -407,7 +407,7 @@ class Search:
         # A little below what is in use is where progress comes from.
         goal = int(head * self.random.uniform(TUNING.tightest_goal, 1.0))
         near = sorted(segment.pieces, key=lambda p: (abs(p.head_bytes - goal), p.tail_bytes))
-        start = self.random.choice(near[:4]).candidate if near else Candidate()
+        start = self.random.choice(near[: TUNING.near_pieces]).candidate if near else Candidate()
         price = self.random.choice(TUNING.mac_prices) * self.ungrown.head_bytes / self.total_macs
         weight = self.goal.tail_weight
 
