@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy import flatbuffer
-from deploy.backends.c.build import GeneratedModel, generate
+from deploy.backends.c.build import GeneratedModel, generate, stand_in_files
 from deploy.backends.c.evidence import CEvidence, collect
+from deploy.backends.c.library import Library
 from deploy.backends.c.names import Names, state
 from deploy.backends.tflm.embed import without_plan
 from deploy.emit.generated_codes import macs_of, stored_codes
@@ -29,9 +30,9 @@ from deploy.report.summary import (
     memories_of,
     ports_of,
 )
-from deploy.runtime.stack import stack_of
+from deploy.runtime.stack import Stack, stack_of
 from deploy.settings import GENERATED_C, PORTABLE, PlanSettings
-from deploy.targets import Target
+from deploy.targets import Kernels, Target, kernels
 from keras_fmc.errors import BadInputError, VerificationError
 
 _MADE_ONCE = "rows made once"
@@ -45,15 +46,21 @@ class PlannedC:
     evidence: CEvidence
 
 
-def plan_c(source: Graph, ran: SourceRun, *, name: str, fed: bool, passes: str) -> PlannedC:
+def plan_c(
+    source: Graph, ran: SourceRun, *, name: str, fed: bool, passes: str, library: Kernels | None
+) -> PlannedC:
     """Returns the C of a graph, compiled and compared with the run of its source.
+
+    Args:
+        library: the kernel library that it calls; None: portable kernels.
 
     Raises:
         UnsupportedModelError, BadInputError: as ``generate``.
         VerificationError: the C does not compile, or an output differs.
     """
     graph = run_passes(source, passes=passes_of(passes))
-    model = generate(graph, model_name=name, fed=fed)
+    own = None if library is None else Library(library)
+    model = generate(graph, model_name=name, fed=fed, library=own)
     return PlannedC(model, collect(model, ran))
 
 
@@ -92,6 +99,7 @@ def verify_c(folder: str | Path, report: Report, *, source: str | None) -> str:
         name=Path(report.model).stem,
         fed=fed,
         passes=report.passes,
+        library=None if report.kernels == PORTABLE else kernels(report.kernels),
     )
     for name, text in planned.model.files.items():
         there = Path(folder) / name
@@ -132,8 +140,12 @@ def c_report(
     model, evidence = planned.model, planned.evidence
     graph, layout = model.graph, model.layout
     macs = graph_macs(model.source)
-    stack = stack_of(model.files, name=model.name, core=goal.board.core)
+    stack = stack_of(_without_library(model), name=model.name, core=goal.board.core)
+    if model.uses_library and stack.size_bytes is not None:
+        stack = Stack(stack.size_bytes, f"{stack.source}, without what the kernel library takes")
     static = model.static_bytes
+    library = settings.c_library()
+    used = PORTABLE if library is None else library.name
     bound = layout.lower_bound_bytes + state(layout).size_bytes
     limit, limit_source = limit_of(goal, settings, static)
     tensors = _tensors(model)
@@ -152,7 +164,7 @@ def c_report(
         board=goal.board.name,
         core=goal.board.core,
         runtime=GENERATED_C,
-        kernels=PORTABLE,
+        kernels=used,
         arena_bytes=static,
         head_bytes=static,
         tail_bytes=0,
@@ -182,7 +194,7 @@ def c_report(
         stack_source=stack.source,
         generated_c_bytes=static if model.fed_rows is None else None,
         warnings=(*evidence.warnings, *warnings),
-        target=f"{goal.board.title} ({goal.board.core}), generated C, {PORTABLE} kernels",
+        target=f"{goal.board.title} ({goal.board.core}), generated C, {used} kernels",
         feature_maps_before=feature_maps_of(source),
         feature_maps_after=feature_maps_of(model.source),
         operators=tuple(
@@ -191,6 +203,12 @@ def c_report(
         ),
         tensors=tensors,
     )
+
+
+def _without_library(model: GeneratedModel) -> dict[str, str]:
+    """The files of a model, and what declares the functions of a kernel library."""
+    declared = {name: text for name, text in stand_in_files().items() if name.endswith(".h")}
+    return {**(declared if model.uses_library else {}), **model.files}
 
 
 def _regions(model: GeneratedModel) -> tuple[Region, ...]:

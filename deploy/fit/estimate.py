@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deploy.backends.c.build import lay_out
+from deploy.backends.c.library import Library
 from deploy.backends.c.lowering import lower
 from deploy.backends.c.names import state, static_bytes
 from deploy.backends.tflm.arena import predict_arena
@@ -164,7 +165,8 @@ def _by_tensor(named: Graph, held: dict[str, int]) -> tuple[tuple[int, int], ...
 
 
 def _of_c(named: Graph, graph: Graph, question: Question) -> Estimate:
-    program = lower(graph)
+    library = question.settings.c_library()
+    program = lower(graph, None if library is None else Library(library))
     fed = program.inputs[0] if question.settings.input == "rows" else None
     layout = lay_out(program, fed=fed)
     room = question.limit_bytes - state(layout).size_bytes

@@ -44,6 +44,7 @@ def run(
     name: str,
     graph: Graph,
     fed_rows: int | None = None,
+    check: bool = False,
     flags: Sequence[str] = ("-O1",),
     libraries: Sequence[str] = (),
 ) -> list[list[np.ndarray]]:
@@ -54,6 +55,7 @@ def run(
         name: prefix of its functions.
         graph: the model's graph, for the shapes of its outputs.
         fed_rows: the rows of the image, where it is fed row by row.
+        check: the model has a function that checks its kernel library, which is called first.
         flags: of the compiler.
         libraries: what is linked besides the files.
 
@@ -67,6 +69,7 @@ def run(
             name=name,
             graph=graph,
             fed_rows=fed_rows,
+            check=check,
             flags=flags,
             libraries=libraries,
         )
@@ -89,13 +92,14 @@ def build(
     name: str,
     graph: Graph,
     fed_rows: int | None = None,
+    check: bool = False,
     flags: Sequence[str] = ("-O1",),
     libraries: Sequence[str] = (),
 ) -> Path:
     """Compiles a generated model with a program that runs it; returns the program."""
     for file, text in files.items():
         (folder / file).write_text(text)
-    (folder / "main.c").write_text(main_source(name, graph, fed_rows))
+    (folder / "main.c").write_text(main_source(name, graph, fed_rows, check=check))
     sources = sorted(file for file in files if file.endswith(".c"))
     command = [
         compiler() or "cc",
@@ -119,7 +123,7 @@ def build(
     return folder / "program"
 
 
-def main_source(name: str, graph: Graph, fed_rows: int | None) -> str:
+def main_source(name: str, graph: Graph, fed_rows: int | None, *, check: bool = False) -> str:
     """Returns the program that feeds samples from standard input to a generated model."""
     inputs = [graph.tensors[t].size_bytes for t in graph.inputs]
     outputs = [graph.tensors[t].size_bytes for t in graph.outputs]
@@ -145,10 +149,11 @@ def main_source(name: str, graph: Graph, fed_rows: int | None) -> str:
         ]
     writes = [f"fwrite({n}, 1, {s}, stdout);" for n, s in zip(out_names, outputs, strict=True)]
     body = "\n".join("    " + line for line in [*run_lines, *writes])
+    first = f"  if ({name}_check()) return 2;\n" if check else ""
     return (
         f'#include <stdio.h>\n#include "{name}.h"\n'
         + "\n".join(buffers)
-        + f"\nint main(void) {{\n  while ({reads}) {{\n{body}\n  }}\n  return 0;\n}}\n"
+        + f"\nint main(void) {{\n{first}  while ({reads}) {{\n{body}\n  }}\n  return 0;\n}}\n"
     )
 
 

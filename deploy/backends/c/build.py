@@ -10,6 +10,7 @@ from deploy.backends.c.assign import Layout, assign
 from deploy.backends.c.bits import with_bits
 from deploy.backends.c.emit import model_source
 from deploy.backends.c.header import header
+from deploy.backends.c.library import HEADER, SOURCE, Library
 from deploy.backends.c.lowering import lower
 from deploy.backends.c.names import Names, static_bytes
 from deploy.backends.c.packing import best_packing, candidates
@@ -23,6 +24,7 @@ from deploy.proof.names import c_comment
 from keras_fmc.errors import BadInputError, UnsupportedModelError
 
 _KERNELS = Path(__file__).with_name("kernels")
+_STAND_IN = Path(__file__).with_name("stand_in")
 _HEADERS = ("fmc_fixed_point.h", "fmc_kernels.h")
 _QUICK_WORK = 12_000
 """Steps times rows that are made, up to which a search takes about a third of a second."""
@@ -50,6 +52,11 @@ class GeneratedModel:
     constant_bytes: int
 
     @property
+    def uses_library(self) -> bool:
+        """Whether kernels of a library of the user's are called."""
+        return SOURCE in self.files
+
+    @property
     def fed_rows(self) -> int | None:
         """Rows of the image, where the application feeds it row by row."""
         fed = self.layout.fed
@@ -64,15 +71,26 @@ def file_names(model_name: str) -> tuple[str, ...]:
     return (*own, "arena_plan.h", "arena_plan.c", *kernels)
 
 
-def generate(graph: Graph, *, model_name: str, fed: bool = False) -> GeneratedModel:
+def stand_in_files() -> dict[str, str]:
+    """Returns what takes the place of the library where a model is compiled without it."""
+    own = {path.name: path.read_text() for path in sorted(_STAND_IN.iterdir())}
+    return own | {"fmc_softmax.c": (_KERNELS / "fmc_softmax.c").read_text()}
+
+
+def generate(
+    graph: Graph, *, model_name: str, fed: bool = False, library: Library | None = None
+) -> GeneratedModel:
     """Returns the C of a graph; with ``fed`` the application hands over the image row by row.
+
+    Args:
+        library: the kernel library of the user's; None: portable kernels.
 
     Raises:
         UnsupportedModelError: an operator has no C semantics, or needs the image as a whole;
             names it.
         BadInputError: rows cannot be fed to a model of several inputs.
     """
-    coded, layout = _laid_out(graph, fed=fed)
+    coded, layout = _laid_out(graph, fed=fed, library=library)
     return generated(graph, coded, layout, model_name=model_name)
 
 
@@ -95,7 +113,9 @@ def quick_static_bytes(graph: Graph) -> int | None:
     return static_bytes(layout)
 
 
-def _laid_out(graph: Graph, *, fed: bool) -> tuple[Graph, Layout]:
+def _laid_out(
+    graph: Graph, *, fed: bool, library: Library | None = None
+) -> tuple[Graph, Layout]:
     """The graph with the codes packed for which it is smallest, and its layout."""
     for index in (*graph.inputs, *graph.outputs):
         if graph.tensors[index].dtype not in _END_TYPES:
@@ -106,7 +126,7 @@ def _laid_out(graph: Graph, *, fed: bool) -> tuple[Graph, Layout]:
             )
 
     def laid_out(coded: Graph) -> tuple[int, Layout]:
-        program = lower(coded)
+        program = lower(coded, library)
         if not program.steps:
             raise UnsupportedModelError(
                 "the model computes nothing: its outputs are views of its inputs",
@@ -171,6 +191,7 @@ def _needs_whole(program: Program, fed: int | None) -> UnsupportedModelError:
 def _files(graph: Graph, layout: Layout, model_name: str) -> dict[str, str]:
     name = Names.of(model_name).function
     kernels = sorted({step.source for step in layout.program.steps})
+    headers = (*_HEADERS, HEADER) if SOURCE in kernels else _HEADERS
     return {
         f"{name}.h": header(graph, layout, model_name=model_name),
         f"{name}.c": model_source(graph, layout, model_name=model_name),
@@ -178,18 +199,20 @@ def _files(graph: Graph, layout: Layout, model_name: str) -> dict[str, str]:
         f"{name}_constants.c": _constants_source(layout, name, model_name),
         "arena_plan.h": plan_header(layout, model_name=model_name),
         "arena_plan.c": plan_source(layout, replay(layout), model_name=model_name),
-        **{file: (_KERNELS / file).read_text() for file in (*_HEADERS, *kernels)},
+        **{file: (_KERNELS / file).read_text() for file in (*headers, *kernels)},
     }
 
 
 def _constants_header(layout: Layout, name: str, model_name: str) -> str:
     guard = f"{name.upper()}_CONSTANTS_H_"
+    by_library = any(step.source == SOURCE for step in layout.program.steps)
+    headers = ("fmc_kernels.h", HEADER) if by_library else ("fmc_kernels.h",)
     lines = [
         f"/* Constants of {c_comment(model_name)}, for flash. Generated. */",
         f"#ifndef {guard}",
         f"#define {guard}",
         "",
-        '#include "fmc_kernels.h"',
+        *(f'#include "{header}"' for header in headers),
         "",
         "#ifdef __cplusplus",
         'extern "C" {',

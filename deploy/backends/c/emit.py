@@ -13,6 +13,7 @@ from pathlib import Path
 from string import Template
 
 from deploy.backends.c.assign import Layout, Region
+from deploy.backends.c.library import PREFIX, SOURCE
 from deploy.backends.c.names import Names, counters, state
 from deploy.backends.c.program import Read, Step
 from deploy.backends.c.rows_text import above_text, first_text, stop_text
@@ -59,6 +60,7 @@ class _Writer:
             "regions": "\n".join(after),
             "first_region": self.bodies[0] if fed else "",
             "accessors": "\n".join(self._accessors()),
+            "check": self._check(),
             "output_parameters": ", ".join(self._output_parameters()),
             "output_null_checks": " || ".join(f"!{p}" for p in self._pointers() if p[0] == "o"),
             **self._fed_values(),
@@ -138,6 +140,21 @@ class _Writer:
                 f"  return ({kind} *)(void *)(FMC_ARENA + {self.names.offset(0, m)});\n}}\n"
             )
         return found
+
+    def _check(self) -> str:
+        """Compares the library with what the plan was made for; empty without one."""
+        if all(step.source != SOURCE for step in self.program.steps):
+            return ""
+        name, macro = self.names.function, self.names.macro
+        lines = [
+            f"{name}_status {name}_check(void) {{",
+            f"  if (!{PREFIX}_agrees()) {{ return {macro}_LIBRARY_DIFFERS; }}",
+        ]
+        for number, step in enumerate(self.program.steps):
+            for asked in step.scratch.asked if step.scratch is not None else ():
+                more = f"{asked} > {self.names.scratch_bytes(number)}"
+                lines.append(f"  if ({more}) {{ return {macro}_LIBRARY_NEEDS_MORE; }}")
+        return "\n".join([*lines, f"  return {macro}_OK;", "}", "", ""])
 
     def _state(self) -> str:
         entry = state(self.layout)
@@ -354,6 +371,10 @@ class _RegionWriter:
         """The kernel call that makes one row, after what it takes more than once."""
         rows = self.maps[step.output].rows
         values = {"row": row, "out": out, "out_rows": "1"}
+        if step.scratch is not None:
+            number = self.producers[step.output]
+            values["scratch"] = f"FMC_ARENA + {self.names.scratch(self.number)}"
+            values["scratch_bytes"] = self.names.scratch_bytes(number)
         before = []
         for k, read in enumerate(step.reads):
             first, stop = first_text(read, row, rows), stop_text(read, row, rows)

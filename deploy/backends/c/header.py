@@ -8,6 +8,7 @@ from string import Template
 import numpy as np
 
 from deploy.backends.c.assign import Layout
+from deploy.backends.c.library import SOURCE
 from deploy.backends.c.names import Names, state, static_bytes
 from deploy.graph import Graph, Tensor
 from deploy.proof.names import c_comment, short_name
@@ -31,6 +32,7 @@ def header(graph: Graph, layout: Layout, *, model_name: str) -> str:
     """Returns NAME.h."""
     names = Names.of(model_name)
     fed = layout.fed is not None
+    by_library = any(step.source == SOURCE for step in layout.program.steps)
     template = Template((_TEMPLATES / "model.h").read_text())
     usage = Template(_FEED if fed else _RUN)
     outputs = _arguments("output", len(graph.outputs))
@@ -44,6 +46,27 @@ def header(graph: Graph, layout: Layout, *, model_name: str) -> str:
         usage=usage.substitute(name=names.function, arguments=", ".join(arguments)),
         ports="\n".join(_ports(graph, layout, names)),
         functions="\n".join(_functions(graph, layout, names)),
+        check=_check(names) if by_library else "",
+        library_statuses=_library_statuses(names.macro)
+        if by_library
+        else "      /* the image has rows that were not fed */",
+    )
+
+
+def _library_statuses(macro: str) -> str:
+    """The statuses of a model whose kernels are those of a library."""
+    return (
+        ",     /* the image has rows that were not fed */\n"
+        f"  {macro}_LIBRARY_DIFFERS,   /* the kernel library does not round as it should */\n"
+        f"  {macro}_LIBRARY_NEEDS_MORE /* it needs more scratch than it was given */"
+    )
+
+
+def _check(names: Names) -> str:
+    return (
+        "/* Whether the kernel library is one that the plan was made for: its buffer sizes, and what "
+        "it\n   makes of a small convolution. Call it once at start-up. */\n"
+        f"{names.function}_status {names.function}_check(void);\n"
     )
 
 

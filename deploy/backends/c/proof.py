@@ -70,6 +70,32 @@ class _Region:
         yield from self._arrivals()
         for a, b in itertools.combinations(sorted(self.region.offsets), 2):
             yield from self._pair(a, b)
+        yield from self._scratch()
+
+    def _scratch(self) -> Iterator[str]:
+        """Scratch is inside the arena, and apart from all that is held while a kernel uses it."""
+        steps = self.layout.program.steps
+        here = [
+            number
+            for number in range(self.schedule.first, self.schedule.stop)
+            if steps[number].scratch is not None
+        ]
+        place = self.names.scratch(self.number)
+        for number in here:
+            size = self.names.scratch_bytes(number)
+            yield f"FMC_IS({size}, {steps[number].scratch_bytes})"
+            yield f"FMC_INSIDE({place}, {size}, {self.names.macro})"
+        if here:
+            yield f"FMC_IS({place}, {self.region.placed.scratch})"
+        uses = {steps[number].output: steps[number].scratch_bytes for number in here}
+        for m in sorted(self.region.offsets):
+            bounds = [
+                (span[0] - uses[entry.map], span[1])
+                for event, entry in enumerate(self.trace.events)
+                if uses.get(entry.map) and (span := self._span(m, event)) is not None
+            ]
+            for low, high in _united(bounds):
+                yield f"FMC_CLEAR({self._offset(m)}, {place}, {low}, {high})"
 
     def _arrivals(self) -> Iterator[str]:
         """Whole maps stand where the region before left them, or are moved there safely."""

@@ -38,4 +38,4 @@ ${name}_status ${name}_set_arena(void *memory, uint32_t size) {
 #define FMC_NO_ARENA 0
 #endif
 
-${accessors}
+${check}${accessors}

@@ -1,0 +1,104 @@
+"""A kernel library of the user's in place of portable kernels: what it is asked and what it needs.
+
+Of the kernels that a row program calls, CMSIS-NN has convolutions, fully connected layers, pools,
+sums and softmax; the others stay portable. A row is made from a window of rows, which the library
+takes for a small map of its own, so its scratch is what it needs for the windows of all rows. The
+formulas are those of the planner for TFLM.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from deploy.backends.c.program import Grid, Read, Scratch
+from deploy.backends.tflm.scratch import operator_requests
+from deploy.operators.window import Window
+from deploy.targets.records import Kernels
+
+SOURCE, HEADER = "fmc_cmsis_nn.c", "fmc_cmsis_nn.h"
+PREFIX = "fmc_cmsis_nn"
+_MANY_ROWS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """CMSIS-NN as the kernels of a target have it."""
+
+    kernels: Kernels
+
+    def window_scratch(
+        self,
+        opcode: str,
+        descriptor: str,
+        *,
+        read: Read,
+        out_rows: int,
+        source: Grid,
+        out: Grid,
+        window: Window,
+        pad_columns: int,
+    ) -> Scratch:
+        """Returns the scratch of an operator that makes rows from windows of rows."""
+        base = {
+            **{"in_n": 1, "in_w": source.columns, "in_c": source.channels},
+            **{"out_n": 1, "out_h": 1, "out_w": out.columns, "out_c": out.channels},
+            **{"kernel_h": window.kernel[0], "kernel_w": window.kernel[1]},
+            **{"stride_h": window.strides[0], "stride_w": window.strides[1]},
+            **{"dilation_h": window.dilations[0], "dilation_w": window.dilations[1]},
+            **{"kernel_c": source.channels, "pad_w": pad_columns},
+            **{"multiplier": out.channels // source.channels},
+        }
+        windows = sorted(
+            {
+                (stop - first, first - read.rows.first(row))
+                for row in range(out_rows)
+                for first, stop in [read.window(row)]
+            }
+        )
+        sizes = [self._bytes(opcode, base | _rows(opcode, window, *seen)) for seen in windows]
+        if opcode == "AVERAGE_POOL_2D":
+            asked = [f"{PREFIX}_average_pool_bytes({descriptor})"]
+        else:
+            name = "conv" if opcode == "CONV_2D" else "depthwise"
+            asked = [f"{PREFIX}_{name}_bytes({descriptor}, {r}, {a})" for r, a in windows]
+        return Scratch(max(sizes), tuple(asked))
+
+    def dense_scratch(self, descriptor: str, *, units: int, depth: int, per_unit: bool) -> Scratch:
+        """Returns the scratch of a fully connected layer: sums of weights, on some cores."""
+        numbers = {"out_rank": 2, "out_c": units, "kernel_c": depth, "fixed_weights": 0}
+        size = self._bytes("FULLY_CONNECTED", numbers | {"per_channel": int(per_unit)})
+        return Scratch(size, (f"{PREFIX}_dense_bytes({descriptor})",))
+
+    def _bytes(self, opcode: str, numbers: Mapping[str, int]) -> int:
+        rule = self.kernels.rules[opcode]
+        # Only of int8 maps, whose biases are int32.
+        known = {**numbers, "item_bytes": 1, "bias_bytes": 4}
+        return sum(request.room_bytes for request in operator_requests(0, rule, known))
+
+
+def _rows(opcode: str, window: Window, rows: int, above: int) -> dict[str, int]:
+    """A window as the library sees it.
+
+    For a kernel of one row the adapter calls the library's general convolution, as for a map of
+    many rows.
+    """
+    one_row = opcode == "CONV_2D" and window.kernel[0] == 1 and window.kernel[1] > 1
+    return {"in_h": max(rows, _MANY_ROWS) if one_row else rows, "pad_h": above}
+
+
+def takes_depthwise(source: Grid, window: Window) -> bool:
+    """Whether the library computes a depthwise convolution right.
+
+    Of one input channel it makes a convolution, for which kernels of one row are not safe.
+    """
+    return source.channels > 1 or window.kernel[0] > 1
+
+
+def in_rows(scratch: Scratch | None) -> str:
+    """Returns the last arguments of a call."""
+    return "" if scratch is None else ", {scratch}, {scratch_bytes}"
+
+
+__all__ = ["HEADER", "PREFIX", "SOURCE", "Library", "in_rows", "takes_depthwise"]
