@@ -33,10 +33,20 @@ class Core:
     flash: int
     ram: int
     ram_bytes: int
+    abi: str = "soft"
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The options of the compiler that choose the core."""
+        return f"-mcpu={self.cpu}", "-mthumb", f"-mfloat-abi={self.abi}"
 
 
 M3 = Core("Cortex-M3", "mps2-an385", "cortex-m3", 0x0, 0x20000000, 0x400000)
 M4 = Core("Cortex-M4", "mps2-an386", "cortex-m4", 0x0, 0x20000000, 0x400000)
+M55_VECTORS = Core(
+    "Cortex-M55", "mps3-an547", "cortex-m55", 0x0, 0x20000000, 0x80000, abi="hard"
+)
+"""With vector instructions, which the soft ABI leaves out."""
 M55 = Core("Cortex-M55", "mps3-an547", "cortex-m55", 0x0, 0x20000000, 0x80000)
 
 
@@ -66,14 +76,19 @@ def run_on(
     folder: Path,
     *,
     flags: Sequence[str] = ("-O2",),
+    library: Sequence[str] = (),
 ) -> Ran:
-    """Compiles a model for a core and runs it on samples; compares with what is expected."""
+    """Compiles a model for a core and runs it on samples; compares with what is expected.
+
+    ``library``: what links the kernel library that the model calls, and where its headers are.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in model.files.items():
         (folder / name).write_text(text)
     (folder / "main.c").write_text(_main(model, samples, expected))
     own = sorted(name for name in model.files if name.endswith(".c"))
-    base = [_GCC, f"-mcpu={core.cpu}", "-mthumb", "-std=c99", *flags, "-I.", f"-I{_HERE}"]
+    options = (*core.options, *(o for o in library if o.startswith("-")))
+    base = [_GCC, *options, "-std=c99", *flags, "-I.", f"-I{_HERE}"]
     strict = ["-Wall", "-Wextra", "-Werror", "-pedantic", "-Wconversion"]
     _call([*base, *strict, "-c", *own], folder)
     objects = [name[:-1] + "o" for name in own]
@@ -81,10 +96,12 @@ def run_on(
     memory = {"FLASH": core.flash, "RAM": core.ram, "RAM_BYTES": core.ram_bytes}
     defines = [f"-Wl,--defsym={name}={value:#x}" for name, value in memory.items()]
     link = [f"-T{_HERE / 'link.ld'}", *defines, "-nostartfiles", "--specs=nosys.specs"]
-    _call([*base, *objects, "main.o", "start.o", *link, "-o", "firmware.elf"], folder)
+    archives = [o for o in library if not o.startswith("-")]
+    linked = [*objects, "main.o", "start.o", *archives]
+    _call([*base, *linked, *link, "-o", "firmware.elf"], folder)
     sizes = _sizes(objects, folder)
-    options = ["-M", core.machine, "-nographic", "-semihosting", "-icount", "shift=0"]
-    said = _call([_QEMU, *options, "-kernel", "firmware.elf"], folder)
+    machine = ["-M", core.machine, "-nographic", "-semihosting", "-icount", "shift=0"]
+    said = _call([_QEMU, *machine, "-kernel", "firmware.elf"], folder)
     figures = {name: int(value) for name, value in re.findall(r"^(\w+) (\d+)$", said, re.M)}
     return Ran(
         equal=figures["equal"],
@@ -138,6 +155,7 @@ def _main(
     out_names = [f"out{k}" for k in range(len(outs))]
     values: Mapping[str, object] = {
         "name": model.name,
+        "check": f"bad |= {model.name}_check() ? 2 : 0;" if model.uses_library else "",
         "run": _run_text(model, arguments, out_names),
         "checks": " && ".join(
             f"!memcmp(out{k}, wanted + n * {sum(outs)} + {start}, {size})"
@@ -171,6 +189,7 @@ int main(void) {{
   uint64_t ticks = 0, per_tick = clock_instructions_per_tick();
   int equal = 0, bad = 0;
   uint32_t stack = 0;
+  {check}
   for (int n = 0; n < {samples}; n++) {{
     uint32_t sp, low;
     __asm__ volatile("mov %0, sp" : "=r"(sp));

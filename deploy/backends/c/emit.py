@@ -51,7 +51,7 @@ class _Writer:
             "model": c_comment(self.model_name),
             "name": self.names.function,
             "NAME": self.names.macro,
-            "state": self._state(),
+            **self._places_of_state(),
             "functions": "\n".join(self.functions),
             "parameters": self.parameters(),
             "null_checks": " || ".join(f"!{p}" for p in self._pointers()) or "0",
@@ -76,7 +76,7 @@ class _Writer:
         region = self.layout.regions[0]
         place = counters(self.layout, region)
         sinks = region.placed.schedule.sinks
-        busy = [f"state.made[{place.made[s]}] < {self.names.rows(s)}" for s in sinks]
+        busy = [f"FMC_STATE.made[{place.made[s]}] < {self.names.rows(s)}" for s in sinks]
         return {
             "rows": self.names.rows(m),
             "busy": " || ".join(busy),
@@ -156,6 +156,18 @@ class _Writer:
                 lines.append(f"  if ({more}) {{ return {macro}_LIBRARY_NEEDS_MORE; }}")
         return "\n".join([*lines, f"  return {macro}_OK;", "}", "", ""])
 
+    def _places_of_state(self) -> dict[str, str]:
+        """Where the counters are declared, where they stand, and what they are called there."""
+        declared = self._state()
+        if not declared:
+            return dict.fromkeys(("state", "state_beside", "state_within", "state_name"), "")
+        return {
+            "state": declared,
+            "state_beside": "static counters_t counters;\n#define FMC_STATE counters\n",
+            "state_within": "  counters_t counters;\n",
+            "state_name": "#define FMC_STATE memory.counters\n",
+        }
+
     def _state(self) -> str:
         entry = state(self.layout)
         lines = []
@@ -169,7 +181,7 @@ class _Writer:
             lines.append(f"  {entry.counter_type} fed; /* 1 once a run began, plus the rows fed */")
         if not lines:
             return ""
-        return "static struct {\n" + "\n".join(lines) + "\n} state;\n"
+        return "typedef struct {\n" + "\n".join(lines) + "\n} counters_t;\n\n"
 
 
 class _RegionWriter:
@@ -237,7 +249,7 @@ class _RegionWriter:
         self.writer.functions += [*declared, *defined]
         lines = []
         if self.fed is None:
-            lines.append("memset(&state, 0, sizeof(state));")
+            lines.append("memset(&FMC_STATE, 0, sizeof(FMC_STATE));")
         sinks = self.schedule.sinks
         rounds = max(self.maps[m].rows for m in sinks)
         ask = "if (!{}()) {{ return; }}" if self.fed is not None else "{}();"
@@ -261,7 +273,7 @@ class _RegionWriter:
         return f"region{self.number}_map{m}"
 
     def _made(self, m: int) -> str:
-        return f"state.made[{self.counters.made[m]}]"
+        return f"FMC_STATE.made[{self.counters.made[m]}]"
 
     def _make(self, m: int) -> str:
         step = self.program.steps[self.producers[m]]
@@ -319,7 +331,7 @@ class _RegionWriter:
         """Gives up the rows at the front of a line buffer that nothing reads any more."""
         if m not in self.counters.kept:
             return []
-        kept = f"state.kept[{self.counters.kept[m]}]"
+        kept = f"FMC_STATE.kept[{self.counters.kept[m]}]"
         row_bytes = self.names.row_bytes(m)
         needed = []
         for number in range(self.schedule.first, self.schedule.stop):
@@ -360,7 +372,7 @@ class _RegionWriter:
         """The address of a row of a map of this region."""
         place = f"FMC_ARENA + {self.names.offset(self.number, m)}"
         if m in self.counters.kept:
-            return f"{place} + ({row} - state.kept[{self.counters.kept[m]}]) * {row_bytes}"
+            return f"{place} + ({row} - FMC_STATE.kept[{self.counters.kept[m]}]) * {row_bytes}"
         if m in self.schedule.lines and self.schedule.lines[m] == 1 and self.maps[m].rows > 1:
             return place
         if row == "0":
