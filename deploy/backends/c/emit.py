@@ -217,9 +217,10 @@ class _RegionWriter:
         out = self.maps[step.output]
         label = f"/* {_label(step)} */"
         place = f"FMC_ARENA + {self.names.offset(self.number, step.output)}"
-        if step.many_rows:
+        if step.many_rows or self.region.at_once(self.program):
             (read,) = step.reads
             values = {
+                **self._scratch(step),
                 "in0": f"FMC_ARENA + {self.names.offset(self.number, read.map)}",
                 "rows0": str(read.view_rows),
                 "above0": str(-read.rows.first(0)),
@@ -382,11 +383,7 @@ class _RegionWriter:
     def _call(self, step: Step, row: str, out: str) -> str:
         """The kernel call that makes one row, after what it takes more than once."""
         rows = self.maps[step.output].rows
-        values = {"row": row, "out": out, "out_rows": "1"}
-        if step.scratch is not None:
-            number = self.producers[step.output]
-            values["scratch"] = f"FMC_ARENA + {self.names.scratch(self.number)}"
-            values["scratch_bytes"] = self.names.scratch_bytes(number)
+        values = {"row": row, "out": out, "out_rows": "1", **self._scratch(step)}
         before = []
         for k, read in enumerate(step.reads):
             first, stop = first_text(read, row, rows), stop_text(read, row, rows)
@@ -406,6 +403,15 @@ class _RegionWriter:
                 values[f"in{k}"] = self._row_of(read.map, first, row_bytes)
         call = step.call.format(**values)
         return "\n".join([*(line for line in before if line.split()[2] in call), call])
+
+
+    def _scratch(self, step: Step) -> dict[str, str]:
+        if step.scratch is None:
+            return {}
+        return {
+            "scratch": f"FMC_ARENA + {self.names.scratch(self.number)}",
+            "scratch_bytes": self.names.scratch_bytes(self.producers[step.output]),
+        }
 
 
 def _label(step: Step) -> str:

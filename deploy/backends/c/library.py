@@ -43,26 +43,26 @@ class Library:
         """Returns the scratch of an operator that makes rows from windows of rows."""
         base = {
             **{"in_n": 1, "in_w": source.columns, "in_c": source.channels},
-            **{"out_n": 1, "out_h": 1, "out_w": out.columns, "out_c": out.channels},
+            **{"out_n": 1, "out_w": out.columns, "out_c": out.channels},
             **{"kernel_h": window.kernel[0], "kernel_w": window.kernel[1]},
             **{"stride_h": window.strides[0], "stride_w": window.strides[1]},
             **{"dilation_h": window.dilations[0], "dilation_w": window.dilations[1]},
             **{"kernel_c": source.channels, "pad_w": pad_columns},
             **{"multiplier": out.channels // source.channels},
         }
-        windows = sorted(
-            {
-                (stop - first, first - read.rows.first(row))
-                for row in range(out_rows)
-                for first, stop in [read.window(row)]
-            }
-        )
+        by_row = {
+            (stop - first, first - read.rows.first(row), 1)
+            for row in range(out_rows)
+            for first, stop in [read.window(row)]
+        }
+        # Where all stands apart one call makes all rows.
+        windows = sorted({*by_row, (source.rows, -read.rows.first(0), out_rows)})
         sizes = [self._bytes(opcode, base | _rows(opcode, window, *seen)) for seen in windows]
         if opcode == "AVERAGE_POOL_2D":
             asked = [f"{PREFIX}_average_pool_bytes({descriptor})"]
         else:
             name = "conv" if opcode == "CONV_2D" else "depthwise"
-            asked = [f"{PREFIX}_{name}_bytes({descriptor}, {r}, {a})" for r, a in windows]
+            asked = [f"{PREFIX}_{name}_bytes({descriptor}, {r}, {a}, {n})" for r, a, n in windows]
         return Scratch(max(sizes), tuple(asked))
 
     def dense_scratch(self, descriptor: str, *, units: int, depth: int, per_unit: bool) -> Scratch:
@@ -78,14 +78,15 @@ class Library:
         return sum(request.room_bytes for request in operator_requests(0, rule, known))
 
 
-def _rows(opcode: str, window: Window, rows: int, above: int) -> dict[str, int]:
+def _rows(opcode: str, window: Window, rows: int, above: int, out_rows: int) -> dict[str, int]:
     """A window as the library sees it.
 
     For a kernel of one row the adapter calls the library's general convolution, as for a map of
     many rows.
     """
     one_row = opcode == "CONV_2D" and window.kernel[0] == 1 and window.kernel[1] > 1
-    return {"in_h": max(rows, _MANY_ROWS) if one_row else rows, "pad_h": above}
+    in_rows = max(rows, _MANY_ROWS) if one_row else rows
+    return {"in_h": in_rows, "pad_h": above, "out_h": out_rows}
 
 
 def takes_depthwise(source: Grid, window: Window) -> bool:
@@ -96,9 +97,9 @@ def takes_depthwise(source: Grid, window: Window) -> bool:
     return source.channels > 1 or window.kernel[0] > 1
 
 
-def in_rows(scratch: Scratch | None) -> str:
+def scratch_arguments(scratch: Scratch | None) -> str:
     """Returns the last arguments of a call."""
     return "" if scratch is None else ", {scratch}, {scratch_bytes}"
 
 
-__all__ = ["HEADER", "PREFIX", "SOURCE", "Library", "in_rows", "takes_depthwise"]
+__all__ = ["HEADER", "PREFIX", "SOURCE", "Library", "scratch_arguments", "takes_depthwise"]

@@ -136,11 +136,13 @@ class Lowering:
         source: str,
         *,
         many_rows: bool = False,
+        any_order: bool = False,
         part: str = "",
         scratch: Scratch | None = None,
     ) -> None:
         label = self.graph.label(operator) + (f", {part}" if part else "")
-        entry = Step(label, operator, output, tuple(reads), call, source, many_rows, scratch)
+        reads = tuple(reads)
+        entry = Step(label, operator, output, reads, call, source, many_rows, any_order, scratch)
         self.steps.append(entry)
 
     def array(self, values: np.ndarray | Sequence[int], dtype: str) -> str:

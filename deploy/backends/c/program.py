@@ -134,6 +134,8 @@ class Step:
             {above<k>} (how many are missing above), {first<k>} (the number of the first).
         many_rows: the kernel makes any number of rows in one call, in order.
         source: the file of the kernel.
+        any_order: it does so in an order of its own, so only where what it writes stands apart
+            from all that it reads.
         scratch: of a kernel of a library that asks for some, even if that is none.
     """
 
@@ -144,6 +146,7 @@ class Step:
     call: str
     source: str
     many_rows: bool = False
+    any_order: bool = False
     scratch: Scratch | None = None
 
     @property

@@ -13,6 +13,7 @@ from string import Template
 
 from deploy.backends.c.assign import Layout, Region
 from deploy.backends.c.names import Names
+from deploy.backends.c.program import Step
 from deploy.backends.c.replay import Event, RegionTrace
 from deploy.proof.names import c_comment
 
@@ -87,6 +88,8 @@ class _Region:
             yield f"FMC_INSIDE({place}, {size}, {self.names.macro})"
         if here:
             yield f"FMC_IS({place}, {self.region.placed.scratch})"
+        if self.region.at_once(self.layout.program):
+            yield from self._at_once(steps[self.schedule.first])
         uses = {steps[number].output: steps[number].scratch_bytes for number in here}
         for m in sorted(self.region.offsets):
             bounds = [
@@ -96,6 +99,15 @@ class _Region:
             ]
             for low, high in _united(bounds):
                 yield f"FMC_CLEAR({self._offset(m)}, {place}, {low}, {high})"
+
+    def _at_once(self, step: Step) -> Iterator[str]:
+        """A call that makes all rows in an order of its own: all that it touches is apart."""
+        boxes = [(self._offset(m), self._bytes(m)) for m in (step.output, step.reads[0].map)]
+        if step.scratch_bytes:
+            size = self.names.scratch_bytes(self.schedule.first)
+            boxes.append((self.names.scratch(self.number), size))
+        for (a, size), (b, other) in itertools.combinations(boxes, 2):
+            yield self._apart_text(a, size, b, other)
 
     def _arrivals(self) -> Iterator[str]:
         """Whole maps stand where the region before left them, or are moved there safely."""

@@ -33,8 +33,8 @@ static cmsis_nn_dims in_dims(const fmc_window_t *p, int32_t rows) {
   return dims(1, rows, p->in_columns, p->in_channels);
 }
 
-static cmsis_nn_dims out_dims(const fmc_window_t *p) {
-  return dims(1, 1, p->out_columns, p->out_channels);
+static cmsis_nn_dims out_dims(const fmc_window_t *p, int32_t rows) {
+  return dims(1, rows, p->out_columns, p->out_channels);
 }
 
 static cmsis_nn_context context(void *scratch, int32_t scratch_bytes) {
@@ -69,12 +69,12 @@ static int has_one_row(const fmc_window_t *p) {
 }
 
 void fmc_cmsis_nn_conv(const fmc_window_t *p, const fmc_cmsis_nn_weights_t *w, const int8_t *in,
-                       int32_t rows, int32_t above, int8_t *out, void *scratch,
+                       int32_t rows, int32_t above, int8_t *out, int32_t out_rows, void *scratch,
                        int32_t scratch_bytes) {
   const cmsis_nn_context c = context(scratch, scratch_bytes);
   const cmsis_nn_conv_params q = conv_params(p, above);
   const cmsis_nn_per_channel_quant_params r = channels(w);
-  const cmsis_nn_dims i = in_dims(p, rows), o = out_dims(p), b = dims(1, 1, 1, p->out_channels);
+  const cmsis_nn_dims i = in_dims(p, rows), o = out_dims(p, out_rows), b = dims(1, 1, 1, p->out_channels);
   const cmsis_nn_dims f = dims(p->out_channels, p->kernel_rows, p->kernel_columns, p->in_channels);
   if (has_one_row(p)) {
     (void)arm_convolve_s8(&c, &q, &r, &i, in, &f, w->weights, &b, w->bias, NULL, &o, out);
@@ -83,9 +83,10 @@ void fmc_cmsis_nn_conv(const fmc_window_t *p, const fmc_cmsis_nn_weights_t *w, c
   }
 }
 
-int32_t fmc_cmsis_nn_conv_bytes(const fmc_window_t *p, int32_t rows, int32_t above) {
+int32_t fmc_cmsis_nn_conv_bytes(const fmc_window_t *p, int32_t rows, int32_t above,
+                                int32_t out_rows) {
   const cmsis_nn_conv_params q = conv_params(p, above);
-  const cmsis_nn_dims i = in_dims(p, rows), o = out_dims(p);
+  const cmsis_nn_dims i = in_dims(p, rows), o = out_dims(p, out_rows);
   const cmsis_nn_dims f = dims(p->out_channels, p->kernel_rows, p->kernel_columns, p->in_channels);
   if (has_one_row(p)) {
     return arm_convolve_s8_get_buffer_size(&i, &f);
@@ -108,18 +109,19 @@ static cmsis_nn_dw_conv_params depthwise_params(const fmc_window_t *p, int32_t a
 
 void fmc_cmsis_nn_depthwise(const fmc_window_t *p, const fmc_cmsis_nn_weights_t *w,
                             const int8_t *in, int32_t rows, int32_t above, int8_t *out,
-                            void *scratch, int32_t scratch_bytes) {
+                            int32_t out_rows, void *scratch, int32_t scratch_bytes) {
   const cmsis_nn_context c = context(scratch, scratch_bytes);
   const cmsis_nn_dw_conv_params q = depthwise_params(p, above);
   const cmsis_nn_per_channel_quant_params r = channels(w);
-  const cmsis_nn_dims i = in_dims(p, rows), o = out_dims(p), b = dims(1, 1, 1, p->out_channels);
+  const cmsis_nn_dims i = in_dims(p, rows), o = out_dims(p, out_rows), b = dims(1, 1, 1, p->out_channels);
   const cmsis_nn_dims f = dims(1, p->kernel_rows, p->kernel_columns, p->out_channels);
   (void)arm_depthwise_conv_wrapper_s8(&c, &q, &r, &i, in, &f, w->weights, &b, w->bias, &o, out);
 }
 
-int32_t fmc_cmsis_nn_depthwise_bytes(const fmc_window_t *p, int32_t rows, int32_t above) {
+int32_t fmc_cmsis_nn_depthwise_bytes(const fmc_window_t *p, int32_t rows, int32_t above,
+                                     int32_t out_rows) {
   const cmsis_nn_dw_conv_params q = depthwise_params(p, above);
-  const cmsis_nn_dims i = in_dims(p, rows), o = out_dims(p);
+  const cmsis_nn_dims i = in_dims(p, rows), o = out_dims(p, out_rows);
   const cmsis_nn_dims f = dims(1, p->kernel_rows, p->kernel_columns, p->out_channels);
   return arm_depthwise_conv_wrapper_s8_get_buffer_size(&q, &i, &f, &o);
 }
@@ -164,10 +166,11 @@ static cmsis_nn_pool_params pool_params(const fmc_window_t *p, int32_t above) {
 }
 
 void fmc_cmsis_nn_average_pool(const fmc_window_t *p, const int8_t *in, int32_t rows,
-                               int32_t above, int8_t *out, void *scratch, int32_t scratch_bytes) {
+                               int32_t above, int8_t *out, int32_t out_rows, void *scratch,
+                               int32_t scratch_bytes) {
   const cmsis_nn_context c = context(scratch, scratch_bytes);
   const cmsis_nn_pool_params q = pool_params(p, above);
-  const cmsis_nn_dims i = in_dims(p, rows), o = out_dims(p);
+  const cmsis_nn_dims i = in_dims(p, rows), o = out_dims(p, out_rows);
   const cmsis_nn_dims f = dims(1, p->kernel_rows, p->kernel_columns, 1);
   (void)arm_avgpool_s8(&c, &q, &i, in, &f, &o, out);
 }
@@ -177,10 +180,10 @@ int32_t fmc_cmsis_nn_average_pool_bytes(const fmc_window_t *p) {
 }
 
 void fmc_cmsis_nn_max_pool(const fmc_window_t *p, const int8_t *in, int32_t rows, int32_t above,
-                           int8_t *out) {
+                           int8_t *out, int32_t out_rows) {
   const cmsis_nn_context c = context(NULL, 0);
   const cmsis_nn_pool_params q = pool_params(p, above);
-  const cmsis_nn_dims i = in_dims(p, rows), o = out_dims(p);
+  const cmsis_nn_dims i = in_dims(p, rows), o = out_dims(p, out_rows);
   const cmsis_nn_dims f = dims(1, p->kernel_rows, p->kernel_columns, 1);
   (void)arm_max_pool_s8(&c, &q, &i, in, &f, &o, out);
 }
@@ -211,9 +214,9 @@ int fmc_cmsis_nn_agrees(void) {
   static const fmc_cmsis_nn_weights_t w = {weights, bias, multiplier, shift};
   int32_t scratch[8];
   int8_t out[sizeof(wanted)];
-  if (fmc_cmsis_nn_conv_bytes(&window, 1, 0) > (int32_t)sizeof(scratch)) {
+  if (fmc_cmsis_nn_conv_bytes(&window, 1, 0, 1) > (int32_t)sizeof(scratch)) {
     return 0;
   }
-  fmc_cmsis_nn_conv(&window, &w, in, 1, 0, out, scratch, (int32_t)sizeof(scratch));
+  fmc_cmsis_nn_conv(&window, &w, in, 1, 0, out, 1, scratch, (int32_t)sizeof(scratch));
   return memcmp(out, wanted, sizeof(wanted)) == 0;
 }

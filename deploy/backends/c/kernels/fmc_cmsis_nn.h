@@ -4,8 +4,8 @@
  * 15 July 2026 are known to agree. Other versions may: the model's check function tells.
  *
  * A window over rows is a small map of its own to the library: `rows` of input with padding above,
- * one row of output. `scratch` is used during a call only. An output row stands apart from the
- * rows that it is made from, save for sums and softmax, which work in place.
+ * `out_rows` of output. `scratch` is used during a call only. What a call writes stands apart from
+ * what it reads, save for sums and softmax, which work in place.
  */
 #ifndef FMC_CMSIS_NN_H_
 #define FMC_CMSIS_NN_H_
@@ -24,24 +24,27 @@ typedef struct {
 } fmc_cmsis_nn_weights_t;
 
 void fmc_cmsis_nn_conv(const fmc_window_t *p, const fmc_cmsis_nn_weights_t *w, const int8_t *in,
-                       int32_t rows, int32_t above, int8_t *out, void *scratch,
+                       int32_t rows, int32_t above, int8_t *out, int32_t out_rows, void *scratch,
                        int32_t scratch_bytes);
 void fmc_cmsis_nn_depthwise(const fmc_window_t *p, const fmc_cmsis_nn_weights_t *w,
                             const int8_t *in, int32_t rows, int32_t above, int8_t *out,
-                            void *scratch, int32_t scratch_bytes);
+                            int32_t out_rows, void *scratch, int32_t scratch_bytes);
 void fmc_cmsis_nn_dense(const fmc_dense_t *p, const fmc_cmsis_nn_weights_t *w, const int8_t *in,
                         int8_t *out, void *scratch, int32_t scratch_bytes);
 void fmc_cmsis_nn_average_pool(const fmc_window_t *p, const int8_t *in, int32_t rows,
-                               int32_t above, int8_t *out, void *scratch, int32_t scratch_bytes);
+                               int32_t above, int8_t *out, int32_t out_rows, void *scratch,
+                               int32_t scratch_bytes);
 void fmc_cmsis_nn_max_pool(const fmc_window_t *p, const int8_t *in, int32_t rows, int32_t above,
-                           int8_t *out);
+                           int8_t *out, int32_t out_rows);
 /* Operands of one shape. */
 void fmc_cmsis_nn_add(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out);
 void fmc_cmsis_nn_softmax(const fmc_softmax_t *p, const int8_t *in, int8_t *out);
 
 /* The scratch that the library says it needs for a window. */
-int32_t fmc_cmsis_nn_conv_bytes(const fmc_window_t *p, int32_t rows, int32_t above);
-int32_t fmc_cmsis_nn_depthwise_bytes(const fmc_window_t *p, int32_t rows, int32_t above);
+int32_t fmc_cmsis_nn_conv_bytes(const fmc_window_t *p, int32_t rows, int32_t above,
+                                int32_t out_rows);
+int32_t fmc_cmsis_nn_depthwise_bytes(const fmc_window_t *p, int32_t rows, int32_t above,
+                                     int32_t out_rows);
 int32_t fmc_cmsis_nn_dense_bytes(const fmc_dense_t *p);
 int32_t fmc_cmsis_nn_average_pool_bytes(const fmc_window_t *p);
 

@@ -10,7 +10,7 @@ from deploy.backends.c.fixed_point import (
     dense_multiplier,
     zero_point,
 )
-from deploy.backends.c.library import PREFIX, SOURCE, in_rows, takes_depthwise
+from deploy.backends.c.library import PREFIX, SOURCE, scratch_arguments, takes_depthwise
 from deploy.backends.c.lowering import Lowering
 from deploy.backends.c.operators.registry import lowers
 from deploy.backends.c.program import Grid, Rows
@@ -75,9 +75,10 @@ def _convolution(lowering: Lowering, step: int, function: str) -> None:
             step,
             lowering.output(y, out.view),
             [read],
-            f"{name}({descriptor}, {weights}, {{in0}}, {{rows0}}, {{above0}}, {{out}}"
-            f"{in_rows(scratch)});",
+            f"{name}({descriptor}, {weights}, {{in0}}, {{rows0}}, {{above0}}, {{out}}, "
+            f"{{out_rows}}{scratch_arguments(scratch)});",
             SOURCE,
+            any_order=True,
             scratch=scratch,
         )
         return
@@ -153,7 +154,7 @@ def fully_connected(lowering: Lowering, step: int) -> None:
             lowering.output(y, (1, out.size_bytes)),
             [lowering.read_whole(x)],
             f"{PREFIX}_dense({dense}, {_weights(lowering, step, x, dense=True, kind=kind)}, "
-            f"{{in0}}, {{out}}{in_rows(scratch)});",
+            f"{{in0}}, {{out}}{scratch_arguments(scratch)});",
             SOURCE,
             scratch=scratch,
         )

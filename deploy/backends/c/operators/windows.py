@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from deploy.backends.c.fixed_point import activation_range, round_half_away
-from deploy.backends.c.library import PREFIX, SOURCE, in_rows
+from deploy.backends.c.library import PREFIX, SOURCE, scratch_arguments
 from deploy.backends.c.lowering import Lowering
 from deploy.backends.c.operators.reductions import sums_step
 from deploy.backends.c.operators.registry import lowers
@@ -78,8 +78,9 @@ def _pool(lowering: Lowering, step: int, function: str) -> None:
             lowering.output(y, out.view),
             [read],
             f"{function.replace('fmc', PREFIX)}({descriptor}, {{in0}}, {{rows0}}, {{above0}}, "
-            f"{{out}}{in_rows(scratch)});",
+            f"{{out}}, {{out_rows}}{scratch_arguments(scratch)});",
             SOURCE,
+            any_order=True,
             scratch=scratch,
         )
         return
