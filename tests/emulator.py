@@ -43,9 +43,7 @@ class Core:
 
 M3 = Core("Cortex-M3", "mps2-an385", "cortex-m3", 0x0, 0x20000000, 0x400000)
 M4 = Core("Cortex-M4", "mps2-an386", "cortex-m4", 0x0, 0x20000000, 0x400000)
-M55_VECTORS = Core(
-    "Cortex-M55", "mps3-an547", "cortex-m55", 0x0, 0x20000000, 0x80000, abi="hard"
-)
+M55_VECTORS = Core("Cortex-M55", "mps3-an547", "cortex-m55", 0x0, 0x20000000, 0x80000, abi="hard")
 """With vector instructions, which the soft ABI leaves out."""
 M55 = Core("Cortex-M55", "mps3-an547", "cortex-m55", 0x0, 0x20000000, 0x80000)
 

@@ -13,9 +13,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deploy.backends.c.build import lay_out
+from deploy.backends.c.bits import added_name
+from deploy.backends.c.build import laid_out
 from deploy.backends.c.library import Library
-from deploy.backends.c.lowering import lower
 from deploy.backends.c.names import state, static_bytes
 from deploy.backends.tflm.arena import predict_arena
 from deploy.backends.tflm.codes.lower import lower_codes, stored_code_maps
@@ -159,6 +159,7 @@ def _by_tensor(named: Graph, held: dict[str, int]) -> tuple[tuple[int, int], ...
     for index, tensor in enumerate(named.tensors):
         if not tensor.is_constant:
             indices[packed_name(tensor.name)] = index
+            indices[added_name(tensor.name, "packed")] = index
             indices[tensor.name] = index
     found = [(indices[name], size) for name, size in held.items() if name in indices]
     return tuple(sorted(found, key=lambda item: (-item[1], item[0])))
@@ -166,9 +167,13 @@ def _by_tensor(named: Graph, held: dict[str, int]) -> tuple[tuple[int, int], ...
 
 def _of_c(named: Graph, graph: Graph, question: Question) -> Estimate:
     library = question.settings.c_library()
-    program = lower(graph, None if library is None else Library(library))
-    fed = program.inputs[0] if question.settings.input == "rows" else None
-    layout = lay_out(program, fed=fed)
+    _, layout = laid_out(
+        graph,
+        fed=question.settings.input == "rows",
+        library=None if library is None else Library(library),
+        quick=not question.in_earnest,
+    )
+    program = layout.program
     room = question.limit_bytes - state(layout).size_bytes
     top = max(region.placed.height_bytes for region in layout.regions)
     held: dict[str, int] = {}

@@ -90,7 +90,7 @@ def generate(
             names it.
         BadInputError: rows cannot be fed to a model of several inputs.
     """
-    coded, layout = _laid_out(graph, fed=fed, library=library)
+    coded, layout = laid_out(graph, fed=fed, library=library)
     return generated(graph, coded, layout, model_name=model_name)
 
 
@@ -107,16 +107,19 @@ def quick_static_bytes(graph: Graph) -> int | None:
     if len(program.steps) * rows > _QUICK_WORK:
         return None
     try:
-        _, layout = _laid_out(graph, fed=False)
+        _, layout = laid_out(graph, fed=False)
     except UnsupportedModelError:
         return None
     return static_bytes(layout)
 
 
-def _laid_out(
-    graph: Graph, *, fed: bool, library: Library | None = None
+def laid_out(
+    graph: Graph, *, fed: bool, library: Library | None = None, quick: bool = False
 ) -> tuple[Graph, Layout]:
-    """The graph with the codes packed for which it is smallest, and its layout."""
+    """Returns the graph with the codes packed for which it is smallest, and its layout.
+
+    ``quick``: all codes or none.
+    """
     for index in (*graph.inputs, *graph.outputs):
         if graph.tensors[index].dtype not in _END_TYPES:
             raise UnsupportedModelError(
@@ -125,7 +128,7 @@ def _laid_out(
                 remedy="--runtime=tflm runs it",
             )
 
-    def laid_out(coded: Graph) -> tuple[int, Layout]:
+    def measured(coded: Graph) -> tuple[int, Layout]:
         program = lower(coded, library)
         if not program.steps:
             raise UnsupportedModelError(
@@ -136,7 +139,7 @@ def _laid_out(
         return static_bytes(layout), layout
 
     in_bits = with_bits(graph)
-    return best_packing(in_bits, candidates(graph, in_bits), laid_out)
+    return best_packing(in_bits, candidates(graph, in_bits), measured, quick=quick)
 
 
 def generated(source: Graph, coded: Graph, layout: Layout, *, model_name: str) -> GeneratedModel:

@@ -404,7 +404,6 @@ class _RegionWriter:
         call = step.call.format(**values)
         return "\n".join([*(line for line in before if line.split()[2] in call), call])
 
-
     def _scratch(self, step: Step) -> dict[str, str]:
         if step.scratch is None:
             return {}

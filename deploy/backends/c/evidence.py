@@ -58,8 +58,8 @@ def collect(model: GeneratedModel, source: SourceRun) -> CEvidence:
     runtime = f"the tflite_micro wheel {tflm.version()}" if there else "LiteRT"
     return CEvidence(
         verified=True,
-        reason=f"compiled and run on this machine with {way}{library}, {len(source.samples)} inputs, "
-        f"outputs equal byte for byte to those of {runtime}",
+        reason=f"compiled and run on this machine with {way}{library}, "
+        f"{len(source.samples)} inputs, outputs equal byte for byte to those of {runtime}",
         bit_exact=True,
         samples=len(source.samples),
         warnings=source.warnings,

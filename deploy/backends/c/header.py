@@ -64,8 +64,8 @@ def _library_statuses(macro: str) -> str:
 
 def _check(names: Names) -> str:
     return (
-        "/* Whether the kernel library is one that the plan was made for: its buffer sizes, and what "
-        "it\n   makes of a small convolution. Call it once at start-up. */\n"
+        "/* Whether the kernel library is one that the plan was made for: its buffer sizes, and\n"
+        "   what it makes of a small convolution. Call it once at start-up. */\n"
         f"{names.function}_status {names.function}_check(void);\n"
     )
 

@@ -8,7 +8,6 @@ formulas are those of the planner for TFLM.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -42,13 +41,21 @@ class Library:
     ) -> Scratch:
         """Returns the scratch of an operator that makes rows from windows of rows."""
         base = {
-            **{"in_n": 1, "in_w": source.columns, "in_c": source.channels},
-            **{"out_n": 1, "out_w": out.columns, "out_c": out.channels},
-            **{"kernel_h": window.kernel[0], "kernel_w": window.kernel[1]},
-            **{"stride_h": window.strides[0], "stride_w": window.strides[1]},
-            **{"dilation_h": window.dilations[0], "dilation_w": window.dilations[1]},
-            **{"kernel_c": source.channels, "pad_w": pad_columns},
-            **{"multiplier": out.channels // source.channels},
+            "in_n": 1,
+            "in_w": source.columns,
+            "in_c": source.channels,
+            "out_n": 1,
+            "out_w": out.columns,
+            "out_c": out.channels,
+            "kernel_h": window.kernel[0],
+            "kernel_w": window.kernel[1],
+            "stride_h": window.strides[0],
+            "stride_w": window.strides[1],
+            "dilation_h": window.dilations[0],
+            "dilation_w": window.dilations[1],
+            "kernel_c": source.channels,
+            "pad_w": pad_columns,
+            "multiplier": out.channels // source.channels,
         }
         by_row = {
             (stop - first, first - read.rows.first(row), 1)
