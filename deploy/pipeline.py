@@ -315,6 +315,7 @@ def _plan_c(
         fed=fed,
         passes=settings.passes,
         library=settings.c_library(),
+        max_macs=settings.max_macs,
     )
     report = c_report(
         made, source=source, baseline=baseline, name=name, goal=goal, settings=settings

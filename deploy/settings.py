@@ -49,7 +49,8 @@ class PlanSettings:
         reserve_bytes: what the firmware itself needs, instead of the board's usual reserve; here
             and in the next, "64KB" is 65,536.
         arena_bytes: what the arena may use, instead of what the board leaves.
-        max_macs: most multiply-accumulates, as a multiple of the source model's.
+        max_macs: most multiply-accumulates, as a multiple of the source model's; generated C makes
+            whole maps again within it, where that saves memory.
         max_time: most time as it is estimated for the kernels, as a multiple of the source
             model's; None: not bounded.
         minimise: "arena" or "head": what the strips are to make small.

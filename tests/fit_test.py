@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 
 import fit_models
 import keras
 import numpy as np
 import pytest
+from code_graphs import gate_graph
 from keras import layers
 
 from deploy import cli
+from deploy.backends.c.build import generate, lay_out
+from deploy.backends.c.lowering import lower
+from deploy.backends.c.names import static_bytes
 from deploy.fit import fit
+from deploy.fit.estimate import Question, estimate
 from deploy.fit.fit import fit_to
 from deploy.fit.search import options_of
 from deploy.fit.sites import Site
+from deploy.passes import run_passes
 from deploy.pipeline import convert
 from deploy.settings import PlanSettings
 from keras_fmc import (
@@ -27,9 +34,6 @@ from keras_fmc import (
     UnsupportedModelError,
     insert_bottlenecks,
 )
-
-FEW_BITS_ALONE = 3600
-"""An arena that codes of eight bits do not reach."""
 
 KINDS = {"unet": 4600, "mobilenet_v3": 9000, "heads": 3800}
 """Kinds that differ most, and an arena below what rows alone need; `benchmarks/bench_fit.py` goes
@@ -62,18 +66,18 @@ def unet():
     return model, fit_models.samples(model, 8)
 
 
-def test_codes_of_few_bits_make_generated_c_smaller_still(unet):
-    """Below what codes of eight bits reach, and held by the C that is made."""
-    model, x = unet
-    options = {"calibration": x, "runtime": "c", "effort": "quick", "jobs": 1}
-    with pytest.raises(DoesNotFitError):
-        fit_to(model, arena_bytes=FEW_BITS_ALONE, bits=[8], **options)
-    found = fit_to(model, arena_bytes=FEW_BITS_ALONE, **options)
-    assert any(spec.bits in (2, 4) for spec in found.plan.bottlenecks)
-    small = insert_bottlenecks(model, found.plan, calibration=x).model
-    result = convert(small, calibration=x, runtime="c", arena_bytes=FEW_BITS_ALONE)
-    assert result.report.fits
-    assert result.report.arena_bytes == found.arena_bytes <= FEW_BITS_ALONE
+@pytest.mark.parametrize("bits", [4, 2])
+def test_an_estimate_of_generated_c_packs_codes(bits):
+    """In earnest it is what is made; a probe finds no less."""
+    graph = run_passes(gate_graph(bits=bits)[0])
+    settings = PlanSettings(runtime="c")
+    earnest, probe = (
+        estimate(Question(graph, settings, 1 << 20, in_earnest, os.getpid())).arena_bytes
+        for in_earnest in (True, False)
+    )
+    coded = generate(graph, model_name="model", max_macs=settings.max_macs)
+    assert earnest == coded.static_bytes <= probe
+    assert earnest < static_bytes(lay_out(lower(graph), fed=None))
 
 
 def test_the_promise_holds_in_tflm(unet):

@@ -36,6 +36,7 @@ from deploy.targets import Kernels, Target, kernels
 from keras_fmc.errors import BadInputError, VerificationError
 
 _MADE_ONCE = "rows made once"
+_MADE_AGAIN = "some rows made again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,20 @@ class PlannedC:
 
 
 def plan_c(
-    source: Graph, ran: SourceRun, *, name: str, fed: bool, passes: str, library: Kernels | None
+    source: Graph,
+    ran: SourceRun,
+    *,
+    name: str,
+    fed: bool,
+    passes: str,
+    library: Kernels | None,
+    max_macs: float,
 ) -> PlannedC:
     """Returns the C of a graph, compiled and compared with the run of its source.
 
     Args:
         library: the kernel library that it calls; None: portable kernels.
+        max_macs: most multiply-accumulates, as a multiple of the graph's.
 
     Raises:
         UnsupportedModelError, BadInputError: as ``generate``.
@@ -60,7 +69,7 @@ def plan_c(
     """
     graph = run_passes(source, passes=passes_of(passes))
     own = None if library is None else Library(library)
-    model = generate(graph, model_name=name, fed=fed, library=own)
+    model = generate(graph, model_name=name, fed=fed, library=own, max_macs=max_macs)
     return PlannedC(model, collect(model, ran))
 
 
@@ -100,6 +109,7 @@ def verify_c(folder: str | Path, report: Report, *, source: str | None) -> str:
         fed=fed,
         passes=report.passes,
         library=None if report.kernels == PORTABLE else kernels(report.kernels),
+        max_macs=report.max_macs or 1.0,
     )
     for name, text in planned.model.files.items():
         there = Path(folder) / name
@@ -170,7 +180,7 @@ def c_report(
         tail_bytes=0,
         scratch_bytes=0,
         lower_bound_bytes=bound,
-        proven_optimal=static == bound,
+        proven_optimal=static == bound and not model.made_again,
         fits=(limit is None or static <= limit) and enough_flash,
         macs=macs,
         macs_ratio=macs / graph_macs(source) if graph_macs(source) else 1.0,
@@ -192,6 +202,7 @@ def c_report(
         codes=stored_codes(model),
         stack_bytes=stack.size_bytes,
         stack_source=stack.source,
+        max_macs=settings.max_macs,
         generated_c_bytes=static if model.fed_rows is None else None,
         warnings=(*evidence.warnings, *warnings),
         target=f"{goal.board.title} ({goal.board.core}), generated C, {used} kernels",
@@ -213,6 +224,7 @@ def _without_library(model: GeneratedModel) -> dict[str, str]:
 
 def _regions(model: GeneratedModel) -> tuple[Region, ...]:
     found = []
+    halo = _MADE_AGAIN if model.made_again else _MADE_ONCE
     for region in model.layout.regions:
         schedule = region.placed.schedule
         if schedule.single or not schedule.sinks:
@@ -220,7 +232,7 @@ def _regions(model: GeneratedModel) -> tuple[Region, ...]:
         steps = model.layout.program.steps[schedule.first : schedule.stop]
         labels = tuple(dict.fromkeys(model.graph.label(s.operator) for s in steps))
         rows = max(model.layout.program.maps[m].rows for m in schedule.sinks)
-        found.append(Region(labels, strips=rows, rows=1, halo=_MADE_ONCE))
+        found.append(Region(labels, strips=rows, rows=1, halo=halo))
     return tuple(found)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from deploy.backends.c.bits import added_name
 from deploy.backends.c.build import laid_out
 from deploy.backends.c.library import Library
-from deploy.backends.c.names import state, static_bytes
+from deploy.backends.c.names import state
 from deploy.backends.tflm.arena import predict_arena
 from deploy.backends.tflm.codes.lower import lower_codes, stored_code_maps
 from deploy.backends.tflm.codes.momentary import momentary_maps
@@ -167,13 +167,14 @@ def _by_tensor(named: Graph, held: dict[str, int]) -> tuple[tuple[int, int], ...
 
 def _of_c(named: Graph, graph: Graph, question: Question) -> Estimate:
     library = question.settings.c_library()
-    _, layout = laid_out(
+    found = laid_out(
         graph,
         fed=question.settings.input == "rows",
         library=None if library is None else Library(library),
+        max_macs=question.settings.max_macs,
         quick=not question.in_earnest,
     )
-    program = layout.program
+    layout, program = found.layout, found.layout.program
     room = question.limit_bytes - state(layout).size_bytes
     top = max(region.placed.height_bytes for region in layout.regions)
     held: dict[str, int] = {}
@@ -185,4 +186,4 @@ def _of_c(named: Graph, graph: Graph, question: Question) -> Estimate:
             rows = region.placed.schedule.lines.get(index)
             size = entry.size_bytes if rows is None else rows * entry.row_bytes
             held[entry.name] = max(held.get(entry.name, 0), size)
-    return Estimate(static_bytes(layout), graph_macs(graph), _by_tensor(named, held))
+    return Estimate(found.static_bytes, graph_macs(found.graph), _by_tensor(named, held))

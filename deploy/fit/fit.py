@@ -70,8 +70,8 @@ def fit_to(
         calibration: some hundred samples as in training.
         labels: of the samples; then the rise of the task's loss chooses, not the output's change.
         loss: of the labels, as ``compile`` takes it; by default the one the model is compiled with.
-        bits: widths that codes may have, out of 8, 4 and 2; by default all. TFLM pays for packing
-            in operators, generated C packs in its loops.
+        bits: widths that codes may have, out of 8, 4 and 2. By default all for TFLM, and 8 for
+            generated C, which fits at once with rows: fewer kinds of codes, better searched.
         jobs: processes; by default as many as there are cores, or what joblib is configured to use
             (``joblib.parallel_config``). The result does not depend on it.
 
@@ -149,7 +149,7 @@ class _Fitting:
     ) -> None:
         self.model, self.settings = model, settings
         self.progress, self.guard = progress, guard
-        self.bits = _checked_bits(bits)
+        self.bits = _checked_bits(bits, settings)
         self.jobs = _job_count(jobs)
         self.limit = _limit_of(settings)
         self.most_plans = _PLANS[effort_named(settings.effort).grade]
@@ -389,9 +389,9 @@ def _limit_of(settings: PlanSettings) -> _Limit:
     return _Limit(max(inside, default=limit), goal.limit_source(1))
 
 
-def _checked_bits(bits: Sequence[int] | None) -> tuple[int, ...]:
+def _checked_bits(bits: Sequence[int] | None, settings: PlanSettings) -> tuple[int, ...]:
     if bits is None:
-        return 8, 4, 2
+        return (8,) if settings.generates_c else (8, 4, 2)
     found = tuple(sorted(set(bits), reverse=True))
     if not found or not set(found) <= {8, 4, 2}:
         raise BadInputError("widths of codes", "some of 8, 4 and 2", repr(list(bits)))

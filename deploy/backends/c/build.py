@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deploy.backends.c.again import Tried, with_maps_made_again
 from deploy.backends.c.assign import Layout, assign
 from deploy.backends.c.bits import with_bits
 from deploy.backends.c.emit import model_source
@@ -41,6 +42,7 @@ class GeneratedModel:
         files: name -> text, of all files that firmware compiles.
         static_bytes: all static RAM of the code.
         constant_bytes: weights, biases, multipliers, tables and descriptors, in flash.
+        made_again: whether some maps are computed more than once.
     """
 
     graph: Graph
@@ -50,6 +52,7 @@ class GeneratedModel:
     files: Mapping[str, str] = field(repr=False)
     static_bytes: int
     constant_bytes: int
+    made_again: bool = False
 
     @property
     def uses_library(self) -> bool:
@@ -78,20 +81,33 @@ def stand_in_files() -> dict[str, str]:
 
 
 def generate(
-    graph: Graph, *, model_name: str, fed: bool = False, library: Library | None = None
+    graph: Graph,
+    *,
+    model_name: str,
+    fed: bool = False,
+    library: Library | None = None,
+    max_macs: float = 1.0,
 ) -> GeneratedModel:
     """Returns the C of a graph; with ``fed`` the application hands over the image row by row.
 
     Args:
         library: the kernel library of the user's; None: portable kernels.
+        max_macs: most multiply-accumulates, as a multiple of the graph's: above 1 maps may be made
+            more than once where that saves memory.
 
     Raises:
         UnsupportedModelError: an operator has no C semantics, or needs the image as a whole;
             names it.
         BadInputError: rows cannot be fed to a model of several inputs.
     """
-    coded, layout = laid_out(graph, fed=fed, library=library)
-    return generated(graph, coded, layout, model_name=model_name)
+    found = laid_out(graph, fed=fed, library=library, max_macs=max_macs)
+    return generated(
+        found.graph,
+        found.coded,
+        found.layout,
+        model_name=model_name,
+        made_again=found.graph is not graph,
+    )
 
 
 def quick_static_bytes(graph: Graph) -> int | None:
@@ -103,23 +119,51 @@ def quick_static_bytes(graph: Graph) -> int | None:
         program = lower(graph)
     except UnsupportedModelError:
         return None
-    rows = sum(program.maps[step.output].rows for step in program.steps)
-    if len(program.steps) * rows > _QUICK_WORK:
+    if _work(program) > _QUICK_WORK:
         return None
     try:
-        _, layout = laid_out(graph, fed=False)
+        return laid_out(graph, fed=False).static_bytes
     except UnsupportedModelError:
         return None
-    return static_bytes(layout)
+
+
+def _work(program: Program) -> int:
+    """Steps times rows that are made: what a search takes grows with it."""
+    return len(program.steps) * sum(program.maps[step.output].rows for step in program.steps)
 
 
 def laid_out(
-    graph: Graph, *, fed: bool, library: Library | None = None, quick: bool = False
-) -> tuple[Graph, Layout]:
-    """Returns the graph with the codes packed for which it is smallest, and its layout.
+    graph: Graph,
+    *,
+    fed: bool,
+    library: Library | None = None,
+    max_macs: float = 1.0,
+    quick: bool = False,
+) -> Tried:
+    """Returns the graph with maps made again and codes packed for which it is smallest.
 
-    ``quick``: all codes or none.
+    Args:
+        quick: all codes or none, and nothing made again.
+
+    Raises:
+        UnsupportedModelError, BadInputError: as ``generate``.
     """
+    tried = _with_codes(graph, fed=fed, library=library, quick=quick)
+    if quick or max_macs <= 1.0:
+        return tried
+
+    def attempt(other: Graph) -> Tried | None:
+        try:
+            return _with_codes(other, fed=fed, library=library, quick=False)
+        except UnsupportedModelError:
+            return None
+
+    work = _work(tried.layout.program)
+    return with_maps_made_again(tried, max_macs=max_macs, work=work, lay_out=attempt)
+
+
+def _with_codes(graph: Graph, *, fed: bool, library: Library | None, quick: bool) -> Tried:
+    """The graph with the codes packed for which it is smallest, and its layout."""
     for index in (*graph.inputs, *graph.outputs):
         if graph.tensors[index].dtype not in _END_TYPES:
             raise UnsupportedModelError(
@@ -139,10 +183,13 @@ def laid_out(
         return static_bytes(layout), layout
 
     in_bits = with_bits(graph)
-    return best_packing(in_bits, candidates(graph, in_bits), measured, quick=quick)
+    coded, layout = best_packing(in_bits, candidates(graph, in_bits), measured, quick=quick)
+    return Tried(graph, coded, layout, static_bytes(layout))
 
 
-def generated(source: Graph, coded: Graph, layout: Layout, *, model_name: str) -> GeneratedModel:
+def generated(
+    source: Graph, coded: Graph, layout: Layout, *, model_name: str, made_again: bool = False
+) -> GeneratedModel:
     """Returns the C of a graph that is laid out already."""
     return GeneratedModel(
         graph=coded,
@@ -152,6 +199,7 @@ def generated(source: Graph, coded: Graph, layout: Layout, *, model_name: str) -
         files=_files(coded, layout, model_name),
         static_bytes=static_bytes(layout),
         constant_bytes=sum(c.size_bytes for c in layout.program.constants),
+        made_again=made_again,
     )
 
 
