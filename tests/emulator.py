@@ -169,11 +169,17 @@ def _main(
 def _run_text(model: GeneratedModel, arguments: list[str], outs: list[str]) -> str:
     if model.fed_rows is None:
         return f"  return (int){model.name}_run({', '.join(arguments + outs)});"
-    row = model.graph.tensors[model.graph.inputs[0]].size_bytes // model.fed_rows
-    return (
+    row = model.graph.tensors[model.graph.inputs[model.fed_input]].size_bytes // model.fed_rows
+    others = [k for k in range(len(arguments)) if k != model.fed_input]
+    filled = "".join(
+        f"  memcpy({model.name}_input{k}(), {arguments[k]}, "
+        f"{model.graph.tensors[model.graph.inputs[k]].size_bytes});\n"
+        for k in others
+    )
+    return filled + (
         f"  int bad = (int){model.name}_begin();\n"
         f"  for (int r = 0; r < {model.fed_rows}; r++) "
-        f"bad |= (int){model.name}_feed_row({arguments[0]} + r * {row});\n"
+        f"bad |= (int){model.name}_feed_row({arguments[model.fed_input]} + r * {row});\n"
         f"  return bad | (int){model.name}_finish({', '.join(outs)});"
     )
 

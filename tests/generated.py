@@ -92,6 +92,7 @@ def in_c(model: GeneratedModel, samples: Samples, *, real: bool = False) -> Samp
         name=model.name,
         graph=model.graph,
         fed_rows=model.fed_rows,
+        fed_input=model.fed_input,
         check=model.uses_library,
         flags=flags,
         libraries=libraries,

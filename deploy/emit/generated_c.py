@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,7 +102,7 @@ def verify_c(folder: str | Path, report: Report, *, source: str | None) -> str:
         )
     content = flatbuffer.read_content(path)
     read = flatbuffer.read(content, source=path)
-    fed = any(line.endswith("_INPUT_ROWS") for line in _macros(folder, report))
+    fed = any(re.search(r"_INPUT\d*_ROWS$", line) for line in _macros(folder, report))
     planned = plan_c(
         with_reference_versions(without_plan(read)),
         run_source(content, read, source=path),

@@ -22,7 +22,7 @@ from deploy.backends.c.replay import replay
 from deploy.backends.c.search import search
 from deploy.graph import Graph
 from deploy.proof.names import c_comment
-from keras_fmc.errors import BadInputError, UnsupportedModelError
+from keras_fmc.errors import UnsupportedModelError
 
 _KERNELS = Path(__file__).with_name("kernels")
 _STAND_IN = Path(__file__).with_name("stand_in")
@@ -65,6 +65,12 @@ class GeneratedModel:
         fed = self.layout.fed
         return None if fed is None else self.layout.program.maps[fed].rows
 
+    @property
+    def fed_input(self) -> int:
+        """Which input that is."""
+        program = self.layout.program
+        return 0 if self.layout.fed is None else program.inputs.index(self.layout.fed)
+
 
 def file_names(model_name: str) -> tuple[str, ...]:
     """Returns the names of all files that a model of this name may come with."""
@@ -90,6 +96,8 @@ def generate(
 ) -> GeneratedModel:
     """Returns the C of a graph; with ``fed`` the application hands over the image row by row.
 
+    Of several inputs the image is the largest that can be fed; the others stand whole.
+
     Args:
         library: the kernel library of the user's; None: portable kernels.
         max_macs: most multiply-accumulates, as a multiple of the graph's: above 1 maps may be made
@@ -98,7 +106,6 @@ def generate(
     Raises:
         UnsupportedModelError: an operator has no C semantics, or needs the image as a whole;
             names it.
-        BadInputError: rows cannot be fed to a model of several inputs.
     """
     found = laid_out(graph, fed=fed, library=library, max_macs=max_macs)
     return generated(
@@ -146,7 +153,7 @@ def laid_out(
         quick: all codes or none, and nothing made again.
 
     Raises:
-        UnsupportedModelError, BadInputError: as ``generate``.
+        UnsupportedModelError: as ``generate``.
     """
     tried = _with_codes(graph, fed=fed, library=library, quick=quick)
     if quick or max_macs <= 1.0:
@@ -179,7 +186,7 @@ def _with_codes(graph: Graph, *, fed: bool, library: Library | None, quick: bool
                 "the model computes nothing: its outputs are views of its inputs",
                 remedy="--runtime=tflm runs it",
             )
-        layout = lay_out(program, fed=_fed_map(coded, program) if fed else None)
+        layout = _fed_layout(program) if fed else lay_out(program, fed=None)
         return static_bytes(layout), layout
 
     in_bits = with_bits(graph)
@@ -214,18 +221,19 @@ def lay_out(program: Program, *, fed: int | None) -> Layout:
     return layout
 
 
-def _fed_map(graph: Graph, program: Program) -> int:
-    if len(graph.inputs) != 1:
-        raise BadInputError(
-            "rows cannot be fed to a model of several inputs",
-            expected="one input",
-            received=f"{len(graph.inputs)} inputs",
-            remedy="Use --input=whole",
-        )
-    (m,) = program.inputs
-    if program.maps[m].rows == 1 or m in program.outputs:
-        raise _needs_whole(program, m)
-    return m
+def _fed_layout(program: Program) -> Layout:
+    """The layout with the largest input fed that can be; the others stand whole."""
+    maps = program.maps
+    refusal: UnsupportedModelError | None = None
+    for m in sorted(set(program.inputs), key=lambda m: (-maps[m].size_bytes, m)):
+        try:
+            if maps[m].rows == 1 or m in program.outputs:
+                raise _needs_whole(program, m)
+            return lay_out(program, fed=m)
+        except UnsupportedModelError as error:
+            refusal = refusal or error
+    assert refusal is not None
+    raise refusal
 
 
 def _needs_whole(program: Program, fed: int | None) -> UnsupportedModelError:

@@ -49,6 +49,7 @@ def collect(model: GeneratedModel, source: SourceRun) -> CEvidence:
         name=model.name,
         graph=model.graph,
         fed_rows=model.fed_rows,
+        fed_input=model.fed_input,
         check=model.uses_library,
     )
     _compare(source.outputs, actual, model.graph)

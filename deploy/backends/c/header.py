@@ -25,7 +25,8 @@ _FEED = """\
  *   ${name}_finish(${arguments})
  *
  * runs the model while the rows come: the image never exists as a whole. A row is copied before
- * ${name}_feed_row returns. ${name}_begin starts again at any time."""
+ * ${name}_feed_row returns. ${name}_begin starts again at any time.${others}"""
+_OTHERS = " Other inputs are filled in place\n * before it; the run overwrites them."
 
 
 def header(graph: Graph, layout: Layout, *, model_name: str) -> str:
@@ -43,7 +44,11 @@ def header(graph: Graph, layout: Layout, *, model_name: str) -> str:
         NAME=names.macro,
         static_bytes=static_bytes(layout),
         state_bytes=state(layout).size_bytes,
-        usage=usage.substitute(name=names.function, arguments=", ".join(arguments)),
+        usage=usage.substitute(
+            name=names.function,
+            arguments=", ".join(arguments),
+            others=_OTHERS if len(graph.inputs) > 1 else "",
+        ),
         ports="\n".join(_ports(graph, layout, names)),
         functions="\n".join(_functions(graph, layout, names)),
         check=_check(names) if by_library else "",
@@ -90,8 +95,9 @@ def _functions(graph: Graph, layout: Layout, names: Names) -> list[str]:
                 f"{graph.tensors[t].dtype}_t *{name}_{inputs[k]}(void);"
             )
     if layout.fed is not None:
-        row = graph.tensors[graph.inputs[0]].dtype
+        row = graph.tensors[layout.program.maps[layout.fed].tensor].dtype
         return [
+            *lines,
             f"{kind} {name}_begin(void);",
             f"{kind} {name}_feed_row(const {row}_t *row);",
             f"{kind} {name}_finish({', '.join(outputs)});",
