@@ -232,6 +232,14 @@ def plain(opcode: str, kind: str | None = None) -> Draw:
     return draw
 
 
+def rsqrt(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+    x = image(make, rng)
+    scales = rng.uniform(0.002, 0.2, 2).astype(np.float32)
+    source, target = (Quantization((float(s),), (-128,)) for s in scales)
+    x = make.requantize(x, source)
+    return make.operator("RSQRT", [x], make.shape(x), target, None, version=2)
+
+
 PLAIN = {"ABS": "AbsOptions", "ELU": None}
 
 
@@ -313,6 +321,7 @@ DRAWS: dict[str, Draw] = {
     "GATHER": gather,
     **{kind: plain(kind, options) for kind, options in PLAIN.items()},
     "SQUARED_DIFFERENCE": squared_difference,
+    "RSQRT": rsqrt,
     **{kind: arg(kind) for kind in ("ARG_MAX", "ARG_MIN")},
     "REVERSE_V2": reverse,
     "BROADCAST_TO": broadcast_to,
