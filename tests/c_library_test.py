@@ -16,9 +16,8 @@ import emulator
 import numpy as np
 import pytest
 from c_compilers import ALL, Compiler, each, require
-from c_operators_test import DRAWS
-from c_proof_test import accepted, numbers
-from c_rows_test import is_caught
+from c_draws import DRAWS
+from c_proofs import accepted, is_caught, numbers
 from generated import (
     FLAGS,
     STAND_IN,

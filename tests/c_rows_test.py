@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from c_proofs import is_caught
 from generated import (
     assert_c_is_tflm,
     equal,
@@ -30,7 +31,7 @@ from deploy.backends.c.schedule import Cuts, play
 from deploy.backends.c.search import search
 from deploy.graph import Graph, Padding
 from deploy.passes import run_passes
-from keras_fmc.errors import UnsupportedModelError, VerificationError
+from keras_fmc.errors import UnsupportedModelError
 
 
 @pytest.mark.parametrize("seed", range(24))
@@ -138,17 +139,6 @@ def test_a_layout_is_caught_where_a_number_is_wrong() -> None:
                 assert is_caught(layout, number, placed), (m, rows)
     assert tried > 20
     assert caught > tried // 2
-
-
-def is_caught(layout: object, number: int, placed: object) -> bool:
-    regions = list(layout.regions)  # type: ignore[attr-defined]
-    regions[number] = dataclasses.replace(regions[number], placed=placed)
-    changed = dataclasses.replace(layout, regions=tuple(regions))  # type: ignore[type-var]
-    try:
-        replay(changed)
-    except VerificationError:
-        return True
-    return False
 
 
 def test_moves_do_not_overwrite_what_waits() -> None:

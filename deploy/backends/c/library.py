@@ -18,6 +18,8 @@ from deploy.targets.records import Kernels
 
 SOURCE, HEADER = "fmc_cmsis_nn.c", "fmc_cmsis_nn.h"
 PREFIX = "fmc_cmsis_nn"
+CONV = f"{PREFIX}_conv"
+
 _MANY_ROWS = 2
 
 
@@ -30,6 +32,7 @@ class Library:
     def window_scratch(
         self,
         opcode: str,
+        kernel: str,
         descriptor: str,
         *,
         read: Read,
@@ -39,7 +42,12 @@ class Library:
         window: Window,
         pad_columns: int,
     ) -> Scratch:
-        """Returns the scratch of an operator that makes rows from windows of rows."""
+        """Returns the scratch of an operator that makes rows from windows of rows.
+
+        Args:
+            kernel: the adapter's name for it; for a convolution whose kernel has one row it calls
+                the library's general one, as for a map of many rows.
+        """
         base = {
             "in_n": 1,
             "in_w": source.columns,
@@ -64,18 +72,23 @@ class Library:
         }
         # Where all stands apart one call makes all rows.
         windows = sorted({*by_row, (source.rows, -read.rows.first(0), out_rows)})
-        sizes = [self._bytes(opcode, base | _rows(opcode, window, *seen)) for seen in windows]
-        if opcode == "AVERAGE_POOL_2D":
-            asked = [f"{PREFIX}_average_pool_bytes({descriptor})"]
-        else:
-            name = "conv" if opcode == "CONV_2D" else "depthwise"
-            asked = [f"{PREFIX}_{name}_bytes({descriptor}, {r}, {a}, {n})" for r, a, n in windows]
+        general = kernel == CONV and window.kernel[0] == 1 and window.kernel[1] > 1
+        sizes = [
+            self._bytes(
+                opcode,
+                base | {"in_h": max(r, _MANY_ROWS) if general else r, "pad_h": a, "out_h": n},
+            )
+            for r, a, n in windows
+        ]
+        asked = [f"{kernel}_bytes({descriptor}, {r}, {a}, {n})" for r, a, n in windows]
         return Scratch(max(sizes), tuple(asked))
 
-    def dense_scratch(self, descriptor: str, *, units: int, depth: int, per_unit: bool) -> Scratch:
+    def dense_scratch(
+        self, opcode: str, descriptor: str, *, units: int, depth: int, per_unit: bool
+    ) -> Scratch:
         """Returns the scratch of a fully connected layer: sums of weights, on some cores."""
         numbers = {"out_rank": 2, "out_c": units, "kernel_c": depth, "fixed_weights": 0}
-        size = self._bytes("FULLY_CONNECTED", numbers | {"per_channel": int(per_unit)})
+        size = self._bytes(opcode, numbers | {"per_channel": int(per_unit)})
         return Scratch(size, (f"{PREFIX}_dense_bytes({descriptor})",))
 
     def _bytes(self, opcode: str, numbers: Mapping[str, int]) -> int:
@@ -83,17 +96,6 @@ class Library:
         # Only of int8 maps, whose biases are int32.
         known = {**numbers, "item_bytes": 1, "bias_bytes": 4}
         return sum(request.room_bytes for request in operator_requests(0, rule, known))
-
-
-def _rows(opcode: str, window: Window, rows: int, above: int, out_rows: int) -> dict[str, int]:
-    """A window as the library sees it.
-
-    For a kernel of one row the adapter calls the library's general convolution, as for a map of
-    many rows.
-    """
-    one_row = opcode == "CONV_2D" and window.kernel[0] == 1 and window.kernel[1] > 1
-    in_rows = max(rows, _MANY_ROWS) if one_row else rows
-    return {"in_h": in_rows, "pad_h": above, "out_h": out_rows}
 
 
 def takes_depthwise(source: Grid, window: Window) -> bool:

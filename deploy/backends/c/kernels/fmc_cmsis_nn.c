@@ -175,7 +175,11 @@ void fmc_cmsis_nn_average_pool(const fmc_window_t *p, const int8_t *in, int32_t 
   (void)arm_avgpool_s8(&c, &q, &i, in, &f, &o, out);
 }
 
-int32_t fmc_cmsis_nn_average_pool_bytes(const fmc_window_t *p) {
+int32_t fmc_cmsis_nn_average_pool_bytes(const fmc_window_t *p, int32_t rows, int32_t above,
+                                        int32_t out_rows) {
+  (void)rows;
+  (void)above;
+  (void)out_rows;
   return arm_avgpool_s8_get_buffer_size((int)p->out_columns, (int)p->in_channels);
 }
 

@@ -46,7 +46,8 @@ int32_t fmc_cmsis_nn_conv_bytes(const fmc_window_t *p, int32_t rows, int32_t abo
 int32_t fmc_cmsis_nn_depthwise_bytes(const fmc_window_t *p, int32_t rows, int32_t above,
                                      int32_t out_rows);
 int32_t fmc_cmsis_nn_dense_bytes(const fmc_dense_t *p);
-int32_t fmc_cmsis_nn_average_pool_bytes(const fmc_window_t *p);
+int32_t fmc_cmsis_nn_average_pool_bytes(const fmc_window_t *p, int32_t rows, int32_t above,
+                                        int32_t out_rows);
 
 /* Whether the library makes of one small convolution what it should, to the last bit: one that
    was built with CMSIS_NN_USE_SINGLE_ROUNDING does not. */

@@ -61,6 +61,7 @@ def _convolution(lowering: Lowering, step: int, function: str) -> None:
         read = lowering.read(x, rows, source.view)
         scratch = library.window_scratch(
             operator.opcode,
+            function.replace("fmc", PREFIX),
             descriptor,
             read=read,
             out_rows=out.rows,
@@ -148,7 +149,9 @@ def fully_connected(lowering: Lowering, step: int) -> None:
     library = lowering.library
     if library is not None:
         kind = f"{PREFIX}_weights_t"
-        scratch = library.dense_scratch(dense, units=units, depth=depth, per_unit=per_unit)
+        scratch = library.dense_scratch(
+            operator.opcode, dense, units=units, depth=depth, per_unit=per_unit
+        )
         lowering.step(
             step,
             lowering.output(y, (1, out.size_bytes)),

@@ -65,6 +65,7 @@ def _pool(lowering: Lowering, step: int, function: str) -> None:
         if operator.opcode == "AVERAGE_POOL_2D":
             scratch = library.window_scratch(
                 operator.opcode,
+                function.replace("fmc", PREFIX),
                 descriptor,
                 read=read,
                 out_rows=out.rows,
