@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 KINDS = ("cmake", "arduino", "esp-idf", "platformio", "zephyr", "stm32cube")
 """The kinds of firmware projects; a test holds them to be those of ``deploy.emit.skeleton``."""
 
-_NO_C_OPTIONS = ("strips", "overlap", "view-operators", "minimise", "max-macs")
+_NO_C_OPTIONS = ("strips", "two-arenas", "overlap", "view-operators", "minimise", "max-macs")
 
 
 def print_lines(text: str) -> None:
@@ -88,6 +88,7 @@ def settings_of(values: flags.FlagValues) -> PlanSettings:
         minimise=value(values, "minimise"),
         passes=USUAL_PASSES if value(values, "passes") is None else value(values, "passes"),
         strips=value(values, "strips"),
+        two_arenas=value(values, "two-arenas"),
         overlap=value(values, "overlap"),
         view_operators=value(values, "view-operators"),
         effort=value(values, "effort"),

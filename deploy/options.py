@@ -97,6 +97,12 @@ PLAN = (
         choices=("whole", "rows"),
     ),
     Option("strips", _PLAN, "run big maps strip by strip", default=True),
+    Option(
+        "two-arenas",
+        _PLAN,
+        "head and tail in two memories where no memory inside the chip holds both",
+        default=False,
+    ),
     Option("overlap", _PLAN, "outputs may grow into inputs (default: with strips only)"),
     Option(
         "view-operators",

@@ -16,6 +16,7 @@ from typing import Any
 from deploy import flatbuffer
 from deploy.backends.tflm.arena import predict_arena
 from deploy.backends.tflm.embed import embedded_offsets, without_plan
+from deploy.backends.tflm.several import predict_two
 from deploy.emit.folder import firmware_files, report_files
 from deploy.emit.written import FIRMWARE_FILES, MODEL_FILE, REPORT_FILE, REPORT_FILES
 from deploy.graph import Graph
@@ -143,10 +144,11 @@ def _check_keys(report: Report, graph: Graph, content: bytes, folder: str | Path
             received=None if offsets is None else len(offsets),
             remedy=_REMEDY,
         )
+    predict = predict_arena if report.head_arena_bytes is None else predict_two
     wanted: dict[str, Any] = model_keys(
         graph,
         content,
-        predict_arena(graph, offsets=offsets, target=goal),
+        predict(graph, offsets=offsets, target=goal),
         predict_arena(graph, offsets=offsets, target=target(board=HOST)),
     )
     for key, value in wanted.items():

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Template
 
+from deploy.emit.arena_text import allocator_values, arena_values, is_external, plain
 from deploy.emit.files import write_all
 from deploy.emit.plan_check import plan_check_files
 from deploy.emit.ports import ports
@@ -28,8 +29,8 @@ from deploy.emit.worlds import (
 from deploy.emit.written import MODEL_FILE
 from deploy.graph import Graph
 from deploy.memory.plan import AliasReason
-from deploy.proof.names import c_comment, c_prefix, c_string
-from deploy.report.report import Memory, Report
+from deploy.proof.names import c_prefix, c_string
+from deploy.report.report import Report
 from deploy.targets import Board, boards, kernels, runtime
 from deploy.targets.load import names_in
 from keras_fmc.errors import BadInputError
@@ -46,21 +47,6 @@ array in C takes a compiler seconds and hundreds of megabytes for each megabyte.
 _INCBIN_KINDS = ("cmake", "esp-idf", "stm32cube", "zephyr")
 DATA = ("array", "incbin")
 """How the model comes into the firmware: an array in C++, or ``.incbin`` of the file."""
-
-
-_VARIABLES_INCLUDE = (
-    '\n#include "tensorflow/lite/micro/micro_allocator.h"'
-    '\n#include "tensorflow/lite/micro/micro_resource_variable.h"'
-)
-_VARIABLES = """
-  // The model keeps state in {count} variables, which count in the arena.
-  MicroAllocator* allocator = MicroAllocator::Create(tensor_arena, {prefix}_ARENA_BYTES);
-  MicroResourceVariables* variables =
-      allocator == nullptr ? nullptr : MicroResourceVariables::Create(allocator, {count});
-  if (variables == nullptr) {{
-    MicroPrintf("{symbol}: the arena does not hold the variables");
-    return false;
-  }}"""
 
 
 _ARDUINO_LIBRARY = """\
@@ -251,9 +237,7 @@ def _values(
         *registrations(graph),
         *(f"AddCustom({c_string(code)}, {kernel}())" for code, kernel in own.items()),
     ]
-    variables = len(graph.variables)
-    memory = next((m for m in report.memories if m.holds_arena), None)
-    section = _section(kind, memory, arena_section)
+    two = report.head_arena_bytes is not None
     slack = report.arena_bytes - report.head_bytes - report.tail_bytes
     indent = "  " if kind in ("arduino", "platformio") else "    "
     target = plain(", ".join(p for p in (report.runtime, report.kernels, report.core) if p))
@@ -275,7 +259,6 @@ def _values(
         "tail": report.tail_bytes,
         "slack": f" and {slack} that allocation itself needs" if slack else "",
         "model_bytes": report.flash_bytes,
-        "placement": placement(memory),
         "kinds": len(calls),
         "registrations": "\n".join(
             f"  if (resolver.{call} != kTfLiteOk) return false;" for call in calls
@@ -285,59 +268,14 @@ def _values(
             f"TFLMRegistration* {kernel}();\n"
             for code, kernel in own.items()
         ),
-        "variables_include": _VARIABLES_INCLUDE if variables else "",
-        "variables": _VARIABLES.format(count=variables, prefix=prefix, symbol=symbol)
-        if variables
-        else "",
-        "memory": "allocator, variables"
-        if variables
-        else f"tensor_arena,\n{' ' * 42}{prefix}_ARENA_BYTES",
         "ports": "".join(port.declarations() for port in (*inputs, *outputs)),
         "accessors": "\n".join(port.accessor() for port in (*inputs, *outputs)),
         "fill": f"\n{indent}".join(port.fill(symbol, indent) for port in inputs),
         "out": outputs[0].name,
         "result": outputs[0].result(symbol),
-        **section,
+        **arena_values(kind, report, prefix, section=arena_section),
+        **allocator_values(prefix, symbol, variables=len(graph.variables), two=two),
     }
-
-
-def _section(kind: str, memory: Memory | None, section: str | None) -> dict[str, str]:
-    """How the arena is kept out of the image and, where that is possible, put into its memory."""
-    if section is None and kind == "zephyr":
-        return {
-            "section_include": "\n#include <zephyr/linker/section_tags.h>\n",
-            "section": "// The arena need not be zeroed.",
-            "section_attribute": "__noinit ",
-        }
-    if section is None and kind == "esp-idf":
-        if _is_external(memory):
-            return {
-                "section_include": '\n#include "esp_attr.h"\n',
-                "section": "// External RAM; sdkconfig.defaults enables it.",
-                "section_attribute": "EXT_RAM_BSS_ATTR ",
-            }
-        return {
-            "section_include": "",
-            "section": "// Internal RAM, where .bss is.",
-            "section_attribute": "",
-        }
-    name = section or ".bss.tensor_arena"
-    return {
-        "section_include": "",
-        "section": "// A linker script that collects .bss* takes it as it is.\n"
-        "#ifndef MODEL_ARENA_SECTION\n"
-        f'#define MODEL_ARENA_SECTION "{name}"\n'
-        "#endif",
-        "section_attribute": "__attribute__((section(MODEL_ARENA_SECTION))) ",
-    }
-
-
-def placement(memory: Memory | None) -> str:
-    if memory is None:
-        return "No board was named: the arena may stand in any RAM that is large enough."
-    at = "" if memory.address is None else f" at 0x{memory.address:08x}"
-    kept = f", {memory.reserve_bytes} of them kept for the firmware" if memory.reserve_bytes else ""
-    return f"Planned into {plain(memory.name)}{at}, {memory.size_bytes} bytes{kept}."
 
 
 _DEPENDS = """\
@@ -354,10 +292,9 @@ def builder_values(kind: str, report: Report, board: Board) -> dict[str, object]
     definitions = [name for name in build if not name.startswith(_KCONFIG)]
     # The libraries of these worlds bring their kernels, so only what changes memory is passed on.
     switches = [name for name in definitions if name.startswith("KERNELS_")]
-    memory = next((m for m in report.memories if m.holds_arena), None)
     external = (
         ("CONFIG_SPIRAM=y", "CONFIG_SPIRAM_ALLOW_BSS_SEG_EXTERNAL_MEMORY=y")
-        if _is_external(memory)
+        if any(is_external(m) for m in report.memories if m.holds_arena or m.holds_tail)
         else ()
     )
     library, names = library_of(board), board.names
@@ -419,17 +356,8 @@ def _kernel_build(name: str, build: tuple[str, ...]) -> str:
     return f"\nThe number holds for kernels that are built with {words} ({plain(name)}).\n"
 
 
-def _is_external(memory: Memory | None) -> bool:
-    return memory is not None and memory.external
-
-
 def _squeezed(text: str) -> str:
     return "".join(c for c in text.lower() if c.isascii() and c.isalnum())
-
-
-def plain(text: str) -> str:
-    """Text that can stand in comments, format strings, Markdown and CMake alike."""
-    return c_comment(text).replace('"', "'").replace("%", "").replace("`", "'")
 
 
 def _arduino(goal: _Goal) -> dict[str, bytes | str]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from deploy.outcome import StoredCode
-from deploy.report.report import Baseline, ComparedMap, Port, Report, ReportTensor
+from deploy.report.report import Baseline, ComparedMap, Memory, Port, Report, ReportTensor
 from deploy.targets import HOST
 from keras_fmc.printable import one_line
 from keras_fmc.sizes import format_size
@@ -151,7 +151,7 @@ def head_lines(report: Report) -> list[str]:
         f"{one_line(report.model)}: {word}. {sentence}",
         f"  for {target_line(report)}",
         "",
-        f"  {_memory_line(report)}",
+        *(f"  {line}" for line in declarations(report)),
         "",
         f"  {certificate(report)}",
         *(f"  {line}" for line in (search_bound(report), interruption(report)) if line),
@@ -169,10 +169,18 @@ def _head(report: Report) -> str:
     return "\n".join([*head_lines(report), *remark_lines(report)])
 
 
-def _memory_line(report: Report) -> str:
+def declarations(report: Report) -> list[str]:
+    """Returns what the firmware declares: one array, or one for the head and one for the tail."""
     if is_generated(report):
-        return f"static memory: {report.arena_bytes:,} bytes, all of it"
-    return f"uint8_t tensor_arena[{report.arena_bytes}];   // aligned to 16 bytes"
+        return [f"static memory: {report.arena_bytes:,} bytes, all of it"]
+    if report.head_arena_bytes is None:
+        return [f"uint8_t tensor_arena[{report.arena_bytes}];   // aligned to 16 bytes"]
+    head = next((m.name for m in report.memories if m.holds_arena), "")
+    tail = next((m.name for m in report.memories if m.holds_tail), "")
+    return [
+        f"uint8_t tensor_arena[{report.head_arena_bytes}];   // the head, in {head}; aligned to 16",
+        f"uint8_t tail_arena[{report.tail_arena_bytes}];   // the tail, in {tail}; aligned to 16",
+    ]
 
 
 TIME = "time of an inference, estimated"
@@ -238,6 +246,8 @@ def size_rows(report: Report, wanted: Sequence[str] | None = None) -> list[tuple
     both("arena", report.arena_bytes, of("arena_bytes"))
     both("  head, reused", report.head_bytes, of("head_bytes"))
     both("  tail, persistent", report.tail_bytes, of("tail_bytes"))
+    both("  array of the head", report.head_arena_bytes, None)
+    both("  array of the tail", report.tail_arena_bytes, None)
     both("    scratch of one operator, at most", report.scratch_bytes, of("scratch_bytes"))
     both("lower bound of the head", report.lower_bound_bytes, None)
     both(
@@ -424,10 +434,19 @@ def _memories(report: Report) -> str:
                 f"{memory.size_bytes:,}",
                 f"{memory.reserve_bytes:,}",
                 f"{memory.available_bytes:,}",
-                "<- arena" if memory.holds_arena else "",
+                held_in(report, memory),
             )
         )
     return "\n".join(_table(rows, right=(2, 3, 4)))
+
+
+def held_in(report: Report, memory: Memory) -> str:
+    """Returns what stands in a memory of the board: the arena, or the head or tail of two."""
+    if memory.holds_tail:
+        return "<- tail"
+    if not memory.holds_arena:
+        return ""
+    return "<- arena" if report.head_arena_bytes is None else "<- head"
 
 
 def _decisions(report: Report) -> str:

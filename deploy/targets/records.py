@@ -36,6 +36,8 @@ class Runtime:
             and gives back.
         parameters: opcode -> parsed options of an operator.
         commit: of TensorFlow Lite Micro's repository; empty: not known.
+        fixed_of_two: as ``fixed`` without its last, of an allocator whose head and tail stand in
+            two buffers; empty: not known.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Runtime:
     planner_buffer_bytes: int
     parameters: Mapping[str, Block]
     commit: str = ""
+    fixed_of_two: tuple[Block, ...] = ()
 
 
 GATHERED_PIXELS = {"2 pixels": 2, "4 pixels": 4}

@@ -2,7 +2,7 @@
 @{section_include}
 #include "arena_plan.h"
 #include "model_data.h"
-#include "plan_check.h"@{variables_include}
+#include "plan_check.h"@{allocator_include}
 #include "tensorflow/lite/micro/micro_interpreter.h"
 #include "tensorflow/lite/micro/micro_log.h"
 #include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
@@ -20,10 +20,7 @@ namespace {
 using namespace tflite;
 using namespace tflite::micro;
 
-// @{placement}
-@{section}
-alignas(@{prefix}_ARENA_ALIGNMENT)
-    @{section_attribute}uint8_t tensor_arena[@{prefix}_ARENA_BYTES];
+@{arenas}
 
 MicroInterpreter* interpreter = nullptr;
 
@@ -73,7 +70,7 @@ bool Setup() {
   if (!RegisterOperators(resolver)) {
     MicroPrintf("@{symbol}: an operator cannot be registered");
     return false;
-  }@{variables}
+  }@{allocator}
   static MicroInterpreter the_interpreter(GetModel(model_data), resolver, @{memory});
   if (the_interpreter.AllocateTensors() != kTfLiteOk) {
     MicroPrintf("@{symbol}: %d bytes do not suffice; they were planned for %s",
