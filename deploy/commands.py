@@ -26,6 +26,7 @@ from deploy.options import (
     PLAN,
     PROJECT_OUT,
     SEARCH,
+    SHARE,
     SOURCE,
     STOP,
     TARGET,
@@ -108,7 +109,33 @@ def _wants_progress(values: flags.FlagValues) -> bool:
 def _plan(rest: Sequence[str], values: flags.FlagValues) -> int:
     from deploy import pipeline
 
+    if value(values, "share"):
+        return _plan_shared(rest, values)
+    if len(rest) > 1:
+        raise BadInputError(
+            "fmc plan takes one model",
+            received=f"{len(rest)}: {' '.join(rest)}",
+            remedy="Models that never run at once get one arena with --share",
+        )
     return show(pipeline.plan_file(rest[0], settings_of(values), out=value(values, "out")), values)
+
+
+def _plan_shared(rest: Sequence[str], values: flags.FlagValues) -> int:
+    from deploy.report.shared import summary, to_text
+    from deploy.share import plan_shared
+
+    out = value(values, "out")
+    result = plan_shared(rest, settings_of(values), out=out)
+    report = result.report
+    if value(values, "json"):
+        print(report.to_json(), end="")
+        return result.exit_code
+    print_lines(summary(report) if value(values, "quiet") else to_text(report))
+    if out is not None and not value(values, "quiet"):
+        folders = [f"{model.folder}/" for model in report.models] if report.fits else []
+        here = [name for name in result.files if "/" not in name]
+        print_lines(f"Files in {out}: {', '.join([*folders, *here])}")
+    return result.exit_code
 
 
 def _convert(rest: Sequence[str], values: flags.FlagValues) -> int:
@@ -296,8 +323,9 @@ _ALL = (
     Command(
         *("plan", "Strips, memory plan and proof for an int8 model; no training."),
         arguments=("MODEL.tflite",),
-        options=(*_PLANNED, OUT, *_SHOWN),
+        options=(*_PLANNED, SHARE, OUT, *_SHOWN),
         run=_plan,
+        several=True,
         example="fmc plan model.tflite --board nano33ble --arena 64KB --out build",
     ),
     Command(

@@ -140,6 +140,10 @@ SEARCH = (
     ),
     Option("progress", _SEARCH, "show a progress bar (default: on a terminal)"),
 )
+SHARE = Option(
+    *("share", _PLAN, "several models that never run at once share one arena"),
+    default=False,
+)
 OUT = Option("out", _FILES, "the folder for the files; none: print only", "DIR")
 CALIBRATION = Option("calibration", _FILES, "samples, .npy, for post-training quantisation", "FILE")
 ENDS = tuple(

@@ -25,13 +25,21 @@ _VARIABLES = """
     MicroPrintf("{symbol}: the arena does not hold the variables");
     return false;
   }}"""
+_SHARED_INCLUDE = '\n#include "shared_arena.h"\n#include "shared_plan.h"'
+_USED = """\
+MicroPrintf("{symbol}: arena_used_bytes %d, planned %d (head %d + tail %d), arena %d", used,
+              {prefix}_USED_BYTES, {prefix}_HEAD_BYTES, {prefix}_TAIL_BYTES,
+              {prefix}_ARENA_BYTES);"""
+_SHARED_USED = """\
+MicroPrintf("{symbol}: arena_used_bytes with those before it %d, planned %d, arena %d", used,
+              {prefix}_SHARED_USED_BYTES, SHARED_ARENA_BYTES);"""
 _ARRAY = """\
 {section}alignas({prefix}_ARENA_ALIGNMENT)
     {attribute}uint8_t {array}[{prefix}_{size}];"""
 
 
 def arena_values(
-    kind: str, report: Report, prefix: str, *, section: str | None, shared: bool = False
+    kind: str, report: Report, prefix: str, *, section: str | None, shared: bool
 ) -> dict[str, str]:
     """Returns what templates say of the memory: includes, arrays, where they stand.
 
@@ -42,11 +50,23 @@ def arena_values(
     memory = next((m for m in report.memories if m.holds_arena), None)
     other = next((m for m in report.memories if m.holds_tail), None)
     array = _array(kind, memory, prefix, "tensor_arena", section, "arena")
+    used = _USED.format(prefix=prefix, symbol=prefix.lower())
+    macros = {"used": f"{prefix}_USED_BYTES", "arena_macro": f"{prefix}_ARENA_BYTES"}
     if shared:
-        return {"section_include": "", "arenas": "", "placement": "", "arrays": ""}
+        macros = {"used": f"{prefix}_SHARED_USED_BYTES", "arena_macro": "SHARED_ARENA_BYTES"}
+        return {
+            "section_include": "",
+            "arenas": "// The arena is shared: shared_arena.cc has it.",
+            "shared_include": _SHARED_INCLUDE,
+            "used_report": _SHARED_USED.format(prefix=prefix, symbol=prefix.lower()),
+            **macros,
+        }
     if report.head_arena_bytes is None:
         return {
             "section_include": _include(kind, [memory]),
+            "shared_include": "",
+            "used_report": used,
+            **macros,
             "arenas": f"// {placement(memory)}\n{array.format(size='ARENA_BYTES')}",
             "placement": placement(memory),
             "arrays": f"    uint8_t tensor_arena[{report.arena_bytes}];   // aligned to 16 bytes",
@@ -55,6 +75,9 @@ def arena_values(
     head_text, tail_text = f"The head. {placement(memory)}", f"The tail. {placement(other)}"
     return {
         "section_include": _include(kind, [memory, other]),
+        "shared_include": "",
+        "used_report": used,
+        **macros,
         "arenas": f"// {head_text}\n{array.format(size='HEAD_ARENA_BYTES')}\n\n"
         f"// {tail_text}\n{tail.format(size='TAIL_ARENA_BYTES')}",
         "placement": f"{head_text} {tail_text}",
@@ -64,7 +87,7 @@ def arena_values(
 
 
 def allocator_values(
-    prefix: str, symbol: str, *, variables: int, two: bool = False, shared: bool = False
+    prefix: str, symbol: str, *, variables: int, two: bool, shared: bool
 ) -> dict[str, str]:
     """Returns how the interpreter gets its memory: an array, or an allocator of one's own."""
     if not variables and not two and not shared:

@@ -161,20 +161,25 @@ def project_files(
     check_suits(kind, board)
     suffix, write = KINDS[kind]
     data = _data_of(kind, data, len(sources[MODEL_FILE]))
-    values = _values(kind, suffix, data, graph, report, arena_section) | builder_values(
+    values = model_values(kind, suffix, data, graph, report, arena_section) | builder_values(
         kind, report, board
     )
-    grows = any(t.alias_reason == AliasReason.OVERLAP.value for t in report.tensors)
-    values["stop"] = int(grows if stop is None else stop)
-    values["grows"] = (
-        "In this plan outputs grow into inputs: with other kernels they could be wrong."
-        if grows
-        else "Outputs do not grow into inputs: with other kernels they are right all the same."
-    )
+    values |= stop_values(report, stop)
     goal = _Goal(graph, report, sources, values, suffix, data)
     values["about"] = goal.fill("common/about.md").rstrip("\n")
     values["tflm"] = goal.fill("common/tflm.cmake").rstrip("\n")
     return write(goal)
+
+
+def stop_values(report: Report, stop: bool | None) -> dict[str, object]:
+    """Whether start-up stops where TFLM does not use the memory that was planned, and why."""
+    grows = any(t.alias_reason == AliasReason.OVERLAP.value for t in report.tensors)
+    return {
+        "stop": int(grows if stop is None else stop),
+        "grows": "In this plan outputs grow into inputs: with other kernels they could be wrong."
+        if grows
+        else "Outputs do not grow into inputs: with other kernels they are right all the same.",
+    }
 
 
 def check_kind(kind: str, report: Report) -> None:
@@ -221,14 +226,17 @@ def _data_of(kind: str, data: str | None, model_bytes: int) -> str:
     return data
 
 
-def _values(
+def model_values(
     kind: str,
     suffix: str,
     data: str,
     graph: Graph,
     report: Report,
     arena_section: str | None,
+    *,
+    shared: bool = False,
 ) -> dict[str, object]:
+    """What the templates say of a model; ``shared``: its arena is that of other models, too."""
     prefix = c_prefix(Path(report.model).stem)
     symbol = prefix.lower()
     inputs, outputs = ports(graph)
@@ -239,7 +247,7 @@ def _values(
     ]
     two = report.head_arena_bytes is not None
     slack = report.arena_bytes - report.head_bytes - report.tail_bytes
-    indent = "  " if kind in ("arduino", "platformio") else "    "
+    indent = "  " if shared or kind in ("arduino", "platformio") else "    "
     target = plain(", ".join(p for p in (report.runtime, report.kernels, report.core) if p))
     incbin = data == "incbin"
     folder = "src/" if kind == "zephyr" else ""
@@ -252,7 +260,8 @@ def _values(
         "data_source": f"model_data{'.S' if incbin else suffix}",
         "asm": " ASM" if incbin else "",
         "model_file": MODEL_FILE,
-        "data_depends": f"\n{_DEPENDS.format(folder=folder)}" if incbin else "",
+        "data_depends": f"\n{DEPENDS.format(folder=folder)}" if incbin else "",
+        "model_symbol": f"{symbol}_model" if shared else "model_data",
         "arena": report.arena_bytes,
         "size": f"{report.arena_bytes} bytes of arena",
         "head": report.head_bytes,
@@ -273,12 +282,12 @@ def _values(
         "fill": f"\n{indent}".join(port.fill(symbol, indent) for port in inputs),
         "out": outputs[0].name,
         "result": outputs[0].result(symbol),
-        **arena_values(kind, report, prefix, section=arena_section),
-        **allocator_values(prefix, symbol, variables=len(graph.variables), two=two),
+        **arena_values(kind, report, prefix, section=arena_section, shared=shared),
+        **allocator_values(prefix, symbol, variables=len(graph.variables), two=two, shared=shared),
     }
 
 
-_DEPENDS = """\
+DEPENDS = """\
 # The assembler looks for the model in the include paths.
 set_source_files_properties({folder}model_data.S PROPERTIES
   OBJECT_DEPENDS "${{CMAKE_CURRENT_SOURCE_DIR}}/{folder}model.tflite"

@@ -136,7 +136,7 @@ def frontier_text(report: Report) -> str:
                 "chosen" if point.chosen else "",
             )
         )
-    return "\n".join(_table(rows, right=(0, 1, 2, 3)))
+    return "\n".join(columns(rows, right=(0, 1, 2, 3)))
 
 
 def shape_text(shape: Sequence[int]) -> str:
@@ -217,7 +217,7 @@ def _sizes(report: Report) -> str:
 
 def size_lines(report: Report, wanted: Sequence[str] | None = None) -> list[str]:
     """Returns the table of ``size_rows`` in columns."""
-    return _table(size_rows(report, wanted), right=(1, 2))
+    return columns(size_rows(report, wanted), right=(1, 2))
 
 
 def size_rows(report: Report, wanted: Sequence[str] | None = None) -> list[tuple[str, str, str]]:
@@ -369,7 +369,7 @@ def _codes(report: Report) -> str:
     if not report.codes:
         return ""
     rows = [code_head(report), *(code_row(report, code) for code in report.codes)]
-    return "\n".join(_table(rows, right=tuple(range(1, len(rows[0])))))
+    return "\n".join(columns(rows, right=tuple(range(1, len(rows[0])))))
 
 
 def code_head(report: Report) -> tuple[str, ...]:
@@ -419,7 +419,7 @@ def comparison_table(compared: Sequence[ComparedMap]) -> str:
         )
         for row in compared
     ]
-    return "\n".join(_table(rows, right=(2, 3, 4, 5)))
+    return "\n".join(columns(rows, right=(2, 3, 4, 5)))
 
 
 def _memories(report: Report) -> str:
@@ -437,7 +437,7 @@ def _memories(report: Report) -> str:
                 held_in(report, memory),
             )
         )
-    return "\n".join(_table(rows, right=(2, 3, 4)))
+    return "\n".join(columns(rows, right=(2, 3, 4)))
 
 
 def held_in(report: Report, memory: Memory) -> str:
@@ -462,7 +462,7 @@ def _tensors(report: Report) -> str:
     shown = report.tensors[:_ROWS_SHOWN]
     rows: list[tuple[str, ...]] = [("offset", "size", "operators", "tensor", "shape", "alias of")]
     rows += [_tensor_row(tensor) for tensor in shown]
-    lines = _table(rows, right=(0, 1))
+    lines = columns(rows, right=(0, 1))
     if len(shown) < len(report.tensors):
         lines.append(f"  and {len(report.tensors) - len(shown)} more in report.json")
     return "\n".join(lines)
@@ -489,7 +489,8 @@ def short(name: str) -> str:
     return name if len(name) <= _NAME_WIDTH else "..." + name[3 - _NAME_WIDTH :]
 
 
-def _table(rows: Sequence[Sequence[str]], *, right: tuple[int, ...]) -> list[str]:
+def columns(rows: Sequence[Sequence[str]], *, right: tuple[int, ...]) -> list[str]:
+    """Returns the lines of a table; the columns ``right`` hold numbers."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:
