@@ -39,7 +39,8 @@ def outcome(model: Path, options: list[str]) -> tuple[str, str, str]:
             return "", "", f"not planned in {SECONDS} seconds"
         report = Path(folder) / "report.json"
         if run.returncode not in (0, 1) or not report.exists():
-            lines = run.stderr.strip().splitlines() or ["no message"]
+            said = run.stderr.strip().replace(str(model.resolve()), model.name)
+            lines = said.splitlines() or ["no message"]
             return "", "", f"exit {run.returncode}: {lines[0].removeprefix('fmc: ')}"
         found = json.loads(report.read_text())
     exact = found["verified_arena_bytes"] == found["predicted_arena_bytes_wheel"]
