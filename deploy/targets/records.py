@@ -241,7 +241,7 @@ class BoardNames:
         arduino: FQBN of the Arduino IDE and arduino-cli.
         zephyr: what ``west build -b`` takes.
         esp_idf: what ``idf.py set-target`` takes.
-        stm32: the part, as STM32CubeMX lists it.
+        stm32: the part, as STM32CubeMX refers to it, its package included.
     """
 
     platformio: str = ""
