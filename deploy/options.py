@@ -163,7 +163,7 @@ SOURCE = Option("source", _FILES, "the model before planning (default: the one p
 PROJECT_OUT = Option("out", _FILES, "the folder of the project (default: DIR/KIND)", "DIR")
 DATA = Option(
     *("data", _FILES, "how the model comes in (default: array, incbin from 512 KB on)", "HOW"),
-    choices=("array", "incbin"),
+    choices=("array", "incbin", "embed"),
 )
 STOP = Option(
     "stop",

@@ -13,10 +13,10 @@ from deploy.emit.model_data import model_data_files
 from deploy.emit.plan_check import plan_check_files
 from deploy.emit.shared_folder import SHARED_PLAN_FILES, prefix_of
 from deploy.emit.skeleton import (
-    DEPENDS,
     INCBIN_BYTES,
     board_of,
     builder_values,
+    data_depends,
     filled,
     model_values,
     stop_values,
@@ -120,7 +120,7 @@ def shared_project_files(
 
 
 def _common(report: SharedReport, models: Sequence[dict[str, object]]) -> dict[str, object]:
-    depends = [DEPENDS.format(folder=f"{own['folder']}/") for own in models if own["data_depends"]]
+    depends = [data_depends("incbin", f"{own['folder']}/") for own in models if own["data_depends"]]
     names = ", ".join(str(own["model"]) for own in models)
     source = plain(report.limit_source) if report.limit_source else "any RAM that is large enough"
     return {
@@ -131,7 +131,7 @@ def _common(report: SharedReport, models: Sequence[dict[str, object]]) -> dict[s
         "target": plain(report.target),
         "placement": f"Planned into {source}.",
         "asm": " ASM" if depends else "",
-        "data_depends": "".join(f"\n{text}" for text in depends),
+        "data_depends": "".join(depends),
         "includes": "\n".join(f'#include "{own["folder"]}/model_runner.h"' for own in models),
         "functions": "\n".join(filled("shared/run.txt", own) for own in models),
         "setups": "\n".join(

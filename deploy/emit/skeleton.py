@@ -45,9 +45,13 @@ INCBIN_BYTES = 512 * 1024
 array in C takes a compiler seconds and hundreds of megabytes for each megabyte."""
 
 _INCBIN_KINDS = ("cmake", "esp-idf", "stm32cube", "zephyr")
-DATA = ("array", "incbin")
-"""How the model comes into the firmware: an array in C++, or ``.incbin`` of the file."""
+DATA = ("array", "incbin", "embed")
+"""How the model comes into the firmware: an array in C++, ``.incbin`` of the file by the assembler,
+or C23's ``#embed`` of it, which takes GCC 15 or Clang 19."""
 
+
+DATA_SOURCES = {"incbin": "model_data.S", "embed": "model_data.c"}
+"""Form of the model -> the source that takes its file."""
 
 _ARDUINO_LIBRARY = """\
 //
@@ -105,10 +109,8 @@ class _Goal:
     def _data(self) -> dict[str, bytes | str]:
         if self.data == "array":
             return {f"model_data{self.suffix}": self.sources["model_data.cc"]}
-        return {
-            "model_data.S": self.fill("common/model_data.S"),
-            MODEL_FILE: self.sources[MODEL_FILE],
-        }
+        source = DATA_SOURCES[self.data]
+        return {source: self.fill(f"common/{source}"), MODEL_FILE: self.sources[MODEL_FILE]}
 
 
 def emit_project(
@@ -216,11 +218,11 @@ def _data_of(kind: str, data: str | None, model_bytes: int) -> str:
         return "incbin" if large else "array"
     if data not in DATA:
         raise BadInputError("unknown form of the model", f"one of {', '.join(DATA)}", repr(data))
-    if data == "incbin" and kind not in _INCBIN_KINDS:
+    if data != "array" and kind not in _INCBIN_KINDS:
         raise BadInputError(
-            f"{kind} has no place for a file that the assembler includes",
+            f"{kind} has no place for a file that a source includes",
             expected="the model as an array",
-            received="--data=incbin",
+            received=f"--data={data}",
             remedy=f"--data=array, or --as {' or '.join(_INCBIN_KINDS)}",
         )
     return data
@@ -249,7 +251,6 @@ def model_values(
     slack = report.arena_bytes - report.head_bytes - report.tail_bytes
     indent = "  " if shared or kind in ("arduino", "platformio") else "    "
     target = plain(", ".join(p for p in (report.runtime, report.kernels, report.core) if p))
-    incbin = data == "incbin"
     folder = "src/" if kind == "zephyr" else ""
     return {
         "model": plain(Path(report.model).stem),
@@ -257,10 +258,10 @@ def model_values(
         "symbol": symbol,
         "target": target,
         "suffix": suffix,
-        "data_source": f"model_data{'.S' if incbin else suffix}",
-        "asm": " ASM" if incbin else "",
+        "data_source": DATA_SOURCES.get(data, f"model_data{suffix}"),
+        "asm": " ASM" if data == "incbin" else "",
         "model_file": MODEL_FILE,
-        "data_depends": f"\n{DEPENDS.format(folder=folder)}" if incbin else "",
+        "data_depends": data_depends(data, folder),
         "model_symbol": f"{symbol}_model" if shared else "model_data",
         "arena": report.arena_bytes,
         "size": f"{report.arena_bytes} bytes of arena",
@@ -287,11 +288,19 @@ def model_values(
     }
 
 
-DEPENDS = """\
-# The assembler looks for the model in the include paths.
-set_source_files_properties({folder}model_data.S PROPERTIES
-  OBJECT_DEPENDS "${{CMAKE_CURRENT_SOURCE_DIR}}/{folder}model.tflite"
+_DEPENDS = """
+# The {how} looks for the model in the include paths.
+set_source_files_properties({folder}{source} PROPERTIES
+  OBJECT_DEPENDS "${{CMAKE_CURRENT_SOURCE_DIR}}/{folder}{model}"
   INCLUDE_DIRECTORIES "${{CMAKE_CURRENT_SOURCE_DIR}}/{folder}")"""
+
+
+def data_depends(data: str, folder: str) -> str:
+    """Returns what CMake has to know of a source that takes the model's file; else nothing."""
+    if data not in DATA_SOURCES:
+        return ""
+    how = {"incbin": "assembler", "embed": "compiler"}[data]
+    return _DEPENDS.format(how=how, folder=folder, source=DATA_SOURCES[data], model=MODEL_FILE)
 
 
 def builder_values(kind: str, report: Report, board: Board) -> dict[str, object]:
