@@ -9,6 +9,7 @@ from deploy.emit.model_data import model_data_files
 from deploy.emit.plan_check import plan_check_files
 from deploy.emit.written import MODEL_FILE, REPORT_FILE
 from deploy.graph import Graph
+from deploy.implicit import as_written
 from deploy.memory.plan import AliasReason, MemoryPlan, PlannedPiece, PlannedTensor
 from deploy.proof.arena_plan import Apart, ArenaSizes, arena_plan_files
 from deploy.report.html import to_html
@@ -49,7 +50,8 @@ def firmware_files(report: Report, content: bytes, graph: Graph) -> dict[str, by
     files: dict[str, bytes | str] = {MODEL_FILE: content}
     files |= model_data_files(content, model_name=name) | plan_check_files()
     plan = memory_plan(report, graph)
-    files |= arena_plan_files(plan, sizes, model_name=name, operators=labels)
+    written = as_written(graph).tensors
+    files |= arena_plan_files(plan, sizes, model_name=name, operators=labels, written=written)
     return files
 
 

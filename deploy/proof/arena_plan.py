@@ -70,18 +70,21 @@ def arena_plan_files(
     *,
     model_name: str,
     operators: Sequence[str] = (),
+    written: Sequence[int] | None = None,
 ) -> dict[str, str]:
     """Returns ``arena_plan.h`` and ``arena_plan.c``.
 
     Args:
         operators: labels of the operators in execution order, for the comments.
+        written: the tensors that the file holds, in its order; None: all. What is not in it are
+            constants of views that have no operator there.
 
     Raises:
         VerificationError: a statement of the proof is false; names the tensors.
         DoesNotFitError: the arena is larger than its limit.
     """
     proof = check_plan(plan, sizes)
-    writer = _Writer(plan, sizes, proof, model_name, operators)
+    writer = _Writer(plan, sizes, proof, model_name, operators, written)
     return {"arena_plan.h": writer.header(), "arena_plan.c": writer.source()}
 
 
@@ -143,6 +146,7 @@ class _Writer:
         proof: Proof,
         model_name: str,
         operators: Sequence[str],
+        written: Sequence[int] | None,
     ) -> None:
         self.plan = plan
         self.sizes = sizes
@@ -153,6 +157,8 @@ class _Writer:
         self.symbol = self.prefix.lower()
         self.names = tensor_identifiers(self.prefix, proof.tensors)
         self.aliases = {alias.tensor: alias for alias in proof.aliases}
+        self.written = range(len(plan.offsets)) if written is None else written
+        self.number = {tensor: number for number, tensor in enumerate(self.written)}
 
     def header(self) -> str:
         return _template("arena_plan.h").substitute(
@@ -172,7 +178,7 @@ class _Writer:
             apart="".join(self._apart_assertions()),
             pieces=self._pieces(),
             table="".join(self._table_rows()),
-            offsets=_wrapped([str(offset) for offset in self.plan.offsets]),
+            offsets=_wrapped([str(self.plan.offsets[tensor]) for tensor in self.written]),
             sizes=_wrapped([str(size) for size in self._sizes_by_index()]),
         )
 
@@ -191,7 +197,7 @@ class _Writer:
             "bound": self.plan.lower_bound_bytes,
             "certificate": bound,
             "alignment": ARENA_ALIGNMENT,
-            "count": len(self.plan.offsets),
+            "count": len(self.written),
             "in_arena": len(self.proof.tensors),
         }
 
@@ -374,15 +380,16 @@ class _Writer:
             name = self.names[t.index]
             alias = f"{name}_ALIAS_OF" if t.index in self.aliases else "-1"
             rows.append(
-                f"    {{{c_string(short_name(t.name))}, {t.index}, {name}_OFFSET, {name}_BYTES, "
+                f"    {{{c_string(short_name(t.name))}, {self.number[t.index]}, "
+                f"{name}_OFFSET, {name}_BYTES, "
                 f"{t.first}, {t.last}, {alias}}},\n"
             )
         return rows
 
     def _sizes_by_index(self) -> list[int]:
-        sizes = [0] * len(self.plan.offsets)
+        sizes = [0] * len(self.written)
         for tensor in self.proof.tensors:
-            sizes[tensor.index] = tensor.size_bytes
+            sizes[self.number[tensor.index]] = tensor.size_bytes
         return sizes
 
 
