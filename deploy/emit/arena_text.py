@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deploy.proof.names import c_comment
-from deploy.report.report import Memory, Report
+from deploy.report.report import Report, ReportMemory
 
 _ALLOCATOR_INCLUDE = '\n#include "tensorflow/lite/micro/micro_allocator.h"'
 _VARIABLES_INCLUDE = '\n#include "tensorflow/lite/micro/micro_resource_variable.h"'
@@ -102,7 +102,7 @@ def allocator_values(
     }
 
 
-def placement(memory: Memory | None) -> str:
+def placement(memory: ReportMemory | None) -> str:
     """Returns in which memory an array was planned to stand."""
     if memory is None:
         return "No board was named: the arena may stand in any RAM that is large enough."
@@ -111,7 +111,7 @@ def placement(memory: Memory | None) -> str:
     return f"Planned into {plain(memory.name)}{at}, {memory.size_bytes} bytes{kept}."
 
 
-def is_external(memory: Memory | None) -> bool:
+def is_external(memory: ReportMemory | None) -> bool:
     return memory is not None and memory.external
 
 
@@ -121,7 +121,7 @@ def plain(text: str) -> str:
 
 
 def _array(
-    kind: str, memory: Memory | None, prefix: str, array: str, section: str | None, part: str
+    kind: str, memory: ReportMemory | None, prefix: str, array: str, section: str | None, part: str
 ) -> str:
     """How an array is kept out of the image and, where that is possible, put into its memory."""
     attribute = ""
@@ -144,7 +144,7 @@ def _array(
     )
 
 
-def _include(kind: str, memories: list[Memory | None]) -> str:
+def _include(kind: str, memories: list[ReportMemory | None]) -> str:
     if kind == "zephyr":
         return "\n#include <zephyr/linker/section_tags.h>\n"
     if kind == "esp-idf" and any(map(is_external, memories)):

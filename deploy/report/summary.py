@@ -26,9 +26,9 @@ from deploy.report.occupancy import boxes, peak
 from deploy.report.report import (
     Baseline,
     FeatureMapEntry,
-    Memory,
     Port,
     Report,
+    ReportMemory,
     ReportOperator,
     ReportTensor,
     report_pieces,
@@ -241,7 +241,7 @@ def ports_of(graph: Graph, indices: Sequence[int]) -> tuple[Port, ...]:
 
 def memories_of(
     goal: Target, arena_bytes: int, two: tuple[int, int] | None = None
-) -> tuple[Memory, ...]:
+) -> tuple[ReportMemory, ...]:
     """The board's memories; those that the arena, or head and tail of two, stand in are marked."""
     homes = None if two is None else goal.memories_for_two(*two)
     if two is None or homes is None:
@@ -249,7 +249,7 @@ def memories_of(
     else:
         (home, other), held = homes, two[0]
     return tuple(
-        Memory(
+        ReportMemory(
             name=region.name,
             size_bytes=region.size_bytes,
             address=region.address,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from deploy.outcome import StoredCode
-from deploy.report.report import Baseline, ComparedMap, Memory, Port, Report, ReportTensor
+from deploy.report.report import Baseline, ComparedMap, Port, Report, ReportMemory, ReportTensor
 from deploy.targets import HOST
 from keras_fmc.printable import one_line
 from keras_fmc.sizes import format_size
@@ -440,7 +440,7 @@ def _memories(report: Report) -> str:
     return "\n".join(columns(rows, right=(2, 3, 4)))
 
 
-def held_in(report: Report, memory: Memory) -> str:
+def held_in(report: Report, memory: ReportMemory) -> str:
     """Returns what stands in a memory of the board: the arena, or the head or tail of two."""
     if memory.holds_tail:
         return "<- tail"

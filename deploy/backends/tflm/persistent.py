@@ -18,9 +18,9 @@ from deploy.backends.tflm.scratch import (
     known_rule,
     operator_requests,
 )
-from deploy.graph import Graph, Operator, Tensor, variable_name
+from deploy.graph import ASSIGN, Graph, Operator, Tensor
 from deploy.implicit import as_written
-from deploy.targets.records import Block, KernelRule, Runtime, Step, StepKind
+from deploy.targets.records import KernelRule, Runtime, Step, StepKind, Structure
 from deploy.targets.target import Target
 
 
@@ -52,7 +52,7 @@ def persistent(
     graph: Graph,
     target: Target,
     *,
-    allocator: Sequence[Block] | None = None,
+    allocator: Sequence[Structure] | None = None,
     below_bytes: int = 0,
 ) -> Tail:
     """Returns the tail that the file of a graph takes on a target.
@@ -84,17 +84,13 @@ def _sites(graph: Graph, runtime: Runtime) -> Iterator[_Site]:
     """
     given: set[str] = set()
     for number, part in enumerate(graph.subgraphs):
-        handles = {
-            operator.outputs[0]: variable_name(operator)
-            for operator in part.operators
-            if operator.opcode == "VAR_HANDLE"
-        }
+        handles = part.handles
         for index, operator in enumerate(part.operators):
             numbers = OperatorNumbers(part, operator)
             numbers["pointer_bytes"] = runtime.end_pointer.size_bytes
             name = handles.get(operator.inputs[0]) if operator.inputs else None
             numbers["state_bytes"] = 0
-            if operator.opcode == "ASSIGN_VARIABLE" and name is not None and name not in given:
+            if operator.opcode == ASSIGN and name is not None and name not in given:
                 numbers["state_bytes"] = part.tensors[operator.inputs[1]].size_bytes
                 given.add(name)
             yield (number, index), operator, numbers
@@ -116,7 +112,7 @@ class _Replay:
         self.parts: list[tuple[str, int]] = []
         self.scratch: list[ScratchRequest] = []
 
-    def run(self, allocator: Sequence[Block]) -> Tail:
+    def run(self, allocator: Sequence[Structure]) -> Tail:
         runtime, graph, parts = self.runtime, self.graph, self.graph.subgraphs
         # The register of resource variables stands before what the model itself takes.
         builtin_data = runtime.fixed[-1]
@@ -262,7 +258,7 @@ class _Replay:
         slack = 3 * runtime.arena_alignment_bytes
         return runtime.tensor.size_bytes + runtime.quantization.size_bytes + points + slack
 
-    def tensor_blocks(self, tensor: Tensor) -> tuple[Block, ...]:
+    def tensor_blocks(self, tensor: Tensor) -> tuple[Structure, ...]:
         runtime = self.runtime
         if tensor.quantization is None:
             return (runtime.tensor,)
@@ -283,13 +279,13 @@ class _Replay:
             position = _up(position, block.alignment_bytes) + block.size_bytes
         return _up(position, runtime.arena_alignment_bytes)
 
-    def part(self, cause: str, blocks: Iterable[Block]) -> None:
+    def part(self, cause: str, blocks: Iterable[Structure]) -> None:
         before = self.tail
         for block in blocks:
             self.put(block)
         self.parts.append((cause, self.tail - before))
 
-    def put(self, block: Block) -> None:
+    def put(self, block: Structure) -> None:
         self.keep(block.size_bytes, block.alignment_bytes)
 
     def keep(self, size_bytes: int, alignment_bytes: int) -> None:
@@ -306,8 +302,8 @@ def _tensors(operator: Operator, step: Step) -> tuple[int, ...]:
     return (ends[step.index],)
 
 
-def _times(block: Block, count: int) -> Block:
-    return Block(block.size_bytes * count, block.alignment_bytes)
+def _times(block: Structure, count: int) -> Structure:
+    return Structure(block.size_bytes * count, block.alignment_bytes)
 
 
 def _up(value: int, multiple: int) -> int:
