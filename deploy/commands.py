@@ -113,7 +113,7 @@ def _plan(rest: Sequence[str], values: flags.FlagValues) -> int:
         return _plan_shared(rest, values)
     if len(rest) > 1:
         raise BadInputError(
-            "fmc plan takes one model",
+            "fmc plan takes 1 arguments without --share",
             received=f"{len(rest)}: {' '.join(rest)}",
             remedy="Models that never run at once get one arena with --share",
         )
