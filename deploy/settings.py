@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import ParamSpec, TypeVar
 
 from deploy.passes import USUAL_PASSES, Pass, passes_of
-from deploy.targets import Kernels, Target, board, kernels, target
+from deploy.targets import HOST, Kernels, Target, board, kernels, target
 from deploy.targets.load import names_in
 from keras_fmc.errors import BadInputError
 from keras_fmc.sizes import parse_size
@@ -57,6 +57,8 @@ class PlanSettings:
         strips: whether big maps may be run strip by strip.
         view_operators: whether views keep an operator in the planned model although their bytes
             stand where they are read, so that it runs in LiteRT, too.
+        two_arenas: whether head and tail may stand in two memories of the board, each in an array
+            of its own, where no memory inside the chip holds both.
         overlap: whether outputs may grow into their inputs where the kernel library allows it;
             None: with strips only.
         passes: what rewrites the graph before it is planned, as text; see ``deploy.passes``.
@@ -79,6 +81,7 @@ class PlanSettings:
     minimise: str = "arena"
     strips: bool = True
     view_operators: bool = False
+    two_arenas: bool = False
     overlap: bool | None = None
     passes: str = USUAL_PASSES
     effort: str = "normal"
@@ -109,6 +112,7 @@ class PlanSettings:
             BadInputError: an unknown name, or settings that do not go together.
         """
         self._check_runtime()
+        self._check_two_arenas()
         return target(
             board=self.board,
             kernels=None if self.generates_c else self.kernels,
@@ -152,7 +156,8 @@ class PlanSettings:
                 )
             return
         self.c_library()
-        for name, value in (("strips", True), ("overlap", None), ("minimise", "arena")):
+        usual = (("strips", True), ("overlap", None), ("minimise", "arena"), ("two_arenas", False))
+        for name, value in usual:
             if getattr(self, name) != value:
                 raise BadInputError(
                     f"generated C has no setting {name}",
@@ -160,6 +165,23 @@ class PlanSettings:
                     received=f"{name} {getattr(self, name)}",
                     remedy=f"Leave --{name} out, or give --runtime=tflm",
                 )
+
+    def _check_two_arenas(self) -> None:
+        if not self.two_arenas:
+            return
+        if self.arena_bytes is not None:
+            raise BadInputError(
+                "two arenas have no limit of one arena",
+                expected="the memories of a board",
+                received=f"arena_bytes {self.arena_bytes:,}",
+                remedy="Leave --arena or --two-arenas out; --board-file describes other memories",
+            )
+        if self.board == HOST:
+            raise BadInputError(
+                "two arenas stand in two memories of a board",
+                received=f"board {self.board}, which has no limit",
+                remedy="Name the board with --board",
+            )
 
 
 def takes_settings(function: Callable[P, R]) -> Callable[P, R]:

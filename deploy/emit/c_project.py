@@ -11,16 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deploy.backends.c.build import file_names
+from deploy.emit.arena_text import placement, plain
 from deploy.emit.ports import CppPort, side_of
-from deploy.emit.skeleton import (
-    KINDS,
-    board_of,
-    builder_values,
-    check_kind,
-    filled,
-    placement,
-    plain,
-)
+from deploy.emit.skeleton import KINDS, board_of, builder_values, check_kind, filled
 from deploy.emit.worlds import check_suits
 from deploy.graph import Quantization, Tensor
 from deploy.proof.names import c_prefix
