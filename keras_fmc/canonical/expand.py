@@ -24,6 +24,15 @@ from keras import layers
 from keras_fmc.canonical import tensorflow_functions
 from keras_fmc.canonical.editor import Editor
 from keras_fmc.errors import FmcError
+from keras_fmc.model.custom_layers import (
+    Form,
+    Registered,
+    at_inference,
+    contradiction,
+    difference,
+    random_samples,
+    registered,
+)
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef, producers, trace
 from keras_fmc.model.operations import is_activation
 
@@ -31,15 +40,21 @@ _DEPTH = 8
 """Layers inside layers inside …; more is a layer that calls itself."""
 
 _WRITE = (
-    "Write it with keras.ops and stock layers, whose calls can be followed, or replace it by stock "
-    "layers"
+    "Write it with keras.ops and stock layers, whose calls can be followed, or say what it does on "
+    "the device: keras_fmc.register_layer"
 )
+_MEND = "Return from expand(layer, *inputs) what the layer makes of the inputs"
 
 
 def expand(editor: Editor, *, depth: int = 0) -> LayerGraph:
     """Replaces every call that can be followed; see above."""
     found = False
+    expansions: dict[int, LayerGraph] = {}
     for node in editor.graph.nodes:
+        entry = registered(node.operation)
+        if entry is not None and entry.form is not Form.EXPANDS:
+            _kept(editor, node)
+            continue
         if not _is_opaque(node):
             editor.keep(node)
             continue
@@ -47,10 +62,17 @@ def expand(editor: Editor, *, depth: int = 0) -> LayerGraph:
             editor.refuse(node, "it is called with training=True", "Call it without training=")
             continue
         try:
-            inner = _followed(editor, node)
+            if entry is None:
+                inner = _followed(editor, node)
+            else:
+                inner = _expanded(editor, node, entry, expansions)
         except (FmcError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
             line = next(iter(str(error).strip().splitlines()), type(error).__name__)
             kind = _kind(node)
+            if entry is not None:
+                what = f"the expansion of {kind} does something else: {line}"
+                editor.refuse(node, what, _MEND)
+                continue
             editor.refuse(node, f"{kind} cannot be followed on symbolic tensors: {line}", _WRITE)
             continue
         found = True
@@ -64,9 +86,77 @@ def expand(editor: Editor, *, depth: int = 0) -> LayerGraph:
     return graph
 
 
-def _is_opaque(node: LayerNode) -> bool:
+def _kept(editor: Editor, node: LayerNode) -> None:
+    """Keeps a layer that is registered as elementwise or absent, if it is."""
+    shapes = [editor.graph.values[id_].shape for id_ in node.inputs]
+    if len(shapes) != 1 or None in shapes[0][1:]:
+        wrong = f"it reads {len(shapes)} tensors" if len(shapes) != 1 else "its shape is not fixed"
+    else:
+        wrong = contradiction(node.operation, shapes[0])
+    if wrong:
+        entry = registered(node.operation)
+        kind = "elementwise" if entry is not None and entry.form is Form.ELEMENTWISE else "absent"
+        what = f"{_kind(node)} is registered as {kind}, which it is not: {wrong}"
+        editor.refuse(node, what, "Register it with expand=, or write it with keras.ops")
+        return
+    editor.keep(node)
+
+
+def _expanded(
+    editor: Editor, node: LayerNode, entry: Registered, expansions: dict[int, LayerGraph]
+) -> LayerGraph:
+    """Returns the graph of a registered expansion, held against the layer on random samples.
+
+    Further calls of the layer share the layers of the first one's.
+    """
     operation = node.operation
-    if isinstance(operation, (layers.Lambda, layers.TimeDistributed)):
+    ids = dict.fromkeys(node.inputs)
+    inputs = {id_: keras.Input(batch_shape=editor.graph.values[id_].shape) for id_ in ids}
+
+    def called(function: Any, tensors: dict[int, Any]) -> Any:
+        def fill(leaf: Any) -> Any:
+            return tensors[leaf.id] if isinstance(leaf, ValueRef) else leaf
+
+        args, kwargs = keras.tree.map_structure(fill, (node.args, node.kwargs))
+        kwargs = {key: value for key, value in kwargs.items() if key != "training"}
+        return function(*args, **kwargs)
+
+    with _left_alone(operation):
+        if id(operation) in expansions:
+            made = _replayed(expansions[id(operation)], list(inputs.values()))
+        else:
+            expand_ = functools.partial(entry.expand, operation)  # type: ignore[arg-type]
+            made = called(expand_, inputs)
+        leaves = keras.tree.flatten(made)
+        if not all(isinstance(leaf, keras.KerasTensor) for leaf in leaves):
+            raise ValueError("it returns something else than tensors")
+        model = keras.Model(list(inputs.values()), leaves)
+        samples = {id_: random_samples(editor.graph.values[id_].shape) for id_ in ids}
+        expected = called(functools.partial(at_inference, operation), samples)
+        wrong = difference(model(list(samples.values()), training=False), expected)
+        if wrong:
+            raise ValueError(wrong)
+        graph = trace(model)
+        expansions.setdefault(id(operation), graph)
+        return graph
+
+
+def _replayed(graph: LayerGraph, inputs: list[Any]) -> list[Any]:
+    """The same calls of the same layers on other inputs."""
+    tensors = dict(zip(graph.inputs, inputs, strict=True))
+    for node in graph.nodes:
+        outputs = node.replay(node.operation, [tensors[value] for value in node.inputs])
+        tensors.update(zip(node.outputs, keras.tree.flatten(outputs), strict=True))
+    return [tensors[value] for value in graph.outputs]
+
+
+def _is_opaque(node: LayerNode) -> bool:
+    return is_own(node.operation) or isinstance(node.operation, layers.TimeDistributed)
+
+
+def is_own(operation: keras.Operation) -> bool:
+    """Whether an operation is a Lambda layer or one of a class that is not Keras' own."""
+    if isinstance(operation, layers.Lambda):
         return True
     module = type(operation).__module__
     own = module.startswith(("keras.", "keras_fmc.")) and ".applications." not in module
@@ -75,10 +165,15 @@ def _is_opaque(node: LayerNode) -> bool:
 
 def _kind(node: LayerNode) -> str:
     if isinstance(node.operation, layers.Lambda):
-        return "the function of a Lambda layer"
+        return f"the function {_called(node.operation.function)}of a Lambda layer"
     if isinstance(node.operation, layers.TimeDistributed):
         return "TimeDistributed"
     return f"custom layer {type(node.operation).__name__}"
+
+
+def _called(function: Any) -> str:
+    name = getattr(function, "__name__", "")
+    return f"{name} " if name and name.isidentifier() else ""
 
 
 def _followed(editor: Editor, node: LayerNode) -> LayerGraph:
@@ -90,10 +185,8 @@ def _followed(editor: Editor, node: LayerNode) -> LayerGraph:
     def fill(leaf: Any) -> Any:
         return inputs[leaf.id] if isinstance(leaf, ValueRef) else leaf
 
-    inside = _layers_in(operation)
-    counts = [(layer, len(layer._inbound_nodes), len(layer._outbound_nodes)) for layer in inside]
     args, kwargs = keras.tree.map_structure(fill, (node.args, node.kwargs))
-    try:
+    with _left_alone(operation):
         if isinstance(operation, layers.Lambda):
             function = functools.partial(operation.function, **operation.arguments)
         elif isinstance(operation, layers.TimeDistributed):
@@ -126,8 +219,16 @@ def _followed(editor: Editor, node: LayerNode) -> LayerGraph:
         if own - seen:
             raise ValueError("it computes with weights of its own, which no stock layer holds")
         return _by_step(graph) if isinstance(operation, layers.TimeDistributed) else graph
+
+
+@contextlib.contextmanager
+def _left_alone(operation: Any) -> Iterator[None]:
+    """Forgets calls of the layers inside, which belong to the user's model."""
+    inside = _layers_in(operation)
+    counts = [(layer, len(layer._inbound_nodes), len(layer._outbound_nodes)) for layer in inside]
+    try:
+        yield
     finally:
-        # The layers inside belong to the user's model.
         for layer, before, behind in counts:
             del layer._inbound_nodes[before:]
             del layer._outbound_nodes[behind:]

@@ -19,6 +19,7 @@ from keras_fmc.layers.code_quantizer import CodeQuantizer
 from keras_fmc.layers.gf2 import GF2Bottleneck
 from keras_fmc.layers.slice import Slice
 from keras_fmc.maps.feature_maps import Effect, MapOperator
+from keras_fmc.model.custom_layers import is_elementwise
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers
 from keras_fmc.model.operations import activation_name, row_of
 from keras_fmc.qat.device_form import device_form
@@ -181,6 +182,9 @@ class _Lowering:
         if isinstance(operation, GF2Bottleneck):
             self._bottleneck(node, name, inputs[0], outputs[0])
             return
+        if is_elementwise(operation):
+            self._look_up(node, name, inputs[0], outputs[0])
+            return
         kinds = [_kind(node)]
         value = node.outputs[0]
         merged = [gone for gone in self.gone if self._home(gone) == value and gone in self.makers]
@@ -206,6 +210,18 @@ class _Lowering:
         row = row_of(operation)
         return Effect.COMPUTE if row is None else row.effect
 
+    def _look_up(self, node: LayerNode, name: str, source: str, output: str) -> None:
+        """CAST, ADD and GATHER: places are int32."""
+        shape = tuple(size or 1 for size in self.device.values[node.outputs[0]].shape[1:])
+        size = math.prod(shape) * _PLACE_BYTES
+        code, place = f"{name}:code", f"{name}:place"
+        self.values |= {part: (part, shape, size) for part in (code, place)}
+        self.operators += [
+            MapOperator(code, "CAST", (source,), (code,)),
+            MapOperator(place, "ADD", (code,), (place,), Effect.ELEMENTWISE),
+            MapOperator(name, _kind(node), (place,), (output,)),
+        ]
+
     def _bottleneck(self, node: LayerNode, name: str, source: str, output: str) -> None:
         """P makes what is stored, in bytes that are filled, R restores the map."""
         layer = node.operation
@@ -219,6 +235,7 @@ class _Lowering:
         self.operators.append(MapOperator(name, "R", (code,), (output,)))
 
 
+_PLACE_BYTES = 4
 _MAPS = {"projection": "code"}
 _OPERATORS = {"projection": "P", "restoration": ""}
 """Parts of a bottleneck as maps and operators are called."""

@@ -30,6 +30,7 @@ from keras_fmc.layers.matrix_product import MatrixProduct
 from keras_fmc.layers.slice import Slice
 from keras_fmc.layers.transposed import DepthToSpace
 from keras_fmc.layers.unit_length import UnitLength
+from keras_fmc.model.custom_layers import Form, registered
 from keras_fmc.model.effect import Effect
 
 
@@ -72,6 +73,7 @@ TANH_RANGE = (-1.0, 127 / 128)
 
 _ABSENT = Row(Role.ABSENT, Effect.VIEW, Moves.ALL, keeps_sign=True, any_shape=True)
 _WEIGHTED = Row(Role.FREE, fuses=True)
+_LOOKED_UP = Row(Role.FREE, any_shape=True)
 _SUM = Row(Role.FREE, Effect.ELEMENTWISE, fuses=True, keeps_sign=True, any_shape=True)
 _EXTREME = Row(Role.SAME, Effect.ELEMENTWISE, keeps_sign=True, any_shape=True)
 
@@ -172,6 +174,9 @@ def is_augmentation(operation: keras.Operation) -> bool:
 
 def row_of(operation: keras.Operation) -> Row | None:
     """Returns the row of a layer, None for one that the device does not have."""
+    entry = registered(operation)
+    if entry is not None and entry.form is not Form.EXPANDS:
+        return _ABSENT if entry.form is Form.ABSENT else _LOOKED_UP
     if is_augmentation(operation):
         return _ABSENT
     if is_activation(operation):
@@ -195,6 +200,9 @@ def is_activation(operation: keras.Operation) -> bool:
 
 def activation_name(operation: keras.Operation) -> str:
     """Returns the activation that a layer ends in, or is: "linear" if none."""
+    if registered(operation) is not None:
+        # What it calls its activation is its own matter.
+        return "linear"
     if isinstance(operation, layers.ReLU):
         return _relu_name(operation)
     if isinstance(operation, layers.LeakyReLU):
