@@ -20,7 +20,7 @@ import numpy as np
 from keras import layers, ops
 
 from keras_fmc.layers.code_quantizer import sign_thresholds
-from keras_fmc.layers.fake_quant import SMALLEST_RANGE, fake_quant_weights
+from keras_fmc.layers.fake_quant import SMALLEST_RANGE, fake_quant_weights, largest_code
 from keras_fmc.model.registered import register
 from keras_fmc.qat.requantize import levels
 
@@ -61,7 +61,8 @@ def _one_operator(kind: str, layer: Any, inputs: Any, kernel: Any) -> Any:
 
 
 class _RoundsKernel:
-    """Adds the options `smallest` of `fake_quant_weights` and those of the device's int32 sums.
+    """Adds the options `smallest` and `bits` (`weight_bits`) of `fake_quant_weights` and those of
+    the device's int32 sums.
 
     `input_scale` is that of the int8 input, which gives the bias its step; None leaves it in float.
 
@@ -88,9 +89,11 @@ class _RoundsKernel:
         output_scale: float | None = None,
         signs: bool = False,
         device_rounding: bool = False,
+        weight_bits: int = 8,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.weight_bits = int(weight_bits)
         self.rectified = bool(rectified)
         self.smallest = float(smallest)
         self.input_scale = None if input_scale is None else float(input_scale)
@@ -108,6 +111,7 @@ class _RoundsKernel:
             "output_scale": self.output_scale,
             "signs": self.signs,
             "device_rounding": self.device_rounding,
+            "weight_bits": self.weight_bits,
         }
 
     def call(
@@ -173,7 +177,8 @@ class _RoundsKernel:
         """Shape (channels,), or (1,) with one scale for all."""
         kernel = ops.convert_to_tensor(self.kernel)
         largest = ops.reshape(ops.max(ops.abs(kernel), axis=self._kernel_axes), (-1,))
-        return ops.stop_gradient(ops.maximum(largest, self.smallest)) / 127
+        largest = ops.stop_gradient(ops.maximum(largest, self.smallest))
+        return largest / largest_code(self.weight_bits)
 
     def _products(self: Any) -> int:
         """Products in one sum."""
@@ -187,7 +192,7 @@ class FakeQuantConv2D(_RoundsKernel, layers.Conv2D):
 
     def _rounded_kernel(self) -> Any:
         kernel = ops.convert_to_tensor(self.kernel)
-        return fake_quant_weights(kernel, axis=-1, smallest=self.smallest)
+        return fake_quant_weights(kernel, axis=-1, smallest=self.smallest, bits=self.weight_bits)
 
     def _linear(self, inputs: Any, kernel: Any) -> Any:
         if _EXPORTING.get() and max(self.dilation_rate) > 1:
@@ -204,7 +209,7 @@ class FakeQuantDepthwiseConv2D(_RoundsKernel, layers.DepthwiseConv2D):
     def _rounded_kernel(self) -> Any:
         rows, columns, channels, multiplier = self.kernel.shape
         flat = ops.reshape(self.kernel, (rows, columns, channels * multiplier))
-        rounded = fake_quant_weights(flat, axis=-1, smallest=self.smallest)
+        rounded = fake_quant_weights(flat, axis=-1, smallest=self.smallest, bits=self.weight_bits)
         return ops.reshape(rounded, self.kernel.shape)
 
     def _linear(self, inputs: Any, kernel: Any) -> Any:
@@ -227,7 +232,9 @@ class FakeQuantDense(_RoundsKernel, layers.Dense):
     _kernel_axes = None
 
     def _rounded_kernel(self) -> Any:
-        return fake_quant_weights(self.kernel, axis=None, smallest=self.smallest)
+        return fake_quant_weights(
+            self.kernel, axis=None, smallest=self.smallest, bits=self.weight_bits
+        )
 
     def _linear(self, inputs: Any, kernel: Any) -> Any:
         return ops.matmul(inputs, kernel)
@@ -269,12 +276,13 @@ QUANTIZED: dict[type[layers.Layer], type[layers.Layer]] = {
 FAKE_QUANT_LAYERS = tuple(QUANTIZED.values())
 
 
-def smallest_magnitude(input_scale: float, largest_bias: float) -> float:
+def smallest_magnitude(input_scale: float, largest_bias: float, *, bits: int = 8) -> float:
     """Returns the least max |w| of a channel for which its bias fits into int32.
 
-    |bias| ≤ 2³¹ · input_scale · max |w| / 127, with room for biases that grow in training.
+    |bias| ≤ 2³¹ · input_scale · max |w| / K, K the largest code, with room for biases that grow in
+    training.
     """
-    least = 127 * _BIAS_HEADROOM * largest_bias / (2**31 * input_scale)
+    least = largest_code(bits) * _BIAS_HEADROOM * largest_bias / (2**31 * input_scale)
     return max(SMALLEST_RANGE, least)
 
 
