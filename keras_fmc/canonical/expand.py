@@ -1,5 +1,5 @@
-"""Lambda, custom and TimeDistributed layers, taken apart into the layers and operations that they
-call.
+"""Lambda, custom, recurrent and TimeDistributed layers, taken apart into the layers and operations
+that they call.
 
 Keras runs a layer on symbolic tensors as it runs a model: what `call` does with `keras.ops`, with
 operators and with other layers leaves a graph. That graph takes the layer's place. Layers inside
@@ -20,8 +20,9 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers
+from keras.src.utils.naming import to_snake_case as auto_name
 
-from keras_fmc.canonical import tensorflow_functions
+from keras_fmc.canonical import recurrent, tensorflow_functions
 from keras_fmc.canonical.editor import Editor
 from keras_fmc.errors import FmcError
 from keras_fmc.model.custom_layers import (
@@ -43,6 +44,11 @@ _WRITE = (
     "Write it with keras.ops and stock layers, whose calls can be followed, or say what it does on "
     "the device: keras_fmc.register_layer"
 )
+_PLAIN = (
+    "Use LSTM, GRU, SimpleRNN or Bidirectional on sequences of a fixed length, stateless and without "
+    "masks, or Conv1D layers, dilated and causal for a long view"
+)
+_UNROLLED = Registered(Form.EXPANDS, recurrent.unroll)
 _MEND = "Return from expand(layer, *inputs) what the layer makes of the inputs"
 
 
@@ -55,7 +61,9 @@ def expand(editor: Editor, *, depth: int = 0) -> LayerGraph:
         if entry is not None and entry.form is not Form.EXPANDS:
             _kept(editor, node)
             continue
-        if not _is_opaque(node):
+        if isinstance(node.operation, recurrent.LAYERS):
+            entry = _UNROLLED
+        elif not _is_opaque(node):
             editor.keep(node)
             continue
         if node.kwargs.get("training"):
@@ -69,6 +77,9 @@ def expand(editor: Editor, *, depth: int = 0) -> LayerGraph:
         except (FmcError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
             line = next(iter(str(error).strip().splitlines()), type(error).__name__)
             kind = _kind(node)
+            if entry is _UNROLLED:
+                editor.refuse(node, f"{kind} cannot be unrolled: {line}", _PLAIN)
+                continue
             if entry is not None:
                 what = f"the expansion of {kind} does something else: {line}"
                 editor.refuse(node, what, _MEND)
@@ -168,7 +179,8 @@ def _kind(node: LayerNode) -> str:
         return f"the function {_called(node.operation.function)}of a Lambda layer"
     if isinstance(node.operation, layers.TimeDistributed):
         return "TimeDistributed"
-    return f"custom layer {type(node.operation).__name__}"
+    kind = type(node.operation).__name__
+    return f"custom layer {kind}" if is_own(node.operation) else kind
 
 
 def _called(function: Any) -> str:
@@ -313,14 +325,23 @@ def _layers_in(operation: Any) -> list[keras.Layer]:
     return list(operation._flatten_layers(include_self=False, recursive=True))
 
 
+def _plain_name(call: LayerNode) -> str:
+    """The name of what an expansion makes, without the number that Keras counts up each time."""
+    name = call.layer_name
+    stem, _, number = name.rpartition("_")
+    return stem if stem == auto_name(type(call.operation).__name__) and number.isdigit() else name
+
+
 def _splice(editor: Editor, node: LayerNode, inner: LayerGraph) -> None:
     """Puts the calls of `inner` where `node` stood; the last one has its name."""
     now = dict(zip(inner.inputs, map(editor.at, dict.fromkeys(node.inputs)), strict=True))
     made_outputs = dict(zip(inner.outputs, node.outputs, strict=True))
     last = inner.nodes[-1] if inner.nodes else None
+    inside = {id(layer) for layer in _layers_in(node.operation)}
     for call in inner.nodes:
         is_last = call is last and len(node.outputs) == 1
-        wanted = node.layer_name if is_last else f"{node.layer_name}_{call.layer_name}"
+        part = call.layer_name if id(call.operation) in inside else _plain_name(call)
+        wanted = node.layer_name if is_last else f"{node.layer_name}_{part}"
         layer_name = editor.layer_name(call.operation, wanted, exact=is_last)
         outputs = []
         for value in call.outputs:

@@ -213,8 +213,9 @@ def fake_quant_weights(
 def _round_weights(weights: Any, per_channel: bool, smallest: float, bits: int) -> Any:
     reduce = tuple(range(len(weights.shape) - 1)) if per_channel else None
     largest = ops.maximum(ops.max(ops.abs(weights), axis=reduce), smallest)
-    # The grid of int8 whose step is that of the fewer codes.
-    largest = largest * (largest_code(8) / largest_code(bits))
+    if bits < 8:
+        # The grid of int8 whose step is that of the fewer codes.
+        largest = largest * (largest_code(8) / largest_code(bits))
     return keras.quantizers.fake_quant_with_min_max_vars(
         weights, -largest, largest, narrow_range=True, axis=-1 if per_channel else None
     )

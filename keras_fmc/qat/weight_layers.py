@@ -140,7 +140,10 @@ class _RoundsKernel:
         bias = ops.convert_to_tensor(self.bias)
         if input_scale is None:
             return bias
-        step = self._weight_scale() * input_scale
+        # One product with a constant: what compilers of graphs make of a quotient and a product
+        # rounds otherwise, and a tie would go another way in the file.
+        unit = np.float32(input_scale) / np.float32(largest_code(self.weight_bits))
+        step = self._largest_weights() * float(unit)
         nudge = nudge if self.rectified else 0.0
         if nudge and output_scale is not None:
             # With M of ½ and more there is one rounding.
@@ -159,7 +162,8 @@ class _RoundsKernel:
         if axes is not None:
             for axis in range(len(shape)):
                 shape[axis] = 1 if axis in axes else self.kernel.shape[axis]
-        weights = ops.round(self.kernel / ops.reshape(weight_scale, shape))
+        # The converter reads codes from the rounded kernel, whose ties are those of the operator.
+        weights = ops.round(self._rounded_kernel() / ops.reshape(weight_scale, shape))
         codes = ops.round(inputs / input_scale)
         if self._products() >= 1 << 9:
             weights, codes = ops.cast(weights, "float64"), ops.cast(codes, "float64")
@@ -175,10 +179,12 @@ class _RoundsKernel:
 
     def _weight_scale(self: Any) -> Any:
         """Shape (channels,), or (1,) with one scale for all."""
+        return self._largest_weights() / largest_code(self.weight_bits)
+
+    def _largest_weights(self: Any) -> Any:
         kernel = ops.convert_to_tensor(self.kernel)
         largest = ops.reshape(ops.max(ops.abs(kernel), axis=self._kernel_axes), (-1,))
-        largest = ops.stop_gradient(ops.maximum(largest, self.smallest))
-        return largest / largest_code(self.weight_bits)
+        return ops.stop_gradient(ops.maximum(largest, self.smallest))
 
     def _products(self: Any) -> int:
         """Products in one sum."""
