@@ -45,8 +45,8 @@ _WRITE = (
     "the device: keras_fmc.register_layer"
 )
 _PLAIN = (
-    "Use LSTM, GRU, SimpleRNN or Bidirectional on sequences of a fixed length, stateless and without "
-    "masks, or Conv1D layers, dilated and causal for a long view"
+    "Use LSTM, GRU, SimpleRNN or Bidirectional on sequences of a fixed length, stateless and "
+    "without masks, or Conv1D layers, dilated and causal for a long view"
 )
 _UNROLLED = Registered(Form.EXPANDS, recurrent.unroll)
 _MEND = "Return from expand(layer, *inputs) what the layer makes of the inputs"

@@ -190,7 +190,20 @@ class _Lowering:
         merged = [gone for gone in self.gone if self._home(gone) == value and gone in self.makers]
         kinds += [_kind(self.makers[gone]) for gone in sorted(merged) if _is_behind(self, gone)]
         effect = self._effect(node)
-        self.operators.append(MapOperator(name, " + ".join(kinds), inputs, outputs, effect))
+        offset = self._offset(node) if effect is Effect.VIEW else 0
+        self.operators.append(MapOperator(name, " + ".join(kinds), inputs, outputs, effect, offset))
+
+    def _offset(self, node: LayerNode) -> int:
+        """Where a part begins, in elements, which are bytes here."""
+        operation = node.operation
+        shape = [size or 1 for size in self.device.values[node.inputs[0]].shape[1:]]
+        if isinstance(operation, Slice):
+            starts = list(operation.starts)
+        elif isinstance(operation, keras.layers.Cropping2D):
+            starts = [before for before, _ in operation.cropping] + [0]
+        else:
+            return 0
+        return sum(start * math.prod(shape[axis + 1 :]) for axis, start in enumerate(starts))
 
     def _effect(self, node: LayerNode) -> Effect:
         """What the operator does to memory. Rows stand one behind the other, so what takes or joins
