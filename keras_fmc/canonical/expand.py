@@ -24,6 +24,7 @@ from keras.src.utils.naming import to_snake_case as auto_name
 
 from keras_fmc.canonical import recurrent, tensorflow_functions
 from keras_fmc.canonical.editor import Editor
+from keras_fmc.canonical.stand_ins import STAND_INS
 from keras_fmc.errors import FmcError
 from keras_fmc.model.custom_layers import (
     Form,
@@ -48,6 +49,7 @@ _PLAIN = (
     "Use LSTM, GRU, SimpleRNN or Bidirectional on sequences of a fixed length, stateless and "
     "without masks, or Conv1D layers, dilated and causal for a long view"
 )
+_DENSE = "Use Dense on the last axis, or matrix products of two maps"
 _UNROLLED = Registered(Form.EXPANDS, recurrent.unroll)
 _MEND = "Return from expand(layer, *inputs) what the layer makes of the inputs"
 
@@ -63,6 +65,8 @@ def expand(editor: Editor, *, depth: int = 0) -> LayerGraph:
             continue
         if isinstance(node.operation, recurrent.LAYERS):
             entry = _UNROLLED
+        elif type(node.operation) in STAND_INS:
+            entry = Registered(Form.EXPANDS, STAND_INS[type(node.operation)])
         elif not _is_opaque(node):
             editor.keep(node)
             continue
@@ -79,6 +83,9 @@ def expand(editor: Editor, *, depth: int = 0) -> LayerGraph:
             kind = _kind(node)
             if entry is _UNROLLED:
                 editor.refuse(node, f"{kind} cannot be unrolled: {line}", _PLAIN)
+                continue
+            if type(node.operation) in STAND_INS:
+                editor.refuse(node, f"{kind} has no int8 form here: {line}", _DENSE)
                 continue
             if entry is not None:
                 what = f"the expansion of {kind} does something else: {line}"

@@ -92,9 +92,7 @@ def _lstm(cell: Any, trainable: bool, x: Any, steps: Any) -> _Run:
     for step in steps:
         z = given[:, step] if c is None else ops.add(given[:, step], again(outputs[-1]))
         gates = layers.Activation(cell.recurrent_activation)(z[:, : 3 * units])
-        new = ops.multiply(
-            gates[:, :units], layers.Activation(cell.activation)(z[:, 3 * units :])
-        )
+        new = ops.multiply(gates[:, :units], layers.Activation(cell.activation)(z[:, 3 * units :]))
         c = new if c is None else ops.add(ops.multiply(gates[:, units : 2 * units], c), new)
         outputs.append(ops.multiply(gates[:, 2 * units :], layers.Activation(cell.activation)(c)))
     return _Run(outputs, (outputs[-1], c))

@@ -20,6 +20,7 @@ import keras
 import numpy as np
 
 from keras_fmc.errors import BadInputError
+from keras_fmc.layers.elementwise import Elementwise
 
 
 class Form(Enum):
@@ -105,7 +106,9 @@ def registered(operation: Any) -> Registered | None:
 
 
 def is_elementwise(operation: Any) -> bool:
-    """Whether a layer is registered as one."""
+    """Whether a layer is registered as one, or made for it."""
+    if isinstance(operation, Elementwise):
+        return True
     entry = registered(operation)
     return entry is not None and entry.form is Form.ELEMENTWISE
 

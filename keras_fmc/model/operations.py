@@ -24,6 +24,7 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_fmc.layers.elementwise import Elementwise
 from keras_fmc.layers.fake_quant import FakeQuant
 from keras_fmc.layers.inverse_root import InverseRoot
 from keras_fmc.layers.matrix_product import MatrixProduct
@@ -105,6 +106,7 @@ TABLE: dict[type[keras.Layer], Row] = {
     layers.Flatten: Row(Role.SAME, Effect.VIEW, Moves.SPREAD, keeps_sign=True),
     Slice: Row(Role.SAME, keeps_sign=True),
     DepthToSpace: Row(Role.SAME, keeps_sign=True),
+    Elementwise: _LOOKED_UP,
     FakeQuant: Row(Role.ABSENT, Effect.VIEW, keeps_sign=True),
     layers.ActivityRegularization: _ABSENT,
     layers.AlphaDropout: _ABSENT,
