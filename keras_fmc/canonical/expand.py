@@ -78,6 +78,7 @@ def expand(editor: Editor, *, depth: int = 0) -> LayerGraph:
                 inner = _followed(editor, node)
             else:
                 inner = _expanded(editor, node, entry, expansions)
+                inner = _by_step(inner) if entry is _UNROLLED else inner
         except (FmcError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
             line = next(iter(str(error).strip().splitlines()), type(error).__name__)
             kind = _kind(node)
@@ -259,16 +260,23 @@ def _by_step(graph: LayerGraph) -> LayerGraph:
     makers = producers(graph)
     ordered: dict[int, LayerNode] = {}
 
-    def visit(value: int) -> None:
-        index = makers.get(value)
+    # Long sequences are deeper than Python's stack.
+    waiting = [*reversed(graph.outputs)]
+    while waiting:
+        index = makers.get(waiting[-1])
         if index is None or index in ordered:
-            return
-        for source in graph.nodes[index].inputs:
-            visit(source)
+            waiting.pop()
+            continue
+        before = [
+            value
+            for value in graph.nodes[index].inputs
+            if value in makers and makers[value] not in ordered
+        ]
+        if before:
+            waiting += reversed(before)
+            continue
         ordered[index] = graph.nodes[index]
-
-    for value in graph.outputs:
-        visit(value)
+        waiting.pop()
     return dataclasses.replace(graph, nodes=tuple(ordered.values()))
 
 

@@ -214,6 +214,10 @@ class _Lowering:
             axis = operation.axis % (len(shapes[0]) + 1)
             outer = [size for shape in shapes for size in shape[: axis - 1]]
             return Effect.JOIN if all(size == 1 for size in outer) else Effect.COMPUTE
+        if isinstance(operation, keras.layers.Permute):
+            # Axes of one position each may stand anywhere.
+            moved = [axis for axis in operation.dims if shapes[0][axis - 1] != 1]
+            return Effect.VIEW if moved == sorted(moved) else Effect.COMPUTE
         if isinstance(operation, (keras.layers.Cropping2D, Slice)):
             before, behind = shapes
             cut = [one != other for one, other in zip(before, behind, strict=True)]
