@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from deploy.graph import Graph
+from deploy.operators.sets import CHANGES_TYPE
 from deploy.supported import check_supported
 from keras_fmc.errors import UnsupportedModelError
 
@@ -36,7 +37,7 @@ def check_int8(
     """
     places = look_up_places(graph)
     for step, operator in enumerate(graph.operators):
-        if operator.opcode in ("QUANTIZE", "DEQUANTIZE"):
+        if operator.opcode in CHANGES_TYPE:
             tensor = graph.tensors[operator.outputs[0]]
             raise UnsupportedModelError(
                 f"the converter left {graph.label(step)} at tensor {tensor.name!r}",

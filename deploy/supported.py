@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from deploy.graph import CUSTOM, Graph, variable_name
+from deploy.graph import ASSIGN, CUSTOM, READ, Graph
 from deploy.lifetimes import tensor_lifetimes
 from deploy.operators import OPERATORS, check_operators
 from keras_fmc.errors import UnsupportedModelError
@@ -123,13 +123,9 @@ def _check_resources(graph: Graph, source: str) -> None:
     sizes: dict[str, int] = {}
     uses: list[tuple[str, Graph, int]] = []
     for part in graph.subgraphs:
-        names = {
-            operator.outputs[0]: variable_name(operator)
-            for operator in part.operators
-            if operator.opcode == "VAR_HANDLE"
-        }
+        names = part.handles
         for step, operator in enumerate(part.operators):
-            if operator.opcode not in ("READ_VARIABLE", "ASSIGN_VARIABLE"):
+            if operator.opcode not in (READ, ASSIGN):
                 continue
             handle = operator.inputs[0]
             if handle not in names:
@@ -142,7 +138,7 @@ def _check_resources(graph: Graph, source: str) -> None:
                     received=part.tensors[handle].name,
                     remedy=_DAMAGED,
                 )
-            if operator.opcode == "ASSIGN_VARIABLE":
+            if operator.opcode == ASSIGN:
                 size = part.tensors[operator.inputs[1]].size_bytes
                 sizes.setdefault(names[handle], size)
             uses.append((names[handle], part, step))

@@ -32,7 +32,7 @@ from deploy.targets import target
 
 @pytest.fixture
 def little_effort(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(walks, "_SMALL_WORK", 40_000)
+    monkeypatch.setattr(walks, "EFFORT", dataclasses.replace(walks.EFFORT, small_work=40_000))
     monkeypatch.setattr(trial, "_SMALL_WORK", 4_000)
 
 

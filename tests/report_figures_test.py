@@ -570,7 +570,7 @@ VALUES = {
     "ReportOperator": operator_values,
     "FeatureMapEntry": map_values,
     "Port": port_values,
-    "Memory": memory_values,
+    "ReportMemory": memory_values,
     "Region": region_values,
     "StoredCode": code_values,
     "FrontierPoint": frontier_values,

@@ -21,14 +21,15 @@ from deploy.backends.tflm.embed import embed
 from deploy.emit import skeleton
 from deploy.emit.files import write_all
 from deploy.emit.model_data import model_data_files
-from deploy.emit.resolver import ADD_FUNCTIONS, INT8_VARIANTS, registrations
+from deploy.emit.resolver import ADD_FUNCTIONS, registrations
 from deploy.emit.skeleton import DATA, KINDS, emit_project, project_files
 from deploy.emit.worlds import WORLDS, cpu_flags
 from deploy.emit.written import MODEL_FILE
 from deploy.graph import CUSTOM, Graph, Quantization
 from deploy.memory.plan import AliasReason
+from deploy.operators.registered import INT8_ALONE
 from deploy.proof.arena_plan import ArenaSizes, arena_plan_files
-from deploy.report.report import Memory, Report, ReportTensor
+from deploy.report.report import Report, ReportMemory, ReportTensor
 from keras_fmc.errors import BadInputError, UnsupportedModelError
 from tests.int8_graphs import Int8GraphMaker
 from tests.subgraphs import streaming
@@ -65,7 +66,7 @@ def report_of(graph: Graph, **changes: object) -> Report:
         macs=0,
         macs_ratio=1.0,
         flash_bytes=4000,
-        memories=(Memory("SRAM", 262144, 0x20000000, 65536, holds_arena=True),),
+        memories=(ReportMemory("SRAM", 262144, 0x20000000, 65536, holds_arena=True),),
     )
     return dataclasses.replace(report, **changes)
 
@@ -252,8 +253,8 @@ def test_the_arena_stands_aligned_in_its_section(kind: str, tmp_path: Path) -> N
 
 def test_external_ram_of_an_esp_gets_its_attribute(tmp_path: Path) -> None:
     memories = (
-        Memory("SRAM", 200_000, 0x3FFB0000, 0),
-        Memory("octal", 4 << 20, 0x3F800000, 0, holds_arena=True, external=True),
+        ReportMemory("SRAM", 200_000, 0x3FFB0000, 0),
+        ReportMemory("octal", 4 << 20, 0x3F800000, 0, holds_arena=True, external=True),
     )
     paths = emit("esp-idf", tmp_path, memories=memories, board="esp32")
     assert arena_section(paths)[0] == ".ext_ram.bss"
@@ -585,7 +586,7 @@ def test_int8_variants_are_registered_where_all_is_int8(tmp_path: Path) -> None:
     tensors = list(graph.tensors)
     tensors[weights] = dataclasses.replace(tensors[weights], dtype="int4")
     assert registrations(graph.replace(tensors=tuple(tensors))) == ("AddConv2D()",)
-    assert set(INT8_VARIANTS) <= set(ADD_FUNCTIONS)
+    assert set(ADD_FUNCTIONS) >= INT8_ALONE
     assert compile_all(emit("cmake", tmp_path, graph)) == 5
 
 

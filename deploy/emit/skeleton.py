@@ -29,7 +29,7 @@ from deploy.emit.written import MODEL_FILE
 from deploy.graph import Graph
 from deploy.memory.plan import AliasReason
 from deploy.proof.names import c_comment, c_prefix, c_string
-from deploy.report.report import Memory, Report
+from deploy.report.report import Report, ReportMemory
 from deploy.targets import Board, boards, kernels, runtime
 from deploy.targets.load import names_in
 from keras_fmc.errors import BadInputError
@@ -301,7 +301,7 @@ def _values(
     }
 
 
-def _section(kind: str, memory: Memory | None, section: str | None) -> dict[str, str]:
+def _section(kind: str, memory: ReportMemory | None, section: str | None) -> dict[str, str]:
     """How the arena is kept out of the image and, where that is possible, put into its memory."""
     if section is None and kind == "zephyr":
         return {
@@ -332,7 +332,7 @@ def _section(kind: str, memory: Memory | None, section: str | None) -> dict[str,
     }
 
 
-def placement(memory: Memory | None) -> str:
+def placement(memory: ReportMemory | None) -> str:
     if memory is None:
         return "No board was named: the arena may stand in any RAM that is large enough."
     at = "" if memory.address is None else f" at 0x{memory.address:08x}"
@@ -419,7 +419,7 @@ def _kernel_build(name: str, build: tuple[str, ...]) -> str:
     return f"\nThe number holds for kernels that are built with {words} ({plain(name)}).\n"
 
 
-def _is_external(memory: Memory | None) -> bool:
+def _is_external(memory: ReportMemory | None) -> bool:
     return memory is not None and memory.external
 
 

@@ -145,7 +145,7 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class ReportMemory:
     """A memory of the board.
 
     Attributes:
@@ -312,7 +312,7 @@ class Report:
     baseline: Baseline | None = None
     inputs: tuple[Port, ...] = ()
     outputs: tuple[Port, ...] = ()
-    memories: tuple[Memory, ...] = ()
+    memories: tuple[ReportMemory, ...] = ()
     regions: tuple[Region, ...] = ()
     codes: tuple[StoredCode, ...] = ()
     frontier: tuple[FrontierPoint, ...] = ()

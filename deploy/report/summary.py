@@ -26,9 +26,9 @@ from deploy.report.occupancy import boxes, peak
 from deploy.report.report import (
     Baseline,
     FeatureMapEntry,
-    Memory,
     Port,
     Report,
+    ReportMemory,
     ReportOperator,
     ReportTensor,
     report_pieces,
@@ -220,11 +220,11 @@ def ports_of(graph: Graph, indices: Sequence[int]) -> tuple[Port, ...]:
     return tuple(ports)
 
 
-def memories_of(goal: Target, arena_bytes: int) -> tuple[Memory, ...]:
+def memories_of(goal: Target, arena_bytes: int) -> tuple[ReportMemory, ...]:
     """The board's memories; the one that the arena stands in is marked."""
     home = goal.memory_for(arena_bytes)
     return tuple(
-        Memory(
+        ReportMemory(
             name=region.name,
             size_bytes=region.size_bytes,
             address=region.address,

@@ -18,9 +18,9 @@ from deploy.backends.tflm.scratch import (
     known_rule,
     operator_requests,
 )
-from deploy.graph import Graph, Operator, Tensor, variable_name
+from deploy.graph import ASSIGN, Graph, Operator, Tensor
 from deploy.implicit import as_written
-from deploy.targets.records import Block, KernelRule, Runtime, Step, StepKind
+from deploy.targets.records import KernelRule, Runtime, Step, StepKind, Structure
 from deploy.targets.target import Target
 
 
@@ -69,17 +69,13 @@ def _sites(graph: Graph, runtime: Runtime) -> Iterator[_Site]:
     """
     given: set[str] = set()
     for number, part in enumerate(graph.subgraphs):
-        handles = {
-            operator.outputs[0]: variable_name(operator)
-            for operator in part.operators
-            if operator.opcode == "VAR_HANDLE"
-        }
+        handles = part.handles
         for index, operator in enumerate(part.operators):
             numbers = OperatorNumbers(part, operator)
             numbers["pointer_bytes"] = runtime.end_pointer.size_bytes
             name = handles.get(operator.inputs[0]) if operator.inputs else None
             numbers["state_bytes"] = 0
-            if operator.opcode == "ASSIGN_VARIABLE" and name is not None and name not in given:
+            if operator.opcode == ASSIGN and name is not None and name not in given:
                 numbers["state_bytes"] = part.tensors[operator.inputs[1]].size_bytes
                 given.add(name)
             yield (number, index), operator, numbers
@@ -237,7 +233,7 @@ class _Replay:
         slack = 3 * runtime.arena_alignment_bytes
         return runtime.tensor.size_bytes + runtime.quantization.size_bytes + points + slack
 
-    def tensor_blocks(self, tensor: Tensor) -> tuple[Block, ...]:
+    def tensor_blocks(self, tensor: Tensor) -> tuple[Structure, ...]:
         runtime = self.runtime
         if tensor.quantization is None:
             return (runtime.tensor,)
@@ -258,13 +254,13 @@ class _Replay:
             position = _up(position, block.alignment_bytes) + block.size_bytes
         return _up(position, runtime.arena_alignment_bytes)
 
-    def part(self, cause: str, blocks: Iterable[Block]) -> None:
+    def part(self, cause: str, blocks: Iterable[Structure]) -> None:
         before = self.tail
         for block in blocks:
             self.put(block)
         self.parts.append((cause, self.tail - before))
 
-    def put(self, block: Block) -> None:
+    def put(self, block: Structure) -> None:
         self.keep(block.size_bytes, block.alignment_bytes)
 
     def keep(self, size_bytes: int, alignment_bytes: int) -> None:
@@ -281,8 +277,8 @@ def _tensors(operator: Operator, step: Step) -> tuple[int, ...]:
     return (ends[step.index],)
 
 
-def _times(block: Block, count: int) -> Block:
-    return Block(block.size_bytes * count, block.alignment_bytes)
+def _times(block: Structure, count: int) -> Structure:
+    return Structure(block.size_bytes * count, block.alignment_bytes)
 
 
 def _up(value: int, multiple: int) -> int:
