@@ -21,7 +21,8 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 LONG = frozenset(
     (
         *("arena_test", "bottleneck_kinds_test", "cli_keras_test", "cli_test", "code_plan_test"),
-        *("convert_test", "docs_test", "gf2_device_test"),
+        *("convert_test", "custom_layers_test", "docs_test", "gf2_device_test"),
+        *("keras_coverage_test", "weight_bits_test"),
         *("mutants_test", "pipeline_test", "place_test", "qat_codes_test", "qat_placement_test"),
         *("qat_test", "qat_training_test", "random_plans_test", "requantize_test"),
         *("skeleton_test", "strips_arena_test", "strips_choose_test", "strips_exact_test"),

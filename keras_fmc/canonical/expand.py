@@ -144,8 +144,8 @@ def _expanded(
         if id(operation) in expansions:
             made = _replayed(expansions[id(operation)], list(inputs.values()))
         else:
-            expand_ = functools.partial(entry.expand, operation)  # type: ignore[arg-type]
-            made = called(expand_, inputs)
+            assert entry.expand is not None
+            made = called(functools.partial(entry.expand, operation), inputs)
         leaves = keras.tree.flatten(made)
         if not all(isinstance(leaf, keras.KerasTensor) for leaf in leaves):
             raise ValueError("it returns something else than tensors")

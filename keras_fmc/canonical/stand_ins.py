@@ -1,8 +1,8 @@
 """Layers of Keras that others stand in for as they are.
 
-    EinsumDense("abc,cd->abd")      →  Dense, where it contracts the last axes
-    SpectralNormalization(layer)    →  the layer, with the weights as they are normalised; training
-                                       goes on without
+EinsumDense("abc,cd->abd")      →  Dense, where it contracts the last axes
+SpectralNormalization(layer)    →  the layer, with the weights as they are normalised; training
+                                   goes on without
 """
 
 from __future__ import annotations

@@ -149,7 +149,7 @@ def at_inference(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
 def random_samples(shape: tuple[int | None, ...]) -> np.ndarray:
     """Two samples, for shapes whose first size is None."""
     rng = np.random.default_rng(_SEED)
-    return rng.normal(size=(_SAMPLES, *shape[1:])).astype(np.float32) * 2
+    return rng.normal(size=(_SAMPLES, *(size or 1 for size in shape[1:]))).astype(np.float32) * 2
 
 
 def difference(found: Any, expected: Any) -> str:

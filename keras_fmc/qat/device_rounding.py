@@ -17,7 +17,7 @@ from keras_fmc.layers.matrix_product import MatrixProduct
 from keras_fmc.layers.unit_length import UnitLength
 from keras_fmc.model.custom_layers import is_elementwise
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, producers, trace
-from keras_fmc.model.operations import activation_name, is_activation, row_of
+from keras_fmc.model.operations import activation_name, fixed_range, is_activation, row_of
 from keras_fmc.model.surgery import clone, rebuild
 from keras_fmc.qat.grids import Grids
 from keras_fmc.qat.kernel_rounding import (
@@ -36,6 +36,7 @@ from keras_fmc.qat.kernel_rounding import (
 )
 from keras_fmc.qat.weight_layers import FAKE_QUANT_LAYERS
 
+_POOLS = (layers.AveragePooling2D, layers.MaxPooling2D)
 _ROUNDINGS = (DeviceAverage, DeviceRequantize, *FROM_CODES)
 
 
@@ -179,13 +180,20 @@ def _roundings(graph: LayerGraph) -> dict[str, keras.Layer]:
         node = graph.nodes[makers[value]] if value in makers else None
         while node is not None and row_of(node.operation) is _NOTHING:
             node = graph.nodes[makers[node.inputs[0]]]
-        return node is not None and not isinstance(node.operation, FakeQuant)
+        if node is None:
+            return False
+        if isinstance(node.operation, (*_ROUNDINGS, *_POOLS)):
+            return True
+        # What hands rounded values on, such as Reshape, does not fuse.
+        row = row_of(node.operation)
+        return row is not None and row.fuses
 
     def rounding(node: LayerNode) -> keras.Layer | None:
         operation, name = node.operation, f"{node.name}_device"
         while name in taken:
             name += "_"
-        if not node.inputs or not readers[node.outputs[0]]:
+        last = not readers[node.outputs[0]]
+        if not node.inputs or (last and fixed_range(operation) is None):
             return None
         kind = type(operation)
         if kind is layers.AveragePooling2D:

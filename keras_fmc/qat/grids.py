@@ -8,6 +8,7 @@ from keras_fmc.layers.fake_quant import FakeQuant
 from keras_fmc.layers.gf2 import GF2Bottleneck
 from keras_fmc.model.custom_layers import values_of
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers, producers
+from keras_fmc.model.operations import fixed_range
 
 CODES = np.arange(-128, 128, dtype=np.int64)
 
@@ -29,7 +30,13 @@ class Grids:
         return self.before(node.inputs[0])
 
     def behind(self, value: int) -> FakeQuant:
-        """The grid that a value is rounded to, behind the ReLU that fuses if there is one."""
+        """The grid that a value is rounded to, behind the ReLU that fuses if there is one; that of
+        an output of the model is the one that its kernel fixes."""
+        if not self.readers[value]:
+            operation = self.graph.nodes[self.makers[value]].operation
+            grid = FakeQuant(fixed_range=fixed_range(operation))
+            grid.build(())
+            return grid
         reader = self.graph.nodes[self.readers[value][0]]
         operation = reader.operation
         return operation if isinstance(operation, FakeQuant) else self.behind(reader.outputs[0])
