@@ -20,7 +20,7 @@ DEPLOY = (
     {"proof"},
     {"backends"},
     {"report"},
-    {"emit", "convert", "profile"},
+    {"emit", "convert", "look_up", "profile"},
     {"ways"},
     {"fit"},
     {"pipeline"},
