@@ -34,6 +34,7 @@ from deploy.backends.tflm.strips.segments import (
     crossing_bytes,
     joined,
 )
+from deploy.backends.tflm.strips.stretches import crossed_by_strips, stretches
 from deploy.backends.tflm.strips.templates import in_strips, of_clones, rows, templates
 from deploy.backends.tflm.strips.tuning import (
     FOR_THE_HEAD,
@@ -98,7 +99,7 @@ class Search:
         self.peaks = [whole.peaks.get(o, 0) for o in range(len(graph.operators))]
         self.score(Candidate())
         self.start = whole
-        self.handed_over = _crossing(self.estimator)
+        self.handed_over = crossed_by_strips(self.estimator)
 
     def _loads(self) -> list[int]:
         """Bytes that are live at each operator if it is not cut and nothing grows."""
@@ -226,51 +227,19 @@ class Search:
 
     def _stretches(self) -> list[tuple[int, int]]:
         """Segments around the operators that hold more than a smaller head would allow."""
-        largest = self.ranking.best[0][1].bound_bytes
-        loads = self._loads()
-        busy = [place for place, load in enumerate(loads) if load > largest * TUNING.loaded]
-        crossing = crossing_bytes(self.graph)
-        low, high = busy[0], busy[-1] + 1
-        # It does not end where maps cross that are larger than what cutting is to reach.
-        cut_points = [k for k in range(low, high + 1) if crossing[k] <= largest * TUNING.crossing]
-        cut_points = sorted(k for k in {low, *cut_points, high} if not self.handed_over[k])
-        pairs = [(a, b) for i, a in enumerate(cut_points) for b in cut_points[i + 1 :]]
-        pairs = [(a, b) for a, b in pairs if max(loads[a:b]) > largest * TUNING.loaded]
         # Effort may not suffice for all, so what was tried least is next; thin strips pay off most
         # through many operators, so for them the longest segments come in between.
-        handed = {(a, b): crossing[a] + crossing[b] for a, b in pairs}
-        spread = self._spread(handed, [place for place in busy if place < high])
+        spread = stretches(
+            self._loads(),
+            crossing_bytes(self.graph),
+            self.ranking.best[0][1].bound_bytes,
+            tried=[(segment.start, segment.stop) for segment in self.segments],
+            closed=self.handed_over,
+        )
         if self.goal.minimise != "head":
             return spread
-        longest = sorted(pairs, key=lambda pair: (pair[0] - pair[1], pair))
+        longest = sorted(spread, key=lambda pair: (pair[0] - pair[1], pair))
         return list(dict.fromkeys(itertools.chain.from_iterable(zip(longest, spread, strict=True))))
-
-    def _spread(self, handed: dict[tuple[int, int], int], busy: list[int]) -> list[tuple[int, int]]:
-        """Order in which the segments cover all busy operators about equally.
-
-        Of those that cover the operator that was covered least, the one to which and from which
-        the fewest bytes are ``handed`` over comes first: no strips spare these.
-        """
-        covered = dict.fromkeys(busy, 0)
-        for segment in self.segments:
-            for place in range(segment.start, segment.stop):
-                if place in covered:
-                    covered[place] += 1
-        left = sorted(handed, key=lambda pair: (handed[pair], pair[1] - pair[0], pair))
-        order = []
-        while left:
-            rare = min(covered, key=lambda place: (covered[place], place))
-            pair = next((pair for pair in left if pair[0] <= rare < pair[1]), None)
-            if pair is None:
-                del covered[rare]
-                covered = covered or {left[0][0]: 0}
-                continue
-            left.remove(pair)
-            order.append(pair)
-            for place in range(*pair):
-                if place in covered:
-                    covered[place] += 1
-        return order
 
     def _offer(
         self,
@@ -520,14 +489,3 @@ class Search:
 
     def _report(self) -> None:
         self.progress(min(1.0, self.spent / self.work))
-
-
-def _crossing(estimator: Estimator) -> list[bool]:
-    """For each place in the order, whether a map that may exist in strips only lives across."""
-    network, operators = estimator.network(), estimator.graph.operators
-    crossed = [False] * (len(operators) + 1)
-    for tensor in estimator.in_strips():
-        born = network.producer.get(tensor, -1) + 1
-        for place in range(born, max(network.readers.get(tensor, ()), default=born - 1) + 1):
-            crossed[place] = True
-    return crossed
