@@ -60,7 +60,12 @@ class Option:
 
 BOARD = Option("board", _TARGET, "a name that fmc boards lists", "NAME", "host")
 BOARD_FILE = Option("board-file", _TARGET, "a JSON file with boards of your own", "FILE")
-KERNELS = Option("kernels", _TARGET, "the kernel library, if not the board's usual", "NAME")
+KERNELS = Option(
+    "kernels",
+    _TARGET,
+    "the kernel library, if not the board's usual; of generated C portable or cmsis-nn",
+    "NAME",
+)
 TARGET = (
     BOARD,
     BOARD_FILE,

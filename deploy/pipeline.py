@@ -367,7 +367,15 @@ def _plan_c(
     from deploy.emit.generated_c import c_report, plan_c
 
     fed = settings.input == "rows"
-    made = plan_c(ran.source, ran.run, name=Path(name).stem, fed=fed, passes=settings.passes)
+    made = plan_c(
+        ran.source,
+        ran.run,
+        name=Path(name).stem,
+        fed=fed,
+        passes=settings.passes,
+        library=settings.c_library(),
+        max_macs=settings.max_macs,
+    )
     report = c_report(
         made,
         source=ran.source,

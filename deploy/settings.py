@@ -10,7 +10,8 @@ from dataclasses import dataclass, fields
 from typing import ParamSpec, TypeVar
 
 from deploy.passes import USUAL_PASSES, Pass, passes_of
-from deploy.targets import HOST, Target, target
+from deploy.targets import HOST, Kernels, Target, board, kernels, target
+from deploy.targets.load import names_in
 from keras_fmc.errors import BadInputError
 from keras_fmc.sizes import parse_size
 
@@ -22,6 +23,11 @@ TFLM = "tflm"
 
 PORTABLE = "portable"
 """The kernels that come with generated C."""
+
+CMSIS_NN = "cmsis-nn"
+"""The kernels of generated C that call CMSIS-NN, as the board's core needs it."""
+
+_CMSIS_NN_LIBRARY = "CMSIS-NN"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,12 +43,14 @@ class PlanSettings:
         board: a name that ``fmc boards`` lists; "host" is the tflite_micro wheel.
         board_file: a JSON file with boards of the user's own.
         kernels, runtime: other than the board's usual ones; runtime "c" is generated C, whose
-            kernels are "portable".
+            kernels are "portable" or CMSIS-NN's: "cmsis-nn" as the board's core has them, or one
+            of the kernel libraries of that name.
         input: for runtime "c": "whole", the image stands in RAM, or "rows", it is fed row by row.
         reserve_bytes: what the firmware itself needs, instead of the board's usual reserve; here
             and in the next, "64KB" is 65,536.
         arena_bytes: what the arena may use, instead of what the board leaves.
-        max_macs: most multiply-accumulates, as a multiple of the source model's.
+        max_macs: most multiply-accumulates, as a multiple of the source model's; generated C makes
+            whole maps again within it, where that saves memory.
         max_time: most time as it is estimated for the kernels, as a multiple of the source
             model's; None: not bounded.
         minimise: "arena" or "head": what the strips are to make small.
@@ -113,6 +121,29 @@ class PlanSettings:
             board_file=self.board_file,
         )
 
+    def c_library(self) -> Kernels | None:
+        """Returns the kernel library that generated C calls; None for portable kernels.
+
+        Raises:
+            BadInputError: none of that name, or "cmsis-nn" for a board that has others.
+        """
+        if not self.generates_c or self.kernels in (None, PORTABLE):
+            return None
+        name, what = self.kernels, f"generated C has no kernels of the name {self.kernels}"
+        if name == CMSIS_NN:
+            name = board(self.board, board_file=self.board_file).kernels
+            what = f"the board {self.board} has other kernels than CMSIS-NN's"
+        known = [n for n in names_in("kernels") if kernels(n).library == _CMSIS_NN_LIBRARY]
+        if name not in known:
+            raise BadInputError(
+                what,
+                expected=f"{PORTABLE}, {CMSIS_NN} for a board with a Cortex-M core, "
+                f"or one of {', '.join(known)}",
+                received=name,
+                remedy="Leave --kernels out, or give --runtime=tflm",
+            )
+        return kernels(name)
+
     def _check_runtime(self) -> None:
         if self.input not in ("whole", "rows"):
             raise BadInputError("unknown input", "whole or rows", repr(self.input))
@@ -124,12 +155,7 @@ class PlanSettings:
                     remedy="Rows are fed to generated C: --runtime=c",
                 )
             return
-        if self.kernels not in (None, PORTABLE):
-            raise BadInputError(
-                f"generated C has no kernels of the name {self.kernels}",
-                expected=PORTABLE,
-                remedy="Leave --kernels out, or give --runtime=tflm",
-            )
+        self.c_library()
         usual = (("strips", True), ("overlap", None), ("minimise", "arena"), ("two_arenas", False))
         for name, value in usual:
             if getattr(self, name) != value:

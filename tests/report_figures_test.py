@@ -338,6 +338,7 @@ def report_values(case: Case) -> Iterator[tuple[str, object, object]]:
     # Of generated C only; c_plan_test and c_emulated_test look at its figures.
     yield "stack_bytes", report["stack_bytes"], None
     yield "stack_source", report["stack_source"], ""
+    yield "max_macs", report["max_macs"], None
     c = generate(run_passes(flatbuffer.read(case.source_bytes)), model_name="model")
     yield "generated_c_bytes", report["generated_c_bytes"], c.static_bytes
     notes = [f"{name}: {text}" for name, text in ((entry.name, entry.note),) if text]

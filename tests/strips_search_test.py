@@ -2,6 +2,9 @@
 
 import dataclasses
 import itertools
+import sys
+
+import pytest
 
 from deploy.backends.tflm.strips import search
 from deploy.backends.tflm.strips.costs import costs_of
@@ -109,3 +112,7 @@ def test_short_walks_end_alike_whatever_their_seed():
         one.run()
         arenas.append(one.ranking.best[0][0])
     assert max(arenas) <= min(arenas) * 1.02
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))

@@ -280,6 +280,7 @@ class Report:
         stack_bytes: what generated C takes of the stack at most, besides its static memory and
             what memcpy and its like take; null: not known, or not generated C.
         stack_source: whose figure that is, or why there is none.
+        max_macs: of generated C the limit of ``macs_ratio`` that it was made for.
         generated_c_bytes: static memory that generated C needs for the model as it was, the image
             in RAM; null: it refuses the model, or the search for it takes more than a moment.
         notes: what is known of the board and of its kernels.
@@ -341,6 +342,7 @@ class Report:
     time_source: str = ""
     stack_bytes: int | None = None
     stack_source: str = ""
+    max_macs: float | None = None
     generated_c_bytes: int | None = None
     notes: tuple[str, ...] = ()
     comparison: tuple[ComparedMap, ...] = ()

@@ -79,7 +79,8 @@ def certificate(report: Report) -> str:
     bound = format_size(report.lower_bound_bytes)
     if is_generated(report):
         over = format_size(report.arena_bytes - report.lower_bound_bytes)
-        return f"at most {over} above the least of programs that make every row once: {bound}"
+        rows = "make every row once" if report.macs_ratio <= 1.0 else "make the same rows"
+        return f"at most {over} above the least of programs that {rows}: {bound}"
     if report.proven_optimal:
         return (
             "proven optimal for this operator order and these cuts: no plan of them has a head "
