@@ -17,6 +17,7 @@ from deploy.float_left import in_int8
 from deploy.graph import Graph
 from deploy.input_scale import without_input_scales
 from deploy.int8_check import Scale, check_int8
+from deploy.look_up import by_code
 from deploy.quiet import quiet
 from keras_fmc.errors import BadInputError, UnsupportedModelError
 
@@ -57,6 +58,7 @@ def to_int8_tflite(
         return _in_order(graph, model, input_type, output_type)
     from keras_fmc.qat.checks import check_deployable
     from keras_fmc.qat.device_rounding import device_rounding, rounds_as_device
+    from keras_fmc.qat.exported import exported
 
     check_deployable(model)
     if not _is_quantised(model):
@@ -73,7 +75,7 @@ def to_int8_tflite(
     elif rounds_as_device(model):
         model = device_rounding(model, on=False)
     scales, complete = _scales(model)
-    graph = in_int8(flatbuffer.read(_convert(model, _export_keras)))
+    graph = _read(_convert(exported(model), _export_keras))
     check_int8(graph, scales=scales, complete=complete)
     check_codes(graph, expected_codes(model))
     return _in_order(without_input_scales(graph), model, input_type, output_type)
@@ -82,7 +84,9 @@ def to_int8_tflite(
 def probe_tflite(probe: keras.Model) -> tuple[bytes, list[int]]:
     """Returns a quantised model that puts out its maps (`keras_fmc.qat.device_rounding.probes`) as
     an int8 .tflite, and the tensor of each of its outputs."""
-    graph = in_int8(flatbuffer.read(_convert(probe, _export_keras)))
+    from keras_fmc.qat.exported import exported
+
+    graph = _read(_convert(exported(probe), _export_keras))
     results = {name: index for signature in graph.signatures for name, index in signature.outputs}
     arguments = {name: index for signature in graph.signatures for name, index in signature.inputs}
     inputs = tuple(arguments[key] for key in input_keys(len(graph.inputs)))
@@ -118,6 +122,11 @@ def convert_path(
     return to_int8_tflite(
         model, calibration=samples, input_type=input_type, output_type=output_type
     )
+
+
+def _read(content: bytes) -> Graph:
+    """What the converter made, on int8 maps and codes throughout."""
+    return by_code(in_int8(flatbuffer.read(content)))
 
 
 def _is_quantised(model: keras.Model) -> bool:

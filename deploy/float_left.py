@@ -14,6 +14,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from deploy.graph import Graph
+from deploy.operators.sets import RESHAPES
 from deploy.passes.dead import drop_dead
 
 _IN_INT8 = frozenset({"ELU"})
@@ -62,6 +63,6 @@ def _to_int8(graph: Graph, readers: Mapping[int, tuple[int, ...]], tensor: int) 
         operator = graph.operators[steps[0]]
         if operator.opcode == "QUANTIZE":
             return path
-        if operator.opcode != "RESHAPE":
+        if operator.opcode not in RESHAPES:
             return None
         tensor = operator.outputs[0]

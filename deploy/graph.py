@@ -41,9 +41,14 @@ CALLS: Mapping[str, tuple[str, ...]] = {
 }
 """Opcode -> the options that name the subgraphs it calls, in the order of the runtime."""
 
-CUSTOM = "CUSTOM"
+BRANCHES = frozenset({"IF", "WHILE"})
+"""They choose at run time what runs, and how often."""
 
-STATE_OPCODES = frozenset({"READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE"})
+CUSTOM = "CUSTOM"
+HANDLE, READ, ASSIGN = "VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"
+"""Operators of resource variables."""
+
+STATE_OPCODES = frozenset({READ, ASSIGN, "CALL_ONCE"})
 STATE_CUSTOMS = frozenset(
     f"{CUSTOM} {code}"
     for code in (
@@ -251,28 +256,29 @@ class Graph:
     def branches(self) -> bool:
         """Whether operators choose at run time which of the subgraphs run, and how often."""
         return any(
-            operator.opcode in ("IF", "WHILE")
-            for graph in self.subgraphs
-            for operator in graph.operators
+            operator.opcode in BRANCHES for graph in self.subgraphs for operator in graph.operators
         )
+
+    @property
+    def handles(self) -> dict[int, str]:
+        """Returns tensor -> the resource variable of this subgraph that it is the handle of."""
+        return {
+            operator.outputs[0]: variable_name(operator)
+            for operator in self.operators
+            if operator.opcode == HANDLE
+        }
 
     @property
     def variables(self) -> tuple[str, ...]:
         """Names of the resource variables, each once, in the order of their handles."""
-        return tuple(
-            dict.fromkeys(
-                variable_name(operator)
-                for graph in self.subgraphs
-                for operator in graph.operators
-                if operator.opcode == "VAR_HANDLE"
-            )
-        )
+        named = (name for graph in self.subgraphs for name in graph.handles.values())
+        return tuple(dict.fromkeys(named))
 
     def is_pure(self, operator: Operator) -> bool:
         """Whether it does nothing but make its outputs of its inputs, each time the same."""
         return not (
             operator.called
-            or operator.opcode in (CUSTOM, "VAR_HANDLE", *STATE_OPCODES)
+            or operator.opcode in (CUSTOM, HANDLE, *STATE_OPCODES)
             or any(self.tensors[t].is_variable for t in operator.present_inputs)
         )
 
@@ -282,16 +288,15 @@ class Graph:
         before: list[set[int]] = []
         barrier: int | None = None
         touched: dict[object, list[tuple[int, bool]]] = {}
-        origin = {op.outputs[0]: op for op in self.operators if op.opcode == "VAR_HANDLE"}
+        names = self.handles
         for index, operator in enumerate(self.operators):
             needs: set[int] = set()
             states: list[tuple[object, bool]] = [
                 (t, True) for t in operator.present_inputs if self.tensors[t].is_variable
             ]
-            if operator.opcode in ("READ_VARIABLE", "ASSIGN_VARIABLE"):
-                handle = origin.get(operator.inputs[0])
-                name = operator.inputs[0] if handle is None else variable_name(handle)
-                states.append((name, operator.opcode == "ASSIGN_VARIABLE"))
+            if operator.opcode in (READ, ASSIGN):
+                handle = operator.inputs[0]
+                states.append((names.get(handle, handle), operator.opcode == ASSIGN))
             is_barrier = bool(operator.called) or operator.opcode == CUSTOM
             if barrier is not None and (states or is_barrier):
                 needs.add(barrier)

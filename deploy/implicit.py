@@ -23,17 +23,16 @@ from typing import NamedTuple
 import numpy as np
 
 from deploy.graph import Graph, GraphBuilder, Operator, Options, Signature
+from deploy.memory.plan import AliasReason
+from deploy.operators import OPERATORS, Site
 
 METADATA_NAME = "keras_fmc.views"
 _VERSION = 1
 _SLICE, _CONCATENATION, _RESHAPE = range(3)
 _KINDS = {
-    "SLICE": _SLICE,
-    "STRIDED_SLICE": _SLICE,
-    "CONCATENATION": _CONCATENATION,
-    "RESHAPE": _RESHAPE,
-    "SQUEEZE": _RESHAPE,
-    "EXPAND_DIMS": _RESHAPE,
+    AliasReason.SLICE_VIEW: _SLICE,
+    AliasReason.CONCATENATION_VIEW: _CONCATENATION,
+    AliasReason.RESHAPE_VIEW: _RESHAPE,
 }
 
 
@@ -54,7 +53,7 @@ class Written:
 
 def can_be_implicit(graph: Graph, operator: Operator) -> bool:
     """Whether the file can say of an operator what it was."""
-    kind = _KINDS.get(operator.opcode)
+    kind = _kind(operator)
     if kind != _SLICE:
         return kind is not None
     source, output = (graph.tensors[t] for t in (operator.inputs[0], operator.outputs[0]))
@@ -110,29 +109,29 @@ def with_entry(graph: Graph) -> Graph:
     entry: list[int] = []
     for position, operator in enumerate(graph.operators):
         if operator.implicit:
-            kind = _KINDS[operator.opcode]
+            kind = _kind(operator)
+            assert kind is not None
             sources = operator.inputs if kind == _CONCATENATION else operator.inputs[:1]
             entry += (position, kind, number[operator.outputs[0]])
-            entry += (_start(graph, operator), len(sources), *(number[t] for t in sources))
+            entry += (_start(graph, position, kind), len(sources), *(number[t] for t in sources))
     count = sum(operator.implicit for operator in graph.operators)
     data = struct.pack(f"<{2 + len(entry)}i", _VERSION, count, *entry)
     return written.graph.replace(metadata=(*written.graph.metadata, (METADATA_NAME, data)))
 
 
-def _start(graph: Graph, operator: Operator) -> int:
-    shape = graph.tensors[operator.inputs[0]].shape
-    if operator.opcode == "CONCATENATION":
-        return operator.integer("axis") % max(len(shape), 1)
-    if _KINDS[operator.opcode] == _RESHAPE:
+def _kind(operator: Operator) -> int | None:
+    row = OPERATORS.get(operator.kind)
+    return None if row is None or row.view is None else _KINDS[row.view]
+
+
+def _start(graph: Graph, position: int, kind: int) -> int:
+    operator = graph.operators[position]
+    if kind == _CONCATENATION:
+        return operator.integer("axis") % max(len(graph.tensors[operator.inputs[0]].shape), 1)
+    if kind == _RESHAPE:
         return 0
-    begin = graph.tensors[operator.inputs[1]].array().ravel().tolist()
-    if operator.opcode == "STRIDED_SLICE":
-        mask = operator.integer("begin_mask")
-        begin = [
-            0 if mask >> axis & 1 else first + size * (first < 0)
-            for axis, (first, size) in enumerate(zip(begin, shape, strict=True))
-        ]
-    return int(np.ravel_multi_index(begin, shape))
+    (copied,) = OPERATORS[operator.kind].copies(Site(graph, position)) or ()
+    return copied.start
 
 
 def restored(graph: Graph) -> Graph:

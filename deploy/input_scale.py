@@ -13,9 +13,9 @@ import dataclasses
 import numpy as np
 
 from deploy.graph import Graph, Operator
+from deploy.operators.sets import SUMS_WINDOWS
 from deploy.passes.dead import drop_dead
 
-_READERS = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
 _CLOSE = 1e-5
 
 
@@ -30,7 +30,7 @@ def without_input_scales(graph: Graph) -> Graph:
             continue
         (target,) = operator.outputs
         steps = readers.get(target, ())
-        if any(graph.operators[step].opcode not in _READERS for step in steps):
+        if any(graph.operators[step].opcode not in SUMS_WINDOWS for step in steps):
             continue
         weights = [graph.operators[step].inputs[1] for step in steps]
         # Weights that something else reads, too, must keep their scale.

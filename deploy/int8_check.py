@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from deploy.graph import Graph
+from deploy.operators.sets import CHANGES_TYPE
 from deploy.supported import check_supported
 from keras_fmc.errors import UnsupportedModelError
 
@@ -34,8 +35,9 @@ def check_int8(
     Raises:
         UnsupportedModelError: an operator or tensor that is not so; names it.
     """
+    places = look_up_places(graph)
     for step, operator in enumerate(graph.operators):
-        if operator.opcode in ("QUANTIZE", "DEQUANTIZE"):
+        if operator.opcode in CHANGES_TYPE:
             tensor = graph.tensors[operator.outputs[0]]
             raise UnsupportedModelError(
                 f"the converter left {graph.label(step)} at tensor {tensor.name!r}",
@@ -46,7 +48,7 @@ def check_int8(
             )
         for index in (*operator.present_inputs, *operator.outputs):
             tensor = graph.tensors[index]
-            allowed = _INTEGERS if tensor.is_constant else ("int8",)
+            allowed = _INTEGERS if tensor.is_constant or index in places else ("int8",)
             if tensor.dtype not in allowed:
                 raise UnsupportedModelError(
                     f"tensor {tensor.name!r} of {graph.label(step)} is {tensor.dtype}",
@@ -65,6 +67,17 @@ def check_int8(
     check_supported(graph)
     if scales is not None:
         _check_scales(graph, scales, complete)
+
+
+def look_up_places(graph: Graph) -> set[int]:
+    """The int32 tensors that are cast from codes and say where a GATHER looks."""
+    places: set[int] = set()
+    for operator in graph.operators:
+        cast = operator.opcode == "CAST"
+        shifted = operator.opcode == "ADD" and operator.inputs[0] in places
+        if cast or shifted:
+            places.update(operator.outputs)
+    return {index for index in places if graph.tensors[index].dtype == "int32"}
 
 
 def _check_bias(graph: Graph, step: int) -> None:
@@ -86,7 +99,7 @@ def _check_bias(graph: Graph, step: int) -> None:
 
 def _check_scales(graph: Graph, scales: dict[str, Scale], complete: bool) -> None:
     found: dict[int, Scale] = {}
-    for index in graph.activations():
+    for index in set(graph.activations()) - look_up_places(graph):
         quantization = graph.tensors[index].quantization
         if quantization is None or len(quantization.scales) != 1:
             raise UnsupportedModelError(

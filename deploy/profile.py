@@ -14,7 +14,7 @@ from typing import Any
 
 from deploy import flatbuffer
 from deploy.backends.tflm.layout import Layout, analyse
-from deploy.graph import Graph, variable_name
+from deploy.graph import ASSIGN, Graph
 from deploy.lifetimes import tensor_lifetimes
 from deploy.memory.plan import AliasReason
 from deploy.operators import OPERATORS, check_shapes
@@ -171,15 +171,11 @@ def profile_graph(graph: Graph, *, name: str, library: Kernels | None = None) ->
 
 def _resources(graph: Graph) -> dict[str, int]:
     """Name -> bytes of the resource variables that the graph itself assigns to."""
-    handles = {
-        operator.outputs[0]: variable_name(operator)
-        for operator in graph.operators
-        if operator.opcode == "VAR_HANDLE"
-    }
+    handles = graph.handles
     return {
         handles[operator.inputs[0]]: graph.tensors[operator.inputs[1]].size_bytes
         for operator in graph.operators
-        if operator.opcode == "ASSIGN_VARIABLE" and operator.inputs[0] in handles
+        if operator.opcode == ASSIGN and operator.inputs[0] in handles
     }
 
 

@@ -38,6 +38,7 @@ _EXPORTS = {
     "FoldResult": "keras_fmc.fold.fold",
     "check": "keras_fmc.qat.checks",
     "supported": "keras_fmc.qat.supported",
+    "register_layer": "keras_fmc.model.custom_layers",
     "quantize": "keras_fmc.qat",
     "device_rounding": "keras_fmc.qat.device_rounding",
     "load_model": "keras_fmc.model.loading",
@@ -92,6 +93,7 @@ if TYPE_CHECKING:
     from keras_fmc.layers.gf2 import GF2Bottleneck
     from keras_fmc.layers.projection import ProjectionBottleneck
     from keras_fmc.maps.feature_maps import FeatureMap, FeatureMaps, profile
+    from keras_fmc.model.custom_layers import register_layer
     from keras_fmc.model.loading import load_model
     from keras_fmc.qat import quantize
     from keras_fmc.qat.checks import check

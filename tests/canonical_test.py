@@ -114,6 +114,9 @@ MAPS: dict[str, Build] = {
     "resize": lambda x: ops.image.resize(x, (3, 10), interpolation="nearest"),
     "average": lambda x: layers.Average()([x, ops.relu(x), x * 3]),
     "three": lambda x: layers.Multiply()([x, layers.Add()([x, x + 1, -x]), x]),
+    "tables": lambda x: ops.exp(x) + ops.maximum(x, -0.5) + ops.power(ops.relu(x) + 1.0, 0.5),
+    "quotients": lambda x: x / (2.0 + ops.square(x)) + 1.0 / (1.0 + ops.relu(x)),
+    "softsign": layers.Conv2D(3, 1, activation="softsign"),
     "hard sigmoid": layers.Conv2D(3, 1, activation="hard_sigmoid"),
     "hard swish": hard_swish,
     "hard swish of a gate": lambda x: x * keras.activations.hard_sigmoid(x),
@@ -267,18 +270,26 @@ class Own(layers.Layer):
 
 
 REFUSED: dict[str, tuple[Build, str]] = {
-    "lstm": (lambda x: layers.LSTM(3)(layers.Reshape((6, 20))(x)), "LSTM has no int8.*\n.*Conv1D"),
+    "cells": (
+        lambda x: layers.RNN(layers.StackedRNNCells([layers.LSTMCell(3)]))(
+            layers.Reshape((6, 20))(x)
+        ),
+        "RNN cannot be unrolled: a cell of kind StackedRNNCells.*\n.*Conv1D",
+    ),
+    "backward states": (
+        lambda x: layers.Bidirectional(layers.GRU(3, return_state=True))(
+            layers.Reshape((6, 20))(x)
+        )[0],
+        "Bidirectional cannot be unrolled: Bidirectional returns its states",
+    ),
     "layernorm": (layers.LayerNormalization(axis=1), "Layer.*axes \\[1\\].*\n.*BatchNormalization"),
     "masked": (
         lambda x: layers.MultiHeadAttention(1, 2)(x, x, use_causal_mask=True),
         "MultiHeadAttention with a causal mask has no int8 form.*\n.*without masks",
     ),
     "own weights": (Own(name="own"), "'own': custom layer Own .*weights of its own.*\n.*keras.ops"),
-    "softsign": (
-        layers.Conv2D(3, 1, activation="softsign"),
-        "activation 'softsign'.*\n.*hard_swish",
-    ),
-    "ops.exp": (lambda x: ops.exp(x), "Exp has no int8 form here.*\n.*softmax"),
+    "celu": (layers.Conv2D(3, 1, activation="celu"), "activation 'celu'.*\n.*hard_swish"),
+    "ops.cumsum": (lambda x: ops.cumsum(x, axis=1), "Cumsum has no int8 form here.*\n.*supported"),
     "matmul": (lambda x: ops.matmul(np.ones((3, 5), "float32"), x), "Matmul.*\n.*constant"),
     "backwards": (lambda x: x[:, ::-1], "GetItem with these arguments has no int8 form"),
     "training": (
@@ -307,8 +318,8 @@ def test_what_has_no_form_is_refused_at_every_first_call(name: str) -> None:
 def test_all_reasons_come_at_once() -> None:
     model = model_of(
         MAP,
-        lambda x: layers.Activation("softsign", name="b")(
-            ops.exp(layers.LayerNormalization(axis=1, name="a")(x))
+        lambda x: layers.Activation("celu", name="b")(
+            ops.cumsum(layers.LayerNormalization(axis=1, name="a")(x), axis=1)
         ),
     )
     with pytest.raises(UnsupportedModelError) as caught:

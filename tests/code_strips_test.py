@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import sys
 
@@ -28,8 +29,11 @@ _WHEEL = target(board="host")
 
 @pytest.fixture(autouse=True)
 def little_effort(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(walks, "_SMALL_WORK", 12_000)
-    monkeypatch.setattr(walks, "_SMALL_WORK_FOR_THE_HEAD", 12_000)
+    monkeypatch.setattr(
+        walks,
+        "EFFORT",
+        dataclasses.replace(walks.EFFORT, small_work=12_000, small_work_for_the_head=12_000),
+    )
     monkeypatch.setattr(trial, "_SMALL_WORK", 4_000)
 
 

@@ -24,11 +24,12 @@ from deploy.operators.row import computes
 from deploy.operators.window import Moves, Window, window_positions
 from tests.int8_graphs import Int8GraphMaker
 from tests.operator_draws import (
-    Drawing,
+    ImageDrawing,
     draw_operator,
     is_drawn,
     operator_draw,
     outputs_in_litert,
+    sample,
 )
 
 SEEDS = range(6)
@@ -40,23 +41,10 @@ DRAWN_ELSEWHERE = {"GATHER", "QUANTIZE"}
 """Drawn here with types or tables that strips leave alone; ``strips_exact_test`` cuts them."""
 
 
-class ImageDrawing(Drawing):
-    """Maps of batch 1 with rows."""
-
-    def shape(self, fewest: int = 1, most: int = 4) -> tuple[int, ...]:
-        return (1, self.integer(2, 7), self.integer(1, 4), self.integer(1, 4))[-max(most, 1) :]
-
-
 def drawn(opcode: str, seed: int) -> Graph:
     drawing = ImageDrawing(seed)
     draw_operator(drawing, opcode)
     return drawing.graph()
-
-
-def sample(graph: Graph, seed: int) -> list[np.ndarray]:
-    rng = np.random.default_rng(seed)
-    tensors = (graph.tensors[t] for t in graph.inputs)
-    return [rng.integers(-128, 128, t.shape).astype(t.dtype) for t in tensors]
 
 
 @pytest.mark.parametrize("opcode", BY_ROWS)

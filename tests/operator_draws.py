@@ -66,6 +66,13 @@ def outputs_in_litert(graph: Graph, inputs: Sequence[np.ndarray]) -> list[np.nda
     ]
 
 
+def sample(graph: Graph, seed: int) -> list[np.ndarray]:
+    """Returns random values for the inputs of a graph."""
+    rng = np.random.default_rng(seed)
+    tensors = (graph.tensors[t] for t in graph.inputs)
+    return [rng.integers(-128, 128, t.shape).astype(t.dtype) for t in tensors]
+
+
 def draw_operator(drawing: Drawing, opcode: str) -> None:
     """Adds an operator with the inputs that the drawing gives it."""
     _DRAWS[opcode](drawing, opcode)
@@ -140,6 +147,13 @@ class Drawing:
             assert shape is not None
             tensors[index] = dataclasses.replace(tensors[index], shape=shape)
         return graph.replace(tensors=tuple(tensors))
+
+
+class ImageDrawing(Drawing):
+    """Maps of batch 1 with rows."""
+
+    def shape(self, fewest: int = 1, most: int = 4) -> tuple[int, ...]:
+        return (1, self.integer(2, 7), self.integer(1, 4), self.integer(1, 4))[-max(most, 1) :]
 
 
 def _window(d: Drawing) -> dict[str, object]:

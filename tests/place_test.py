@@ -19,6 +19,12 @@ from deploy.backends.tflm.prepare import prepare
 from deploy.backends.tflm.scratch import scratch_requests
 from deploy.backends.tflm.settle import settled
 from deploy.backends.tflm.strips import choose_strips
+from deploy.backends.tflm.strips.costs import costs_of
+from deploy.backends.tflm.strips.cuts import Cuts, normalised
+from deploy.backends.tflm.strips.diagonal import Diagonals
+from deploy.backends.tflm.strips.estimate import Candidate, Estimator
+from deploy.backends.tflm.strips.schedule import Run
+from deploy.backends.tflm.strips.walks import measure
 from deploy.graph import Padding
 from deploy.progress import Progress
 from deploy.proof.samples import sample_inputs
@@ -100,6 +106,37 @@ def test_strips_have_the_head_of_a_runtime_of_four_bytes() -> None:
     assert choice.regions
     arena = predict_arena(choice.graph, offsets=choice.memory.offsets, target=goal)
     assert arena.head_bytes == choice.memory.head_bytes
+
+
+def test_the_search_for_strips_counts_in_steps_of_the_runtime() -> None:
+    make = Int8GraphMaker(0)
+    x = make.conv(make.input((1, 20, 3, 1)), channels=9, kernel=(3, 3))
+    graph = make.build(outputs=[make.conv(x, channels=1, kernel=(3, 3))])
+    usual = target(board="nano33ble", kernels="reference")
+    goal = of_four_bytes(usual)
+    estimates, heads, distances = [], [], []
+    for subject in (usual, goal):
+        estimator = Estimator(graph, costs_of(graph, subject, overlap=True))
+        # Ten strips of two rows; those of the map of nine channels are made again.
+        cuts = Cuts(ends={0: (), 1: tuple(range(2, 21, 2))}, recomputed=frozenset({0}))
+        candidate = Candidate(cuts=normalised(estimator.network(), cuts))
+        estimate = estimator.estimate(candidate)
+        assert estimate is not None
+        measured = measure(estimator, estimate, subject)
+        assert measured is not None
+        unit = subject.runtime.arena_alignment_bytes
+        assert measured.cut.layout.problem.alignment_bytes == unit
+        assert all(block.alignment == unit for block in measured.cut.layout.problem.blocks)
+        assert estimate.head_bytes % unit == measured.memory.head_bytes % unit == 0
+        network, program, _ = estimator.footprint(candidate)
+        growing = Diagonals(network, subject.kernels, unit)
+        steps = [step for step in program.steps if isinstance(step, Run)]
+        distances.append([growing.distance(program, step) for step in steps][:2])
+        estimates.append(estimate.head_bytes)
+        heads.append(measured.memory.head_bytes)
+    # 20·3 bytes of input, of output what is done, and four rows of 3·9 at most.
+    assert estimates == heads == [19 * 16, 69 * 4]
+    assert distances == [[7 * 16, 16], [25 * 4, 4]]
 
 
 def test_the_kernel_library_changes_offsets_and_the_number() -> None:

@@ -10,9 +10,9 @@ from deploy.outcome import Decision, FrontierPoint, Region, StoredCode
 from deploy.report.report import (
     Baseline,
     FeatureMapEntry,
-    Memory,
     Port,
     Report,
+    ReportMemory,
     ReportOperator,
     ReportPiece,
     ReportTensor,
@@ -95,7 +95,10 @@ def full_report(**changes: object) -> Report:
         baseline=Baseline(1128, 320, 800, 16, 4336, 2900, 1328, 1328, False, 2, tensors[:2]),
         inputs=(Port("input", (1, 4, 4, 4), "int8", 0.003921568859368563, -128),),
         outputs=(Port("out", (1, 4, 4, 8), "int32"),),
-        memories=(Memory("SRAM", 262144, 0x20000000, 65536, True), Memory("RAM2", 4096)),
+        memories=(
+            ReportMemory("SRAM", 262144, 0x20000000, 65536, True),
+            ReportMemory("RAM2", 4096),
+        ),
         regions=(Region(("conv #0", "relu #1"), 4, 2, "kept", 1.0625),),
         codes=(CODE,),
         frontier=(FrontierPoint(1000, 192, 1.0625, 9, True), FrontierPoint(1128, 320, 1.0, 2)),

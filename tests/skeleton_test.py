@@ -21,14 +21,15 @@ from deploy.backends.tflm.embed import embed
 from deploy.emit import skeleton
 from deploy.emit.files import write_all
 from deploy.emit.model_data import model_data_files
-from deploy.emit.resolver import ADD_FUNCTIONS, INT8_VARIANTS, registrations
+from deploy.emit.resolver import ADD_FUNCTIONS, registrations
 from deploy.emit.skeleton import DATA, KINDS, emit_project, project_files
 from deploy.emit.worlds import WORLDS, cpu_flags
 from deploy.emit.written import MODEL_FILE
 from deploy.graph import CUSTOM, Graph, Quantization
 from deploy.memory.plan import AliasReason
+from deploy.operators.registered import INT8_ALONE
 from deploy.proof.arena_plan import ArenaSizes, arena_plan_files
-from deploy.report.report import Memory, Report, ReportTensor
+from deploy.report.report import Report, ReportMemory, ReportTensor
 from keras_fmc.errors import BadInputError, UnsupportedModelError
 from tests.int8_graphs import Int8GraphMaker
 from tests.subgraphs import streaming
@@ -65,7 +66,7 @@ def report_of(graph: Graph, **changes: object) -> Report:
         macs=0,
         macs_ratio=1.0,
         flash_bytes=4000,
-        memories=(Memory("SRAM", 262144, 0x20000000, 65536, holds_arena=True),),
+        memories=(ReportMemory("SRAM", 262144, 0x20000000, 65536, holds_arena=True),),
     )
     return dataclasses.replace(report, **changes)
 
@@ -252,8 +253,8 @@ def test_the_arena_stands_aligned_in_its_section(kind: str, tmp_path: Path) -> N
 
 def test_external_ram_of_an_esp_gets_its_attribute(tmp_path: Path) -> None:
     memories = (
-        Memory("SRAM", 200_000, 0x3FFB0000, 0),
-        Memory("octal", 4 << 20, 0x3F800000, 0, holds_arena=True, external=True),
+        ReportMemory("SRAM", 200_000, 0x3FFB0000, 0),
+        ReportMemory("octal", 4 << 20, 0x3F800000, 0, holds_arena=True, external=True),
     )
     paths = emit("esp-idf", tmp_path, memories=memories, board="esp32")
     assert arena_section(paths)[0] == ".ext_ram.bss"
@@ -585,7 +586,7 @@ def test_int8_variants_are_registered_where_all_is_int8(tmp_path: Path) -> None:
     tensors = list(graph.tensors)
     tensors[weights] = dataclasses.replace(tensors[weights], dtype="int4")
     assert registrations(graph.replace(tensors=tuple(tensors))) == ("AddConv2D()",)
-    assert set(INT8_VARIANTS) <= set(ADD_FUNCTIONS)
+    assert set(ADD_FUNCTIONS) >= INT8_ALONE
     assert compile_all(emit("cmake", tmp_path, graph)) == 5
 
 
@@ -619,6 +620,36 @@ def test_a_model_can_be_taken_as_a_file(kind: str, tmp_path: Path) -> None:
         assert re.search(r"(project|enable_language)\(.*CXX ASM\)", build.read_text())
 
 
+def test_a_model_can_be_embedded_by_the_compiler(tmp_path: Path) -> None:
+    """C23's ``#embed`` is the bytes of the file between commas; done here if no compiler can."""
+    require("arm-none-eabi-gcc", "arm-none-eabi-objcopy")
+    graph = graph_to_emit()
+    report = report_of(graph)
+    sources = sources_of(graph, report)
+    model = sources[MODEL_FILE]
+    assert isinstance(model, bytes)
+    files = project_files("cmake", graph=graph, report=report, sources=sources, data="embed")
+    write_all(tmp_path, files)
+    source = tmp_path / "model_data.c"
+    line = f'#embed "{MODEL_FILE}"\n'
+    assert source.read_text().count(line) == 1
+    refused = ARM_C99.compile(source)
+    if refused.returncode != 0:
+        assert "this compiler has no #embed" in refused.stderr
+        expanded = source.read_text().replace(line, ",".join(map(str, model)) + "\n")
+        source.write_text(expanded)
+        ARM_C99.must_compile(source, "-D__has_embed=1")
+    copy = ["arm-none-eabi-objcopy", "-O", "binary", "-j", ".rodata.model_data"]
+    ARM_C99.must_compile(source, "-D__has_embed=1", "-fdata-sections")
+    subprocess.run([*copy, "model_data.c.o", "out"], cwd=tmp_path, check=True)
+    assert (tmp_path / "out").read_bytes() == model
+    build = (tmp_path / "CMakeLists.txt").read_text()
+    assert "  model_data.c\n" in build
+    assert "OBJECT_DEPENDS" in build
+    assert "ASM" not in build
+    assert not (tmp_path / "model_data.cc").exists()
+
+
 def test_large_models_are_files_where_that_is_possible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(skeleton, "INCBIN_BYTES", 10)
     assert ".incbin" in project_of("cmake")
@@ -635,7 +666,7 @@ def test_large_models_are_files_where_that_is_possible(monkeypatch: pytest.Monke
             sources=sources_of(graph, report),
             data="incbin",
         )
-    assert DATA == ("array", "incbin")
+    assert DATA == ("array", "incbin", "embed")
 
 
 def test_the_kernel_library_reaches_the_build(tmp_path: Path) -> None:

@@ -32,16 +32,23 @@ _WHEEL, _BOARD = target(board="host"), target(board="nano33ble")
 @pytest.fixture(autouse=True)
 def little_work(monkeypatch):
     """As many walks as ever, each of them short."""
-    monkeypatch.setattr(walks, "_SMALL_WORK", 6_000)
-    monkeypatch.setattr(walks, "_SMALL_WORK_FOR_THE_HEAD", 6_000)
+    monkeypatch.setattr(
+        walks,
+        "EFFORT",
+        dataclasses.replace(walks.EFFORT, small_work=6_000, small_work_for_the_head=6_000),
+    )
 
 
 @pytest.fixture
 def few_plans(monkeypatch):
     """Each walk plans its two best ways only; for searches in this process."""
-    monkeypatch.setattr(walks, "_MEASURED", 2)
-    monkeypatch.setattr(walks, "_SMALL_WORK", 2_000)
-    monkeypatch.setattr(walks, "_SMALL_WORK_FOR_THE_HEAD", 2_000)
+    monkeypatch.setattr(
+        walks,
+        "EFFORT",
+        dataclasses.replace(
+            walks.EFFORT, planned=2, small_work=2_000, small_work_for_the_head=2_000
+        ),
+    )
 
 
 def drawn(seed: int) -> Graph:
@@ -193,7 +200,7 @@ def test_no_clock_decides_anything(monkeypatch):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_stopping_ends_every_process_with_the_best_so_far(monkeypatch, workers):
-    monkeypatch.setattr(walks, "_SMALL_WORK", 10**9)
+    monkeypatch.setattr(walks, "EFFORT", dataclasses.replace(walks.EFFORT, small_work=10**9))
     asked = []
 
     def stop() -> bool:

@@ -1,5 +1,6 @@
 """Walks in several processes: the same result from any number, and from workers that die."""
 
+import dataclasses
 import subprocess
 import sys
 import threading
@@ -29,7 +30,7 @@ _DEATHS = {
 
 @pytest.fixture(autouse=True)
 def little_work(monkeypatch):
-    monkeypatch.setattr(walks, "_SMALL_WORK", 1_500)
+    monkeypatch.setattr(walks, "EFFORT", dataclasses.replace(walks.EFFORT, small_work=1_500))
     workers.close()
     yield
     workers.close()

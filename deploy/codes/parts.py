@@ -15,12 +15,11 @@ from dataclasses import dataclass
 
 from deploy.graph import Graph
 from deploy.macs import operator_macs
+from deploy.operators.sets import CLIPS, LOOKS_UP, MOVES
 
-_CLIPS = ("MINIMUM", "MAXIMUM", "RELU", "RELU6", "RELU_N1_TO_1", "SUB", "QUANTIZE")
-_MOVES = ("PAD", "SLICE", "STRIDED_SLICE", "SPACE_TO_DEPTH", "DEPTH_TO_SPACE", "RESHAPE", "GATHER")
-_PASSED_UP = frozenset((*_CLIPS, *_MOVES, "ADD"))
+_PASSED_UP = CLIPS | MOVES | LOOKS_UP
 """Between P and the map: clips, and what a look-up of bit planes consists of, but for its CAST."""
-_PASSED_DOWN = frozenset(_MOVES) - {"GATHER"}
+_PASSED_DOWN = MOVES
 _STRIP = re.compile(r"(/again'*)?(\[\d+:\d+\])?(#\d+)?$")
 
 
@@ -77,7 +76,7 @@ def code_parts(
         subject = waiting.pop()
         for step in readers.get(subject, ()):
             output = graph.operators[step].outputs[0]
-            looked_up = graph.operators[producers[subject]].opcode == "GATHER"
+            looked_up = graph.operators[producers[subject]].opcode in LOOKS_UP
             if output >= originals or looked_up:
                 unpacking.add(step)
             else:

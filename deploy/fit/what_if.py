@@ -29,19 +29,17 @@ from deploy.graph import (
     Quantization,
     Tensor,
 )
-from keras_fmc.choose.plan import BottleneckKind, BottleneckSpec
-
-_DATA_INPUT = {"CONV_2D": 0, "FULLY_CONNECTED": 0, "TRANSPOSE_CONV": 2}
-"""Operators that mix channels → which input is the map; their weights are input 1."""
-_ALIKE = ("PAD", "AVERAGE_POOL_2D", "MEAN", "RESIZE_NEAREST_NEIGHBOR", "RESIZE_BILINEAR", "RESHAPE")
-"""Operators that R can move across, all channels being treated alike and padded with zeros."""
-_SAME_SCALE = (
-    *("MAX_POOL_2D", "PAD", "RESHAPE", "RESIZE_NEAREST_NEIGHBOR", "SLICE", "STRIDED_SLICE"),
-    *("DEPTH_TO_SPACE", "SPACE_TO_DEPTH", "TRANSPOSE", "SQUEEZE", "EXPAND_DIMS"),
+from deploy.operators import OPERATORS
+from deploy.operators.sets import (
+    CHANNELS_ALIKE,
+    JOINS,
+    KEEPS_CODES,
+    MIXES_CHANNELS,
+    ONE_SCALE,
+    REDUCES,
+    RESHAPES,
 )
-"""Operators behind which values are still those of a plain code."""
-_JOINS = ("CONCATENATION", "MAXIMUM", "MINIMUM", "AVERAGE_POOL_2D", "RESIZE_BILINEAR", "PACK")
-"""Operators that give their inputs one scale, or round again."""
+from keras_fmc.choose.plan import BottleneckKind, BottleneckSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +85,9 @@ def _plain_group(graph: Graph, index: int) -> tuple[int, ...] | None:
     while waiting:
         for step in consumers.get(waiting.pop(), ()):
             operator = graph.operators[step]
-            if operator.opcode in _JOINS:
+            if operator.opcode in ONE_SCALE:
                 return None
-            if operator.opcode in _SAME_SCALE:
+            if operator.opcode in KEEPS_CODES:
                 found += operator.outputs
                 waiting += operator.outputs
     return None if set(found) & set(graph.outputs) else tuple(found)
@@ -190,31 +188,30 @@ class _Edit:
     ) -> _Taken | None:
         """What changes if R moves into the readers behind one operator; None if it stays."""
         operator = graph.operators[step]
-        data = _DATA_INPUT.get(operator.opcode)
-        if data is not None:
+        if operator.opcode in MIXES_CHANNELS:
             weights = graph.tensors[operator.inputs[1]]
             fits = weights.is_constant and weights.shape[-1] == graph.tensors[value].shape[-1]
             alone = len(graph.consumers()[operator.inputs[1]]) == 1
-            if operator.inputs[data] != value or not fits or not alone:
+            if operator.inputs[OPERATORS[operator.opcode].data] != value or not fits or not alone:
                 return None
             return _Taken({step: positions})
         output = operator.outputs[0]
-        joins = operator.opcode == "CONCATENATION" and self._joins_channels(graph, step, value)
-        if not joins and operator.opcode not in _ALIKE:
+        joins = operator.opcode in JOINS and self._joins_channels(graph, step, value)
+        if not joins and operator.opcode not in CHANNELS_ALIKE:
             return None
         if joins and (positions != 1 or bits < 8):
             return None
         if operator.option("fused_activation_function", 0):
             return None
         taken = _Taken()
-        if operator.opcode == "RESHAPE":
+        if operator.opcode in RESHAPES:
             before, after = graph.tensors[value].shape, graph.tensors[output].shape
             if after[-1] == math.prod(before) and math.prod(before[:-1]) > 1:
                 positions *= math.prod(before[:-1])
             elif after[-1] != before[-1]:
                 return None
             taken.reshapes.append(step)
-        elif operator.opcode == "MEAN" and len(graph.tensors[value].shape) - 1 in _axes(
+        elif operator.opcode in REDUCES and len(graph.tensors[value].shape) - 1 in _axes(
             graph, operator
         ):
             return None
@@ -240,13 +237,13 @@ class _Edit:
         """The operator that P becomes part of, whose only output the map is."""
         step = graph.producers()[index]
         operator = graph.operators[step]
-        if operator.opcode not in _DATA_INPUT or index in graph.outputs:
+        if operator.opcode not in MIXES_CHANNELS or index in graph.outputs:
             return None
         if operator.option("fused_activation_function", 0):
             return None
         weights = graph.tensors[operator.inputs[1]]
-        source = graph.tensors[operator.inputs[_DATA_INPUT[operator.opcode]]]
-        grouped = operator.opcode == "CONV_2D" and weights.shape[-1] != source.shape[-1]
+        source = graph.tensors[operator.inputs[OPERATORS[operator.opcode].data]]
+        grouped = len(weights.shape) == 4 and weights.shape[-1] != source.shape[-1]
         shared = len(graph.consumers()[operator.inputs[1]]) > 1
         return None if grouped or shared else step
 
@@ -257,10 +254,11 @@ class _Edit:
             slot = inputs[place]
             if slot < 0 or not self.builder.tensors[slot].is_constant:
                 continue
-            if operator.opcode == "TRANSPOSE_CONV" and place == 2:
+            if place == OPERATORS[operator.opcode].data:
                 continue
             inputs[place] = self._sliced(slot, rank)
-        if operator.opcode == "TRANSPOSE_CONV":
+        if OPERATORS[operator.opcode].data == 2:
+            # Input 0 is the shape of the output.
             shape = self.builder.tensors[inputs[0]].array().copy()
             shape[-1] = rank
             inputs[0] = self.builder.constant(f"{self.builder.tensors[inputs[0]].name}_k", shape)

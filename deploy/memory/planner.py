@@ -21,8 +21,6 @@ _FIRST_FIT_WORK = 200_000
 """Pairs of blocks that the walk through neighbouring orders may look at; some 0.1 s."""
 ROUNDS = 6
 """Rounds of the exact search that are usual; some seconds for a hundred blocks that are hard."""
-_FEW_PIECES = 64
-"""Up to here plain Python finds a quick height sooner than compiled code is loaded."""
 
 
 def plan(
@@ -71,25 +69,6 @@ def plan(
             raise
         return best.placement(interrupted=True)
     return best.placement(interrupted=interrupted)
-
-
-def quick_height(problem: Problem) -> int:
-    """Height in bytes of a placement found in a few milliseconds; an upper bound of the optimum.
-
-    First fit in the orders of `static_orders`, for searches that compare thousands of candidate
-    problems. Compiled code is loaded on first use, except for small problems.
-    """
-    pieces = piece_arrays(problem)
-    if not len(pieces.alignment):
-        return 0
-    orders = static_orders(pieces)
-    if len(pieces.block) <= _FEW_PIECES:
-        conflicts = find_conflicts(pieces)
-        neighbours, alignment = conflicts.neighbours(), conflicts.alignment.tolist()
-        return min(_height(pieces, first_fit(neighbours, alignment, order)) for order in orders)
-    from deploy.memory.quick import quick_placements
-
-    return min(_height(pieces, offsets) for offsets in quick_placements(pieces, orders))
 
 
 class _Best:

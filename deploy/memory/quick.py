@@ -1,22 +1,11 @@
-"""A height that can be reached, fast: for searches that compare thousands of candidates."""
+"""First fit as compiled code, for walks that compare thousands of orders."""
 
 from __future__ import annotations
-
-from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from deploy.memory.compiled import compiled
 from deploy.memory.conflicts import PieceArrays
-
-
-def quick_placements(pieces: PieceArrays, orders: Iterable[Sequence[int]]) -> Iterable[list[int]]:
-    """First fit in each of the orders, with the holes of interlocking blocks closed."""
-    table = hull_table(pieces)
-    for order in orders:
-        offsets = np.zeros(len(table), dtype=np.int64)
-        first_fit_compiled(table, pieces.alignment, np.array(order, dtype=np.int64), offsets)
-        yield offsets.tolist()
 
 
 def hull_table(pieces: PieceArrays) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from deploy.graph import Graph, Tensor
+from deploy.operators.sets import CHANGES_TYPE
 
 RANDOM_SAMPLES = 12
 RESET: list[np.ndarray] = []
@@ -74,7 +75,7 @@ def _limits(graph: Graph, index: int) -> tuple[float, float]:
         limits = np.iinfo(dtype)
         return int(limits.min), int(limits.max)
     for operator in graph.operators:
-        if operator.opcode == "QUANTIZE" and operator.inputs[0] == index:
+        if operator.opcode in CHANGES_TYPE and operator.inputs[0] == index:
             made = graph.tensors[operator.outputs[0]]
             if made.quantization is not None:
                 codes = np.iinfo(made.dtype)

@@ -9,6 +9,7 @@ from deploy.codes.parts import strip_family
 from deploy.graph import Graph
 from deploy.macs import operator_macs
 from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, round_up
+from deploy.operators.sets import LOOKS_UP
 from deploy.outcome import StoredCode, StoredCodes
 from deploy.passes.dead import subgraph
 from deploy.report.occupancy import Box, live_bytes
@@ -69,7 +70,7 @@ def stored_codes(
 
 def _tables(graph: Graph, operators: Collection[int]) -> set[int]:
     return {
-        graph.operators[i].inputs[0] for i in operators if graph.operators[i].opcode == "GATHER"
+        graph.operators[i].inputs[0] for i in operators if graph.operators[i].opcode in LOOKS_UP
     }
 
 

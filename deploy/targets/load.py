@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from deploy.targets.records import Block, Runtime
+from deploy.targets.records import Runtime, Structure
 from keras_fmc.errors import BadInputError
 
 FOLDER = Path(__file__).parent
@@ -71,6 +71,10 @@ def read_runtime(data: Any, *, where: str) -> Runtime:
         commit=fields.take("commit", str, default=""),
         arena_alignment_bytes=fields.take("arena_alignment_bytes", int),
         fixed=tuple(block(text, f"{where}: fixed") for text in fields.take("fixed", list)),
+        fixed_of_two=tuple(
+            block(text, f"{where}: fixed_of_two")
+            for text in fields.take("fixed_of_two", list, default=[])
+        ),
         kernel_alignment_bytes=fields.take("kernel_alignment_bytes", int),
         scratch_requests=fields.take("scratch_requests", int),
         planner_buffer_bytes=fields.take("planner_buffer_bytes", int),
@@ -84,14 +88,14 @@ def read_runtime(data: Any, *, where: str) -> Runtime:
     return result
 
 
-def block(text: Any, where: str) -> Block:
+def block(text: Any, where: str) -> Structure:
     """Returns the block that ``"SIZE@ALIGNMENT"`` means."""
     match = _BLOCK.fullmatch(text) if isinstance(text, str) else None
     if match is None or int(match[2]) not in (1, 2, 4, 8, 16):
         raise BadInputError(
             f"{where} is not a block", expected="SIZE@ALIGNMENT such as 36@4", received=repr(text)
         )
-    return Block(int(match[1]), int(match[2]))
+    return Structure(int(match[1]), int(match[2]))
 
 
 MISSING = object()

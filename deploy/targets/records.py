@@ -10,7 +10,7 @@ from deploy.targets.expression import Expression
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class Structure:
     """A structure that the runtime allocates: its size and alignment in bytes."""
 
     size_bytes: int
@@ -36,6 +36,8 @@ class Runtime:
             and gives back.
         parameters: opcode -> parsed options of an operator.
         commit: of TensorFlow Lite Micro's repository; empty: not known.
+        fixed_of_two: as ``fixed`` without its last, of an allocator whose head and tail stand in
+            two buffers; empty: not known.
     """
 
     name: str
@@ -43,25 +45,26 @@ class Runtime:
     source: str
     abi: str
     arena_alignment_bytes: int
-    fixed: tuple[Block, ...]
-    subgraph: Block
-    eval_tensor: Block
-    node: Block
+    fixed: tuple[Structure, ...]
+    subgraph: Structure
+    eval_tensor: Structure
+    node: Structure
     kernel_alignment_bytes: int
-    resources: Block
-    resource: Block
-    scratch_handle: Block
-    end_pointer: Block
-    tensor: Block
-    quantization: Block
-    zero_point_item: Block
-    scratch_request: Block
+    resources: Structure
+    resource: Structure
+    scratch_handle: Structure
+    end_pointer: Structure
+    tensor: Structure
+    quantization: Structure
+    zero_point_item: Structure
+    scratch_request: Structure
     scratch_requests: int
-    subgraph_counter: Block
-    buffer_info: Block
+    subgraph_counter: Structure
+    buffer_info: Structure
     planner_buffer_bytes: int
-    parameters: Mapping[str, Block]
+    parameters: Mapping[str, Structure]
     commit: str = ""
+    fixed_of_two: tuple[Structure, ...] = ()
 
 
 GATHERED_PIXELS = {"2 pixels": 2, "4 pixels": 4}
@@ -238,7 +241,7 @@ class BoardNames:
         arduino: FQBN of the Arduino IDE and arduino-cli.
         zephyr: what ``west build -b`` takes.
         esp_idf: what ``idf.py set-target`` takes.
-        stm32: the part, as STM32CubeMX lists it.
+        stm32: the part, as STM32CubeMX refers to it, its package included.
     """
 
     platformio: str = ""

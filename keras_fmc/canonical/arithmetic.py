@@ -2,6 +2,7 @@
 
     Average([x, y, z])                →  Add, Add, Rescaling(1/3)
     Add([x, y, z])                    →  Add([Add([x, y]), z]); products and extremes alike
+    exponential(x), softsign(x)       →  Elementwise, a table
     hard_sigmoid(x)                   →  ReLU6(x + 3) / 6
     hard_tanh(x)                      →  ReLU6(3x + 3) / 3 - 1
     selu(x), ELU(alpha)(x)            →  weighted sum of elu(x) and ReLU(x)
@@ -16,6 +17,7 @@ The converter would make hard swish of that pattern by itself, over our rounding
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import keras
@@ -23,13 +25,17 @@ import numpy as np
 from keras import layers
 
 from keras_fmc.canonical.editor import Editor
+from keras_fmc.layers.elementwise import ACTIVATIONS as LOOKED_UP
+from keras_fmc.layers.elementwise import Elementwise
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers, producers
+from keras_fmc.model.operations import activation_name
 from keras_fmc.model.surgery import copy_weights
 
 _MERGING = (layers.Add, layers.Multiply, layers.Maximum, layers.Minimum)
 _SPLIT_OFF = (
     *("hard_sigmoid", "hard_tanh", "selu", "tanh_shrink"),
     *("gelu", "log_sigmoid", "mish", "softplus"),
+    *LOOKED_UP,
 )
 """Activations that a layer of its own has to make first."""
 
@@ -138,11 +144,19 @@ def arithmetic(editor: Editor) -> LayerGraph:
             make = lambda name: layers.Activation("tanh", name=name)  # noqa: E731
             value = editor.part(node, "tanh", make, [source])
             editor.last(node, lambda name: layers.Subtract(name=name), [source, value])
+        elif isinstance(operation, layers.Activation) and activation_name(operation) in LOOKED_UP:
+            function = LOOKED_UP[activation_name(operation)]
+            make = functools.partial(_elementwise, function)
+            editor.last(node, make, [editor.at(node.inputs[0])])
         elif kind is layers.ReLU and _ceiling(operation):
             _scaled_relu6(editor, node, (6 / operation.max_value, 0.0), operation.max_value / 6)
         else:
             editor.keep(node)
     return editor.done()
+
+
+def _elementwise(function: str, name: str) -> Elementwise:
+    return Elementwise(function, name=name)
 
 
 def _chain(editor: Editor, node: LayerNode, kind: Any, factor: float | None) -> None:

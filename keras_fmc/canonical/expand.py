@@ -1,5 +1,5 @@
-"""Lambda, custom and TimeDistributed layers, taken apart into the layers and operations that they
-call.
+"""Lambda, custom, recurrent and TimeDistributed layers, taken apart into the layers and operations
+that they call.
 
 Keras runs a layer on symbolic tensors as it runs a model: what `call` does with `keras.ops`, with
 operators and with other layers leaves a graph. That graph takes the layer's place. Layers inside
@@ -20,10 +20,21 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers
+from keras.src.utils.naming import to_snake_case as auto_name
 
-from keras_fmc.canonical import tensorflow_functions
+from keras_fmc.canonical import recurrent, tensorflow_functions
 from keras_fmc.canonical.editor import Editor
+from keras_fmc.canonical.stand_ins import STAND_INS
 from keras_fmc.errors import FmcError
+from keras_fmc.model.custom_layers import (
+    Form,
+    Registered,
+    at_inference,
+    contradiction,
+    difference,
+    random_samples,
+    registered,
+)
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef, producers, trace
 from keras_fmc.model.operations import is_activation
 
@@ -31,26 +42,56 @@ _DEPTH = 8
 """Layers inside layers inside …; more is a layer that calls itself."""
 
 _WRITE = (
-    "Write it with keras.ops and stock layers, whose calls can be followed, or replace it by stock "
-    "layers"
+    "Write it with keras.ops and stock layers, whose calls can be followed, or say what it does on "
+    "the device: keras_fmc.register_layer"
 )
+_PLAIN = (
+    "Use LSTM, GRU, SimpleRNN or Bidirectional on sequences of a fixed length, stateless and "
+    "without masks, or Conv1D layers, dilated and causal for a long view"
+)
+_DENSE = "Use Dense on the last axis, or matrix products of two maps"
+_UNROLLED = Registered(Form.EXPANDS, recurrent.unroll)
+_MEND = "Return from expand(layer, *inputs) what the layer makes of the inputs"
 
 
 def expand(editor: Editor, *, depth: int = 0) -> LayerGraph:
     """Replaces every call that can be followed; see above."""
     found = False
+    expansions: dict[int, LayerGraph] = {}
     for node in editor.graph.nodes:
-        if not _is_opaque(node):
+        entry = registered(node.operation)
+        if entry is not None and entry.form is not Form.EXPANDS:
+            _kept(editor, node)
+            continue
+        if isinstance(node.operation, recurrent.LAYERS):
+            entry = _UNROLLED
+        elif type(node.operation) in STAND_INS:
+            entry = Registered(Form.EXPANDS, STAND_INS[type(node.operation)])
+        elif not _is_opaque(node):
             editor.keep(node)
             continue
         if node.kwargs.get("training"):
             editor.refuse(node, "it is called with training=True", "Call it without training=")
             continue
         try:
-            inner = _followed(editor, node)
+            if entry is None:
+                inner = _followed(editor, node)
+            else:
+                inner = _expanded(editor, node, entry, expansions)
+                inner = _by_step(inner) if entry is _UNROLLED else inner
         except (FmcError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
             line = next(iter(str(error).strip().splitlines()), type(error).__name__)
             kind = _kind(node)
+            if entry is _UNROLLED:
+                editor.refuse(node, f"{kind} cannot be unrolled: {line}", _PLAIN)
+                continue
+            if type(node.operation) in STAND_INS:
+                editor.refuse(node, f"{kind} has no int8 form here: {line}", _DENSE)
+                continue
+            if entry is not None:
+                what = f"the expansion of {kind} does something else: {line}"
+                editor.refuse(node, what, _MEND)
+                continue
             editor.refuse(node, f"{kind} cannot be followed on symbolic tensors: {line}", _WRITE)
             continue
         found = True
@@ -64,9 +105,77 @@ def expand(editor: Editor, *, depth: int = 0) -> LayerGraph:
     return graph
 
 
-def _is_opaque(node: LayerNode) -> bool:
+def _kept(editor: Editor, node: LayerNode) -> None:
+    """Keeps a layer that is registered as elementwise or absent, if it is."""
+    shapes = [editor.graph.values[id_].shape for id_ in node.inputs]
+    if len(shapes) != 1 or None in shapes[0][1:]:
+        wrong = f"it reads {len(shapes)} tensors" if len(shapes) != 1 else "its shape is not fixed"
+    else:
+        wrong = contradiction(node.operation, shapes[0])
+    if wrong:
+        entry = registered(node.operation)
+        kind = "elementwise" if entry is not None and entry.form is Form.ELEMENTWISE else "absent"
+        what = f"{_kind(node)} is registered as {kind}, which it is not: {wrong}"
+        editor.refuse(node, what, "Register it with expand=, or write it with keras.ops")
+        return
+    editor.keep(node)
+
+
+def _expanded(
+    editor: Editor, node: LayerNode, entry: Registered, expansions: dict[int, LayerGraph]
+) -> LayerGraph:
+    """Returns the graph of a registered expansion, held against the layer on random samples.
+
+    Further calls of the layer share the layers of the first one's.
+    """
     operation = node.operation
-    if isinstance(operation, (layers.Lambda, layers.TimeDistributed)):
+    ids = dict.fromkeys(node.inputs)
+    inputs = {id_: keras.Input(batch_shape=editor.graph.values[id_].shape) for id_ in ids}
+
+    def called(function: Any, tensors: dict[int, Any]) -> Any:
+        def fill(leaf: Any) -> Any:
+            return tensors[leaf.id] if isinstance(leaf, ValueRef) else leaf
+
+        args, kwargs = keras.tree.map_structure(fill, (node.args, node.kwargs))
+        kwargs = {key: value for key, value in kwargs.items() if key != "training"}
+        return function(*args, **kwargs)
+
+    with _left_alone(operation):
+        if id(operation) in expansions:
+            made = _replayed(expansions[id(operation)], list(inputs.values()))
+        else:
+            assert entry.expand is not None
+            made = called(functools.partial(entry.expand, operation), inputs)
+        leaves = keras.tree.flatten(made)
+        if not all(isinstance(leaf, keras.KerasTensor) for leaf in leaves):
+            raise ValueError("it returns something else than tensors")
+        model = keras.Model(list(inputs.values()), leaves)
+        samples = {id_: random_samples(editor.graph.values[id_].shape) for id_ in ids}
+        expected = called(functools.partial(at_inference, operation), samples)
+        wrong = difference(model(list(samples.values()), training=False), expected)
+        if wrong:
+            raise ValueError(wrong)
+        graph = trace(model)
+        expansions.setdefault(id(operation), graph)
+        return graph
+
+
+def _replayed(graph: LayerGraph, inputs: list[Any]) -> list[Any]:
+    """The same calls of the same layers on other inputs."""
+    tensors = dict(zip(graph.inputs, inputs, strict=True))
+    for node in graph.nodes:
+        outputs = node.replay(node.operation, [tensors[value] for value in node.inputs])
+        tensors.update(zip(node.outputs, keras.tree.flatten(outputs), strict=True))
+    return [tensors[value] for value in graph.outputs]
+
+
+def _is_opaque(node: LayerNode) -> bool:
+    return is_own(node.operation) or isinstance(node.operation, layers.TimeDistributed)
+
+
+def is_own(operation: keras.Operation) -> bool:
+    """Whether an operation is a Lambda layer or one of a class that is not Keras' own."""
+    if isinstance(operation, layers.Lambda):
         return True
     module = type(operation).__module__
     own = module.startswith(("keras.", "keras_fmc.")) and ".applications." not in module
@@ -75,10 +184,16 @@ def _is_opaque(node: LayerNode) -> bool:
 
 def _kind(node: LayerNode) -> str:
     if isinstance(node.operation, layers.Lambda):
-        return "the function of a Lambda layer"
+        return f"the function {_called(node.operation.function)}of a Lambda layer"
     if isinstance(node.operation, layers.TimeDistributed):
         return "TimeDistributed"
-    return f"custom layer {type(node.operation).__name__}"
+    kind = type(node.operation).__name__
+    return f"custom layer {kind}" if is_own(node.operation) else kind
+
+
+def _called(function: Any) -> str:
+    name = getattr(function, "__name__", "")
+    return f"{name} " if name and name.isidentifier() else ""
 
 
 def _followed(editor: Editor, node: LayerNode) -> LayerGraph:
@@ -90,10 +205,8 @@ def _followed(editor: Editor, node: LayerNode) -> LayerGraph:
     def fill(leaf: Any) -> Any:
         return inputs[leaf.id] if isinstance(leaf, ValueRef) else leaf
 
-    inside = _layers_in(operation)
-    counts = [(layer, len(layer._inbound_nodes), len(layer._outbound_nodes)) for layer in inside]
     args, kwargs = keras.tree.map_structure(fill, (node.args, node.kwargs))
-    try:
+    with _left_alone(operation):
         if isinstance(operation, layers.Lambda):
             function = functools.partial(operation.function, **operation.arguments)
         elif isinstance(operation, layers.TimeDistributed):
@@ -126,8 +239,16 @@ def _followed(editor: Editor, node: LayerNode) -> LayerGraph:
         if own - seen:
             raise ValueError("it computes with weights of its own, which no stock layer holds")
         return _by_step(graph) if isinstance(operation, layers.TimeDistributed) else graph
+
+
+@contextlib.contextmanager
+def _left_alone(operation: Any) -> Iterator[None]:
+    """Forgets calls of the layers inside, which belong to the user's model."""
+    inside = _layers_in(operation)
+    counts = [(layer, len(layer._inbound_nodes), len(layer._outbound_nodes)) for layer in inside]
+    try:
+        yield
     finally:
-        # The layers inside belong to the user's model.
         for layer, before, behind in counts:
             del layer._inbound_nodes[before:]
             del layer._outbound_nodes[behind:]
@@ -139,16 +260,23 @@ def _by_step(graph: LayerGraph) -> LayerGraph:
     makers = producers(graph)
     ordered: dict[int, LayerNode] = {}
 
-    def visit(value: int) -> None:
-        index = makers.get(value)
+    # Long sequences are deeper than Python's stack.
+    waiting = [*reversed(graph.outputs)]
+    while waiting:
+        index = makers.get(waiting[-1])
         if index is None or index in ordered:
-            return
-        for source in graph.nodes[index].inputs:
-            visit(source)
+            waiting.pop()
+            continue
+        before = [
+            value
+            for value in graph.nodes[index].inputs
+            if value in makers and makers[value] not in ordered
+        ]
+        if before:
+            waiting += reversed(before)
+            continue
         ordered[index] = graph.nodes[index]
-
-    for value in graph.outputs:
-        visit(value)
+        waiting.pop()
     return dataclasses.replace(graph, nodes=tuple(ordered.values()))
 
 
@@ -212,14 +340,23 @@ def _layers_in(operation: Any) -> list[keras.Layer]:
     return list(operation._flatten_layers(include_self=False, recursive=True))
 
 
+def _plain_name(call: LayerNode) -> str:
+    """The name of what an expansion makes, without the number that Keras counts up each time."""
+    name = call.layer_name
+    stem, _, number = name.rpartition("_")
+    return stem if stem == auto_name(type(call.operation).__name__) and number.isdigit() else name
+
+
 def _splice(editor: Editor, node: LayerNode, inner: LayerGraph) -> None:
     """Puts the calls of `inner` where `node` stood; the last one has its name."""
     now = dict(zip(inner.inputs, map(editor.at, dict.fromkeys(node.inputs)), strict=True))
     made_outputs = dict(zip(inner.outputs, node.outputs, strict=True))
     last = inner.nodes[-1] if inner.nodes else None
+    inside = {id(layer) for layer in _layers_in(node.operation)}
     for call in inner.nodes:
         is_last = call is last and len(node.outputs) == 1
-        wanted = node.layer_name if is_last else f"{node.layer_name}_{call.layer_name}"
+        part = call.layer_name if id(call.operation) in inside else _plain_name(call)
+        wanted = node.layer_name if is_last else f"{node.layer_name}_{part}"
         layer_name = editor.layer_name(call.operation, wanted, exact=is_last)
         outputs = []
         for value in call.outputs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from keras_fmc.canonical.alike import alike
 from keras_fmc.canonical.arithmetic import activations, arithmetic, hard_swish, scalings
 from keras_fmc.canonical.attention import attention, products
 from keras_fmc.canonical.editor import Editor, Refusal
-from keras_fmc.canonical.expand import expand
+from keras_fmc.canonical.expand import expand, is_own
 from keras_fmc.canonical.normalisation import normalisation
 from keras_fmc.canonical.one_dimension import one_dimension
 from keras_fmc.canonical.padding import padding
@@ -65,4 +66,23 @@ def canonical(model: keras.Model) -> Canonical:
         editor = Editor(graph)
         graph = step(editor)
         refusals += editor.refusals
-    return Canonical(graph, tuple(dict.fromkeys(refusals)))
+    return Canonical(graph, tuple(dict.fromkeys(_with_registry(trace(model), refusals))))
+
+
+def _with_registry(source: LayerGraph, refusals: list[Refusal]) -> list[Refusal]:
+    """Says of what stands inside a layer of the user's that the layer can be registered."""
+    owners = [node for node in source.nodes if is_own(node.operation)]
+
+    def said(item: Refusal) -> Refusal:
+        for node in owners:
+            if item.layer == node.name or item.layer.startswith(f"{node.layer_name}_"):
+                break
+        else:
+            return item
+        if "register_layer" in item.remedy:
+            return item
+        kind = type(node.operation).__name__
+        what = f"{item.remedy}, or say what {kind} does on the device: keras_fmc.register_layer"
+        return dataclasses.replace(item, remedy=what)
+
+    return [said(item) for item in refusals]

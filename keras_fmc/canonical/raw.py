@@ -22,6 +22,7 @@ from keras_fmc.canonical.expand import constant
 from keras_fmc.canonical.functions import gelu_tanh
 from keras_fmc.canonical.slices import Slicing, slicing
 from keras_fmc.layers.channel_scale import channel_scale
+from keras_fmc.layers.elementwise import FUNCTIONS, Elementwise
 from keras_fmc.layers.matrix_product import MatrixProduct
 from keras_fmc.layers.slice import Slice
 from keras_fmc.layers.unit_length import UnitLength
@@ -53,8 +54,6 @@ def raw(editor: Editor) -> LayerGraph:
 REMEDIES = {
     "Matmul": "Multiply two maps of one rank, or a map by a constant matrix",
     "Einsum": "Write it as Dense layers, additions and products",
-    "Exp": "Use softmax or sigmoid, which the device has in int8",
-    "Sqrt": "Leave it to the host, behind the model's output",
     "Normalize": "Normalise the last axis to length 1",
     "Multiply": "Multiply by a number, by one number a channel, or by another map",
     "Add": "Add a number, one number a channel, or another map",
@@ -68,6 +67,9 @@ def _merge(make: type[layers.Layer], *, number: str) -> Twin:
         left, right = _operands(node)
         if isinstance(left, ValueRef) and isinstance(right, ValueRef):
             sources = [editor.at(left.id), editor.at(right.id)]
+            if number == "divide":
+                one_over = functools.partial(_by_table, "reciprocal")
+                sources[1] = editor.part(node, "reciprocal", one_over, sources[1:])
             editor.last(node, lambda name: make(name=name), sources, shape=_output(editor, node))
             return True
         reference, other = (left, right) if isinstance(left, ValueRef) else (right, left)
@@ -76,6 +78,13 @@ def _merge(make: type[layers.Layer], *, number: str) -> Twin:
             return False
         if isinstance(other, keras.Variable):
             return _trained(editor, node, reference.id, number, other)
+        if number == "divide" and reference is right and value.size == 1:
+            one_over = functools.partial(_by_table, "reciprocal")
+            source = editor.part(node, "reciprocal", one_over, [editor.at(reference.id)])
+            editor.last(
+                node, lambda name: layers.Rescaling(float(value.reshape(())), name=name), [source]
+            )
+            return True
         form = _affine(number, value, constant_first=reference is right)
         if form is None:
             return False
@@ -169,7 +178,9 @@ def _extreme(make: type[layers.Layer]) -> Twin:
         if make is layers.Minimum and bound > 0 and _is_relu(editor, source):
             editor.last(node, lambda name: layers.ReLU(max_value=bound, name=name), [source])
             return True
-        return False
+        function = "maximum" if make is layers.Maximum else "minimum"
+        editor.last(node, functools.partial(_by_table, function, bound), [source])
+        return True
 
     return twin
 
@@ -315,7 +326,27 @@ def _power(editor: Editor, node: LayerNode) -> bool:
     if float(value.reshape(())) == 1:
         editor.alias(node.outputs[0], editor.at(node.inputs[0]))
         return True
-    return float(value.reshape(())) == 2 and _square(editor, node)
+    if float(value.reshape(())) == 2:
+        return _square(editor, node)
+    if not isinstance(_operands(node)[0], ValueRef):
+        return False
+    make = functools.partial(_by_table, "power", float(value.reshape(())))
+    editor.last(node, make, [editor.at(node.inputs[0])])
+    return True
+
+
+def _by_table(function: str, *arguments: Any) -> layers.Layer:
+    """The layer of an elementwise function; the last argument is its name."""
+    *numbers, name = arguments
+    return Elementwise(function, arguments=numbers, name=name)
+
+
+def _looked_up(function: str) -> Twin:
+    def twin(editor: Editor, node: LayerNode) -> bool:
+        editor.last(node, functools.partial(_by_table, function), _sources(editor, node))
+        return True
+
+    return twin
 
 
 def _absolute(editor: Editor, node: LayerNode) -> bool:
@@ -650,7 +681,7 @@ TWINS: dict[str, Twin] = {
     "Clip": _clip,
     "Concatenate": _joined,
     "Copy": _nothing,
-    "Divide": _merge(layers.Layer, number="divide"),
+    "Divide": _merge(layers.Multiply, number="divide"),
     "Elu": _elu,
     "ExpandDims": _moved,
     "Gelu": _gelu,
@@ -697,7 +728,9 @@ TWINS: dict[str, Twin] = {
     "Tanh": _activation("tanh"),
     "TanhShrink": _activation("tanh_shrink"),
     "Transpose": _permuted,
-    "TrueDivide": _merge(layers.Layer, number="divide"),
+    "TrueDivide": _merge(layers.Multiply, number="divide"),
     "Unstack": _unstacked,
 }
 """Operation of Keras → what writes the layers that do the same."""
+
+TWINS |= {name: _looked_up(function) for name, function in FUNCTIONS.items()}

@@ -25,7 +25,7 @@ import numpy as np
 
 from keras_fmc.choose.plan import BottleneckSpec
 from keras_fmc.errors import BadInputError
-from keras_fmc.model.layer_graph import LayerGraph, consumers
+from keras_fmc.model.layer_graph import LayerGraph
 from keras_fmc.model.operations import activation_name
 from keras_fmc.start.bottleneck_start import make_bottleneck, start_bottleneck
 
@@ -224,9 +224,3 @@ def _loss(loss: Any) -> Any:
             remedy="Pass loss=, compile the model, or leave labels out",
         )
     return keras.losses.get(loss)
-
-
-def readers_of(graph: LayerGraph, name: str) -> tuple[str, ...]:
-    """Returns the names of the calls that read a map."""
-    ids = {value.name: id_ for id_, value in enumerate(graph.values)}
-    return tuple(graph.nodes[step].name for step in consumers(graph)[ids[name]])

@@ -49,7 +49,12 @@ class ChannelScale(keras.layers.Layer):
 
 
 def channel_scale(
-    name: str, channels: int, *, scale: Any = None, offset: Any = None, trainable: bool = True
+    name: str | None,
+    channels: int,
+    *,
+    scale: Any = None,
+    offset: Any = None,
+    trainable: bool = True,
 ) -> ChannelScale:
     """Returns a built layer with these values, arrays of (channels,), or without where None."""
     layer = ChannelScale(use_scale=scale is not None, use_offset=offset is not None, name=name)

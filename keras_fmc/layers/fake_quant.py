@@ -175,19 +175,27 @@ class FakeQuant(keras.layers.Layer):
         return low, high
 
 
-def fake_quant_weights(kernel: Any, *, axis: int | None, smallest: float = SMALLEST_RANGE) -> Any:
-    r"""Returns a kernel rounded to the symmetric int8 grid that its largest magnitude fills.
+def largest_code(bits: int) -> int:
+    """The largest code of symmetric weights: 127 of 8 bits, 7 of 4, 1 of 2."""
+    return (1 << (bits - 1)) - 1
 
-        scale_c = max(max |w_c|, smallest) / 127,    y = scale_c · round(w / scale_c)
 
-    with codes -127 … 127 (the narrow range) and one scale for each index c of `axis`, or for the
-    whole kernel where `axis` is None. No weight is ever clipped, so the gradient is dy/dw = 1
-    throughout and none flows through the scale.
+def fake_quant_weights(
+    kernel: Any, *, axis: int | None, smallest: float = SMALLEST_RANGE, bits: int = 8
+) -> Any:
+    r"""Returns a kernel rounded to the symmetric grid that its largest magnitude fills.
+
+        scale_c = max(max |w_c|, smallest) / K,    y = scale_c · round(w / scale_c)
+
+    with codes -K … K, K = 2^(bits - 1) - 1 (the narrow range), and one scale for each index c of
+    `axis`, or for the whole kernel where `axis` is None. No weight is ever clipped, so the gradient
+    is dy/dw = 1 throughout and none flows through the scale.
 
     Args:
         kernel: float32 tensor.
         axis: the last axis (-1) or None, as the device's kernels have it.
         smallest: magnitude for channels that have less.
+        bits: of the codes; in the int8 file they stay what they are.
     """
     if axis not in (None, -1):
         raise BadInputError("axis of fake_quant_weights", expected="-1 or None", received=axis)
@@ -197,14 +205,17 @@ def fake_quant_weights(kernel: Any, *, axis: int | None, smallest: float = SMALL
         def gradient(*arguments: Any, upstream: Any = None) -> Any:
             return arguments[0] if upstream is None else upstream
 
-        return _round_weights(weights, axis is not None, smallest), gradient
+        return _round_weights(weights, axis is not None, smallest, bits), gradient
 
     return rounded(ops.copy(kernel))
 
 
-def _round_weights(weights: Any, per_channel: bool, smallest: float) -> Any:
+def _round_weights(weights: Any, per_channel: bool, smallest: float, bits: int) -> Any:
     reduce = tuple(range(len(weights.shape) - 1)) if per_channel else None
     largest = ops.maximum(ops.max(ops.abs(weights), axis=reduce), smallest)
+    if bits < 8:
+        # The grid of int8 whose step is that of the fewer codes.
+        largest = largest * (largest_code(8) / largest_code(bits))
     return keras.quantizers.fake_quant_with_min_max_vars(
         weights, -largest, largest, narrow_range=True, axis=-1 if per_channel else None
     )

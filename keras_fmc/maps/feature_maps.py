@@ -47,6 +47,7 @@ class MapOperator:
         kind: what it does, e.g. `"Conv2D + BatchNormalization + ReLU"`.
         inputs, outputs: names of maps; constants are left out.
         effect: of the operator on memory.
+        offset_bytes: where a view begins in what it is a part of.
     """
 
     name: str
@@ -54,6 +55,7 @@ class MapOperator:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     effect: Effect = Effect.COMPUTE
+    offset_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,7 +142,8 @@ def _assign(
     """Puts the parts together once it is known which maps are `fused` and which are `coded`."""
     sizes = {name: size for name, _, size in values}
     stops = _stops(operators, outputs)
-    storage, home, part_of = _homes(operators, inputs, sizes, stops, coded)
+    memory = _Memory(operators, inputs, outputs, sizes, coded)
+    storage, home, part_of = memory.storage, memory.home, memory.part_of
     producer = {name: operator.name for operator in operators for name in operator.outputs}
     consumers: dict[str, list[str]] = {name: [] for name in sizes}
     for operator in operators:
@@ -163,7 +164,7 @@ def _assign(
         model=model,
         maps=tuple(maps),
         operators=operators,
-        live_sets=_live_sets(operators, home, part_of, sizes, stops),
+        live_sets=_live_sets(operators, memory, stops),
         inputs=inputs,
         outputs=outputs,
         unmodelled=unmodelled,
@@ -180,47 +181,113 @@ def _stops(operators: Sequence[MapOperator], outputs: Iterable[str]) -> dict[str
     return stops
 
 
-def _homes(
-    operators: Sequence[MapOperator],
-    inputs: Sequence[str],
-    sizes: Mapping[str, int],
-    stops: Mapping[str, int],
-    coded: frozenset[str],
-) -> tuple[dict[str, Storage], dict[str, str], dict[str, str]]:
-    """Returns the storage of every map, the map whose memory it occupies, and the maps that are
-    part of a joined one.
+class _Memory:
+    """The storage of every map, the map whose memory it occupies, and the maps that are part of a
+    joined one.
 
-    An elementwise operator overwrites its first input of equal size whose memory nobody needs
-    afterwards, under any of its names. Maps with memory of their own that are joined are made in
-    that of the joined one.
+    An elementwise operator overwrites its first input of equal size whose bytes nobody reads
+    afterwards, under any of their names. Maps with memory of their own that are joined are made in
+    that of the joined one. A view reads nothing: its bytes are read by those who read the view.
+
+    Attributes:
+        born, read: map → index of the operator that makes its bytes, and after the last that
+            reads them by this name.
+        offset: where a map begins in its home.
     """
-    storage = dict.fromkeys(inputs, Storage.STORED)
-    home = {name: name for name in inputs}
-    part_of: dict[str, str] = {}
-    needed_until = {name: stops.get(name, 0) for name in inputs}
-    for index, operator in enumerate(operators):
-        for name in operator.outputs:
-            storage[name], home[name] = Storage.STORED, name
-            if operator.effect is Effect.VIEW:
-                storage[name], home[name] = Storage.VIEW, home[operator.inputs[0]]
-            elif operator.effect is Effect.ELEMENTWISE and name not in coded:
-                for source in operator.inputs:
-                    owner = _root(part_of, home[source])
-                    dies = needed_until[owner] <= index + 1 and owner not in coded
-                    if dies and sizes[source] == sizes[owner] == sizes[name]:
-                        storage[name], home[name] = Storage.IN_PLACE, owner
-                        break
-            elif operator.effect is Effect.JOIN and name not in coded:
-                owners = [home[source] for source in operator.inputs]
-                own = len(set(owners)) == len(owners) and not coded.intersection(owners)
-                whole = [sizes[source] for source in operator.inputs]
-                if own and whole == [sizes[owner] for owner in owners]:
-                    free = [owner for owner in owners if owner not in part_of]
-                    part_of |= dict.fromkeys(free, name)
-                    needed_until[name] = max(needed_until[owner] for owner in owners)
-            owner = _root(part_of, home[name])
-            needed_until[owner] = max(needed_until.get(owner, 0), stops[name])
-    return storage, home, part_of
+
+    def __init__(
+        self,
+        operators: Sequence[MapOperator],
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        sizes: Mapping[str, int],
+        coded: frozenset[str],
+    ) -> None:
+        self.sizes, self.coded = sizes, coded
+        self.storage = dict.fromkeys(inputs, Storage.STORED)
+        self.home = {name: name for name in inputs}
+        self.offset = dict.fromkeys(inputs, 0)
+        self.part_of: dict[str, str] = {}
+        self.place_in: dict[str, int] = {}
+        self.born = dict.fromkeys(inputs, 0)
+        self.read = dict.fromkeys(inputs, 0)
+        views = {name for op in operators if op.effect is Effect.VIEW for name in op.outputs}
+        for index, operator in enumerate(operators):
+            made = 0 if views & set(operator.outputs) else index + 1
+            self.read |= dict.fromkeys(operator.outputs, made)
+            if operator.effect is not Effect.VIEW:
+                self.read |= dict.fromkeys(operator.inputs, index + 1)
+        self.read |= dict.fromkeys(outputs, len(operators) + 1)
+        self._value = self._values(operators, inputs)
+        for index, operator in enumerate(operators):
+            for name in operator.outputs:
+                self._add(index, operator, name)
+
+    @staticmethod
+    def _values(
+        operators: Sequence[MapOperator], inputs: Sequence[str]
+    ) -> dict[str, tuple[str, int]]:
+        """Map → the map that it is a view of, or itself, and where it begins there."""
+        found = {name: (name, 0) for name in inputs}
+        for operator in operators:
+            for name in operator.outputs:
+                found[name] = (name, 0)
+                if operator.effect is Effect.VIEW:
+                    base, offset = found[operator.inputs[0]]
+                    found[name] = (base, offset + operator.offset_bytes)
+        return found
+
+    def _add(self, index: int, operator: MapOperator, name: str) -> None:
+        self.storage[name], self.home[name], self.offset[name] = Storage.STORED, name, 0
+        self.born[name] = index
+        if operator.effect is Effect.VIEW:
+            source = operator.inputs[0]
+            self.storage[name], self.home[name] = Storage.VIEW, self.home[source]
+            self.offset[name] = self.offset[source] + operator.offset_bytes
+            self.born[name] = self.born[source]
+        elif operator.effect is Effect.ELEMENTWISE and name not in self.coded:
+            for source in operator.inputs:
+                if self.sizes[source] == self.sizes[name] and self._dies(source, index):
+                    self.storage[name], self.home[name] = Storage.IN_PLACE, self._owner(source)
+                    self.offset[name] = self.place(source)[1]
+                    break
+        elif operator.effect is Effect.JOIN and name not in self.coded:
+            self._join(operator, name)
+
+    def _owner(self, name: str) -> str:
+        return _root(self.part_of, self.home[name])
+
+    def place(self, name: str) -> tuple[str, int]:
+        """The memory in which a map stands, and where it begins there."""
+        owner, offset = self.home[name], self.offset[name]
+        while owner in self.part_of:
+            offset += self.place_in[owner]
+            owner = self.part_of[owner]
+        return owner, offset
+
+    def _dies(self, source: str, index: int) -> bool:
+        """Whether nobody reads the bytes of a map after an operator."""
+        if self._owner(source) in self.coded or self.home[source] in self.coded:
+            return False
+        base, begin = self._value[source]
+        end = begin + self.sizes[source]
+        return all(
+            self.read[other] <= index + 1
+            for other, (of, start) in self._value.items()
+            if of == base and start < end and begin < start + self.sizes[other]
+        )
+
+    def _join(self, operator: MapOperator, name: str) -> None:
+        owners = [self.home[source] for source in operator.inputs]
+        own = len(set(owners)) == len(owners) and not self.coded.intersection(owners)
+        whole = [self.sizes[source] for source in operator.inputs]
+        if not own or whole != [self.sizes[owner] for owner in owners]:
+            return
+        start = 0
+        for owner, size in zip(owners, whole, strict=True):
+            if owner not in self.part_of:
+                self.part_of[owner], self.place_in[owner] = name, start
+            start += size
 
 
 def _root(part_of: Mapping[str, str], owner: str) -> str:
@@ -229,31 +296,36 @@ def _root(part_of: Mapping[str, str], owner: str) -> str:
     return owner
 
 
-def _is_inside(part_of: Mapping[str, str], owner: str, owners: set[str]) -> bool:
-    while owner in part_of:
-        owner = part_of[owner]
-        if owner in owners:
-            return True
-    return False
-
-
 def _live_sets(
-    operators: Sequence[MapOperator],
-    home: Mapping[str, str],
-    part_of: Mapping[str, str],
-    sizes: Mapping[str, int],
-    stops: Mapping[str, int],
+    operators: Sequence[MapOperator], memory: _Memory, stops: Mapping[str, int]
 ) -> tuple[LiveSet, ...]:
     """A map is live in [start, stop) of operator indices, from its producer to its last reader; a
-    model input from the start. Memory with several live maps in it counts once, and that of a part
-    with what it is part of."""
-    start = dict.fromkeys(home, 0)
+    model input from the start. Bytes of several live maps count once, and those of a view from the
+    producer of what it is a view of to the last reader of the view."""
+    start = dict.fromkeys(memory.home, 0)
     for index, operator in enumerate(operators):
         start.update(dict.fromkeys(operator.outputs, index))
     live_sets = []
     for index, operator in enumerate(operators):
-        live = sorted(name for name in home if start[name] <= index < stops.get(name, 0))
-        owners = {home[name] for name in live}
-        size = sum(sizes[owner] for owner in owners if not _is_inside(part_of, owner, owners))
+        live = sorted(name for name in memory.home if start[name] <= index < stops.get(name, 0))
+        ranges: dict[str, list[tuple[int, int]]] = {}
+        for name, born in memory.born.items():
+            if not born <= index < memory.read[name]:
+                continue
+            owner, offset = memory.place(name)
+            # Codes are packed: a view of them has no bytes of its own.
+            coded = owner in memory.coded
+            part = (0, memory.sizes[owner]) if coded else (offset, offset + memory.sizes[name])
+            ranges.setdefault(owner, []).append(part)
+        size = sum(_covered(parts) for parts in ranges.values())
         live_sets.append(LiveSet(operator.name, tuple(live), size))
     return tuple(live_sets)
+
+
+def _covered(ranges: list[tuple[int, int]]) -> int:
+    """Bytes in the union of half-open ranges."""
+    covered, end = 0, 0
+    for start, stop in sorted(ranges):
+        covered += max(0, stop - max(start, end))
+        end = max(end, stop)
+    return covered

@@ -19,6 +19,7 @@ from keras_fmc.layers.code_quantizer import CodeQuantizer
 from keras_fmc.layers.gf2 import GF2Bottleneck
 from keras_fmc.layers.slice import Slice
 from keras_fmc.maps.feature_maps import Effect, MapOperator
+from keras_fmc.model.custom_layers import is_elementwise
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers
 from keras_fmc.model.operations import activation_name, row_of
 from keras_fmc.qat.device_form import device_form
@@ -181,12 +182,28 @@ class _Lowering:
         if isinstance(operation, GF2Bottleneck):
             self._bottleneck(node, name, inputs[0], outputs[0])
             return
+        if is_elementwise(operation):
+            self._look_up(node, name, inputs[0], outputs[0])
+            return
         kinds = [_kind(node)]
         value = node.outputs[0]
         merged = [gone for gone in self.gone if self._home(gone) == value and gone in self.makers]
         kinds += [_kind(self.makers[gone]) for gone in sorted(merged) if _is_behind(self, gone)]
         effect = self._effect(node)
-        self.operators.append(MapOperator(name, " + ".join(kinds), inputs, outputs, effect))
+        offset = self._offset(node) if effect is Effect.VIEW else 0
+        self.operators.append(MapOperator(name, " + ".join(kinds), inputs, outputs, effect, offset))
+
+    def _offset(self, node: LayerNode) -> int:
+        """Where a part begins, in elements, which are bytes here."""
+        operation = node.operation
+        shape = [size or 1 for size in self.device.values[node.inputs[0]].shape[1:]]
+        if isinstance(operation, Slice):
+            starts = list(operation.starts)
+        elif isinstance(operation, keras.layers.Cropping2D):
+            starts = [before for before, _ in operation.cropping] + [0]
+        else:
+            return 0
+        return sum(start * math.prod(shape[axis + 1 :]) for axis, start in enumerate(starts))
 
     def _effect(self, node: LayerNode) -> Effect:
         """What the operator does to memory. Rows stand one behind the other, so what takes or joins
@@ -197,6 +214,10 @@ class _Lowering:
             axis = operation.axis % (len(shapes[0]) + 1)
             outer = [size for shape in shapes for size in shape[: axis - 1]]
             return Effect.JOIN if all(size == 1 for size in outer) else Effect.COMPUTE
+        if isinstance(operation, keras.layers.Permute):
+            # Axes of one position each may stand anywhere.
+            moved = [axis for axis in operation.dims if shapes[0][axis - 1] != 1]
+            return Effect.VIEW if moved == sorted(moved) else Effect.COMPUTE
         if isinstance(operation, (keras.layers.Cropping2D, Slice)):
             before, behind = shapes
             cut = [one != other for one, other in zip(before, behind, strict=True)]
@@ -205,6 +226,18 @@ class _Lowering:
             return Effect.VIEW if rows else Effect.COMPUTE
         row = row_of(operation)
         return Effect.COMPUTE if row is None else row.effect
+
+    def _look_up(self, node: LayerNode, name: str, source: str, output: str) -> None:
+        """CAST, ADD and GATHER: places are int32."""
+        shape = tuple(size or 1 for size in self.device.values[node.outputs[0]].shape[1:])
+        size = math.prod(shape) * _PLACE_BYTES
+        code, place = f"{name}:code", f"{name}:place"
+        self.values |= {part: (part, shape, size) for part in (code, place)}
+        self.operators += [
+            MapOperator(code, "CAST", (source,), (code,)),
+            MapOperator(place, "ADD", (code,), (place,), Effect.ELEMENTWISE),
+            MapOperator(name, _kind(node), (place,), (output,)),
+        ]
 
     def _bottleneck(self, node: LayerNode, name: str, source: str, output: str) -> None:
         """P makes what is stored, in bytes that are filled, R restores the map."""
@@ -219,6 +252,7 @@ class _Lowering:
         self.operators.append(MapOperator(name, "R", (code,), (output,)))
 
 
+_PLACE_BYTES = 4
 _MAPS = {"projection": "code"}
 _OPERATORS = {"projection": "P", "restoration": ""}
 """Parts of a bottleneck as maps and operators are called."""

@@ -24,12 +24,14 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_fmc.layers.elementwise import Elementwise
 from keras_fmc.layers.fake_quant import FakeQuant
 from keras_fmc.layers.inverse_root import InverseRoot
 from keras_fmc.layers.matrix_product import MatrixProduct
 from keras_fmc.layers.slice import Slice
 from keras_fmc.layers.transposed import DepthToSpace
 from keras_fmc.layers.unit_length import UnitLength
+from keras_fmc.model.custom_layers import Form, registered
 from keras_fmc.model.effect import Effect
 
 
@@ -72,6 +74,7 @@ TANH_RANGE = (-1.0, 127 / 128)
 
 _ABSENT = Row(Role.ABSENT, Effect.VIEW, Moves.ALL, keeps_sign=True, any_shape=True)
 _WEIGHTED = Row(Role.FREE, fuses=True)
+_LOOKED_UP = Row(Role.FREE, any_shape=True)
 _SUM = Row(Role.FREE, Effect.ELEMENTWISE, fuses=True, keeps_sign=True, any_shape=True)
 _EXTREME = Row(Role.SAME, Effect.ELEMENTWISE, keeps_sign=True, any_shape=True)
 
@@ -103,6 +106,7 @@ TABLE: dict[type[keras.Layer], Row] = {
     layers.Flatten: Row(Role.SAME, Effect.VIEW, Moves.SPREAD, keeps_sign=True),
     Slice: Row(Role.SAME, keeps_sign=True),
     DepthToSpace: Row(Role.SAME, keeps_sign=True),
+    Elementwise: _LOOKED_UP,
     FakeQuant: Row(Role.ABSENT, Effect.VIEW, keeps_sign=True),
     layers.ActivityRegularization: _ABSENT,
     layers.AlphaDropout: _ABSENT,
@@ -172,6 +176,9 @@ def is_augmentation(operation: keras.Operation) -> bool:
 
 def row_of(operation: keras.Operation) -> Row | None:
     """Returns the row of a layer, None for one that the device does not have."""
+    entry = registered(operation)
+    if entry is not None and entry.form is not Form.EXPANDS:
+        return _ABSENT if entry.form is Form.ABSENT else _LOOKED_UP
     if is_augmentation(operation):
         return _ABSENT
     if is_activation(operation):
@@ -195,6 +202,9 @@ def is_activation(operation: keras.Operation) -> bool:
 
 def activation_name(operation: keras.Operation) -> str:
     """Returns the activation that a layer ends in, or is: "linear" if none."""
+    if registered(operation) is not None:
+        # What it calls its activation is its own matter.
+        return "linear"
     if isinstance(operation, layers.ReLU):
         return _relu_name(operation)
     if isinstance(operation, layers.LeakyReLU):

@@ -14,6 +14,7 @@ _MODULES = (
     "keras_fmc.canonical.functions",
     "keras_fmc.layers.centre",
     "keras_fmc.layers.channel_scale",
+    "keras_fmc.layers.elementwise",
     "keras_fmc.layers.inverse_root",
     "keras_fmc.layers.matrix_product",
     "keras_fmc.layers.unit_length",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -19,6 +20,7 @@ def quantize(
     calibration: object,
     backend: str = "native",
     momentum: float | None = None,
+    weight_bits: int | Mapping[str, int] = 8,
 ) -> Any:
     """Returns a model that rounds weights and activations where, and as, the int8 device does.
 
@@ -37,6 +39,11 @@ def quantize(
             Toolkit, whose depthwise kernels have one scale; it needs the extra `[tfmot]`.
         momentum: None keeps the calibrated ranges while training; a number in [0, 1), such as
             0.99, lets them follow the batches (`keras_fmc.FakeQuant`). Native only.
+        weight_bits: of the codes of weights, 2 to 8: of all layers, or by name or pattern of a
+            layer, as in {"dense": 4, "block_*": 6}; layers that are not named, and transposed
+            convolutions, have 8. The largest weight has the largest code, 2^(bits - 1) - 1. In the
+            file codes stay int8, so that every kernel runs them; fewer values compress better.
+            Native only.
 
     Returns:
         A `keras.Model`, or a `tf_keras.Model` with the backend "tfmot".
@@ -56,7 +63,14 @@ def quantize(
     if backend == "native":
         from keras_fmc.qat import native
 
-        return native.quantize(model, arrays, momentum=momentum)
+        return native.quantize(model, arrays, momentum=momentum, weight_bits=weight_bits)
+    if weight_bits != 8:
+        raise BadInputError(
+            "weight_bits with the backend 'tfmot'",
+            expected="8",
+            received=weight_bits,
+            remedy="Use the backend 'native'",
+        )
     if momentum is not None:
         raise BadInputError(
             "momentum with the backend 'tfmot'",

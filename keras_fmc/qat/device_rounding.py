@@ -12,13 +12,14 @@ from keras import layers
 from keras_fmc import fixed_point
 from keras_fmc.errors import BadInputError, UnsupportedModelError
 from keras_fmc.layers.fake_quant import FakeQuant
-from keras_fmc.layers.gf2 import GF2Bottleneck
 from keras_fmc.layers.inverse_root import InverseRoot
 from keras_fmc.layers.matrix_product import MatrixProduct
 from keras_fmc.layers.unit_length import UnitLength
-from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers, producers, trace
-from keras_fmc.model.operations import activation_name, is_activation, row_of
+from keras_fmc.model.custom_layers import is_elementwise
+from keras_fmc.model.layer_graph import LayerGraph, LayerNode, producers, trace
+from keras_fmc.model.operations import activation_name, fixed_range, is_activation, row_of
 from keras_fmc.model.surgery import clone, rebuild
+from keras_fmc.qat.grids import Grids
 from keras_fmc.qat.kernel_rounding import (
     FROM_CODES,
     DeviceAverage,
@@ -35,6 +36,7 @@ from keras_fmc.qat.kernel_rounding import (
 )
 from keras_fmc.qat.weight_layers import FAKE_QUANT_LAYERS
 
+_POOLS = (layers.AveragePooling2D, layers.MaxPooling2D)
 _ROUNDINGS = (DeviceAverage, DeviceRequantize, *FROM_CODES)
 
 
@@ -168,36 +170,30 @@ def _check(graph: LayerGraph, on: bool) -> None:
 
 def _roundings(graph: LayerGraph) -> dict[str, keras.Layer]:
     """Returns call of an operator without weights → what rounds behind it."""
-    makers, readers = producers(graph), consumers(graph)
+    grids_of = Grids(graph)
+    grid_before, grid_behind = grids_of.before, grids_of.behind
+    makers, readers = grids_of.makers, grids_of.readers
     taken = {node.layer_name for node in graph.nodes if not isinstance(node.operation, _ROUNDINGS)}
-
-    def grid_before(value: int) -> FakeQuant:
-        """The grid of a value: of the rounding before it, or of the one before what hands it on."""
-        node = graph.nodes[makers[value]]
-        if isinstance(node.operation, GF2Bottleneck):
-            return node.operation.quantizer
-        return (
-            node.operation if isinstance(node.operation, FakeQuant) else grid_before(node.inputs[0])
-        )
-
-    def grid_behind(value: int) -> FakeQuant:
-        """The grid that a value is rounded to, behind the ReLU that fuses if there is one."""
-        reader = graph.nodes[readers[value][0]]
-        operation = reader.operation
-        return operation if isinstance(operation, FakeQuant) else grid_behind(reader.outputs[0])
 
     def fused(value: int) -> bool:
         """Whether a ReLU reads a value as it is made, before it is rounded."""
         node = graph.nodes[makers[value]] if value in makers else None
         while node is not None and row_of(node.operation) is _NOTHING:
             node = graph.nodes[makers[node.inputs[0]]]
-        return node is not None and not isinstance(node.operation, FakeQuant)
+        if node is None:
+            return False
+        if isinstance(node.operation, (*_ROUNDINGS, *_POOLS)):
+            return True
+        # What hands rounded values on, such as Reshape, does not fuse.
+        row = row_of(node.operation)
+        return row is not None and row.fuses
 
     def rounding(node: LayerNode) -> keras.Layer | None:
         operation, name = node.operation, f"{node.name}_device"
         while name in taken:
             name += "_"
-        if not node.inputs or not readers[node.outputs[0]]:
+        last = not readers[node.outputs[0]]
+        if not node.inputs or (last and fixed_range(operation) is None):
             return None
         kind = type(operation)
         if kind is layers.AveragePooling2D:
@@ -219,11 +215,11 @@ def _roundings(graph: LayerGraph) -> dict[str, keras.Layer]:
             return DeviceRequantize(step=step, output_scale=output_scale, name=name)
         is_table = is_activation(operation) and not fused(node.inputs[0])
         smooth = isinstance(operation, (layers.Resizing, layers.UpSampling2D))
-        is_table = is_table or kind is InverseRoot
+        is_table = is_table or kind is InverseRoot or is_elementwise(operation)
         summed = kind in (layers.Add, layers.Subtract)
         if not (summed or is_table or smooth or kind in (MatrixProduct, UnitLength)):
             return None
-        if activation_name(operation) == "linear" and is_table and kind is not InverseRoot:
+        if is_activation(operation) and activation_name(operation) == "linear":
             return None
         grids = [grid_before(value) for value in node.inputs]
         # Codes of fewer bits are no int8 tensors of one scale.
@@ -249,6 +245,8 @@ def _roundings(graph: LayerGraph) -> dict[str, keras.Layer]:
             return DeviceSum(sign=1 if kind is layers.Add else -1, **options)
         if activation_name(operation) == "softmax":
             return DeviceSoftmax(**options)
+        if is_elementwise(operation):
+            return DeviceTable(table=grids_of.table(node), **options)
         table = _table(operation, *options["inputs"][0], *options["output"])
         return DeviceTable(table=table, **options)
 

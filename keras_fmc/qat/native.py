@@ -9,6 +9,7 @@ weights, and one `FakeQuant` for each scale group, called wherever the device ro
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -24,17 +25,23 @@ from keras_fmc.qat.codes import capped_sources, code_of, feeds_gf2, gf2_ranges
 from keras_fmc.qat.device_form import device_form, ends_in_activation, quantised_graph
 from keras_fmc.qat.input_scale import BYTES, is_image, scaled_inputs
 from keras_fmc.qat.placement import ScaleGroup, activation_name, scale_groups
+from keras_fmc.qat.weight_bits import bits_of_layers
 from keras_fmc.qat.weight_layers import QUANTIZED, smallest_magnitude
 
 
 def quantize(
-    model: keras.Model, arrays: tuple[np.ndarray, ...], *, momentum: float | None
+    model: keras.Model,
+    arrays: tuple[np.ndarray, ...],
+    *,
+    momentum: float | None,
+    weight_bits: int | Mapping[str, int] = 8,
 ) -> keras.Model:
     """Returns the QAT model of `model`; see `keras_fmc.qat.quantize`, which checks the inputs."""
     graph = device_form(quantised_graph(model))
+    bits = bits_of_layers(graph, weight_bits)
     groups = scale_groups(graph)
     ranges = group_ranges(graph, groups, arrays)
-    return _build(graph, groups, ranges, momentum)
+    return _build(graph, groups, ranges, momentum, bits)
 
 
 def group_ranges(
@@ -133,6 +140,7 @@ def _build(
     groups: tuple[ScaleGroup, ...],
     ranges: list[tuple[float, float]],
     momentum: float | None,
+    bits: Mapping[str, int],
 ) -> keras.Model:
     readers = consumers(graph)
     taken = {node.layer_name for node in graph.nodes}
@@ -194,8 +202,9 @@ def _build(
             return None
         changes: dict[str, Any] = {"activation": "relu"} if node.outputs[0] in capped else {}
         if type(node.operation) in QUANTIZED:
+            changes["weight_bits"] = bits[node.layer_name]
             changes["smallest"] = max(
-                _smallest(call, by_value, readers, graph)
+                _smallest(call, by_value, readers, graph, bits[node.layer_name])
                 for call in graph.nodes
                 if call.operation is node.operation
             )
@@ -264,13 +273,14 @@ def _smallest(
     by_value: dict[int, tuple[float, float]],
     readers: dict[int, tuple[int, ...]],
     graph: LayerGraph,
+    bits: int,
 ) -> float:
     """The least magnitude of a channel's weights, so that biases fit (`smallest_magnitude`)."""
     low, high = by_value[node.inputs[0]]
     largest = max(map(abs, by_value[_rounded_output(node, by_value, readers, graph)]))
     if node.operation.use_bias:
         largest = max(largest, float(np.abs(keras.ops.convert_to_numpy(node.operation.bias)).max()))
-    return smallest_magnitude(max(high - low, SMALLEST_RANGE) / LEVELS, largest)
+    return smallest_magnitude(max(high - low, SMALLEST_RANGE) / LEVELS, largest, bits=bits)
 
 
 def _rounded_output(

@@ -16,21 +16,14 @@ _UNROLL = (
 _CURVED = "Use relu, leaky_relu, hard_swish or silu, which the device has in int8"
 
 _REMEDIES: dict[str, str] = {
-    "SpectralNormalization": "Train with it, then copy the normalised weights into plain layers",
     "GroupQueryAttention": _ATTEND,
     "AdditiveAttention": _ATTEND,
-    "LSTM": _UNROLL,
-    "GRU": _UNROLL,
-    "SimpleRNN": _UNROLL,
-    "RNN": _UNROLL,
-    "Bidirectional": _UNROLL,
     "ConvLSTM1D": _UNROLL,
     "ConvLSTM2D": _UNROLL,
     "Conv3D": "Fold the third dimension into channels, and use Conv2D",
     "Embedding": "Look the vectors up on the host, and feed them to the model",
     "Masking": "Feed samples of one length, padded with zeros",
     "LocallyConnected2D": "Use Conv2D",
-    "EinsumDense": "Use Dense",
     "RandomCrop": "Crop on the host; in the model it resizes at inference, too",
 }
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keras_fmc.canonical import attention, normalisation, one_dimension, raw
+from keras_fmc.canonical import attention, normalisation, one_dimension, raw, recurrent
 from keras_fmc.canonical.approximate import APPROXIMATED
+from keras_fmc.layers import elementwise
 from keras_fmc.model import operations
 from keras_fmc.model.operations import ACTIVATIONS, COMPOSED, FOLDED, TABLE
 
@@ -43,7 +44,8 @@ def supported() -> SupportedTable:
 
     Not in these tables, though taken: layers that are nothing but an activation (`ReLU`, …), what
     passes of `keras_fmc.canonical` rewrite without a table (`Average`, …) and augmentation layers.
-    Layers of the user's own and `Lambda` are taken where what they call stands in the table.
+    Layers of the user's own and `Lambda` are taken where what they call stands in the table, or
+    where `register_layer` says what they do.
     """
     rows = [
         Supported(cls.__name__, row.role.value, _CONDITIONS.get(cls.__name__, ""))
@@ -71,12 +73,33 @@ def supported() -> SupportedTable:
         for cls in attention.LAYERS
     ]
     rows += [
+        Supported("EinsumDense", "a dense layer", "over the last axes"),
+        Supported("SpectralNormalization", "the layer inside, with the weights as they are"),
+    ]
+    rows += [
+        Supported(
+            cls.__name__,
+            "unrolled: the calls of each step, which share the weights",
+            "a fixed length; stateless, without masks",
+        )
+        for cls in recurrent.LAYERS
+    ]
+    rows += [
+        Supported(f"activation: {name}", "a table of 256 codes: CAST, ADD, GATHER")
+        for name in elementwise.ACTIVATIONS
+    ]
+    rows += [
         Supported(f"activation: {name}", "operators that come close, as training sees")
         for name in APPROXIMATED
     ]
     rows += [
         Supported(f"keras.ops: {name}", "the layers that do the same", "arguments that they have")
         for name in raw.TWINS
+        if name not in elementwise.FUNCTIONS
+    ]
+    rows += [
+        Supported(f"keras.ops: {name}", "a table of 256 codes: CAST, ADD, GATHER")
+        for name in elementwise.FUNCTIONS
     ]
     rows += [
         Supported(f"activation: {name}", _activation(name))

@@ -20,7 +20,7 @@ import numpy as np
 from keras import layers, ops
 
 from keras_fmc.layers.code_quantizer import sign_thresholds
-from keras_fmc.layers.fake_quant import SMALLEST_RANGE, fake_quant_weights
+from keras_fmc.layers.fake_quant import SMALLEST_RANGE, fake_quant_weights, largest_code
 from keras_fmc.model.registered import register
 from keras_fmc.qat.requantize import levels
 
@@ -61,7 +61,8 @@ def _one_operator(kind: str, layer: Any, inputs: Any, kernel: Any) -> Any:
 
 
 class _RoundsKernel:
-    """Adds the options `smallest` of `fake_quant_weights` and those of the device's int32 sums.
+    """Adds the options `smallest` and `bits` (`weight_bits`) of `fake_quant_weights` and those of
+    the device's int32 sums.
 
     `input_scale` is that of the int8 input, which gives the bias its step; None leaves it in float.
 
@@ -88,9 +89,11 @@ class _RoundsKernel:
         output_scale: float | None = None,
         signs: bool = False,
         device_rounding: bool = False,
+        weight_bits: int = 8,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.weight_bits = int(weight_bits)
         self.rectified = bool(rectified)
         self.smallest = float(smallest)
         self.input_scale = None if input_scale is None else float(input_scale)
@@ -108,6 +111,7 @@ class _RoundsKernel:
             "output_scale": self.output_scale,
             "signs": self.signs,
             "device_rounding": self.device_rounding,
+            "weight_bits": self.weight_bits,
         }
 
     def call(
@@ -136,7 +140,10 @@ class _RoundsKernel:
         bias = ops.convert_to_tensor(self.bias)
         if input_scale is None:
             return bias
-        step = self._weight_scale() * input_scale
+        # One product with a constant: what compilers of graphs make of a quotient and a product
+        # rounds otherwise, and a tie would go another way in the file.
+        unit = np.float32(input_scale) / np.float32(largest_code(self.weight_bits))
+        step = self._largest_weights() * float(unit)
         nudge = nudge if self.rectified else 0.0
         if nudge and output_scale is not None:
             # With M of ½ and more there is one rounding.
@@ -155,7 +162,8 @@ class _RoundsKernel:
         if axes is not None:
             for axis in range(len(shape)):
                 shape[axis] = 1 if axis in axes else self.kernel.shape[axis]
-        weights = ops.round(self.kernel / ops.reshape(weight_scale, shape))
+        # The converter reads codes from the rounded kernel, whose ties are those of the operator.
+        weights = ops.round(self._rounded_kernel() / ops.reshape(weight_scale, shape))
         codes = ops.round(inputs / input_scale)
         if self._products() >= 1 << 9:
             weights, codes = ops.cast(weights, "float64"), ops.cast(codes, "float64")
@@ -171,9 +179,12 @@ class _RoundsKernel:
 
     def _weight_scale(self: Any) -> Any:
         """Shape (channels,), or (1,) with one scale for all."""
+        return self._largest_weights() / largest_code(self.weight_bits)
+
+    def _largest_weights(self: Any) -> Any:
         kernel = ops.convert_to_tensor(self.kernel)
         largest = ops.reshape(ops.max(ops.abs(kernel), axis=self._kernel_axes), (-1,))
-        return ops.stop_gradient(ops.maximum(largest, self.smallest)) / 127
+        return ops.stop_gradient(ops.maximum(largest, self.smallest))
 
     def _products(self: Any) -> int:
         """Products in one sum."""
@@ -187,7 +198,7 @@ class FakeQuantConv2D(_RoundsKernel, layers.Conv2D):
 
     def _rounded_kernel(self) -> Any:
         kernel = ops.convert_to_tensor(self.kernel)
-        return fake_quant_weights(kernel, axis=-1, smallest=self.smallest)
+        return fake_quant_weights(kernel, axis=-1, smallest=self.smallest, bits=self.weight_bits)
 
     def _linear(self, inputs: Any, kernel: Any) -> Any:
         if _EXPORTING.get() and max(self.dilation_rate) > 1:
@@ -204,7 +215,7 @@ class FakeQuantDepthwiseConv2D(_RoundsKernel, layers.DepthwiseConv2D):
     def _rounded_kernel(self) -> Any:
         rows, columns, channels, multiplier = self.kernel.shape
         flat = ops.reshape(self.kernel, (rows, columns, channels * multiplier))
-        rounded = fake_quant_weights(flat, axis=-1, smallest=self.smallest)
+        rounded = fake_quant_weights(flat, axis=-1, smallest=self.smallest, bits=self.weight_bits)
         return ops.reshape(rounded, self.kernel.shape)
 
     def _linear(self, inputs: Any, kernel: Any) -> Any:
@@ -227,7 +238,9 @@ class FakeQuantDense(_RoundsKernel, layers.Dense):
     _kernel_axes = None
 
     def _rounded_kernel(self) -> Any:
-        return fake_quant_weights(self.kernel, axis=None, smallest=self.smallest)
+        return fake_quant_weights(
+            self.kernel, axis=None, smallest=self.smallest, bits=self.weight_bits
+        )
 
     def _linear(self, inputs: Any, kernel: Any) -> Any:
         return ops.matmul(inputs, kernel)
@@ -269,12 +282,13 @@ QUANTIZED: dict[type[layers.Layer], type[layers.Layer]] = {
 FAKE_QUANT_LAYERS = tuple(QUANTIZED.values())
 
 
-def smallest_magnitude(input_scale: float, largest_bias: float) -> float:
+def smallest_magnitude(input_scale: float, largest_bias: float, *, bits: int = 8) -> float:
     """Returns the least max |w| of a channel for which its bias fits into int32.
 
-    |bias| ≤ 2³¹ · input_scale · max |w| / 127, with room for biases that grow in training.
+    |bias| ≤ 2³¹ · input_scale · max |w| / K, K the largest code, with room for biases that grow in
+    training.
     """
-    least = 127 * _BIAS_HEADROOM * largest_bias / (2**31 * input_scale)
+    least = largest_code(bits) * _BIAS_HEADROOM * largest_bias / (2**31 * input_scale)
     return max(SMALLEST_RANGE, least)
 
 

@@ -84,7 +84,7 @@ def simulate(
     buffers: list[_Buffer] = []
     owners: list[tuple[int, int]] = []
     for number, part in enumerate(graph.subgraphs):
-        handles = {op.outputs[0] for op in part.operators if op.opcode == "VAR_HANDLE"}
+        handles = part.handles
         for index, tensor in enumerate(part.tensors):
             if tensor.is_constant or tensor.is_variable or not tensor.elements or index in handles:
                 continue
@@ -125,14 +125,16 @@ def simulate(
     )
 
 
-def momentary_bytes(graph: Graph, kernels: Kernels) -> list[tuple[int, int]]:
+def momentary_bytes(
+    graph: Graph, kernels: Kernels, *, alignment: int = HEIGHT_ALIGNMENT_BYTES
+) -> list[tuple[int, int]]:
     """Returns (operator, bytes) of all that the runtime plans for one operator of the graph alone:
     the scratch buffers of its kernel, and the subgraphs that it calls, each as if by itself."""
     requests = scratch_requests(graph, kernels)
     own = [(r.operator_index, r.room_bytes) for r in requests if not r.subgraph and r.room_bytes]
     if not graph.others:
         return own
-    alone = simulate(graph, requests)
+    alone = simulate(graph, requests, alignment=alignment)
     for step in sorted({step for step, _, _ in alone.called}):
         low = min(offset for at, offset, _ in alone.called if at == step)
         high = max(offset + size for at, offset, size in alone.called if at == step)

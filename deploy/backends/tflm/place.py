@@ -64,7 +64,7 @@ def _place(
     stop: Callable[[], bool] | None,
 ) -> MemoryPlan:
     """The best plan with views, and with some of them as real copies: an alias is a constraint."""
-    scratch = momentary_bytes(graph, kernels)
+    scratch = momentary_bytes(graph, kernels, alignment=alignment)
     best: MemoryPlan | None = None
     bounds, proven, seen = [], True, set()
     for copied in _COPIED:

@@ -18,6 +18,7 @@ from deploy.graph import Graph
 from deploy.implicit import as_written, can_be_implicit
 from deploy.memory.plan import MemoryPlan
 from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES
+from deploy.operators.sets import JOINS
 from deploy.targets import Kernels
 
 
@@ -95,7 +96,7 @@ def _standing(graph: Graph, offsets: Sequence[int]) -> list[int]:
     for step, sources in distances.items():
         operator = graph.operators[step]
         output = operator.outputs[0]
-        joined = operator.inputs if operator.opcode == "CONCATENATION" else operator.inputs[:1]
+        joined = operator.inputs if operator.opcode in JOINS else operator.inputs[:1]
         if (
             can_be_implicit(graph, operator)
             and output not in graph.outputs

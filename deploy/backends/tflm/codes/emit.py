@@ -77,26 +77,29 @@ class Emitter:
             source (…, c) int8 → CAST → ADD 128 → GATHER (…, c, n) → RESHAPE (…, c·n)
 
         Args:
-            table: int8 of shape (256, n).
+            table: int8 of shape (256, n), or (256,), which needs no RESHAPE.
             output: of shape (…, c·n); None makes one.
         """
         shape = self.builder.tensors[source].shape
         wide = self.tensor("index", shape, dtype="int32")
         index = self.tensor("row", shape, dtype="int32")
-        rows = self.tensor("looked_up", (*shape, table.shape[1]), quantization)
-        flat = (*shape[:-1], shape[-1] * table.shape[1])
+        width = table.size // len(table)
+        flat = (*shape[:-1], shape[-1] * width)
         if output is None:
             output = self.tensor("codes", flat, quantization)
         offset = self._constant(f"{self.name}_offset", np.array(128, np.int32))
         values = self._constant(
             f"{self.name}_table", table.astype(np.int8), quantization=quantization
         )
-        new_shape = self._constant(f"{self.name}_shape", np.array(flat, np.int32))
         casts = Options("CastOptions", (("in_data_type", _INT8), ("out_data_type", _INT32)))
         self._add("CAST", (source,), wide, casts)
         adds = Options("AddOptions", (("fused_activation_function", int(Activation.NONE)),))
         self._add("ADD", (wide, offset), index, adds)
         gathers = Options("GatherOptions", (("axis", 0), ("batch_dims", 0)))
+        if table.ndim == 1:
+            return self._add("GATHER", (values, index), output, gathers, version=2)
+        rows = self.tensor("looked_up", (*shape, width), quantization)
+        new_shape = self._constant(f"{self.name}_shape", np.array(flat, np.int32))
         self._add("GATHER", (values, index), rows, gathers, version=2)
         reshapes = Options("ReshapeOptions", (("new_shape", flat),))
         return self._add("RESHAPE", (rows, new_shape), output, reshapes)

@@ -11,6 +11,7 @@ from deploy.backends.tflm.codes.tables import use_tables
 from deploy.codes.levels import CodeMap, find_code_maps
 from deploy.codes.parts import code_parts
 from deploy.graph import Graph
+from deploy.operators.sets import WEIGHTED
 from deploy.outcome import StoredCodes
 from keras_fmc.errors import BadInputError
 from keras_fmc.names import free_name
@@ -18,7 +19,6 @@ from keras_fmc.names import free_name
 THRESHOLD_SCALE = 2.0**-8
 """What a bit stands for that P or R of a GF(2) bottleneck decides, see
 `keras_fmc.layers.bit_planes.ONE`."""
-_CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "FULLY_CONNECTED")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def _runs(graph: Graph, maps: Mapping[int, CodeMap]) -> dict[int, int]:
 
     producers = graph.producers()
     for tensor, found in maps.items():
-        convolved = graph.operators[producers[tensor]].opcode in _CONVOLUTIONS
+        convolved = graph.operators[producers[tensor]].opcode in WEIGHTED
         for earlier in _made_from(graph, tensor, maps):
             has_bits = 1 in (found.bits, maps[earlier].bits)
             if has_bits and (

@@ -21,18 +21,11 @@ from deploy import flatbuffer
 from deploy.backends.tflm.codes.emit import Emitter
 from deploy.graph import Graph, GraphBuilder, Operator, Options, Tensor
 from deploy.macs import operator_macs
+from deploy.operators.sets import BYTEWISE, LOOKS_UP, MIXES_CHANNELS, RESHAPES, SUMS_WINDOWS
 from deploy.runtime import litert
 
 _SIDE = 16
 """256 pixels, one for each value."""
-
-_ELEMENTWISE = frozenset(
-    (
-        *("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM"),
-        *("RELU", "RELU6", "RELU_N1_TO_1", "QUANTIZE", "CAST"),
-    )
-)
-"""Operators whose kernels agree bit for bit in every runtime and kernel library."""
 
 _LARGEST_TABLE_BYTES = 16 * 1024
 
@@ -204,30 +197,30 @@ def _looks_at_one_byte(graph: Graph, step: int, source: int, *, single: bool) ->
     positions = tensors[source].shape[1:3]
     if tensors[operator.outputs[0]].shape[1:3] != positions:
         return False
-    if operator.opcode in _ELEMENTWISE:
+    if operator.opcode in BYTEWISE:
         return all(
             tensors[i].shape == tensors[operator.outputs[0]].shape
             if not tensors[i].is_constant
             else tensors[i].elements == 1 or (single and _is_per_channel(tensors[i]))
             for i in operator.present_inputs
         )
-    if operator.opcode == "GATHER":
+    if operator.opcode in LOOKS_UP:
         return (
             tensors[operator.inputs[0]].is_constant
             and operator.integer("axis") == 0
             and operator.integer("batch_dims") == 0
         )
-    if operator.opcode == "RESHAPE":
+    if operator.opcode in RESHAPES:
         shape = tensors[operator.inputs[0]].shape
         return shape[:3] == tensors[operator.outputs[0]].shape[:3]
-    if operator.opcode in ("CONV_2D", "DEPTHWISE_CONV_2D"):
+    if operator.opcode in SUMS_WINDOWS:
         weights = tensors[operator.inputs[1]]
         pixelwise = (
             weights.is_constant
             and weights.shape[1:3] == (1, 1)
             and operator.integer("stride_h", 1) == operator.integer("stride_w", 1) == 1
         )
-        return pixelwise and (single or operator.opcode == "DEPTHWISE_CONV_2D")
+        return pixelwise and (single or operator.opcode not in MIXES_CHANNELS)
     return False
 
 
@@ -247,7 +240,7 @@ def _alone(graph: Graph, chain: Chain) -> Graph:
         )
     operators = []
     for operator in steps:
-        if operator.opcode == "RESHAPE":
+        if operator.opcode in RESHAPES:
             shape = tensors[operator.outputs[0]].shape
             values = np.array(shape, np.int32)
             tensors.append(Tensor("new_shape", (len(shape),), "int32", data=values.tobytes()))

@@ -22,7 +22,7 @@ from deploy.backends.tflm.codes.lower import LoweredCodes, lower_codes, stored_c
 from deploy.backends.tflm.codes.momentary import momentary_maps
 from deploy.backends.tflm.codes.pack import stored_bytes
 from deploy.backends.tflm.place import place
-from deploy.backends.tflm.strips.walks import SMALL_GRAPH_OPERATORS
+from deploy.backends.tflm.strips.tuning import TUNING
 from deploy.graph import Graph
 from deploy.passes import Context, run_passes
 from deploy.targets import Target
@@ -99,7 +99,7 @@ def _judged(
             overlap=settings.overlap is not False,
             view_operators=settings.view_operators,
             never_whole=momentary_maps(packed, lowered.stored),
-            work=_SMALL_WORK if len(graph.operators) <= SMALL_GRAPH_OPERATORS else _LARGE_WORK,
+            work=_SMALL_WORK if len(graph.operators) <= TUNING.few_operators else _LARGE_WORK,
             plan_rounds=0,
             stop=stop,
         )

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple
 
+from deploy.backends.tflm.strips.network import ValueNumber
+
 _COOL = 0.4
 """Where no more than this part of the largest load is live, nothing is gained by growing."""
 
@@ -40,8 +42,8 @@ class Growth(NamedTuple):
     output has to start ``distance`` bytes before it.
     """
 
-    output: int
-    owners: tuple[int, ...]
+    output: ValueNumber
+    owners: tuple[ValueNumber, ...]
     at: int
     distance: int
 
@@ -57,19 +59,21 @@ class Blocks:
         taken: output -> values in whose bytes its operator may write while it reads them last.
     """
 
-    def __init__(self, starts: Mapping[int, int], live: dict[int, list[LiveRows]]) -> None:
+    def __init__(
+        self, starts: Mapping[ValueNumber, int], live: dict[ValueNumber, list[LiveRows]]
+    ) -> None:
         self.starts = starts
         self.live = live
         self.root = {value: value for value in live}
         self.members = {value: [value] for value in live}
         self.shift = dict.fromkeys(live, 0)
-        self.taken: dict[int, tuple[int, ...]] = {}
+        self.taken: dict[ValueNumber, tuple[ValueNumber, ...]] = {}
 
-    def position(self, value: int) -> int:
+    def position(self, value: ValueNumber) -> int:
         """Where a value stands, up to a number that its block shares."""
         return self.starts[value] + self.shift[value]
 
-    def unite(self, a: int, b: int) -> None:
+    def unite(self, a: ValueNumber, b: ValueNumber) -> None:
         """Makes one block of two; distances are those of the shifts."""
         a, b = self.root[a], self.root[b]
         if a == b:
@@ -81,11 +85,11 @@ class Blocks:
         self.members[a] += self.members[b]
         self.members[b] = self.members[a]
 
-    def each(self) -> list[list[int]]:
+    def each(self) -> list[list[ValueNumber]]:
         """The members of every block."""
         return [self.members[root] for root in sorted(set(self.root.values()))]
 
-    def conflict(self, members: Sequence[int]) -> bool:
+    def conflict(self, members: Sequence[ValueNumber]) -> bool:
         """Whether two of the values would be in the same place at the same time."""
         spans = [
             (start + shift, stop + shift, first, until, member)
@@ -94,7 +98,7 @@ class Blocks:
         ]
         spans.sort()
         taken = self.taken
-        open_spans: list[tuple[int, int, int, int, int]] = []
+        open_spans: list[tuple[int, int, int, int, ValueNumber]] = []
         for span in spans:
             begin, _, first, until, member = span
             open_spans = [other for other in open_spans if other[1] > begin]
@@ -110,7 +114,7 @@ class Blocks:
             open_spans.append(span)
         return False
 
-    def end_early(self, output: int, *, step: int) -> None:
+    def end_early(self, output: ValueNumber, *, step: int) -> None:
         """What an output takes over is gone, byte by byte, when its operator begins."""
         spans = self.live[output]
         low = min(r.start for r in spans) + self.shift[output]
@@ -131,7 +135,9 @@ class Blocks:
                     parts.append(r._replace(start=stop))
             self.live[owner] = parts
 
-    def grow(self, growths: Sequence[Growth], written: Mapping[int, int], steps: int) -> set[int]:
+    def grow(
+        self, growths: Sequence[Growth], written: Mapping[ValueNumber, int], steps: int
+    ) -> set[ValueNumber]:
         """Lets outputs grow into their inputs, all strips of a map alike; returns those that do.
 
         Where the most bytes are live comes first. Maps that grow into each other stand in one
@@ -140,7 +146,7 @@ class Blocks:
         Args:
             written: value -> the step that computes it.
         """
-        together: dict[tuple[int, int], list[Growth]] = {}
+        together: dict[tuple[ValueNumber, ValueNumber], list[Growth]] = {}
         for growth in growths:
             pair = self.root[growth.output], self.root[growth.owners[0]]
             together.setdefault(pair, []).append(growth)
@@ -151,7 +157,7 @@ class Blocks:
             pair: max(load[written[growth.output]] for growth in strips)
             for pair, strips in together.items()
         }
-        grown: set[int] = set()
+        grown: set[ValueNumber] = set()
         enough = max(load) * _COOL
         for pair in sorted(together, key=lambda pair: (-peaks[pair], pair)):
             strips = together[pair]
@@ -178,7 +184,7 @@ class Blocks:
             for growth in strips
         )
 
-    def _size(self, values: Sequence[int]) -> int:
+    def _size(self, values: Sequence[ValueNumber]) -> int:
         """Bytes from the first to the last of values that stand as they do in their map."""
         spans = [r for value in values for r in self.live[value]]
         if not spans:
@@ -215,7 +221,7 @@ class Blocks:
             or growth.output in self.taken
         )
 
-    def _extent(self, members: Sequence[int]) -> int:
+    def _extent(self, members: Sequence[ValueNumber]) -> int:
         """Bytes from the first to the last that the values of a block need."""
         live, shift = self.live, self.shift
         spans = [(shift[m] + r[0], shift[m] + r[1]) for m in members for r in live[m]]

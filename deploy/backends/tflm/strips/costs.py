@@ -18,6 +18,7 @@ from deploy.backends.tflm.strips.diagonal import OfStrips, strip_operator
 from deploy.backends.tflm.strips.network import Network
 from deploy.backends.tflm.strips.schedule import Concatenation, Program, Run, Slice
 from deploy.graph import Graph, GraphBuilder, Operator, Options
+from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES
 from deploy.targets import Kernels, Target
 from deploy.targets.records import StepKind
 
@@ -41,6 +42,7 @@ class Costs:
         in_place: opcodes whose output may take the place of an input.
         overlapping: kernels whose outputs may grow into their inputs; None where none shall.
         kernels: those that the strips run in, of which some shapes may be known to be wrong.
+        alignment_bytes: what the runtime rounds buffers up to.
     """
 
     whole_bytes: int
@@ -56,6 +58,7 @@ class Costs:
     in_place: frozenset[str]
     overlapping: Kernels | None = None
     kernels: Kernels | None = None
+    alignment_bytes: int = HEIGHT_ALIGNMENT_BYTES
 
     def tail_bytes(self, program: Program, clones: frozenset[Clone]) -> int:
         """The tail of a program, to within a few bytes of alignment.
@@ -157,6 +160,7 @@ def costs_of(
         in_place=frozenset(target.kernels.in_place),
         overlapping=target.kernels if overlap else None,
         kernels=target.kernels,
+        alignment_bytes=target.runtime.arena_alignment_bytes,
     )
 
 

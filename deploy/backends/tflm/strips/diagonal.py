@@ -47,11 +47,17 @@ class OfStrips(Generic[_Figure]):
 
 
 class Diagonals:
-    """Distances between input and output for the strips of one network."""
+    """Distances between input and output for the strips of one network.
 
-    def __init__(self, network: Network, kernels: Kernels) -> None:
+    They are multiples of ``alignment``, which is the runtime's.
+    """
+
+    def __init__(
+        self, network: Network, kernels: Kernels, alignment: int = HEIGHT_ALIGNMENT_BYTES
+    ) -> None:
         self.network = network
         self.kernels = kernels
+        self.alignment = alignment
         self.overlapping = frozenset(
             index
             for index, operator in enumerate(network.graph.operators)
@@ -69,7 +75,7 @@ class Diagonals:
     def _distance(self, program: Program, step: Run) -> int:
         operator, graph = strip_operator(self.network, program, step)
         found = overlap_distance(operator, graph, self.kernels)
-        return _NEVER if found is None else round_up(found, HEIGHT_ALIGNMENT_BYTES)
+        return _NEVER if found is None else round_up(found, self.alignment)
 
 
 def strip_operator(network: Network, program: Program, step: Run) -> tuple[Operator, Graph]:

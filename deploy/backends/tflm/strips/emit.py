@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from deploy.backends.tflm.strips.diagonal import strip_parameters
-from deploy.backends.tflm.strips.network import Network
+from deploy.backends.tflm.strips.network import Network, ValueNumber
 from deploy.backends.tflm.strips.operators import same_paddings
 from deploy.backends.tflm.strips.schedule import Concatenation, Pad, Program, Run, Slice
 from deploy.graph import Graph, GraphBuilder, Operator, Options, Tensor
@@ -15,7 +15,7 @@ from deploy.operators.rows import Rows
 from keras_fmc.names import free_name
 
 
-def emit(network: Network, program: Program) -> tuple[Graph, dict[int, int]]:
+def emit(network: Network, program: Program) -> tuple[Graph, dict[ValueNumber, int]]:
     """Returns the graph of a program, and value -> tensor.
 
     Whole maps keep their tensors, so inputs and outputs stay what they were; strips get new
@@ -31,12 +31,12 @@ class _Emitter:
         self.program = program
         self.builder = GraphBuilder()
         self.builder.tensors = list(self.graph.tensors)
-        self.tensor_of: dict[int, int] = {}
+        self.tensor_of: dict[ValueNumber, int] = {}
         self.taken: set[int] = set()
         self.names: set[str] = {t.name for t in self.graph.tensors}
         self.constants: dict[tuple[object, ...], int] = {}
 
-    def run(self) -> tuple[Graph, dict[int, int]]:
+    def run(self) -> tuple[Graph, dict[ValueNumber, int]]:
         for value in (*self.program.inputs, *self.program.outputs):
             if value >= 0:
                 self._claim(value)
@@ -51,12 +51,12 @@ class _Emitter:
                 self._pad(step)
         return self.builder.build(like=self.graph), self.tensor_of
 
-    def _claim(self, value: int) -> None:
+    def _claim(self, value: ValueNumber) -> None:
         tensor = self.program.values[value].tensor
         self.tensor_of[value] = tensor
         self.taken.add(tensor)
 
-    def _tensor(self, value: int) -> int:
+    def _tensor(self, value: ValueNumber) -> int:
         """The tensor of a value: the original one for a whole map, else a new one."""
         if value in self.tensor_of:
             return self.tensor_of[value]

@@ -18,7 +18,6 @@ from deploy.backends.tflm.strips.schedule import Concatenation, Program, Run, Sl
 from deploy.backends.tflm.strips.tiles import TileSolver
 from deploy.backends.tflm.strips.unsound import Unsound
 from deploy.graph import Graph
-from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES
 
 _EACH = 20
 """What estimating takes however short the program is, in steps."""
@@ -128,7 +127,9 @@ class Estimator:
         kernels, distance = self.costs.overlapping, None
         if kernels is not None:
             if candidate.clones not in self._diagonals:
-                self._diagonals[candidate.clones] = Diagonals(network, kernels)
+                self._diagonals[candidate.clones] = Diagonals(
+                    network, kernels, self.costs.alignment_bytes
+                )
             distance = self._diagonals[candidate.clones].distance
         return Analysis(network, cuts, program, self.costs.in_place, distance).scan()
 
@@ -258,9 +259,10 @@ class Estimator:
         if bound >= ceiling:
             return None, bound_without_growth
         self.work += count // 2
-        limit = sum(tops) + len(blocks) * HEIGHT_ALIGNMENT_BYTES
+        unit = self.costs.alignment_bytes
+        limit = sum(tops) + len(blocks) * unit
         limit = max(limit if ceiling >= limit else math.ceil(ceiling), bound)
-        head = packed_height(blocks, bound=bound, ceiling=limit)
+        head = packed_height(blocks, bound=bound, ceiling=limit, alignment=unit)
         return (None if head >= ceiling else _Packed(head, bound, load)), bound_without_growth
 
     def _scratch(self, candidate: Candidate, program: Program) -> list[int]:

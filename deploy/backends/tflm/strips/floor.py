@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deploy.backends.tflm.strips.costs import Costs
 from deploy.backends.tflm.strips.network import Network
-from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, round_up
+from deploy.memory.problem import round_up
 from deploy.operators import OPERATORS
 
 
@@ -36,4 +36,4 @@ def floor_bytes(network: Network, costs: Costs) -> int:
         )
         bytes_there = size(read) + size(written) if separate else max(size(read), size(written))
         floor = max(floor, bytes_there + costs.scratch.get(index, 0))
-    return round_up(floor, HEIGHT_ALIGNMENT_BYTES)
+    return round_up(floor, costs.alignment_bytes)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from deploy.backends.tflm.strips.blocks import Blocks, Growth, LiveRows, load_of
 from deploy.backends.tflm.strips.cuts import Cuts
-from deploy.backends.tflm.strips.network import Network
+from deploy.backends.tflm.strips.network import Network, ValueNumber
 from deploy.backends.tflm.strips.operators import same_paddings
 from deploy.backends.tflm.strips.schedule import Concatenation, Program, Run, Slice
 from deploy.operators.rows import Rows
@@ -32,10 +32,10 @@ class Footprint(NamedTuple):
     """
 
     blocks: tuple[tuple[LiveRows, ...], ...]
-    owners: tuple[tuple[int, ...], ...]
-    place: dict[int, tuple[int, int]]
-    in_place_of: dict[int, tuple[int, ...]]
-    grown_into: dict[int, tuple[int, ...]]
+    owners: tuple[tuple[ValueNumber, ...], ...]
+    place: dict[ValueNumber, tuple[int, int]]
+    in_place_of: dict[ValueNumber, tuple[ValueNumber, ...]]
+    grown_into: dict[ValueNumber, tuple[ValueNumber, ...]]
     copies: frozenset[int]
     bound_without_growth: int = 0
 
@@ -52,7 +52,7 @@ class Footprint(NamedTuple):
 class _Owned(NamedTuple):
     """Rows [start, stop) of a view belong to the computed value ``value``."""
 
-    value: int
+    value: ValueNumber
     start: int
     stop: int
 
@@ -81,8 +81,8 @@ class Footing(NamedTuple):
     """Which values share their places; ``in_place`` and so on as a ``Footprint`` has them."""
 
     blocks: Blocks
-    in_place: dict[int, tuple[int, ...]]
-    grown_into: dict[int, tuple[int, ...]]
+    in_place: dict[ValueNumber, tuple[ValueNumber, ...]]
+    grown_into: dict[ValueNumber, tuple[ValueNumber, ...]]
     bound_without_growth: int
 
     def pieces(self) -> list[tuple[LiveRows, ...]]:
@@ -123,30 +123,30 @@ class Analysis:
         self.copied_tensors = {t for o in cuts.copied for t in network.graph.operators[o].outputs}
         self.own_place = cuts.own_place
         # Values that the user reads after the last step, see ``deploy.lifetimes``.
-        self.kept: set[int] = set()
+        self.kept: set[ValueNumber] = set()
         # Value -> what it is made of; computed values are made of themselves.
-        self.owned: dict[int, tuple[_Owned, ...]] = {}
-        self.opaque: set[int] = set()
+        self.owned: dict[ValueNumber, tuple[_Owned, ...]] = {}
+        self.opaque: set[ValueNumber] = set()
         # Outputs of RESHAPE with rows of their own.
-        self.renamed: set[int] = set()
-        self.written: dict[int, int] = {}
+        self.renamed: set[ValueNumber] = set()
+        self.written: dict[ValueNumber, int] = {}
         # Value -> the last step that reads it: one for all its rows, or one for each of them.
-        self.death: dict[int, int | list[int]] = {}
-        self.joins: list[tuple[int, ...]] = []
-        self.candidates: list[tuple[int, int, tuple[int, ...]]] = []
+        self.death: dict[ValueNumber, int | list[int]] = {}
+        self.joins: list[tuple[ValueNumber, ...]] = []
+        self.candidates: list[tuple[int, ValueNumber, tuple[ValueNumber, ...]]] = []
         self.copies: set[int] = set()
-        self.pad_operator: dict[int, int] = {}
+        self.pad_operator: dict[ValueNumber, int] = {}
         # Output -> the values whose place it takes.
-        self.in_place_of: dict[int, tuple[int, ...]] = {}
+        self.in_place_of: dict[ValueNumber, tuple[ValueNumber, ...]] = {}
         # (output, what it is computed from, distance) of operators that may overlap diagonally.
-        self.growing: list[tuple[int, int, int]] = []
+        self.growing: list[tuple[ValueNumber, ValueNumber, int]] = []
 
     def scan(self) -> Analysis:
         """Follows the steps: who reads what when. The rest needs this; returns itself."""
         program = self.program
-        self.used_in: dict[int, list[tuple[Concatenation, int]]] = {}
+        self.used_in: dict[ValueNumber, list[tuple[Concatenation, int]]] = {}
         # Values that are read row by row.
-        self.sliced: set[int] = set()
+        self.sliced: set[ValueNumber] = set()
         for step in program.steps:
             if isinstance(step, Concatenation):
                 for place, value in enumerate(step.sources):
@@ -154,7 +154,7 @@ class Analysis:
             elif isinstance(step, Slice):
                 self.sliced.add(step.source)
         # Values that operators, or windows before, have a part of.
-        self.seen: set[int] = set()
+        self.seen: set[ValueNumber] = set()
         for value in program.inputs:
             self._compute(value, 0)
         for index, step in enumerate(program.steps):
@@ -206,12 +206,12 @@ class Analysis:
                 largest = max(largest, load)
         return largest
 
-    def _compute(self, value: int, step: int) -> None:
+    def _compute(self, value: ValueNumber, step: int) -> None:
         rows = self.program.values[value].rows
         self.owned[value] = (_Owned(value, rows[0], rows[1]),)
         self.written[value] = self.death[value] = step
 
-    def _read(self, value: int, step: int) -> None:
+    def _read(self, value: ValueNumber, step: int) -> None:
         values, death, seen = self.program.values, self.death, self.seen
         for owner, start, stop in self.owned[value]:
             base, end = values[owner].rows
@@ -352,8 +352,8 @@ class Analysis:
         """All there is to say of a footing."""
         blocks = footing.blocks
         pieces: list[tuple[LiveRows, ...]] = []
-        owners: list[tuple[int, ...]] = []
-        block_of: dict[int, tuple[int, int]] = {}
+        owners: list[tuple[ValueNumber, ...]] = []
+        block_of: dict[ValueNumber, tuple[int, int]] = {}
         for root in sorted(value for value in self.written if blocks.root[value] == value):
             rows = [
                 (r.moved(blocks.shift[member]), member)
@@ -381,17 +381,17 @@ class Analysis:
             footing.bound_without_growth,
         )
 
-    def _inside(self, view: int) -> int:
+    def _inside(self, view: ValueNumber) -> int:
         """Bytes from the first that the first owner of a view has to the first of the view."""
         owner, start, _ = self.owned[view][0]
         tensor, rows, padding = self.program.values[owner]
         return 0 if padding else (start - rows[0]) * self.network.row_bytes[tensor]
 
-    def _start(self, value: int) -> int:
+    def _start(self, value: ValueNumber) -> int:
         tensor, rows, padding = self.program.values[value]
         return 0 if padding is not None else rows[0] * self.network.row_bytes[tensor]
 
-    def _live(self, value: int) -> list[LiveRows]:
+    def _live(self, value: ValueNumber) -> list[LiveRows]:
         """Runs of rows that die together, in bytes from row 0 of the map."""
         tensor, rows, padding = self.program.values[value]
         first, death = self.written[value], self.death[value]
@@ -410,12 +410,12 @@ class Analysis:
                 begin = i
         return runs
 
-    def _last(self, value: int) -> int:
+    def _last(self, value: ValueNumber) -> int:
         """The last step that reads the first row of a value."""
         death = self.death[value]
         return death if isinstance(death, int) else death[0]
 
-    def _share(self, blocks: Blocks, output: int, source: int) -> bool:
+    def _share(self, blocks: Blocks, output: ValueNumber, source: ValueNumber) -> bool:
         """Lets an operator put its output where its input stands, if nobody else needs that."""
         if not self._can_replace(output, source):
             return False
@@ -445,16 +445,16 @@ class Analysis:
         blocks.unite(output, owners[0])
         return True
 
-    def _is_kept(self, output: int, owners: Sequence[int]) -> bool:
+    def _is_kept(self, output: ValueNumber, owners: Sequence[ValueNumber]) -> bool:
         """Whether the last step makes the output and the user still reads one of the owners."""
         is_last = self.written[output] == len(self.program.steps) - 1
         return is_last and not self.kept.isdisjoint(owners)
 
-    def _is_whole(self, value: int) -> bool:
+    def _is_whole(self, value: ValueNumber) -> bool:
         tensor, rows, _ = self.program.values[value]
         return rows == (0, self.network.rows[tensor])
 
-    def _can_replace(self, output: int, source: int) -> bool:
+    def _can_replace(self, output: ValueNumber, source: ValueNumber) -> bool:
         values, network = self.program.values, self.network
         if values[source].padding or values[output].padding:
             return False

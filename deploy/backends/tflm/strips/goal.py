@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from deploy.backends.tflm.strips.estimate import Estimate
-
-TAIL_WHEN_HEAD_COUNTS = 0.001
-"""What a byte of the tail counts where the head alone is to be small: it breaks ties."""
-_KEPT = 24
+from deploy.backends.tflm.strips.tuning import TUNING
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +27,7 @@ class Goal:
     @property
     def tail_weight(self) -> float:
         """What a byte of the tail counts, where there is no budget."""
-        return TAIL_WHEN_HEAD_COUNTS if self.minimise == "head" else 1.0
+        return TUNING.tie if self.minimise == "head" else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +48,8 @@ class Worth:
         penalty = self._penalty(macs)
         if self.goal.arena_bytes is not None:
             over = max(0, head + tail - self.goal.arena_bytes)
-            # Within the budget a byte counts little; it breaks ties.
-            return over + extra * self.head_bytes * 0.2 + 0.001 * (head + tail) + penalty
+            macs_count = extra * self.head_bytes * TUNING.macs_in_budget
+            return over + macs_count + TUNING.tie * (head + tail) + penalty
         return head + self.goal.tail_weight * tail + penalty
 
     def head_limit(self, limit: float, tail: int, macs: int) -> float:
@@ -64,7 +61,7 @@ class Worth:
 
     def _penalty(self, macs: int) -> float:
         over = macs / self.total_macs - self.goal.max_macs
-        return max(0.0, over) * self.head_bytes * 1.2
+        return max(0.0, over) * self.head_bytes * TUNING.macs_over
 
 
 class Ranking:
@@ -106,10 +103,10 @@ class Ranking:
 
 def _keep(entries: list[tuple[float, Estimate]], value: float, estimate: Estimate) -> None:
     """Enters a estimate among the few with the least values."""
-    if len(entries) == _KEPT and value >= entries[-1][0]:
+    if len(entries) == TUNING.kept and value >= entries[-1][0]:
         return
     if any(v.candidate.key() == estimate.candidate.key() for _, v in entries):
         return
     entries.append((value, estimate))
     entries.sort(key=lambda entry: (entry[0], entry[1].macs, entry[1].steps))
-    del entries[_KEPT:]
+    del entries[TUNING.kept :]

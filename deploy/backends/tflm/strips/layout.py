@@ -18,7 +18,7 @@ from deploy.backends.tflm.settle import settled
 from deploy.backends.tflm.sharing import Alias
 from deploy.backends.tflm.strips.emit import emit
 from deploy.backends.tflm.strips.footprint import Footprint
-from deploy.backends.tflm.strips.network import Network
+from deploy.backends.tflm.strips.network import Network, ValueNumber
 from deploy.backends.tflm.strips.schedule import Concatenation, Program, Run, Slice
 from deploy.backends.tflm.strips.unsound import Unsound
 from deploy.graph import Graph
@@ -26,6 +26,7 @@ from deploy.lifetimes import tensor_lifetimes
 from deploy.memory.plan import AliasReason, MemoryPlan
 from deploy.memory.planner import plan
 from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, Block, Piece, Problem, round_up
+from deploy.operators.sets import RESHAPES
 from deploy.passes.dead import drop_dead_tensors
 from deploy.targets import Kernels
 from keras_fmc.names import free_name
@@ -45,9 +46,14 @@ class CutGraph:
 
 
 def cut_graph(
-    network: Network, program: Program, found: Footprint, kernels: Kernels
+    network: Network,
+    program: Program,
+    found: Footprint,
+    kernels: Kernels,
+    *,
+    alignment: int = HEIGHT_ALIGNMENT_BYTES,
 ) -> CutGraph | None:
-    """Writes a program down as a graph.
+    """Writes a program down as a graph; ``alignment`` is the runtime's.
 
     None if the kernels cannot read views so placed, or are known to compute a strip wrongly.
     """
@@ -62,7 +68,7 @@ def cut_graph(
         if value in found.place
     ):
         return None
-    scratch = momentary_bytes(graph, kernels)
+    scratch = momentary_bytes(graph, kernels, alignment=alignment)
     overlaps = {
         index: distance
         for index, step in enumerate(program.steps)
@@ -73,7 +79,8 @@ def cut_graph(
         and (distance := overlap_distance(graph.operators[index], graph, kernels)) is not None
     }
     aliases = _aliases(graph, program, found, tensor, overlaps)
-    return CutGraph(graph, _layout(graph, found, tensor, scratch, aliases), overlaps)
+    layout = _layout(graph, found, tensor, scratch, aliases, alignment)
+    return CutGraph(graph, layout, overlaps)
 
 
 def placed(
@@ -81,13 +88,11 @@ def placed(
     kernels: Kernels,
     *,
     rounds: int,
-    alignment: int = HEIGHT_ALIGNMENT_BYTES,
     stop: Callable[[], bool] | None = None,
 ) -> MemoryPlan:
     """Returns a plan of the graph's tensors, checked by replay.
 
-    ``rounds`` and ``stop`` limit the planner, as they do in ``planner.plan``; ``alignment`` is the
-    runtime's.
+    ``rounds`` and ``stop`` limit the planner, as they do in ``planner.plan``.
 
     Raises:
         VerificationError: the replay found the plan wrong (a defect, never the user's fault).
@@ -95,10 +100,11 @@ def placed(
     graph = cut.graph
     placement = plan(cut.layout.problem, rounds=rounds, stop=stop)
     found = memory_plan(cut.layout, placement)
-    return settled(graph, found, kernels, overlaps=cut.overlaps, alignment=alignment)
+    unit = cut.layout.problem.alignment_bytes
+    return settled(graph, found, kernels, overlaps=cut.overlaps, alignment=unit)
 
 
-def _share_bytes(graph: Graph, found: Footprint, tensor: dict[int, int], step: Run) -> bool:
+def _share_bytes(graph: Graph, found: Footprint, tensor: dict[ValueNumber, int], step: Run) -> bool:
     """Whether an output stands in bytes of its input: strips of one map may, or not, as they go."""
     output, source = step.outputs[0], step.inputs[0]
     (block, at), (other, start) = found.place[output], found.place[source]
@@ -112,9 +118,10 @@ def _share_bytes(graph: Graph, found: Footprint, tensor: dict[int, int], step: R
 def _layout(
     graph: Graph,
     found: Footprint,
-    tensor: dict[int, int],
+    tensor: dict[ValueNumber, int],
     scratch: list[tuple[int, int]],
     aliases: tuple[Alias, ...],
+    alignment: int,
 ) -> Layout:
     block_of = [-1] * len(graph.tensors)
     offset_in_block = [0] * len(graph.tensors)
@@ -124,7 +131,7 @@ def _layout(
     steps = sorted({step for step, _ in scratch})
     reservations: dict[int, list[tuple[Piece, int]]] = {}
     for index, (first, last) in lifetimes.items():
-        size = round_up(graph.tensors[index].size_bytes, HEIGHT_ALIGNMENT_BYTES)
+        size = round_up(graph.tensors[index].size_bytes, alignment)
         for step in steps:
             if first <= step <= last:
                 reserved = Piece(offset_in_block[index], size, step, step + 1, reserved=True)
@@ -133,16 +140,17 @@ def _layout(
     for number, (rows, values) in enumerate(zip(found.blocks, found.owners, strict=True)):
         pieces = [Piece(r.start, r.stop - r.start, r.first, r.until) for r in rows]
         unseen = reservations.get(number, [])
-        blocks.append(Block(f"block {number}", (*pieces, *(piece for piece, _ in unseen))))
+        pieces += [piece for piece, _ in unseen]
+        blocks.append(Block(f"block {number}", tuple(pieces), alignment))
         owners.append((*(tensor[value] for value in values), *(index for _, index in unseen)))
     for number, (step, size_bytes) in enumerate(scratch):
-        piece = Piece(0, round_up(size_bytes, HEIGHT_ALIGNMENT_BYTES), step, step + 1)
+        piece = Piece(0, round_up(size_bytes, alignment), step, step + 1)
         name = f"scratch {number} of {graph.label(step)}"
-        blocks.append(Block(name, (piece,), scratch=True))
+        blocks.append(Block(name, (piece,), alignment, scratch=True))
         owners.append((-1,))
     return Layout(
         graph=graph,
-        problem=Problem(tuple(_named(graph, blocks, owners))),
+        problem=Problem(tuple(_named(graph, blocks, owners)), alignment_bytes=alignment),
         block_of=tuple(block_of),
         offset_in_block=tuple(offset_in_block),
         aliases=aliases,
@@ -164,7 +172,7 @@ def _aliases(
     graph: Graph,
     program: Program,
     found: Footprint,
-    tensor: dict[int, int],
+    tensor: dict[ValueNumber, int],
     overlaps: dict[int, int],
 ) -> tuple[Alias, ...]:
     aliases = []
@@ -182,7 +190,7 @@ def _aliases(
             if output in found.in_place_of:
                 place = found.place[output]
                 source = next(v for v in step.inputs if v >= 0 and found.place[v] == place)
-                renames = graph.operators[index].opcode == "RESHAPE"
+                renames = graph.operators[index].opcode in RESHAPES
                 reason = AliasReason.RESHAPE_VIEW if renames else AliasReason.IN_PLACE
                 aliases.append(Alias(tensor[output], tensor[source], reason))
             elif index in overlaps:

@@ -9,15 +9,7 @@ from deploy.backends.tflm.strips.clones import THINNED, Clone
 from deploy.backends.tflm.strips.cuts import FLAGS, Cuts, normalised
 from deploy.backends.tflm.strips.estimate import Candidate, Estimate, Estimator
 from deploy.backends.tflm.strips.network import Network
-
-_Parts = tuple[float, float]
-_HALOS: tuple[tuple[_Parts, _Parts], ...] = (
-    *(((1.0, 0.0),) * 2,) * 2,
-    ((0.0, 1.0), (0.0, 1.0)),
-    ((0.0, 0.0), (0.0, 0.0)),
-    ((0.5, 0.3), (0.5, 0.3)),
-    *(((1.0, 0.0), (0.0, 1.0)),) * 2,
-)
+from deploy.backends.tflm.strips.tuning import DRAWS
 
 
 class Mover:
@@ -29,44 +21,43 @@ class Mover:
         self.estimator = estimator
         self.clones = tuple(clones)
         self.random = generator
-        self._moves = (
-            (30, self._shift_end),
-            (6, self._drop_end),
-            (7, self._add_end),
-            (5, self._stretch_ends),
-            (18, self._change_halo),
-            (4, self._swap_inputs),
-            (6, self._change_course),
-            (5, self._uncut),
-            (10, self._cut_neighbour),
-            (6, self._change_driver),
-            (3, self._cut_anything),
-            (4, self._toggle_clone),
-            (3, self._part),
-        )
-        self._weights = [weight for weight, _ in self._moves]
+        moves = {
+            "shift_end": self._shift_end,
+            "drop_end": self._drop_end,
+            "add_end": self._add_end,
+            "stretch_ends": self._stretch_ends,
+            "change_halo": self._change_halo,
+            "swap_inputs": self._swap_inputs,
+            "change_course": self._change_course,
+            "uncut": self._uncut,
+            "cut_neighbour": self._cut_neighbour,
+            "change_driver": self._change_driver,
+            "cut_anything": self._cut_anything,
+            "toggle_clone": self._toggle_clone,
+            "part": self._part,
+        }
+        self._moves = list(moves.values())
+        self._weights = [DRAWS.weights[name] for name in moves]
 
     def neighbour(self, estimate: Estimate) -> Candidate:
-        """One change, at times several.
-
-        Every fifth lays a new region over an operator at which memory is scarce, every fifth
-        makes a strip smaller during which it is.
-        """
+        """One change, at times several."""
         candidate = estimate.candidate
         draw = self.random.random()
-        if draw < 0.2:
+        if draw < DRAWS.region:
             candidate = self._region(candidate, estimate.peak_operators)
-        elif draw < 0.4:
+        elif draw < DRAWS.region + DRAWS.relief:
             candidate = self._relieve(estimate)
         else:
             candidate = self._step(candidate)
-        while self.random.random() < 0.35:
+        while self._chance(DRAWS.one_more):
             candidate = self._step(candidate)
         return candidate
 
     def _step(self, candidate: Candidate) -> Candidate:
-        _, move = self.random.choices(self._moves, self._weights)[0]
-        return move(candidate)
+        return self.random.choices(self._moves, self._weights)[0](candidate)
+
+    def _chance(self, part: float) -> bool:
+        return self.random.random() < part
 
     def _network(self, candidate: Candidate) -> Network:
         return self.estimator.network(candidate.clones)
@@ -94,13 +85,11 @@ class Mover:
         if operator is None:
             return self._cut_anything(candidate)
         ends = list(candidate.cuts.ends[operator][:-1])
-        # Steps grow with the map: a row of a large map changes little.
-        reach = max(1, self._rows(candidate, operator) // 32)
-        for _ in range(1 if self.random.random() < 0.7 else 2):
+        reach = _reach(self._rows(candidate, operator))
+        for _ in range(1 if self._chance(DRAWS.one_end) else 2):
             place = self.random.randrange(len(ends))
-            ends[place] += self.random.choice((-3, -2, -1, -1, 1, 1, 2, 3)) * (
-                reach if self.random.random() < 0.5 else 1
-            )
+            rows = self.random.choice(DRAWS.shifts)
+            ends[place] += rows * (reach if self._chance(DRAWS.far) else 1)
         return self._with_ends(candidate, operator, ends)
 
     def _relieve(self, estimate: Estimate) -> Candidate:
@@ -114,8 +103,8 @@ class Mover:
             return self._step(candidate)
         operator = self.random.choice(drivers)
         strip, rows = estimate.peak_strips[operator], list(ends[operator])
-        by = self.random.choice((1, 1, 2, 3)) * self.random.choice((1, max(1, rows[-1] // 32)))
-        if strip > 0 and (strip == len(rows) - 1 or self.random.random() < 0.5):
+        by = self.random.choice(DRAWS.taken_rows) * self.random.choice((1, _reach(rows[-1])))
+        if strip > 0 and (strip == len(rows) - 1 or self._chance(DRAWS.at_begin)):
             rows[strip - 1] += by
         elif strip < len(rows) - 1:
             rows[strip] -= by
@@ -142,7 +131,7 @@ class Mover:
         if operator is None:
             return candidate
         rows = self._rows(candidate, operator)
-        power = self.random.choice((0.8, 0.9, 1.1, 1.25))
+        power = self.random.choice(DRAWS.stretches)
         ends = [round(rows * (end / rows) ** power) for end in candidate.cuts.ends[operator][:-1]]
         return self._with_ends(candidate, operator, ends)
 
@@ -151,11 +140,9 @@ class Mover:
         if not cuts.ends:
             return candidate
         operator = frozenset({self.random.choice(list(cuts.ends))})
-        kind = self.random.choice(
-            ("recomputed", "recomputed", "copied", "copied", "untrimmed", "padded")
-        )
+        kind = self.random.choice(DRAWS.halo_flags)
         changes = {kind: getattr(cuts, kind) ^ operator}
-        if kind == "recomputed" and self.random.random() < 0.5:
+        if kind == "recomputed" and self._chance(DRAWS.copied_too):
             changes["copied"] = cuts.copied ^ operator
         return self._changed(candidate, cuts.replace(**changes))
 
@@ -165,7 +152,7 @@ class Mover:
         joins = [operator for operator in candidate.cuts.ends if operator in network.joins]
         if not joins:
             return candidate
-        kind = self.random.choice(("swapped", "swapped", "own_place"))
+        kind = self.random.choice(DRAWS.join_flags)
         changes = {kind: getattr(candidate.cuts, kind) ^ {self.random.choice(joins)}}
         return self._changed(candidate, candidate.cuts.replace(**changes))
 
@@ -181,7 +168,7 @@ class Mover:
         operator = self._driver(candidate)
         if operator is None:
             return candidate
-        kind = self.random.choice(("finished", "upwards", "when_ready"))
+        kind = self.random.choice(DRAWS.course_flags)
         if kind == "when_ready":
             operator = self.random.choice(list(candidate.cuts.ends))
         changes = {kind: getattr(candidate.cuts, kind) ^ {operator}}
@@ -212,15 +199,16 @@ class Mover:
         place = self.random.choice(beside)
         operator, before = order[place], order[place - 1] if place else -1
         ends = dict(cuts.ends) | {operator: ()}
-        if ends.get(before) and self.random.random() < 0.7:
+        if ends.get(before) and self._chance(DRAWS.takes_over):
             rows, rows_before = self._rows(candidate, operator), self._rows(candidate, before)
             ends[operator] = tuple(
                 max(1, round(end * rows / rows_before)) for end in cuts.ends[before]
             )
             ends[before] = ()
         draw = self.random.random()
-        recomputed = cuts.recomputed | ({operator} if draw < 0.5 else set())
-        copied = cuts.copied | ({operator} if 0.5 <= draw < 0.85 else set())
+        again, kept = DRAWS.neighbour_halo
+        recomputed = cuts.recomputed | ({operator} if draw < again else set())
+        copied = cuts.copied | ({operator} if again <= draw < again + kept else set())
         return self._changed(
             candidate, cuts.replace(ends=ends, recomputed=recomputed, copied=copied)
         )
@@ -234,7 +222,7 @@ class Mover:
         rows = self._rows(candidate, operator)
         strips: tuple[int, ...] = ()
         if not cuts.ends[operator]:
-            count = min(self.random.randint(1, 3), rows - 1)
+            count = min(self.random.randint(1, DRAWS.most_new_ends), rows - 1)
             strips = (*sorted(self.random.sample(range(1, rows), count)), rows)
         return self._changed(candidate, cuts.replace(ends={**cuts.ends, operator: strips}))
 
@@ -259,9 +247,9 @@ class Mover:
         network, cuts = self._network(candidate), candidate.cuts
         place = {operator: i for i, operator in enumerate(network.order)}
         first = last = place[self.random.choice(list(peak_operators))]
-        while first > 0 and self.random.random() < 0.6:
+        while first > 0 and self._chance(DRAWS.wider):
             first -= 1
-        while last < len(network.order) - 1 and self.random.random() < 0.6:
+        while last < len(network.order) - 1 and self._chance(DRAWS.wider):
             last += 1
         inside = [o for o in network.order[first : last + 1] if o in network.row_operators]
         if not inside:
@@ -269,17 +257,16 @@ class Mover:
         driver = inside[-1]
         strips = uneven_ends(
             self._rows(candidate, driver),
-            self.random.choice((2, 2, 3, 3, 4, 5, 6)),
-            self.random.choice((0.6, 0.8, 1.0, 1.0, 1.25, 1.6)),
+            self.random.choice(DRAWS.region_strips),
+            self.random.choice(DRAWS.region_powers),
         )
-        keep_inner = self.random.random() < 0.4
+        keep_inner = self._chance(DRAWS.keeps_inner)
         ends = dict(cuts.ends)
         for operator in inside:
             if not (keep_inner and ends.get(operator)):
                 ends[operator] = ()
         ends[driver] = strips
-        # (part recomputed, part copied) of operators with windows, and of the others
-        wide, others = self.random.choice(_HALOS)
+        wide, others = self.random.choice(DRAWS.region_halos)
         sets = {
             name: set(getattr(cuts, name)) - set(inside)
             for name in ("recomputed", "copied", "untrimmed", "padded", "when_ready")
@@ -293,9 +280,9 @@ class Mover:
             elif draw < again + kept:
                 sets["copied"].add(operator)
         for name in ("untrimmed", "padded"):
-            if self.random.random() < 0.3:
+            if self._chance(DRAWS.region_flag):
                 sets[name].update(inside)
-        if self.random.random() < 0.7:
+        if self._chance(DRAWS.runs_along):
             # What is read after the region runs along with it.
             sets["when_ready"].update(_leaving(network, inside) - {driver})
         return self._changed(
@@ -304,10 +291,15 @@ class Mover:
         )
 
 
+def _reach(rows: int) -> int:
+    """Rows of a long step: they grow with the map, as a row of a large map changes little."""
+    return max(1, rows // DRAWS.long_steps)
+
+
 def other_ends(ends: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     """Yields strips of which one end is elsewhere or gone, or all behind one of them."""
     rows = ends[-1] if ends else 0
-    reach = max(1, rows // 32)
+    reach = _reach(rows)
     for place in range(len(ends) - 1):
         for by in dict.fromkeys((-1, 1, -reach, reach, -2, 2)):
             moved = tuple(sorted({*ends[:place], ends[place] + by, *ends[place + 1 :]}))
@@ -381,7 +373,7 @@ def other_strips(
         plain.replace(upwards=cut, own_place=cut),
     )
     seen = set()
-    for power in (1.0, 0.8, 1.25):
+    for power in DRAWS.other_powers:
         ends = {**cuts.ends, operator: uneven_ends(cuts.ends[operator][-1], strips, power)}
         for course in courses:
             changed = Candidate(candidate.clones, normalised(network, course.replace(ends=ends)))
@@ -443,7 +435,7 @@ def other_kinds(
                     continue
                 rows = network.row_operators[inside[-1]].rule.out_rows
                 ends = {**cuts.ends, **dict.fromkeys(inside, ())}
-                for count in (2, 3):
+                for count in DRAWS.new_region_strips:
                     ends[inside[-1]] = uneven_ends(rows, count, 1.0)
                     for name in ("recomputed", "copied"):
                         flags = getattr(cuts, name) | frozenset(inside[:-1])

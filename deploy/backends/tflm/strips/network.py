@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NewType
 
 from deploy.backends.tflm.strips.operators import row_operator
 from deploy.graph import Graph
 from deploy.macs import operator_macs
 from deploy.operators.by_rows import RowOperator, Uncut, row_axis
 from deploy.operators.rows import Rows, Sliding
+from deploy.operators.sets import RESHAPES
+
+ValueNumber = NewType("ValueNumber", int)
+"""The place of a value among ``Program.values``."""
+
+ABSENT = ValueNumber(-1)
+"""Stands for constants, and for inputs that are not there."""
 
 
 class Value(NamedTuple):
@@ -43,7 +50,7 @@ class Network:
         strip_readers: operator -> who reads its outputs, where all of them could be cut with it.
         everything: all operators.
         joins: operators that read the rows of more than one map.
-        reshapes: RESHAPE operators.
+        reshapes: operators that show their input in another shape.
         convolutions: operators to which zeros around a strip are the same as SAME padding.
         paddable: those of them whose SAME padding puts anything around a strip.
     """
@@ -107,7 +114,7 @@ class Network:
             o for o, info in self.row_operators.items() if len(info.row_inputs) > 1
         )
         self.reshapes = frozenset(
-            o for o, operator in enumerate(graph.operators) if operator.opcode == "RESHAPE"
+            o for o, operator in enumerate(graph.operators) if operator.opcode in RESHAPES
         )
         self.convolutions = frozenset(
             o for o in self.row_operators if self.row_operators[o].pads_with_zeros

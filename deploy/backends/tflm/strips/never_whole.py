@@ -89,7 +89,7 @@ class _Span(NamedTuple):
 def _viewed(network: Network, tensor: int, tensors: frozenset[int]) -> int:
     """The map that a RESHAPE shows in another shape: row for row it is the same."""
     writer = network.producer.get(tensor)
-    while writer is not None and network.graph.operators[writer].opcode == "RESHAPE":
+    while writer is not None and writer in network.reshapes:
         source = network.graph.operators[writer].inputs[0]
         if source not in tensors or network.rows[source] != network.rows[tensor]:
             break

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from deploy.backends.tflm.strips.blocks import LiveRows
 from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES, round_up
 
-_ALIGNMENT = HEIGHT_ALIGNMENT_BYTES
 _SWAPS = 40
 """Changes of each order that are tried."""
 
@@ -22,7 +21,13 @@ Blocks = Sequence[Sequence[LiveRows]]
 
 
 def packed_height(
-    blocks: Blocks, *, bound: int, ceiling: int, rounds: int = 10, swaps: int = _SWAPS
+    blocks: Blocks,
+    *,
+    bound: int,
+    ceiling: int,
+    alignment: int = HEIGHT_ALIGNMENT_BYTES,
+    rounds: int = 10,
+    swaps: int = _SWAPS,
 ) -> int:
     """Returns the height in bytes of a good placement, or ``ceiling`` if none is found below it.
 
@@ -30,10 +35,11 @@ def packed_height(
 
     Args:
         bound: no placement is lower.
+        alignment: offsets and heights are multiples of this many bytes.
         rounds: orders that are tried for one capacity.
         swaps: changes of an order that are tried.
     """
-    bound = round_up(bound, _ALIGNMENT)
+    bound = round_up(bound, alignment)
     if not blocks or bound >= ceiling:
         return min(bound, ceiling)
     import numpy as np
@@ -45,4 +51,4 @@ def packed_height(
     ]
     pieces.sort()
     table = np.array(pieces, np.int64)
-    return int(pack(table, len(blocks), bound, ceiling, _ALIGNMENT, rounds, swaps))
+    return int(pack(table, len(blocks), bound, ceiling, alignment, rounds, swaps))

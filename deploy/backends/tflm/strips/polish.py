@@ -21,12 +21,7 @@ from deploy.backends.tflm.strips.moves import (
     other_strips,
     single_changes,
 )
-
-_MOST_STRIPS = 8
-_TRIED_KINDS = 3
-"""Neighbouring kinds of which the strips are improved as well."""
-_NEAR_STRIPS, _NEAR_KINDS = 1.1, 1.12
-"""What other strips, or kinds, may be worth before their ends are moved, by the best so far."""
+from deploy.backends.tflm.strips.tuning import TUNING
 
 
 def polish(core: Core, ended: Callable[[], bool], *, ways: int) -> None:
@@ -56,13 +51,13 @@ class _Polish:
             here = self._improved(start)
             self.done.add(_kind(here.candidate))
             others = [v for v in self._neighbours(here) if _kind(v.candidate) not in self.done]
-            for other in others[:_TRIED_KINDS]:
+            for other in others[: TUNING.tried_kinds]:
                 self._improved(other)
 
     def _neighbours(self, here: Estimate) -> list[Estimate]:
         """What is best of each kind that is one step away, best first."""
         core, found = self.core, list[Estimate]()
-        limit = core.value(here) * _NEAR_KINDS
+        limit = core.value(here) * TUNING.near_kinds
         before = here.candidate.cuts.ends
         for kind in other_kinds(self.estimator, core.segment.clones, here):
             ways = [kind]
@@ -93,11 +88,11 @@ class _Polish:
         core = self.core
         for operator in here.candidate.cuts.ends:
             ends = here.candidate.cuts.ends.get(operator)
-            for strips in _near(len(ends), min(_MOST_STRIPS, ends[-1])) if ends else ():
+            for strips in _near(len(ends), min(TUNING.most_strips, ends[-1])) if ends else ():
                 if not here.candidate.cuts.ends.get(operator):
                     break
                 ways = other_strips(self.estimator, here.candidate, operator, strips)
-                limit = core.value(here) * _NEAR_STRIPS
+                limit = core.value(here) * TUNING.near_strips
                 found = [v for _, v in (core.score(way, limit) for way in ways) if v]
                 if self.ended():
                     return here
@@ -127,17 +122,17 @@ class _Polish:
         What made it better is tried again at once, and the other ends after it.
         """
         core, here, failed, number = self.core, start, 0, 0
-        while True:
-            changes = list(other_ends(here.candidate.cuts.ends.get(operator, ())))
-            if failed >= len(changes) or self.ended():
-                return here
+        changes = list(other_ends(here.candidate.cuts.ends.get(operator, ())))
+        while failed < len(changes) and not self.ended():
             ends = changes[number % len(changes)]
             changed = changed_ends(self.estimator, here.candidate, operator, ends)
             found, estimate = core.score(changed, core.value(here))
             if estimate is not None and found < core.value(here):
                 here, failed = estimate, 0
+                changes = list(other_ends(here.candidate.cuts.ends.get(operator, ())))
             else:
                 failed, number = failed + 1, number + 1
+        return here
 
 
 def _kind(candidate: Candidate) -> tuple[object, ...]:

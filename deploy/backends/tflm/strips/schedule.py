@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from deploy.backends.tflm.strips.cuts import Cuts, groups
-from deploy.backends.tflm.strips.network import Network, Value
+from deploy.backends.tflm.strips.network import ABSENT, Network, Value, ValueNumber
 from deploy.backends.tflm.strips.tiles import Tile, TileSolver, TileStep, tile_flags
 from deploy.operators.rows import Rows
 
@@ -30,30 +30,30 @@ class Run(NamedTuple):
     """
 
     operator: int
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
+    inputs: tuple[ValueNumber, ...]
+    outputs: tuple[ValueNumber, ...]
     tile: TileStep | None
 
 
 class Slice(NamedTuple):
     """Rows of one value."""
 
-    source: int
-    output: int
+    source: ValueNumber
+    output: ValueNumber
 
 
 class Concatenation(NamedTuple):
     """Values one after the other."""
 
-    sources: tuple[int, ...]
-    output: int
+    sources: tuple[ValueNumber, ...]
+    output: ValueNumber
 
 
 class Pad(NamedTuple):
     """The rows and columns that SAME padding of ``operator`` puts around its input."""
 
-    source: int
-    output: int
+    source: ValueNumber
+    output: ValueNumber
     operator: int
 
 
@@ -65,8 +65,8 @@ class Program(NamedTuple):
 
     values: tuple[Value, ...]
     steps: tuple[Step, ...]
-    inputs: tuple[int, ...]
-    outputs: tuple[int, ...]
+    inputs: tuple[ValueNumber, ...]
+    outputs: tuple[ValueNumber, ...]
     macs: int
 
 
@@ -84,14 +84,14 @@ class _Scheduler:
         self.values: list[Value] = []
         self.steps: list[Step] = []
         # Tensor -> (exact rows, value), in the order in which they came to be.
-        self.parts: dict[int, list[tuple[Rows, int]]] = {}
+        self.parts: dict[int, list[tuple[Rows, ValueNumber]]] = {}
         # Tensor -> value, of those that come into being as a whole.
-        self.whole: dict[int, int] = {}
+        self.whole: dict[int, ValueNumber] = {}
         self.produced: dict[int, Rows] = {}
         self.upwards: set[int] = set()
         self.running: set[int] = set()
         # Values that are part of another one, or were read as they are.
-        self.seen: set[int] = set()
+        self.seen: set[ValueNumber] = set()
         self.when_ready: dict[int, list[int]] = {}
         for operator in cuts.when_ready:
             for tensor, _ in self._reads(operator):
@@ -106,7 +106,7 @@ class _Scheduler:
             if operator not in self.cuts.ends:
                 self._run_whole(operator)
         outputs = tuple(
-            -1 if network.graph.tensors[t].is_constant else self._fetch(t, self._all_rows(t))
+            ABSENT if network.graph.tensors[t].is_constant else self._fetch(t, self._all_rows(t))
             for t in network.graph.outputs
         )
         # Rows that were put aside may be computed anew after all.
@@ -116,16 +116,18 @@ class _Scheduler:
     def _all_rows(self, tensor: int) -> Rows:
         return 0, self.network.rows[tensor]
 
-    def _value(self, tensor: int, rows: Rows, padding: tuple[int, int] | None = None) -> int:
+    def _value(
+        self, tensor: int, rows: Rows, padding: tuple[int, int] | None = None
+    ) -> ValueNumber:
         values = self.values
         values.append(Value(tensor, rows, padding))
-        return len(values) - 1
+        return ValueNumber(len(values) - 1)
 
-    def _whole(self, tensor: int) -> int:
+    def _whole(self, tensor: int) -> ValueNumber:
         # Values of whole maps are the same in all programs of a network.
         whole = self.network.whole_values[tensor]
         values = self.values
-        value = self.whole[tensor] = len(values)
+        value = self.whole[tensor] = ValueNumber(len(values))
         values.append(whole)
         self.parts[tensor] = [(whole.rows, value)]
         return value
@@ -134,7 +136,7 @@ class _Scheduler:
         network, whole, inputs = self.network, self.whole, []
         for tensor in network.reads[operator]:
             if tensor < 0:
-                inputs.append(-1)
+                inputs.append(ABSENT)
             elif tensor in whole:
                 inputs.append(whole[tensor])
             else:
@@ -248,7 +250,7 @@ class _Scheduler:
             for member in members
             for position, tensor in enumerate(network.graph.operators[member].inputs)
             if tensor >= 0
-            and not network.graph.tensors[tensor].is_constant
+            and network.graph.tensors[tensor].in_head
             and network.producer.get(tensor, -1) not in members
         ]
 
@@ -270,14 +272,14 @@ class _Scheduler:
             if tensor not in self.whole:
                 self._save(tensor, rows)
                 self._demand(tensor, rows)
-        local: dict[int, list[tuple[Rows, int]]] = {}
+        local: dict[int, list[tuple[Rows, ValueNumber]]] = {}
         for step in tile.steps:
             operator, window, out, padding, _ = step
             info = network.row_operators[operator]
             inputs = []
             for position, tensor in enumerate(network.reads[operator]):
                 if tensor < 0:
-                    inputs.append(-1)
+                    inputs.append(ABSENT)
                 elif position not in info.row_inputs:
                     inputs.append(self._fetch(tensor, self._all_rows(tensor)))
                 else:
@@ -308,12 +310,12 @@ class _Scheduler:
         if self.when_ready:
             self._run_when_ready(sink)
 
-    def _pad(self, value: int, step: TileStep) -> int:
+    def _pad(self, value: ValueNumber, step: TileStep) -> ValueNumber:
         output = self._value(self.values[value].tensor, self.values[value].rows, step.padding)
         self.steps.append(Pad(value, output, step.operator))
         return output
 
-    def _fetch(self, tensor: int, rows: Rows) -> int:
+    def _fetch(self, tensor: int, rows: Rows) -> ValueNumber:
         """A value that holds just these rows of a tensor."""
         if tensor not in self.whole:
             self._save(tensor, rows)
@@ -336,7 +338,7 @@ class _Scheduler:
             self.steps.append(Slice(value, output))
             parts.append((old, output))
 
-    def _take(self, tensor: int, rows: Rows, parts: list[tuple[Rows, int]]) -> int:
+    def _take(self, tensor: int, rows: Rows, parts: list[tuple[Rows, ValueNumber]]) -> ValueNumber:
         around = None
         for exact, value in reversed(parts):
             if exact[0] <= rows[0] and rows[1] <= exact[1]:
@@ -364,7 +366,7 @@ class _Scheduler:
         parts.append((rows, output))
         return output
 
-    def _join(self, sources: list[int]) -> int:
+    def _join(self, sources: list[ValueNumber]) -> ValueNumber:
         while len(sources) > 1:
             joined = []
             for first in range(0, len(sources), MAX_CONCATENATION_INPUTS):
@@ -382,7 +384,7 @@ class _Scheduler:
 
 
 def _needed(
-    steps: Sequence[Step], outputs: Sequence[int], pure: Sequence[bool]
+    steps: Sequence[Step], outputs: Sequence[ValueNumber], pure: Sequence[bool]
 ) -> tuple[Step, ...]:
     """The steps that something is made of that leaves the graph, or that change its state."""
     wanted = set(outputs)
@@ -403,7 +405,7 @@ def _needed(
     return tuple(reversed(kept))
 
 
-def _cover(rows: Rows, parts: list[tuple[Rows, int]]) -> list[tuple[int, Rows]]:
+def _cover(rows: Rows, parts: list[tuple[Rows, ValueNumber]]) -> list[tuple[int, Rows]]:
     """Splits rows among as few parts as possible, from the first on: (age of the part, rows)."""
     pieces = []
     position = rows[0]

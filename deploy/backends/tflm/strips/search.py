@@ -34,7 +34,8 @@ from deploy.backends.tflm.strips.segments import (
     crossing_bytes,
     joined,
 )
-from deploy.backends.tflm.strips.templates import in_strips, rows, templates
+from deploy.backends.tflm.strips.stretches import crossed_by_strips, stretches
+from deploy.backends.tflm.strips.templates import in_strips, of_clones, rows, templates
 from deploy.backends.tflm.strips.tuning import (
     FOR_THE_HEAD,
     OF_FEW_OPERATORS,
@@ -78,6 +79,8 @@ class Search:
         self.extra_macs = int(self.total_macs * (goal.max_macs - 1))
         self.clones = cloneable(graph, self.clone_macs, network.macs)
         self.segments: list[Segment] = []
+        # Segments whose templates were tried, and whether those with clones.
+        self._templates_tried: set[tuple[tuple[int, int], bool]] = set()
         self._cores: dict[tuple[int, int], Core] = {}
         self._scores: dict[tuple[object, ...], tuple[float, Estimate | None]] = {}
         # Candidate -> a value that it is known to be above.
@@ -96,7 +99,7 @@ class Search:
         self.peaks = [whole.peaks.get(o, 0) for o in range(len(graph.operators))]
         self.score(Candidate())
         self.start = whole
-        self.handed_over = _crossing(self.estimator)
+        self.handed_over = crossed_by_strips(self.estimator)
 
     def _loads(self) -> list[int]:
         """Bytes that are live at each operator if it is not cut and nothing grows."""
@@ -121,6 +124,8 @@ class Search:
             course = OF_MANY_OPERATORS
         if self.goal.minimise == "head":
             self._try_rows(self.work * TUNING.rows_until)
+        elif self.is_small:
+            self._try_clones(self.work * TUNING.clones_until)
         for templates_until, segments_until in course.rounds:
             self._try_templates(self.work * templates_until)
             self._improve_segments(self.work * segments_until)
@@ -159,8 +164,7 @@ class Search:
             self.segments.append(segment)
         for ways in in_strips(self.estimator):
             any(self.score(way)[1] for way in ways)
-        for _, path, _ in self._paths()[: TUNING.paths]:
-            self.score(joined(self.estimator, path))
+        self._score_paths(self._paths()[: TUNING.paths])
         if self.ranking.best:
             self.start = min((v for _, v in self.ranking.best), key=lambda v: (v.steps, v.macs))
 
@@ -175,7 +179,7 @@ class Search:
         ]
         pairs = [
             (a, b)
-            for distance in (1, 2, 3, len(cut_points) - 1)
+            for distance in (*TUNING.row_distances, len(cut_points) - 1)
             for a, b in zip(cut_points, cut_points[distance:], strict=False)
         ]
         for start, stop in dict.fromkeys(pairs):
@@ -189,67 +193,53 @@ class Search:
             if segment.pieces:
                 self.segments.append(segment)
             self._report()
-        for _, path, _ in self._paths()[: TUNING.paths]:
-            self.score(joined(self.estimator, path))
+        self._score_paths(self._paths()[: TUNING.paths])
 
-    def _try_templates(self, until: float) -> None:
-        thin = self.goal.minimise == "head"
-        known = {(segment.start, segment.stop) for segment in self.segments}
-        for start, stop in self._stretches():
+    def _try_clones(self, until: float) -> None:
+        """Clones in the whole graph: what they spare, no segment shows by itself."""
+        for candidate in of_clones(self.estimator, self.clones):
             if self.spent > until or self.stop():
                 break
-            if (start, stop) in known:
-                continue
-            segment = self._segment(start, stop)
-            self.segments.append(segment)
-            for candidate in templates(segment.estimator, segment.clones, thin=thin):
+            self.score(candidate, self.ranking.best[0][0])
+
+    def _try_templates(self, until: float) -> None:
+        """In every segment without clones first: few of them need any, and they take most ways."""
+        thin = self.goal.minimise == "head"
+        known = {(segment.start, segment.stop): segment for segment in self.segments}
+        stretches = self._stretches()
+        for with_clones in (False, True):
+            for place in stretches:
                 if self.spent > until or self.stop():
-                    break
-                self._offer(segment, candidate, self._useful(segment))
-            self._report()
+                    return
+                if (place, with_clones) in self._templates_tried:
+                    continue
+                if place not in known:
+                    known[place] = self._segment(*place)
+                    self.segments.append(known[place])
+                segment = known[place]
+                clones = segment.clones if with_clones else None
+                for candidate in templates(segment.estimator, clones, thin=thin):
+                    if self.spent > until or self.stop():
+                        break
+                    self._offer(segment, candidate, self._useful(segment))
+                self._templates_tried.add((place, with_clones))
+                self._report()
 
     def _stretches(self) -> list[tuple[int, int]]:
         """Segments around the operators that hold more than a smaller head would allow."""
-        largest = self.ranking.best[0][1].bound_bytes
-        loads = self._loads()
-        busy = [place for place, load in enumerate(loads) if load > largest * TUNING.loaded]
-        crossing = crossing_bytes(self.graph)
-        low, high = busy[0], busy[-1] + 1
-        # It does not end where maps cross that are larger than what cutting is to reach.
-        cut_points = [k for k in range(low, high + 1) if crossing[k] <= largest * TUNING.crossing]
-        cut_points = sorted(k for k in {low, *cut_points, high} if not self.handed_over[k])
-        pairs = [(a, b) for i, a in enumerate(cut_points) for b in cut_points[i + 1 :]]
-        pairs = [(a, b) for a, b in pairs if max(loads[a:b]) > largest * TUNING.loaded]
         # Effort may not suffice for all, so what was tried least is next; thin strips pay off most
         # through many operators, so for them the longest segments come in between.
-        spread = self._spread(pairs, [place for place in busy if place < high])
+        spread = stretches(
+            self._loads(),
+            crossing_bytes(self.graph),
+            self.ranking.best[0][1].bound_bytes,
+            tried=[(segment.start, segment.stop) for segment in self.segments],
+            closed=self.handed_over,
+        )
         if self.goal.minimise != "head":
-            # Short ones cost least, and a path puts them together.
-            return sorted(spread, key=lambda pair: max(pair[1] - pair[0], TUNING.short_segment))
-        longest = sorted(pairs, key=lambda pair: (pair[0] - pair[1], pair))
+            return spread
+        longest = sorted(spread, key=lambda pair: (pair[0] - pair[1], pair))
         return list(dict.fromkeys(itertools.chain.from_iterable(zip(longest, spread, strict=True))))
-
-    def _spread(self, pairs: list[tuple[int, int]], busy: list[int]) -> list[tuple[int, int]]:
-        """Random order in which the segments cover all busy operators about equally."""
-        covered = dict.fromkeys(busy, 0)
-        for segment in self.segments:
-            for place in range(segment.start, segment.stop):
-                if place in covered:
-                    covered[place] += 1
-        left, order = sorted(pairs), []
-        while left:
-            rare = min(covered, key=lambda place: (covered[place], place))
-            holding = [pair for pair in left if pair[0] <= rare < pair[1]]
-            pair = self.random.choice(holding or left)
-            left.remove(pair)
-            order.append(pair)
-            for place in range(*pair):
-                if place in covered:
-                    covered[place] += 1
-            if not holding:
-                del covered[rare]
-                covered = covered or {pair[0]: 0}
-        return order
 
     def _offer(
         self,
@@ -272,12 +262,11 @@ class Search:
         rounds = 0
         paths = self._paths()
         while self.segments and self.spent < until and not self.stop():
-            if rounds % 4 == 0:
+            if rounds % TUNING.turns == 0:
                 paths = self._paths()
-                for _, path, _ in paths[: TUNING.first_paths]:
-                    self.score(joined(self.estimator, path))
+                self._score_paths(paths[: TUNING.first_paths])
             # The segments of a good path, or now and then any other.
-            head, path = self.ungrown.head_bytes, []
+            head, path = self.ungrown.head_bytes, list[SegmentCut]()
             if paths:
                 _, path, head = paths[self.random.randrange(min(len(paths), TUNING.paths_in_use))]
             used = [
@@ -285,7 +274,7 @@ class Search:
                 for s in self.segments
                 if any(p.start == s.start and p.stop == s.stop for p in path)
             ]
-            if not used or rounds % 4 == 3:
+            if not used or rounds % TUNING.turns == TUNING.turns - 1:
                 used = self.segments
             fresh = [s for s in used if s.has_changes_left()] or [
                 s for s in self.segments if s.has_changes_left()
@@ -296,8 +285,7 @@ class Search:
                 self._anneal_segment(segment, head, until_here)
             rounds += 1
             self._report()
-        for _, path, _ in self._paths()[: TUNING.paths]:
-            self.score(joined(self.estimator, path))
+        self._score_paths(self._paths()[: TUNING.paths])
 
     def _paths(self) -> list[tuple[float, list[SegmentCut], int]]:
         """Sequences of pieces by what they are estimated to be worth, best first."""
@@ -322,6 +310,29 @@ class Search:
                 key = tuple((p.start, p.stop, p.candidate.key()) for p in path)
                 found.setdefault(key, (self.worth.value(head, tail, macs), path, head))
         return sorted(found.values(), key=lambda entry: (entry[0], entry[2]))
+
+    def _score_paths(self, paths: list[tuple[float, list[SegmentCut], int]]) -> None:
+        """Estimates pieces together, and where they do not fit as each of them would, turned.
+
+        Strips from the last rows on free other bytes than those from the first on, which counts
+        only beside what stands around a piece.
+        """
+        for promised, path, _ in paths:
+            candidate = joined(self.estimator, path)
+            found, _ = self.score(candidate)
+            best = self.ranking.best[0][0] if self.ranking.best else math.inf
+            if not best > promised < found:
+                continue
+            cuts = candidate.cuts
+            drivers = [
+                frozenset(o for o, ends in cuts.ends.items() if ends and p.start <= o < p.stop)
+                for p in path[: TUNING.turned]
+            ]
+            for count in range(1, len(drivers) + 1):
+                for turned in itertools.combinations(drivers, count):
+                    upwards = cuts.upwards ^ frozenset().union(*turned)
+                    changed = candidate._replace(cuts=cuts.replace(upwards=upwards))
+                    self.score(changed, best)
 
     def _explore(self, segment: Segment, until: int) -> bool:
         """Tries single changes of a segment's pieces, of the best first; whether any were left."""
@@ -356,7 +367,7 @@ class Search:
     def _most(self, segment: Segment) -> int:
         """Heads of that size are of no interest; some have to be cut even so."""
         if segment.estimator.in_strips():
-            return self.ungrown.head_bytes * 2
+            return self.ungrown.head_bytes * TUNING.most_in_strips
         return min(self.ungrown.head_bytes, segment.whole_bytes)
 
     def _anneal_segment(self, segment: Segment, head: int, until: int) -> None:
@@ -365,7 +376,7 @@ class Search:
         # A little below what is in use is where progress comes from.
         goal = int(head * self.random.uniform(TUNING.tightest_goal, 1.0))
         near = sorted(segment.pieces, key=lambda p: (abs(p.head_bytes - goal), p.tail_bytes))
-        start = self.random.choice(near[:4]).candidate if near else Candidate()
+        start = self.random.choice(near[: TUNING.near_pieces]).candidate if near else Candidate()
         price = self.random.choice(TUNING.mac_prices) * self.ungrown.head_bytes / self.total_macs
         weight = self.goal.tail_weight
 
@@ -478,14 +489,3 @@ class Search:
 
     def _report(self) -> None:
         self.progress(min(1.0, self.spent / self.work))
-
-
-def _crossing(estimator: Estimator) -> list[bool]:
-    """For each place in the order, whether a map that may exist in strips only lives across."""
-    network, operators = estimator.network(), estimator.graph.operators
-    crossed = [False] * (len(operators) + 1)
-    for tensor in estimator.in_strips():
-        born = network.producer.get(tensor, -1) + 1
-        for place in range(born, max(network.readers.get(tensor, ()), default=born - 1) + 1):
-            crossed[place] = True
-    return crossed

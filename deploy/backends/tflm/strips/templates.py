@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
-from deploy.backends.tflm.strips.clones import Clone
+from deploy.backends.tflm.strips.clones import THINNED, Clone
 from deploy.backends.tflm.strips.cuts import Cuts, normalised
 from deploy.backends.tflm.strips.estimate import Candidate, Estimator
 from deploy.backends.tflm.strips.moves import uneven_ends
 from deploy.backends.tflm.strips.network import Network
-
-_POWERS = (1.0, 0.7, 1.4)
-_MOST_CLONES = 3
-_RUNS = 360
-"""Operator instances of a template at most."""
-_STRIPS = (2, 3, 4, 6, 8, 12, 16)
-_ROWS, _FEW_ROWS = 1200, 400
-"""Rows of all operators, for strips of single rows, and for trying more ways of having them."""
+from deploy.backends.tflm.strips.tuning import TEMPLATES
 
 
 def templates(
-    estimator: Estimator, clones: Sequence[Clone], *, thin: bool = False
+    estimator: Estimator,
+    clones: Sequence[Clone] | None = None,
+    *,
+    thin: bool = False,
 ) -> Iterator[Candidate]:
     """Yields candidates that cut all operators of the estimator's graph alike, each once.
 
     Args:
-        clones: maps that may be computed twice; the first few are tried, one at a time.
+        clones: maps that are computed twice, of which the first few are tried, one at a time;
+            None: no map is.
         thin: down to strips of one row, for which halos are kept and convolutions padded, rather
             than few strips.
     """
     count = len(estimator.graph.operators)
-    choices = [frozenset[Clone](), *(frozenset({clone}) for clone in clones[:_MOST_CLONES])]
+    choices = [frozenset[Clone]()]
+    if clones is not None:
+        choices = [frozenset({clone}) for clone in clones[: TEMPLATES.most_clones]]
     for chosen in choices:
         network = estimator.network(chosen)
         operators = [o for o in network.order if o in network.row_operators]
@@ -42,6 +42,31 @@ def templates(
             if key not in seen:
                 seen.add(key)
                 yield Candidate(chosen, cuts)
+
+
+def of_clones(estimator: Estimator, clones: Sequence[Clone]) -> Iterator[Candidate]:
+    """Yields candidates with one or two clones and nothing else, and with these in strips.
+
+    What is computed again need not stand whole for its reader: both run strip by strip.
+    """
+    few = clones[: TEMPLATES.clones_in_pairs]
+    together = [frozenset(chosen) for n in (1, 2) for chosen in itertools.combinations(few, n)]
+    count = len(estimator.graph.operators)
+    for chosen in together:
+        network = estimator.network(chosen)
+        yield Candidate(chosen, Cuts())
+        again = {
+            count + index: reader
+            for index, (_, reader) in enumerate(sorted(chosen))
+            if reader != THINNED and {count + index, reader} <= network.row_operators.keys()
+        }
+        for number in TEMPLATES.strips if again else ():
+            ends: dict[int, tuple[int, ...]] = dict.fromkeys(again, ())
+            for reader in again.values():
+                size = network.row_operators[reader].rule.out_rows
+                ends[reader] = uneven_ends(size, min(number, size), 1.0)
+            cuts = Cuts(ends, recomputed=frozenset(again))
+            yield Candidate(chosen, normalised(network, cuts))
 
 
 def rows(estimator: Estimator) -> Iterator[Candidate]:
@@ -60,14 +85,14 @@ def rows(estimator: Estimator) -> Iterator[Candidate]:
     ends = {o: tuple(range(1, network.row_operators[o].rule.out_rows + 1)) for o in operators}
     at_sums = {o: ends[o] if o == driver or o in sums else () for o in operators}
     instances = sum(len(rows) for rows in ends.values())
-    if instances > _ROWS:
+    if instances > TEMPLATES.most_rows:
         return
     readers = {
         o: {r for t in network.graph.operators[o].outputs for r in network.readers.get(t, ())}
         for o in operators
     }
     single = frozenset(o for o in operators if len(readers[o]) == 1)
-    dear = frozenset(o for o in operators if network.macs[o] * 10 > network.total_macs)
+    dear = frozenset(o for o in operators if network.macs[o] * TEMPLATES.dear > network.total_macs)
     last = frozenset({driver})
     # (strips end, copied, padded, upwards, own_place)
     ways = [
@@ -75,7 +100,7 @@ def rows(estimator: Estimator) -> Iterator[Candidate]:
         (ends, every, dear, none, last),
         (at_sums, every, every, none, last),
     ]
-    if instances <= _FEW_ROWS:
+    if instances <= TEMPLATES.few_rows:
         ways += [
             (at_sums, copied, every, upwards, own_place)
             for own_place in (last, none)
@@ -109,7 +134,7 @@ def in_strips(estimator: Estimator) -> Iterator[list[Candidate]]:
     every, none = frozenset(touching), frozenset[int]()
     drivers = frozenset(o for o in touching if not tensors.issuperset(operators[o].outputs))
     heights = {network.row_operators[o].rule.out_rows for o in drivers}
-    for number in (n for n in _STRIPS if n <= max(heights, default=0)):
+    for number in (n for n in TEMPLATES.strips_of_given_maps if n <= max(heights, default=0)):
         ends: dict[int, tuple[int, ...]] = dict.fromkeys(every, ())
         for operator in drivers:
             rows = network.row_operators[operator].rule.out_rows
@@ -138,7 +163,7 @@ def _cuts(network: Network, operators: list[int], thin: bool) -> Iterator[Cuts]:
     wide = frozenset(
         o for o in operators if getattr(network.row_operators[o].rule, "kernel_extent", 1) > 1
     )
-    dear = frozenset(o for o in operators if network.macs[o] * 10 > network.total_macs)
+    dear = frozenset(o for o in operators if network.macs[o] * TEMPLATES.dear > network.total_macs)
     # (recomputed, copied, untrimmed)
     kept = [(none, every, none), (none, none, none), (every - wide, wide, none)]
     if wide and every - wide:
@@ -146,15 +171,20 @@ def _cuts(network: Network, operators: list[int], thin: bool) -> Iterator[Cuts]:
         kept.append((wide, every - wide, none))
     if thin:
         halos, paddings = kept, list(dict.fromkeys((dear, every, none)))
-        strips = [n for n in (rows, 32, 24, 16, 8, 4) if n <= rows and n * len(every) <= _RUNS]
+        most = min(rows, TEMPLATES.most_runs // len(every))
+        strips = [n for n in (rows, *TEMPLATES.thin_strips) if n <= most]
     else:
         halos = [(every, none, every), (every, none, none), *kept]
         paddings = [none, dear] if dear else [none]
-        strips = [n for n in (2, 3, 4, 6) if n <= rows]
+        strips = [n for n in TEMPLATES.strips if n <= rows]
     for number in dict.fromkeys(strips):
-        for power in _POWERS[: 2 if thin else 1]:
+        for power in TEMPLATES.powers[: 2 if thin else 1]:
             ends: dict[int, tuple[int, ...]] = dict.fromkeys(operators, ())
             ends[driver] = uneven_ends(rows, number, power)
             for recomputed, copied, untrimmed in halos:
                 for padded in paddings:
-                    yield normalised(network, Cuts(ends, recomputed, copied, untrimmed, padded))
+                    cuts = normalised(network, Cuts(ends, recomputed, copied, untrimmed, padded))
+                    yield cuts
+                    if recomputed and not thin:
+                        # From the last rows to the first: outputs that grow into what is above.
+                        yield normalised(network, cuts.replace(upwards=frozenset({driver})))

@@ -21,6 +21,7 @@ from deploy.backends.tflm.strips.goal import Goal
 from deploy.backends.tflm.strips.layout import CutGraph, cut_graph, placed
 from deploy.backends.tflm.strips.network import Network
 from deploy.backends.tflm.strips.search import Search
+from deploy.backends.tflm.strips.tuning import EFFORT, TUNING, WalksByLevel
 from deploy.backends.tflm.time import graph_time, time_ratio
 from deploy.effort import Effort
 from deploy.graph import Graph
@@ -28,51 +29,6 @@ from deploy.memory.plan import MemoryPlan
 from deploy.outcome import ArenaPrediction
 from deploy.targets import Target
 from keras_fmc.errors import VerificationError
-
-_WALKS: dict[float, tuple[int, int, int]] = {
-    1.0: (1, 1, 2),
-    1.02: (0, 0, 4),
-    1.05: (1, 1, 8),
-    1.1: (0, 1, 8),
-    1.2: (1, 1, 4),
-    1.3: (0, 1, 4),
-    1.5: (1, 1, 4),
-    2.0: (1, 1, 4),
-    4.0: (1, 1, 4),
-}
-"""Level of multiply-accumulates -> number of walks for each effort. Below a limit between two
-levels, what the walks of the upper one found on their way counts, too."""
-_WALKS_FOR_THE_HEAD: dict[float, tuple[int, int, int]] = {
-    1.0: (0, 1, 2),
-    1.05: (1, 1, 4),
-    1.1: (0, 1, 4),
-    1.3: (1, 1, 4),
-    2.0: (1, 1, 4),
-}
-"""The same for the head, or a given arena; the walks for the arena come in addition."""
-_SHARES = {1.0: 0.1, 1.02: 0.5}
-"""Parts of the usual work for levels at which there is less to find."""
-SMALL_GRAPH_OPERATORS = 40
-_SMALL_WORK, _LARGE_WORK = 120_000, 400_000
-_SMALL_WORK_FOR_THE_HEAD = 250_000
-"""A step costs more there, as strips are many."""
-_FEW_OPERATORS, _FEW_FOR_THE_HEAD, _LEAST_WORK = 10, 5, 0.02
-_FEW_POWER, _FEW_WORK = 1.5, 300_000
-"""Below so many operators, work falls with this power of those that can be cut, to that part."""
-_RESTARTS = (1, 3)
-"""By turns, at one level and from level to level: one long walk finds some ways, several short
-ones find others."""
-_LONG_UP_TO = 1.05
-"""The first walk of levels above is one of several short ones."""
-_MOST_WALKS = 64
-"""At one level."""
-_SEEDS_OF_FEW = 2
-"""Walks more that such graphs get at each level: they are short, and one may miss what is there."""
-_MEASURED, _PROMISING = 6, 2
-_SPARE = 3
-"""Ways with fewer multiply-accumulates that every walk plans, for limits below its own."""
-_LONG_PROGRAM = 500
-"""Steps above which only a third of the candidates is planned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +111,11 @@ def walks_of(goal: Goal, effort: Effort, network: Network) -> tuple[Walk, ...]:
     if not network.row_operators:
         return (Walk(goal, 0, 0),)
     for_head = goal.minimise == "head" and goal.arena_bytes is None
-    tables: list[tuple[str, int | None, dict[float, tuple[int, int, int]]]]
-    tables = [("arena", None, _WALKS)]
+    tables: list[tuple[str, int | None, WalksByLevel]]
+    tables = [("arena", None, EFFORT.for_the_arena)]
     if goal.minimise == "head" or goal.arena_bytes is not None:
-        tables.append((goal.minimise, goal.arena_bytes, _WALKS_FOR_THE_HEAD))
-    is_short = len(network.order) < _FEW_OPERATORS
+        tables.append((goal.minimise, goal.arena_bytes, EFFORT.for_the_head))
+    is_short = len(network.order) < EFFORT.few
     walks = []
     for minimise, arena_bytes, table in tables:
         usual = usual_work(network, for_head=for_head and minimise == "head")
@@ -167,18 +123,18 @@ def walks_of(goal: Goal, effort: Effort, network: Network) -> tuple[Walk, ...]:
             Walk(
                 Goal(minimise, level, arena_bytes, goal.max_time),
                 # Where no limit binds, two walks of one seed would be the same.
-                (round(level * 100) - 105) % 512 * _MOST_WALKS + number,
-                int(usual * _SHARES.get(level, 1.0)),
-                restarts=_RESTARTS[(number + (level > _LONG_UP_TO)) % 2],
+                (round(level * 100) - 105) % 512 * EFFORT.most_walks + number,
+                int(usual * EFFORT.shares.get(level, 1.0)),
+                restarts=EFFORT.restarts[(number + (level > EFFORT.long_up_to)) % 2],
             )
             for level, numbers in table.items()
             if level <= _level_above(goal.max_macs, table)
-            for number in range(numbers[effort.grade] + (_SEEDS_OF_FEW if is_short else 0))
+            for number in range(numbers[effort.grade] + (EFFORT.more_of_few if is_short else 0))
         ]
     return tuple(walks)
 
 
-def _level_above(max_macs: float, table: dict[float, tuple[int, int, int]]) -> float:
+def _level_above(max_macs: float, table: WalksByLevel) -> float:
     """The least level that is not below a limit, or the last one."""
     return min((level for level in table if level >= max_macs), default=max(table))
 
@@ -189,15 +145,15 @@ def usual_work(network: Network, *, for_head: bool = False) -> int:
     Where a handful of operators can be cut a walk knows nearly all ways after a fraction of the
     work that ten of them take; for the head, five, as there are more ways with more strips.
     """
-    if len(network.order) > SMALL_GRAPH_OPERATORS:
-        return _LARGE_WORK
-    work = _SMALL_WORK_FOR_THE_HEAD if for_head else _SMALL_WORK
-    few = _FEW_FOR_THE_HEAD if for_head else _FEW_OPERATORS
+    if len(network.order) > TUNING.few_operators:
+        return EFFORT.large_work
+    work = EFFORT.small_work_for_the_head if for_head else EFFORT.small_work
+    few = EFFORT.few_for_the_head if for_head else EFFORT.few
     if len(network.order) >= few:
         return work
-    share = (len(network.row_operators) / few) ** _FEW_POWER
-    full = work if for_head else _FEW_WORK
-    return min(work, int(full * max(share, _LEAST_WORK)))
+    share = (len(network.row_operators) / few) ** EFFORT.few_power
+    full = work if for_head else EFFORT.few_work
+    return min(work, int(full * max(share, EFFORT.least_share)))
 
 
 def run_walk(
@@ -250,8 +206,8 @@ def _found(search: Search, target: Target, ended_early: bool) -> Found:
     ranking, goal = search.ranking, search.goal
     holds_whole = not ranking.best
     best = [estimate for _, estimate in ranking.best] or [search.whole]
-    share = 1 if best[0].steps <= _LONG_PROGRAM else 3
-    estimates = best[: _MEASURED // share]
+    share = 1 if best[0].steps <= EFFORT.long_program else EFFORT.long_share
+    estimates = best[: EFFORT.planned // share]
     if not search.estimator.in_strips() and (
         goal.max_time is not None
         or all(v.candidate.cuts.ends or v.candidate.clones for v in estimates)
@@ -261,9 +217,9 @@ def _found(search: Search, target: Target, ended_early: bool) -> Found:
         # Estimates end just below the budget; what is smaller fits if they were too low. And what
         # moves few bytes is among those that take few products.
         spare = sorted(ranking.frontier, key=lambda v: (v.arena_bytes, v.macs))
-        estimates += spare[:: max(1, len(spare) // _MEASURED)]
+        estimates += spare[:: max(1, len(spare) // EFFORT.planned)]
     cheap = sorted(ranking.frontier, key=lambda v: v.macs)
-    estimates += cheap[:: max(1, len(cheap) // _SPARE)][:_SPARE]
+    estimates += cheap[:: max(1, len(cheap) // EFFORT.cheap)][: EFFORT.cheap]
     points, known = [], set()
     for estimate in estimates:
         key = estimate.candidate.key()
@@ -282,7 +238,7 @@ def _found(search: Search, target: Target, ended_early: bool) -> Found:
     promising = [v for _, v in ranking.promising if v.candidate.key() not in known]
     return Found(
         tuple(points),
-        tuple(promising[: _PROMISING // share]),
+        tuple(promising[: EFFORT.promising // share]),
         tuple(ranking.frontier),
         holds_whole,
         ended_early,
@@ -303,14 +259,16 @@ def measure(
         rounds: of the memory planner; 0 asks for a quick plan.
     """
     network, program, found = estimator.footprint(estimate.candidate)
-    cut = None if found is None else cut_graph(network, program, found, target.kernels)
-    if cut is None:
+    if found is None:
         return None
     unit = target.runtime.arena_alignment_bytes
-    memory = placed(cut, target.kernels, alignment=unit, rounds=rounds, stop=stop)
+    cut = cut_graph(network, program, found, target.kernels, alignment=unit)
+    if cut is None:
+        return None
+    memory = placed(cut, target.kernels, rounds=rounds, stop=stop)
     graph = cut.graph
     if estimator.costs.view_bytes is not None:
-        graph = with_implicit_views(graph, memory.offsets, target.kernels)
+        graph = with_implicit_views(graph, memory.offsets, target.kernels, alignment=unit)
     arena = predict_arena(graph, offsets=memory.offsets, target=target)
     time = graph_time(graph, target.kernels) or 0
     ratio = time_ratio(graph, estimator.graph, target.kernels)

@@ -1,0 +1,52 @@
+"""Look-ups by code, which TensorFlow's converter leaves by value.
+
+    DEQUANTIZE → CAST → GATHER of an int8 table     →     CAST → ADD 128 → GATHER
+
+The table has the 256 results of the codes from -128 on (`keras_fmc.qat.exported`).
+"""
+
+from __future__ import annotations
+
+from deploy.backends.tflm.codes.emit import Emitter
+from deploy.graph import Graph, GraphBuilder, Operator
+from deploy.passes.dead import drop_dead
+
+_ENTRIES = 256
+
+
+def by_code(graph: Graph) -> Graph:
+    """Returns the graph with these look-ups on int8 codes."""
+    makers = graph.producers()
+    builder = GraphBuilder(graph)
+    builder.operators = []
+    found = False
+    for operator in graph.operators:
+        source = _source(graph, makers, operator)
+        if source is None:
+            builder.operators.append(operator)
+            continue
+        found = True
+        (output,) = operator.outputs
+        table = graph.tensors[operator.inputs[0]]
+        assert table.quantization is not None
+        emitter = Emitter(builder, graph.tensors[output].name)
+        emitter.look_up(source, table.array(), table.quantization, output=output)
+        builder.operators += emitter.operators
+    return drop_dead(builder.build(like=graph)) if found else graph
+
+
+def _source(graph: Graph, makers: dict[int, int], operator: Operator) -> int | None:
+    """The int8 tensor whose values, cast in float, are the places of a look-up."""
+    if operator.opcode != "GATHER":
+        return None
+    table, places = (graph.tensors[index] for index in operator.inputs)
+    if not table.is_constant or table.dtype != "int8" or table.shape != (_ENTRIES,):
+        return None
+    index, wanted = operator.inputs[1], ("CAST", "DEQUANTIZE")
+    if places.is_constant:
+        return None
+    for opcode in wanted:
+        if index not in makers or graph.operators[makers[index]].opcode != opcode:
+            return None
+        index = graph.operators[makers[index]].inputs[0]
+    return index
