@@ -95,8 +95,9 @@ bench-determinism: env
 
 # What the product makes of each .tflite file of a folder.
 FOLDER ?= ../shared/models
+OPTIONS ?=
 bench-models: env
-	$(BIN)/python benchmarks/bench_models.py $(FOLDER)
+	$(BIN)/python benchmarks/bench_models.py $(FOLDER) $(OPTIONS)
 
 bench-fit: env
 	$(TF_ENV) $(BIN)/python benchmarks/bench_fit.py

@@ -52,6 +52,7 @@ setup(
             "targets/**/*.json",
             "backends/c/README.md",
             "backends/c/kernels/*",
+            "backends/c/stand_in/*",
             "backends/c/templates/*",
             "emit/templates/**/*",
             "proof/templates/*",

@@ -3,18 +3,20 @@
 Static RAM is what arm-none-eabi-size says of the generated code and its kernels, and the report's
 own figure has to equal it. Outputs are compared with the tflite_micro wheel before a line is
 printed. The stack is painted and looked at; instructions are those of QEMU's -icount. Beside them
-stands what the same kernels take where every map stands whole, and below what codes cost.
+stands what the same kernels take where every map stands whole, and below what codes cost, and what
+CMSIS-NN takes where FMC_CMSIS_NN names a copy of it.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +29,7 @@ from benchmarks.random_models import mobilenet_v2, squeezenet  # noqa: E402
 from deploy.backends.c.assign import assign  # noqa: E402
 from deploy.backends.c.build import GeneratedModel, generate, generated, lay_out  # noqa: E402
 from deploy.backends.c.layout import place_region  # noqa: E402
+from deploy.backends.c.library import Library  # noqa: E402
 from deploy.backends.c.lowering import lower  # noqa: E402
 from deploy.backends.c.packing import candidates, with_packed  # noqa: E402
 from deploy.backends.c.schedule import Cuts, play  # noqa: E402
@@ -35,12 +38,15 @@ from deploy.flatbuffer import read_file, write  # noqa: E402
 from deploy.graph import Activation, Graph  # noqa: E402
 from deploy.passes import run_passes  # noqa: E402
 from deploy.runtime import tflm  # noqa: E402
+from deploy.targets import kernels  # noqa: E402
 from keras_fmc.errors import FmcError, VerificationError  # noqa: E402
-from tests import emulator  # noqa: E402
+from tests import cmsis_nn_library, emulator  # noqa: E402
 from tests.code_graphs import bit_planes, code_map, weighed_planes  # noqa: E402
 from tests.int8_graphs import Int8GraphMaker  # noqa: E402
 
 _ROOMY = 64 * 2**20
+_TINY = ("VWW", "ResNet-8", "KWS", "AD")
+"""Run with CMSIS-NN, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +79,14 @@ MODELS = (
 )
 
 
-def ran_on(core: emulator.Core, graph: Graph, made: GeneratedModel) -> emulator.Ran:
+def ran_on(
+    core: emulator.Core, graph: Graph, made: GeneratedModel, library: tuple[str, ...] = ()
+) -> emulator.Ran:
     """Runs a model on a core; its outputs have to be TFLM's."""
     samples = tflm.random_inputs(write(graph), samples=1)
     wanted = tflm.run(write(graph), samples, arena_bytes=_ROOMY, isolated=True)
     with tempfile.TemporaryDirectory() as scratch:
-        ran = emulator.run_on(core, made, samples, wanted, Path(scratch))
+        ran = emulator.run_on(core, made, samples, wanted, Path(scratch), library=library)
     if ran.equal != 1 or ran.static_bytes != made.static_bytes:
         raise VerificationError("outputs or static memory differ", received=ran)
     return ran
@@ -123,6 +131,32 @@ def measure(model: Model, folder: Path, *, fed: bool, whole: int | None) -> tupl
         f"| {made.constant_bytes:,} | {seconds:.1f} s |"
     )
     return line, whole
+
+
+def by_library(folder: Path, models: Sequence[str]) -> None:
+    """Prints what the same row programs take with CMSIS-NN, where a copy is named."""
+    print(
+        "\n| model | image | core | static RAM | stack | instructions | portable kernels "
+        "| portable / CMSIS-NN |\n|---|---|---|---|---|---|---|---|"
+    )
+    cores = ((emulator.M4, "cmsis-nn-dsp"), (emulator.M55_VECTORS, "cmsis-nn-mve"))
+    for model in MODELS:
+        if model.name not in models:
+            continue
+        graph = run_passes(model.graph(folder))
+        for fed, (core, name) in itertools.product((False, True), cores):
+            if fed and model.fed is None:
+                continue
+            made = generate(graph, model_name="model", fed=fed, library=Library(kernels(name)))
+            archive = cmsis_nn_library.archive("arm-none-eabi-gcc", *core.options, "-O2")
+            ran = ran_on(core, graph, made, (cmsis_nn_library.include(), str(archive)))
+            own = ran_on(core, graph, generate(graph, model_name="model", fed=fed))
+            print(
+                f"| {model.name} | {'fed' if fed else 'in RAM'} | {core.name} "
+                f"| {ran.static_bytes:,} | {ran.stack_bytes:,} | {ran.instructions / 1e6:,.2f} M "
+                f"| {own.instructions / 1e6:,.2f} M | {own.instructions / ran.instructions:.2f}x |",
+                flush=True,
+            )
 
 
 def two_convolutions(bits: int | None) -> Graph:
@@ -204,6 +238,8 @@ def main() -> None:
                 print(line, flush=True)
     if not arguments.models:
         codes()
+    if cmsis_nn_library.folder() is not None:
+        by_library(arguments.folder, arguments.models or _TINY)
 
 
 if __name__ == "__main__":

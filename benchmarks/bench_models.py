@@ -1,10 +1,10 @@
 """What fmc plan makes of every .tflite file in a folder: planned, or the reason why not.
 
-    python benchmarks/bench_models.py FOLDER [--board nano33ble] [--arena 1MB] [--strips=false]
+    python benchmarks/bench_models.py FOLDER [--board nano33ble] [--effort quick] [--strips=false]
 
 Each file is planned in a process of its own. The table has the arena with TensorFlow Lite Micro's
 own plan, that with ours, and whether ours ran in exactly the predicted arena with equal outputs; or
-the first line of the message.
+the first line of the message. A plan that does not fit the board is a plan all the same.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ def outcome(model: Path, options: list[str]) -> tuple[str, str, str]:
             return "", "", f"not planned in {SECONDS} seconds"
         report = Path(folder) / "report.json"
         if run.returncode not in (0, 1) or not report.exists():
-            lines = run.stderr.strip().splitlines() or ["no message"]
+            said = run.stderr.strip().replace(str(model.resolve()), model.name)
+            lines = said.splitlines() or ["no message"]
             return "", "", f"exit {run.returncode}: {lines[0].removeprefix('fmc: ')}"
         found = json.loads(report.read_text())
     exact = found["verified_arena_bytes"] == found["predicted_arena_bytes_wheel"]
@@ -51,13 +52,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--board", default="nano33ble")
-    parser.add_argument("--arena", default="64MB", help="by default everything fits")
     parser.add_argument("--strips", default="true")
+    parser.add_argument("--effort", default="normal")
     chosen = parser.parse_args()
     models = sorted(chosen.folder.rglob("*.tflite"))
     if not models:
         parser.error(f"no .tflite file in {chosen.folder}")
-    options = ["--board", chosen.board, "--arena", chosen.arena, f"--strips={chosen.strips}"]
+    options = ["--board", chosen.board, f"--strips={chosen.strips}", f"--effort={chosen.effort}"]
     print(f"fmc plan {' '.join(options)}; bytes\n")
     print("| model | TFLM's own plan | this plan | verified, or the reason |")
     print("|---|---:|---:|---|")

@@ -32,6 +32,7 @@ class Command:
         name: behind ``fmc``.
         summary: what it does, a sentence.
         arguments: what it is given, such as "MODEL", in their order.
+        several: whether the last of them may be given more than once.
         options: its own; those of ``EVERYWHERE`` come with every command.
         run: gets the arguments and the options; returns the exit status.
         example: a usual call, shown in the help.
@@ -43,6 +44,7 @@ class Command:
     options: tuple[Option, ...]
     run: Callable[[Sequence[str], flags.FlagValues], int]
     example: str = ""
+    several: bool = False
 
     @property
     def all_options(self) -> tuple[Option, ...]:
@@ -50,7 +52,8 @@ class Command:
 
     @property
     def usage(self) -> str:
-        return " ".join(("fmc", self.name, *self.arguments, "[--OPTION ...]"))
+        more = ("...",) if self.several else ()
+        return " ".join(("fmc", self.name, *self.arguments, *more, "[--OPTION ...]"))
 
 
 def value(values: flags.FlagValues, name: str) -> Any:
@@ -84,7 +87,8 @@ def parse(command: Command, arguments: Sequence[str]) -> tuple[list[str], flags.
         ) from error
     if value(values, "help"):
         return None
-    if len(rest) != len(command.arguments):
+    wanted = len(command.arguments)
+    if len(rest) < wanted or (len(rest) > wanted and not command.several):
         raise BadInputError(
             f"fmc {command.name} takes {len(command.arguments)} arguments",
             received=f"{len(rest)}: {' '.join(rest)}" if rest else "none",

@@ -26,6 +26,7 @@ from deploy.options import (
     PLAN,
     PROJECT_OUT,
     SEARCH,
+    SHARE,
     SOURCE,
     STOP,
     TARGET,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 KINDS = ("cmake", "arduino", "esp-idf", "platformio", "zephyr", "stm32cube")
 """The kinds of firmware projects; a test holds them to be those of ``deploy.emit.skeleton``."""
 
-_NO_C_OPTIONS = ("strips", "overlap", "view-operators", "minimise", "max-macs")
+_NO_C_OPTIONS = ("strips", "two-arenas", "overlap", "view-operators", "minimise", "max-macs")
 
 
 def print_lines(text: str) -> None:
@@ -88,6 +89,7 @@ def settings_of(values: flags.FlagValues) -> PlanSettings:
         minimise=value(values, "minimise"),
         passes=USUAL_PASSES if value(values, "passes") is None else value(values, "passes"),
         strips=value(values, "strips"),
+        two_arenas=value(values, "two-arenas"),
         overlap=value(values, "overlap"),
         view_operators=value(values, "view-operators"),
         effort=value(values, "effort"),
@@ -107,7 +109,33 @@ def _wants_progress(values: flags.FlagValues) -> bool:
 def _plan(rest: Sequence[str], values: flags.FlagValues) -> int:
     from deploy import pipeline
 
+    if value(values, "share"):
+        return _plan_shared(rest, values)
+    if len(rest) > 1:
+        raise BadInputError(
+            "fmc plan takes 1 arguments without --share",
+            received=f"{len(rest)}: {' '.join(rest)}",
+            remedy="Models that never run at once get one arena with --share",
+        )
     return show(pipeline.plan_file(rest[0], settings_of(values), out=value(values, "out")), values)
+
+
+def _plan_shared(rest: Sequence[str], values: flags.FlagValues) -> int:
+    from deploy.report.shared import summary, to_text
+    from deploy.share import plan_shared
+
+    out = value(values, "out")
+    result = plan_shared(rest, settings_of(values), out=out)
+    report = result.report
+    if value(values, "json"):
+        print(report.to_json(), end="")
+        return result.exit_code
+    print_lines(summary(report) if value(values, "quiet") else to_text(report))
+    if out is not None and not value(values, "quiet"):
+        folders = [f"{model.folder}/" for model in report.models] if report.fits else []
+        here = [name for name in result.files if "/" not in name]
+        print_lines(f"Files in {out}: {', '.join([*folders, *here])}")
+    return result.exit_code
 
 
 def _convert(rest: Sequence[str], values: flags.FlagValues) -> int:
@@ -295,8 +323,9 @@ _ALL = (
     Command(
         *("plan", "Strips, memory plan and proof for an int8 model; no training."),
         arguments=("MODEL.tflite",),
-        options=(*_PLANNED, OUT, *_SHOWN),
+        options=(*_PLANNED, SHARE, OUT, *_SHOWN),
         run=_plan,
+        several=True,
         example="fmc plan model.tflite --board nano33ble --arena 64KB --out build",
     ),
     Command(

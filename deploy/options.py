@@ -60,7 +60,12 @@ class Option:
 
 BOARD = Option("board", _TARGET, "a name that fmc boards lists", "NAME", "host")
 BOARD_FILE = Option("board-file", _TARGET, "a JSON file with boards of your own", "FILE")
-KERNELS = Option("kernels", _TARGET, "the kernel library, if not the board's usual", "NAME")
+KERNELS = Option(
+    "kernels",
+    _TARGET,
+    "the kernel library, if not the board's usual; of generated C portable or cmsis-nn",
+    "NAME",
+)
 TARGET = (
     BOARD,
     BOARD_FILE,
@@ -97,6 +102,12 @@ PLAN = (
         choices=("whole", "rows"),
     ),
     Option("strips", _PLAN, "run big maps strip by strip", default=True),
+    Option(
+        "two-arenas",
+        _PLAN,
+        "head and tail in two memories where no memory inside the chip holds both",
+        default=False,
+    ),
     Option("overlap", _PLAN, "outputs may grow into inputs (default: with strips only)"),
     Option(
         "view-operators",
@@ -134,6 +145,10 @@ SEARCH = (
     ),
     Option("progress", _SEARCH, "show a progress bar (default: on a terminal)"),
 )
+SHARE = Option(
+    *("share", _PLAN, "several models that never run at once share one arena"),
+    default=False,
+)
 OUT = Option("out", _FILES, "the folder for the files; none: print only", "DIR")
 CALIBRATION = Option("calibration", _FILES, "samples, .npy, for post-training quantisation", "FILE")
 ENDS = tuple(
@@ -153,7 +168,7 @@ SOURCE = Option("source", _FILES, "the model before planning (default: the one p
 PROJECT_OUT = Option("out", _FILES, "the folder of the project (default: DIR/KIND)", "DIR")
 DATA = Option(
     *("data", _FILES, "how the model comes in (default: array, incbin from 512 KB on)", "HOW"),
-    choices=("array", "incbin"),
+    choices=("array", "incbin", "embed"),
 )
 STOP = Option(
     "stop",

@@ -142,6 +142,9 @@ class ArenaPrediction:
             lie within the head.
         allocation_bytes: the arena that allocation needs even if the head were empty.
         breakdown: (cause, bytes) of the tail.
+        head_arena_bytes: of the head's own buffer, where head and tail stand in two;
+            ``arena_bytes`` is then the sum of both.
+        tail_arena_bytes: of the tail's own buffer.
     """
 
     arena_bytes: int
@@ -150,6 +153,8 @@ class ArenaPrediction:
     scratch_bytes: int
     allocation_bytes: int
     breakdown: tuple[tuple[str, int], ...]
+    head_arena_bytes: int | None = None
+    tail_arena_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,8 +165,11 @@ def verify(folder: str | Path, *, source: str | None = None) -> str:
             not run in the size that is claimed, or an output differs.
     """
     from deploy.emit.check_folder import check_folder
+    from deploy.emit.check_shared import check_shared, is_shared
     from deploy.emit.generated_c import is_generated, verify_c
 
+    if is_shared(folder):
+        return check_shared(folder, source=source)
     if is_generated(folder):
         return verify_c(folder, read_report(Path(folder) / REPORT_FILE), source=source)
     return check_folder(folder, source=source)
@@ -191,10 +194,13 @@ def emit_project(
     The other arguments are those of ``deploy.emit.skeleton.project_files``.
     """
     from deploy.emit.c_project import c_project_files, c_sources
+    from deploy.emit.check_shared import is_shared
     from deploy.emit.files import write_all
     from deploy.emit.generated_c import is_generated
     from deploy.emit.skeleton import project_files
 
+    if is_shared(folder):
+        return _emit_shared(folder, kind=kind, out=out, board_file=board_file, stop=stop)
     report = read_report(Path(folder) / REPORT_FILE)
     if is_generated(folder):
         names = c_sources(folder, report)
@@ -216,6 +222,24 @@ def emit_project(
     return tuple(str(p.relative_to(out)) for p in write_all(out, files))
 
 
+def _emit_shared(
+    folder: str | Path,
+    *,
+    kind: str,
+    out: str | Path,
+    board_file: str | Path | None,
+    stop: bool | None,
+) -> tuple[str, ...]:
+    """A project around models that share an arena."""
+    from deploy.emit.files import write_all
+    from deploy.emit.shared_project import shared_project_files, shared_sources
+
+    found = shared_sources(folder, read=_read)
+    files = shared_project_files(kind, found, board_file=board_file, stop=stop)
+    refuse_overwriting(out, tuple(files), sources=found.read)
+    return tuple(str(p.relative_to(out)) for p in write_all(out, files))
+
+
 def _plan_bytes(
     content: bytes,
     settings: PlanSettings,
@@ -224,66 +248,15 @@ def _plan_bytes(
     out: str | Path | None,
     earlier: Sequence[str],
 ) -> Result:
-    from deploy.report.summary import make_report
-
     goal = settings.target()
     effort_named(settings.effort)
     if out is not None:
         _prepare(out)
-    original = flatbuffer.read(content, source=name)
-    source = with_stand_ins(original, name)
-    check_supported(source, source=name, customs=settings.customs)
-    reference = None
-    if source is not original:
-        # TensorFlow Lite Micro cannot run the file; LiteRT can, and says what it computes.
-        reference, content = content, flatbuffer.write(source)
     with Progress(enabled=settings.progress) as progress:
-        progress.say("running the model as it is")
-        bare = without_plan(source)
-        own = embedded_offsets(source)
-        ran = run_source(
-            content,
-            source,
-            source=name,
-            reference=reference,
-            without_plan=None if own is None else flatbuffer.write(bare),
-            defects=warnings_of(source, target(board="host").kernels),
-        )
-        ran = replace(ran, warnings=(*ran.warnings, *float_warnings(source)))
-        if ran.content != content:
-            # The plan that the model brings is wrong; a warning says so.
-            own = None
-        source = with_reference_versions(bare)
-        baseline = flatbuffer.write(source if own is None else embed(source, own))
+        ran = run_as_it_is(content, settings, name, progress)
         if settings.generates_c:
-            return _plan_c(
-                source, content, ran, (baseline, own), settings, goal, name, out, earlier
-            )
-
-        def run(planned: Planned) -> Evidence:
-            predicted = planned.wheel.arena_bytes
-            return collect(planned.content, ran, graph=source, predicted_bytes=predicted)
-
-        with Guard(settings.time_limit) as guard:
-            checked = best_plan(
-                source, goal, settings, progress, own_offsets=own, run=run, guard=guard
-            )
-        planned = checked.planned
-        report = make_report(
-            name=name,
-            source=shorten_names(source),
-            baseline=baseline,
-            own_offsets=own,
-            planned=planned,
-            prepared=checked.prepared,
-            goal=goal,
-            settings=settings,
-            evidence=checked.evidence,
-            interrupted=guard.reason,
-        )
-    for warning in report.warnings:
-        _LOG.warning("%s: %s", name, warning)
-    _LOG.info("%s: arena %d bytes for %s", name, report.arena_bytes, report.target)
+            return _plan_c(ran, settings, goal, name, out, earlier)
+        report, planned = plan_ran(ran, settings, goal, name, progress)
     if out is None:
         return Result(report, planned.content if report.fits else None)
     files = _emit(report, planned, out)
@@ -291,11 +264,97 @@ def _plan_bytes(
     return Result(report, planned.content if report.fits else None, files)
 
 
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A model as it is in its file, read and run.
+
+    Attributes:
+        source: its graph, without the plan that it may bring.
+        content: what TensorFlow Lite Micro ran: the file, or the file with stand-ins.
+        run: what it computes.
+        baseline: the unchanged model with its own plan, or without one.
+        own_offsets: the plan that it brings, or None.
+    """
+
+    source: Graph
+    content: bytes
+    run: SourceRun
+    baseline: bytes
+    own_offsets: tuple[int, ...] | None
+
+
+def run_as_it_is(content: bytes, settings: PlanSettings, name: str, progress: Progress) -> Ran:
+    """Reads a model, checks that it can be planned, and runs it.
+
+    Raises:
+        BadInputError, UnsupportedModelError: the model cannot be used.
+    """
+    original = flatbuffer.read(content, source=name)
+    source = with_stand_ins(original, name)
+    check_supported(source, source=name, customs=settings.customs)
+    reference = None
+    if source is not original:
+        # TensorFlow Lite Micro cannot run the file; LiteRT can, and says what it computes.
+        reference, content = content, flatbuffer.write(source)
+    progress.say("running the model as it is")
+    bare = without_plan(source)
+    own = embedded_offsets(source)
+    ran = run_source(
+        content,
+        source,
+        source=name,
+        reference=reference,
+        without_plan=None if own is None else flatbuffer.write(bare),
+        defects=warnings_of(source, target(board="host").kernels),
+    )
+    ran = replace(ran, warnings=(*ran.warnings, *float_warnings(source)))
+    if ran.content != content:
+        # The plan that the model brings is wrong; a warning says so.
+        own = None
+    source = with_reference_versions(bare)
+    baseline = flatbuffer.write(source if own is None else embed(source, own))
+    return Ran(source, content, ran, baseline, own)
+
+
+def plan_ran(
+    ran: Ran, settings: PlanSettings, goal: Target, name: str, progress: Progress
+) -> tuple[Report, Planned]:
+    """Plans a model for TFLM; proves, runs and reports the plan.
+
+    Raises:
+        UnsupportedModelError: the data of the target do not cover the model.
+        VerificationError: every plan failed its check.
+    """
+    from deploy.report.summary import make_report
+
+    def run(planned: Planned) -> Evidence:
+        predicted = planned.wheel.arena_bytes
+        return collect(planned.content, ran.run, graph=ran.source, predicted_bytes=predicted)
+
+    with Guard(settings.time_limit) as guard:
+        checked = best_plan(
+            ran.source, goal, settings, progress, own_offsets=ran.own_offsets, run=run, guard=guard
+        )
+    report = make_report(
+        name=name,
+        source=shorten_names(ran.source),
+        baseline=ran.baseline,
+        own_offsets=ran.own_offsets,
+        planned=checked.planned,
+        prepared=checked.prepared,
+        goal=goal,
+        settings=settings,
+        evidence=checked.evidence,
+        interrupted=guard.reason,
+    )
+    for warning in report.warnings:
+        _LOG.warning("%s: %s", name, warning)
+    _LOG.info("%s: arena %d bytes for %s", name, report.arena_bytes, report.target)
+    return report, checked.planned
+
+
 def _plan_c(
-    source: Graph,
-    content: bytes,
-    ran: SourceRun,
-    baseline: tuple[bytes, Sequence[int] | None],
+    ran: Ran,
     settings: PlanSettings,
     goal: Target,
     name: str,
@@ -308,9 +367,22 @@ def _plan_c(
     from deploy.emit.generated_c import c_report, plan_c
 
     fed = settings.input == "rows"
-    made = plan_c(source, ran, name=Path(name).stem, fed=fed, passes=settings.passes)
+    made = plan_c(
+        ran.source,
+        ran.run,
+        name=Path(name).stem,
+        fed=fed,
+        passes=settings.passes,
+        library=settings.c_library(),
+        max_macs=settings.max_macs,
+    )
     report = c_report(
-        made, source=source, baseline=baseline, name=name, goal=goal, settings=settings
+        made,
+        source=ran.source,
+        baseline=(ran.baseline, ran.own_offsets),
+        name=name,
+        goal=goal,
+        settings=settings,
     )
     if out is None:
         return Result(report, None)
@@ -319,7 +391,7 @@ def _plan_c(
         files |= made.model.files
         if not Path(name).is_file() or Path(name).suffix != ".tflite":
             # The model that the C was made of is in no file yet, and fmc verify asks for it.
-            files[MODEL_FILE] = content
+            files[MODEL_FILE] = ran.content
     written = tuple(sorted(path.name for path in write_all(out, files)))
     discard(out, (name for name in earlier if name not in files))
     return Result(report, None, written)

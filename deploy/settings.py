@@ -10,7 +10,8 @@ from dataclasses import dataclass, fields
 from typing import ParamSpec, TypeVar
 
 from deploy.passes import USUAL_PASSES, Pass, passes_of
-from deploy.targets import Target, target
+from deploy.targets import HOST, Kernels, Target, board, kernels, target
+from deploy.targets.load import names_in
 from keras_fmc.errors import BadInputError
 from keras_fmc.sizes import parse_size
 
@@ -22,6 +23,11 @@ TFLM = "tflm"
 
 PORTABLE = "portable"
 """The kernels that come with generated C."""
+
+CMSIS_NN = "cmsis-nn"
+"""The kernels of generated C that call CMSIS-NN, as the board's core needs it."""
+
+_CMSIS_NN_LIBRARY = "CMSIS-NN"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,18 +43,22 @@ class PlanSettings:
         board: a name that ``fmc boards`` lists; "host" is the tflite_micro wheel.
         board_file: a JSON file with boards of the user's own.
         kernels, runtime: other than the board's usual ones; runtime "c" is generated C, whose
-            kernels are "portable".
+            kernels are "portable" or CMSIS-NN's: "cmsis-nn" as the board's core has them, or one
+            of the kernel libraries of that name.
         input: for runtime "c": "whole", the image stands in RAM, or "rows", it is fed row by row.
         reserve_bytes: what the firmware itself needs, instead of the board's usual reserve; here
             and in the next, "64KB" is 65,536.
         arena_bytes: what the arena may use, instead of what the board leaves.
-        max_macs: most multiply-accumulates, as a multiple of the source model's.
+        max_macs: most multiply-accumulates, as a multiple of the source model's; generated C makes
+            whole maps again within it, where that saves memory.
         max_time: most time as it is estimated for the kernels, as a multiple of the source
             model's; None: not bounded.
         minimise: "arena" or "head": what the strips are to make small.
         strips: whether big maps may be run strip by strip.
         view_operators: whether views keep an operator in the planned model although their bytes
             stand where they are read, so that it runs in LiteRT, too.
+        two_arenas: whether head and tail may stand in two memories of the board, each in an array
+            of its own, where no memory inside the chip holds both.
         overlap: whether outputs may grow into their inputs where the kernel library allows it;
             None: with strips only.
         passes: what rewrites the graph before it is planned, as text; see ``deploy.passes``.
@@ -71,6 +81,7 @@ class PlanSettings:
     minimise: str = "arena"
     strips: bool = True
     view_operators: bool = False
+    two_arenas: bool = False
     overlap: bool | None = None
     passes: str = USUAL_PASSES
     effort: str = "normal"
@@ -101,6 +112,7 @@ class PlanSettings:
             BadInputError: an unknown name, or settings that do not go together.
         """
         self._check_runtime()
+        self._check_two_arenas()
         return target(
             board=self.board,
             kernels=None if self.generates_c else self.kernels,
@@ -108,6 +120,29 @@ class PlanSettings:
             reserve_bytes=self.reserve_bytes,
             board_file=self.board_file,
         )
+
+    def c_library(self) -> Kernels | None:
+        """Returns the kernel library that generated C calls; None for portable kernels.
+
+        Raises:
+            BadInputError: none of that name, or "cmsis-nn" for a board that has others.
+        """
+        if not self.generates_c or self.kernels in (None, PORTABLE):
+            return None
+        name, what = self.kernels, f"generated C has no kernels of the name {self.kernels}"
+        if name == CMSIS_NN:
+            name = board(self.board, board_file=self.board_file).kernels
+            what = f"the board {self.board} has other kernels than CMSIS-NN's"
+        known = [n for n in names_in("kernels") if kernels(n).library == _CMSIS_NN_LIBRARY]
+        if name not in known:
+            raise BadInputError(
+                what,
+                expected=f"{PORTABLE}, {CMSIS_NN} for a board with a Cortex-M core, "
+                f"or one of {', '.join(known)}",
+                received=name,
+                remedy="Leave --kernels out, or give --runtime=tflm",
+            )
+        return kernels(name)
 
     def _check_runtime(self) -> None:
         if self.input not in ("whole", "rows"):
@@ -120,13 +155,9 @@ class PlanSettings:
                     remedy="Rows are fed to generated C: --runtime=c",
                 )
             return
-        if self.kernels not in (None, PORTABLE):
-            raise BadInputError(
-                f"generated C has no kernels of the name {self.kernels}",
-                expected=PORTABLE,
-                remedy="Leave --kernels out, or give --runtime=tflm",
-            )
-        for name, value in (("strips", True), ("overlap", None), ("minimise", "arena")):
+        self.c_library()
+        usual = (("strips", True), ("overlap", None), ("minimise", "arena"), ("two_arenas", False))
+        for name, value in usual:
             if getattr(self, name) != value:
                 raise BadInputError(
                     f"generated C has no setting {name}",
@@ -134,6 +165,23 @@ class PlanSettings:
                     received=f"{name} {getattr(self, name)}",
                     remedy=f"Leave --{name} out, or give --runtime=tflm",
                 )
+
+    def _check_two_arenas(self) -> None:
+        if not self.two_arenas:
+            return
+        if self.arena_bytes is not None:
+            raise BadInputError(
+                "two arenas have no limit of one arena",
+                expected="the memories of a board",
+                received=f"arena_bytes {self.arena_bytes:,}",
+                remedy="Leave --arena or --two-arenas out; --board-file describes other memories",
+            )
+        if self.board == HOST:
+            raise BadInputError(
+                "two arenas stand in two memories of a board",
+                received=f"board {self.board}, which has no limit",
+                remedy="Name the board with --board",
+            )
 
 
 def takes_settings(function: Callable[P, R]) -> Callable[P, R]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from deploy.graph import ASSIGN, CUSTOM, READ, Graph
+from deploy.graph import ASSIGN, CUSTOM, READ, Graph, Operator
 from deploy.lifetimes import tensor_lifetimes
 from deploy.operators import OPERATORS, check_operators
 from keras_fmc.errors import UnsupportedModelError
@@ -159,21 +159,31 @@ _DAMAGED = "The file is damaged, or its converter left it wrong: convert the mod
 
 
 def _check_variables(graph: Graph, source: str) -> None:
+    # What a custom operator keeps, as CIRCULAR_BUFFER does, is there for any other to read.
+    kept = {
+        index
+        for operator in graph.operators
+        if operator.opcode == CUSTOM and _keeps_state(operator)
+        for index in operator.outputs
+    }
     for step, operator in enumerate(graph.operators):
-        row = OPERATORS.get(operator.kind)
+        states = _keeps_state(operator)
         for index in (*operator.present_inputs, *operator.outputs):
             tensor = graph.tensors[index]
-            if tensor.is_variable and (
-                row is None
-                or not row.keeps_state
-                or tensor.data
-                or (index in operator.outputs and operator.opcode != CUSTOM)
-            ):
+            is_output = index in operator.outputs
+            allowed = index in kept if is_output else states or index in kept
+            if tensor.is_variable and (tensor.data or not allowed):
                 raise UnsupportedModelError(
                     f"tensor {tensor.name} of {graph.label(step)} in {source} is a variable",
-                    expected="variables without contents, read by SVDF or LSTM",
+                    expected="variables without contents, read by SVDF or LSTM, or kept by "
+                    "CIRCULAR_BUFFER",
                     remedy=_DAMAGED,
                 )
+
+
+def _keeps_state(operator: Operator) -> bool:
+    row = OPERATORS.get(operator.kind)
+    return row is not None and row.keeps_state
 
 
 def float_warnings(graph: Graph) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from deploy.backends.tflm.arena import predict_arena
 from deploy.backends.tflm.embed import embed
 from deploy.backends.tflm.given import given_plan
 from deploy.backends.tflm.prepare import has_codes, prepare, rank, with_views_as_set
+from deploy.backends.tflm.several import predict_two
 from deploy.effort import Guard
 from deploy.graph import Graph
 from deploy.outcome import DEFECT, Decision, Planned, Prepared
@@ -99,7 +100,7 @@ def best_plan(
             candidates.insert(0, _with_decisions_of(own, prepared))
         for candidate in candidates:
             try:
-                return _checked(candidate, left_out, goal, progress, run)
+                return _checked(candidate, left_out, goal, settings, progress, run)
             except VerificationError as error:
                 if candidate is prepared:
                     left_out.append(Decision(way.adds, DEFECT.format(_line(error))))
@@ -108,7 +109,7 @@ def best_plan(
                     left_out.append(Decision(candidate.memory.engine, DEFECT.format(_line(error))))
     last = _own(source, goal, settings, None, must=True)
     assert last is not None
-    return _checked(last, left_out, goal, progress, run)
+    return _checked(last, left_out, goal, settings, progress, run)
 
 
 def _own(
@@ -161,11 +162,12 @@ def _checked(
     prepared: Prepared,
     left_out: list[Decision],
     goal: Target,
+    settings: PlanSettings,
     progress: Progress,
     run: Callable[[Planned], Evidence],
 ) -> Checked:
     """Embeds, proves and runs a plan."""
-    planned = _embedded(prepared, goal)
+    planned, apart = _apart(_embedded(prepared, goal), goal, settings)
     arena = planned.arena
     check_plan(
         planned.memory,
@@ -181,7 +183,7 @@ def _checked(
             received=f"{evidence.arena_bytes:,} bytes",
             remedy="This is a defect of the kernels' data; please report it with the model",
         )
-    decisions = (*prepared.decisions, *left_out, *_left_to_runtime(prepared.graph))
+    decisions = (*prepared.decisions, *left_out, *apart, *_left_to_runtime(prepared.graph))
     return Checked(replace(prepared, decisions=decisions), planned, evidence)
 
 
@@ -208,6 +210,24 @@ def _embedded(prepared: Prepared, goal: Target) -> Planned:
         arena=predict_arena(graph, offsets=offsets, target=goal),
         wheel=predict_arena(graph, offsets=offsets, target=target(board="host")),
     )
+
+
+def _apart(
+    planned: Planned, goal: Target, settings: PlanSettings
+) -> tuple[Planned, tuple[Decision, ...]]:
+    """Head and tail in two memories, where that is asked for and helps; else why not."""
+    if not settings.two_arenas:
+        return planned, ()
+    one = planned.arena.arena_bytes
+    home = goal.memory_for(one)
+    if one <= goal.available_bytes(home) and not home.external:
+        return planned, (Decision("two arenas", f"{home.name} holds head and tail together"),)
+    two = predict_two(planned.graph, offsets=planned.memory.offsets, target=goal)
+    head, tail = two.head_arena_bytes or 0, two.tail_arena_bytes or 0
+    if goal.memories_for_two(head, tail) is None:
+        reason = f"no two memories have room for a head of {head:,} and a tail of {tail:,} bytes"
+        return planned, (Decision("two arenas", reason),)
+    return replace(planned, arena=two), ()
 
 
 def _line(error: FmcError) -> str:

@@ -221,7 +221,8 @@ class Session:
             )
         from deploy.cli import main as fmc
 
-        if words[1] != "plan" or "--out" not in words or not Path(words[2]).exists():
+        one = words[1] == "plan" and "--out" in words and "--share" not in words
+        if not one or not Path(words[2]).exists():
             return self._call(lambda: fmc(words[1:]))
         out = Path(words[words.index("--out") + 1])
         key = (command, hashlib.sha256(Path(words[2]).read_bytes()).hexdigest())

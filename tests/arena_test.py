@@ -68,8 +68,9 @@ def test_every_opcode_with_data_is_tested() -> None:
     # Those are in state_test, tflm_operators_test and subgraphs_test, against the wheel as well.
     tested |= STATEFUL.keys() | {kind for kind in ADD_FUNCTIONS if is_drawn(kind)}
     tested |= {f"{CUSTOM} {code}" for code in DRAWS} | CALLED
-    # A buffer that lets the rest of the graph run in some of its calls only.
-    assert kernels("reference").rules.keys() - tested == {f"{CUSTOM} CIRCULAR_BUFFER"}
+    # In circular_buffer_test.
+    tested.add(f"{CUSTOM} CIRCULAR_BUFFER")
+    assert kernels("reference").rules.keys() <= tested
 
 
 @needs_wheel

@@ -22,7 +22,7 @@ FLAGS = ("-O2",)
 
 
 def check(core: emulator.Core, graph: Graph, folder: Path, *, fed: bool) -> emulator.Ran:
-    lacking = emulator.missing()
+    lacking = emulator.missing(core)
     if lacking is not None:
         pytest.skip(lacking)
     model = made(graph, fed=fed)
@@ -30,6 +30,8 @@ def check(core: emulator.Core, graph: Graph, folder: Path, *, fed: bool) -> emul
     ran = emulator.run_on(core, model, samples, in_tflm(graph, samples), folder, flags=FLAGS)
     assert ran.equal == ran.samples == 2
     assert ran.static_bytes == model.static_bytes
+    if core is emulator.RISC_V:
+        return ran
     # Measured from the frame of what calls the model on, and with what memcpy takes.
     stack = stack_of(model.files, name=model.name, core=core.name).size_bytes
     assert stack is not None
@@ -46,6 +48,17 @@ def test_a_residual_network(core: emulator.Core, fed: bool, tmp_path: Path) -> N
 @CORES
 def test_operators_of_a_random_graph(core: emulator.Core, tmp_path: Path) -> None:
     check(core, random_graph(5, operators=(14, 14)), tmp_path, fed=False)
+
+
+def test_vectors_make_no_gap_between_arena_and_counters(tmp_path: Path) -> None:
+    """Where the compiler vectorises it aligns arrays more strictly."""
+    check(emulator.M55_VECTORS, residual(), tmp_path, fed=True)
+
+
+@pytest.mark.parametrize("fed", [False, True])
+def test_risc_v(fed: bool, tmp_path: Path) -> None:
+    graph = residual() if fed else random_graph(5, operators=(14, 14))
+    assert check(emulator.RISC_V, graph, tmp_path, fed=fed).instructions > 10_000
 
 
 @CORES

@@ -124,6 +124,43 @@ def test_several_inputs_and_one_that_nothing_reads(tmp_path: Path) -> None:
             ARM_CXX17.must_compile(tmp_path / "project" / name)
 
 
+@pytest.mark.parametrize("unread", [False, True])
+def test_the_image_is_fed_and_other_inputs_are_filled(tmp_path: Path, unread: bool) -> None:
+    make = Int8GraphMaker(3)
+    gate, image = make.input((1, 1, 1, 8)), make.input((1, 14, 12, 3))
+    x = make.conv(image, channels=8, kernel=(3, 3))
+    x = x if unread else make.binary("MUL", x, gate)
+    x = make.conv(x, channels=8, kernel=(3, 3), stride=(2, 2))
+    graph = make.build(outputs=[make.fully_connected(make.mean(x), units=4)])
+    out = planned(graph, tmp_path, fed=True)
+    names = pipeline.emit_project(out, kind="cmake", out=tmp_path / "project")
+    for name in names:
+        if name.endswith(".cc"):
+            ARM_CXX17.must_compile(tmp_path / "project" / name)
+    main = (tmp_path / "project" / "main.cc").read_text()
+    assert main.index("tiny::Input0()[i] = ") < main.index("tiny::Begin()")
+    assert "Input1()" not in (tmp_path / "project" / "model_runner.h").read_text()
+    pipeline.verify(out)
+
+
+def test_a_project_with_a_kernel_library_checks_it(tmp_path: Path) -> None:
+    model = tmp_path / "tiny.tflite"
+    model.write_bytes(flatbuffer.write(residual()))
+    out = tmp_path / "out"
+    pipeline.plan(model, runtime="c", kernels="cmsis-nn", board="nano33ble", out=out)
+    names = pipeline.emit_project(out, kind="cmake", out=tmp_path / "project")
+    folder = tmp_path / "project"
+    for name in names:
+        if name.endswith(".cc"):
+            ARM_CXX17.must_compile(folder / name)
+    runner = (folder / "model_runner.h").read_text()
+    assert "inline bool Setup() { return tiny_check() == TINY_OK; }" in runner
+    build = (folder / "CMakeLists.txt").read_text()
+    assert "add_subdirectory(${CMSIS_NN} cmsis-nn)" in build
+    assert "Some kernels call CMSIS-NN" in (folder / "README.md").read_text()
+    assert "arm_nnfunctions.h" not in names
+
+
 def test_what_cannot_be_emitted_is_refused(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

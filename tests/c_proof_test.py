@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from c_compilers import ALL, C99, Compiler, each, require
+from c_proofs import accepted, numbers
 from code_graphs import gate_graph
 from generated import made, residual
 
@@ -31,32 +32,6 @@ def test_all_files_compile_without_a_warning(compiler: Compiler, tmp_path: Path)
         for source in sorted(write(folder, fed=fed).glob("*.c")):
             compiler.must_compile(source, *WARNINGS)
             compiler.must_compile(source, *WARNINGS, "-DMODEL_EXTERNAL_ARENA")
-
-
-def numbers(header: str) -> list[str]:
-    return re.findall(r"^#define (MODEL_\w+) \d+", header, re.M)
-
-
-def accepted(folder: Path, source: str) -> set[str]:
-    """The names of numbers that may be changed by 1 or 4 either way without a refusal."""
-    require("gcc")
-    header = (folder / "arena_plan.h").read_text()
-    (folder / "proof.c").write_text(source)
-    passed = set()
-    for name in numbers(header):
-        for change in (-4, -1, 1, 4):
-            changed = re.sub(
-                rf"^(#define {name}) (\d+)",
-                lambda m, by=change: f"{m[1]} ({int(m[2]) + by})",
-                header,
-                flags=re.M,
-            )
-            command = ["gcc", "-std=c99", "-fsyntax-only", "-include", "changed.h"]
-            (folder / "changed.h").write_text(changed)
-            done = subprocess.run([*command, "proof.c"], cwd=folder, capture_output=True)
-            if done.returncode == 0:
-                passed.add(f"{name} {change:+d}")
-    return passed
 
 
 @pytest.mark.parametrize("form", ["whole", "fed", "codes"])

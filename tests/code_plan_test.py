@@ -216,15 +216,33 @@ def test_only_maps_that_stand_in_the_way_are_packed():
     assert [c.name for c in report.codes] == [graph.tensors[code].name]
 
 
-def test_strips_and_packing_go_together(little_effort, monkeypatch):
-    # Nobody computes the codes twice here: they take most multiply-accumulates of the model.
+def gated_graph() -> Graph:
+    """Codes that wait for a gate, and take most multiply-accumulates of the model."""
     make = Int8GraphMaker(5)
     x = make.conv(make.input((1, 32, 32, 4)), channels=48, kernel=(3, 3))
     code = code_map(make, x, channels=48, bits=1, kernel=(3, 3))
     few = make.conv(code, channels=8, kernel=(3, 3), stride=(2, 2), activation=Activation.RELU)
     gate = make.conv(make.mean(few, keep_dims=True), channels=48)
     y = make.conv(make.binary("MUL", code, gate), channels=4, kernel=(3, 3), stride=(2, 2))
-    graph = make.build(outputs=[y])
+    return make.build(outputs=[y])
+
+
+def test_more_macs_or_effort_never_give_a_larger_arena_with_codes(little_effort):
+    settings = [(1.0, "quick"), (1.1, "quick"), (1.1, "normal")]
+    reports = [
+        planned(gated_graph(), strips=True, max_macs=max_macs, effort=effort)[0]
+        for max_macs, effort in settings
+    ]
+    arenas = [report.arena_bytes for report in reports]
+    assert arenas == sorted(arenas, reverse=True)
+    # Packed, the model takes more products than 1.0 allows.
+    assert not reports[0].codes
+    assert reports[-1].codes
+
+
+def test_strips_and_packing_go_together(little_effort, monkeypatch):
+    # Nobody computes the codes twice here: they take most multiply-accumulates of the model.
+    graph = gated_graph()
     report, _ = planned(graph, strips=True)
     plain = unpacked(graph, monkeypatch, strips=True)
     (code,) = report.codes

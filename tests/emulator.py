@@ -1,6 +1,7 @@
-"""Generated C on emulated Cortex-M cores: outputs, static RAM, stack, instructions.
+"""Generated C on emulated cores: outputs, static RAM, stack, instructions.
 
-Needs Debian's qemu-system-arm and gcc-arm-none-eabi. The instruction count is that of QEMU's
+Cortex-M needs Debian's qemu-system-arm and gcc-arm-none-eabi; RISC-V gcc-riscv64-unknown-elf,
+picolibc-riscv64-unknown-elf and qemu-system-misc. The instruction count is that of QEMU's
 -icount; it says nothing of wait states or pipelines.
 """
 
@@ -18,7 +19,6 @@ import numpy as np
 from deploy.backends.c.build import GeneratedModel
 
 _HERE = Path(__file__).with_name("emulated")
-_GCC, _SIZE, _QEMU = "arm-none-eabi-gcc", "arm-none-eabi-size", "qemu-system-arm"
 _TIMEOUT_SECONDS = 500
 _PAINTED_BYTES = 32768
 
@@ -33,11 +33,34 @@ class Core:
     flash: int
     ram: int
     ram_bytes: int
+    abi: str = "soft"
+    tools: str = "arm-none-eabi"
+    emulator: str = "qemu-system-arm"
+    start: str = "start.c"
+    library: str = "--specs=nosys.specs"
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """The options of the compiler that choose the core."""
+        if self.tools != "arm-none-eabi":
+            return f"-march={self.cpu}", f"-mabi={self.abi}", "-msmall-data-limit=0", self.library
+        return f"-mcpu={self.cpu}", "-mthumb", f"-mfloat-abi={self.abi}"
 
 
 M3 = Core("Cortex-M3", "mps2-an385", "cortex-m3", 0x0, 0x20000000, 0x400000)
 M4 = Core("Cortex-M4", "mps2-an386", "cortex-m4", 0x0, 0x20000000, 0x400000)
+M55_VECTORS = Core("Cortex-M55", "mps3-an547", "cortex-m55", 0x0, 0x20000000, 0x80000, abi="hard")
+"""With vector instructions, which the soft ABI leaves out."""
 M55 = Core("Cortex-M55", "mps3-an547", "cortex-m55", 0x0, 0x20000000, 0x80000)
+RISC_V = Core(
+    *("RISC-V", "virt", "rv32imac", 0x80000000, 0x81000000, 0x400000),
+    abi="ilp32",
+    tools="riscv64-unknown-elf",
+    emulator="qemu-system-riscv32",
+    start="start_riscv.c",
+    library="--specs=picolibc.specs",
+)
+"""32 bits, with multiplication and compressed instructions, as small microcontrollers have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +75,10 @@ class Ran:
     code_bytes: int
 
 
-def missing() -> str | None:
-    """Returns which tool is not here, or None."""
-    lacking = [tool for tool in (_GCC, _SIZE, _QEMU) if shutil.which(tool) is None]
+def missing(core: Core = M4) -> str | None:
+    """Returns which tool for a core is not here, or None."""
+    tools = (f"{core.tools}-gcc", f"{core.tools}-size", core.emulator)
+    lacking = [tool for tool in tools if shutil.which(tool) is None]
     return f"{', '.join(lacking)} not installed" if lacking else None
 
 
@@ -66,25 +90,34 @@ def run_on(
     folder: Path,
     *,
     flags: Sequence[str] = ("-O2",),
+    library: Sequence[str] = (),
 ) -> Ran:
-    """Compiles a model for a core and runs it on samples; compares with what is expected."""
+    """Compiles a model for a core and runs it on samples; compares with what is expected.
+
+    ``library``: what links the kernel library that the model calls, and where its headers are.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in model.files.items():
         (folder / name).write_text(text)
     (folder / "main.c").write_text(_main(model, samples, expected))
     own = sorted(name for name in model.files if name.endswith(".c"))
-    base = [_GCC, f"-mcpu={core.cpu}", "-mthumb", "-std=c99", *flags, "-I.", f"-I{_HERE}"]
+    options = (*core.options, *(o for o in library if o.startswith("-")))
+    base = [f"{core.tools}-gcc", *options, "-std=c99", *flags, "-I.", f"-I{_HERE}"]
     strict = ["-Wall", "-Wextra", "-Werror", "-pedantic", "-Wconversion"]
     _call([*base, *strict, "-c", *own], folder)
     objects = [name[:-1] + "o" for name in own]
-    _call([*base, "-c", "main.c", str(_HERE / "start.c")], folder)
+    _call([*base, "-c", "main.c", str(_HERE / core.start)], folder)
     memory = {"FLASH": core.flash, "RAM": core.ram, "RAM_BYTES": core.ram_bytes}
     defines = [f"-Wl,--defsym={name}={value:#x}" for name, value in memory.items()]
-    link = [f"-T{_HERE / 'link.ld'}", *defines, "-nostartfiles", "--specs=nosys.specs"]
-    _call([*base, *objects, "main.o", "start.o", *link, "-o", "firmware.elf"], folder)
-    sizes = _sizes(objects, folder)
-    options = ["-M", core.machine, "-nographic", "-semihosting", "-icount", "shift=0"]
-    said = _call([_QEMU, *options, "-kernel", "firmware.elf"], folder)
+    link = [f"-T{_HERE / 'link.ld'}", *defines, "-nostartfiles"]
+    link += [] if core.library in core.options else [core.library]
+    archives = [o for o in library if not o.startswith("-")]
+    linked = [*objects, "main.o", core.start[:-1] + "o", *archives]
+    _call([*base, *linked, *link, "-o", "firmware.elf"], folder)
+    sizes = _sizes(f"{core.tools}-size", objects, folder)
+    machine = ["-M", core.machine, "-nographic", "-semihosting", "-icount", "shift=0"]
+    machine += [] if core.tools == "arm-none-eabi" else ["-bios", "none"]
+    said = _call([core.emulator, *machine, "-kernel", "firmware.elf"], folder)
     figures = {name: int(value) for name, value in re.findall(r"^(\w+) (\d+)$", said, re.M)}
     return Ran(
         equal=figures["equal"],
@@ -96,8 +129,8 @@ def run_on(
     )
 
 
-def _sizes(objects: Sequence[str], folder: Path) -> dict[str, int]:
-    lines = _call([_SIZE, *objects], folder).splitlines()[1:]
+def _sizes(tool: str, objects: Sequence[str], folder: Path) -> dict[str, int]:
+    lines = _call([tool, *objects], folder).splitlines()[1:]
     rows = [[int(value) for value in line.split()[:3]] for line in lines]
     return dict(zip(("text", "data", "bss"), map(sum, zip(*rows, strict=True)), strict=True))
 
@@ -138,6 +171,7 @@ def _main(
     out_names = [f"out{k}" for k in range(len(outs))]
     values: Mapping[str, object] = {
         "name": model.name,
+        "check": f"bad |= {model.name}_check() ? 2 : 0;" if model.uses_library else "",
         "run": _run_text(model, arguments, out_names),
         "checks": " && ".join(
             f"!memcmp(out{k}, wanted + n * {sum(outs)} + {start}, {size})"
@@ -153,11 +187,17 @@ def _main(
 def _run_text(model: GeneratedModel, arguments: list[str], outs: list[str]) -> str:
     if model.fed_rows is None:
         return f"  return (int){model.name}_run({', '.join(arguments + outs)});"
-    row = model.graph.tensors[model.graph.inputs[0]].size_bytes // model.fed_rows
-    return (
+    row = model.graph.tensors[model.graph.inputs[model.fed_input]].size_bytes // model.fed_rows
+    others = [k for k in range(len(arguments)) if k != model.fed_input]
+    filled = "".join(
+        f"  memcpy({model.name}_input{k}(), {arguments[k]}, "
+        f"{model.graph.tensors[model.graph.inputs[k]].size_bytes});\n"
+        for k in others
+    )
+    return filled + (
         f"  int bad = (int){model.name}_begin();\n"
         f"  for (int r = 0; r < {model.fed_rows}; r++) "
-        f"bad |= (int){model.name}_feed_row({arguments[0]} + r * {row});\n"
+        f"bad |= (int){model.name}_feed_row({arguments[model.fed_input]} + r * {row});\n"
         f"  return bad | (int){model.name}_finish({', '.join(outs)});"
     )
 
@@ -171,9 +211,10 @@ int main(void) {{
   uint64_t ticks = 0, per_tick = clock_instructions_per_tick();
   int equal = 0, bad = 0;
   uint32_t stack = 0;
+  {check}
   for (int n = 0; n < {samples}; n++) {{
     uint32_t sp, low;
-    __asm__ volatile("mov %0, sp" : "=r"(sp));
+    STACK_POINTER(sp);
     for (low = sp - 64 - {painted}; low < sp - 64; low += 4) {{
       *(volatile uint32_t *)low = 0xA5A5A5A5u;
     }}

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import cmsis_nn_library
 import numpy as np
 import pytest
 from c_compilers import require
@@ -17,9 +18,11 @@ from int8_graphs import Int8GraphMaker
 from deploy import flatbuffer
 from deploy.backends.c import build
 from deploy.backends.c.build import GeneratedModel, generate
+from deploy.backends.c.library import SOURCE, Library
 from deploy.graph import Activation, Graph, Operator, Tensor
 from deploy.passes import run_passes
 from deploy.runtime import compiled, tflm
+from deploy.targets import kernels as find_kernels
 
 ROOMY = 1 << 24
 FLAGS = (
@@ -27,13 +30,17 @@ FLAGS = (
     *("-Wshadow", "-fsanitize=address,undefined", "-fno-sanitize-recover"),
 )
 _KERNELS = Path(build.__file__).with_name("kernels")
+STAND_IN = Path(build.__file__).with_name("stand_in")
 
 Samples = list[list[np.ndarray]]
 
 
-def made(graph: Graph, *, name: str = "model", fed: bool = False) -> GeneratedModel:
-    """Returns the C of a graph after the passes."""
-    return generate(run_passes(graph), model_name=name, fed=fed)
+def made(
+    graph: Graph, *, name: str = "model", fed: bool = False, kernels: str = "portable"
+) -> GeneratedModel:
+    """Returns the C of a graph after the passes; ``kernels``: a library by the name of its data."""
+    library = None if kernels == "portable" else Library(find_kernels(kernels))
+    return generate(run_passes(graph), model_name=name, fed=fed, library=library)
 
 
 def random_samples(graph: Graph, count: int = 3, *, seed: int = 0) -> Samples:
@@ -58,32 +65,55 @@ def in_tflm(graph: Graph, samples: Samples) -> Samples:
     return tflm.run(flatbuffer.write(graph), samples, arena_bytes=ROOMY)
 
 
-def in_c(model: GeneratedModel, samples: Samples) -> Samples:
-    """Returns what the generated C makes of the samples, under the sanitizers."""
+def in_c(model: GeneratedModel, samples: Samples, *, real: bool = False) -> Samples:
+    """Returns what the generated C makes of the samples, under the sanitizers.
+
+    A model that calls a kernel library gets the stand-in, or with ``real`` the copy that the user
+    of the tests has.
+    """
     require("gcc")
     own = {
         name: text
         for name, text in model.files.items()
-        if not (name.startswith("fmc_") and name.endswith(".c"))
+        if not (name.startswith("fmc_") and name.endswith(".c")) or name == SOURCE
     }
+    kernels = str(_kernel_library())
+    flags: tuple[str, ...] = (*FLAGS, "-O0")
+    libraries: tuple[str, ...] = (kernels,)
+    if model.uses_library and real:
+        flags += (cmsis_nn_library.include(),)
+        libraries += (str(cmsis_nn_library.archive("gcc", "-O2")),)
+    elif model.uses_library:
+        flags += (f"-I{STAND_IN}",)
+        libraries = (str(_stand_in_library()), kernels)
     return compiled.run(
         own,
         samples,
         name=model.name,
         graph=model.graph,
         fed_rows=model.fed_rows,
-        flags=(*FLAGS, "-O0"),
-        libraries=(str(_kernel_library()),),
+        fed_input=model.fed_input,
+        check=model.uses_library,
+        flags=flags,
+        libraries=libraries,
     )
 
 
 @functools.cache
 def _kernel_library() -> Path:
+    return _archive([source for source in _KERNELS.glob("*.c") if source.name != SOURCE])
+
+
+@functools.cache
+def _stand_in_library() -> Path:
+    return _archive(list(STAND_IN.glob("*.c")), f"-I{_KERNELS}")
+
+
+def _archive(sources: list[Path], *options: str) -> Path:
     folder = Path(tempfile.mkdtemp(prefix="fmc-kernels-"))
-    sources = sorted(_KERNELS.glob("*.c"))
-    command = ["gcc", *FLAGS, "-c", *map(str, sources)]
+    command = ["gcc", *FLAGS, *options, "-c", *map(str, sorted(sources))]
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    objects = [f"{source.stem}.o" for source in sources]
+    objects = [f"{source.stem}.o" for source in sorted(sources)]
     subprocess.run(["ar", "rcs", "kernels.a", *objects], cwd=folder, check=True)
     return folder / "kernels.a"
 
@@ -114,11 +144,18 @@ def merged(graphs: Sequence[Graph]) -> Graph:
     return Graph(tuple(tensors), tuple(operators), tuple(ends[0]), tuple(ends[1]))
 
 
-def assert_c_is_tflm(graph: Graph, *, fed: bool = False, seed: int = 0) -> GeneratedModel:
+def assert_c_is_tflm(
+    graph: Graph,
+    *,
+    fed: bool = False,
+    seed: int = 0,
+    kernels: str = "portable",
+    real: bool = False,
+) -> GeneratedModel:
     """Checks that the C of a graph and TFLM agree; returns the C."""
-    model = made(graph, fed=fed)
+    model = made(graph, fed=fed, kernels=kernels)
     samples = random_samples(graph, seed=seed)
-    assert equal(in_tflm(graph, samples), in_c(model, samples))
+    assert equal(in_tflm(graph, samples), in_c(model, samples, real=real))
     return model
 
 

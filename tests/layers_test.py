@@ -24,7 +24,7 @@ DEPLOY = (
     {"ways"},
     {"fit"},
     {"pipeline"},
-    {"compare"},
+    {"compare", "share"},
     {"report_logger"},
     {"options", "command_line"},
     {"commands"},

@@ -19,6 +19,7 @@ from graph_maker import GraphMaker
 from planned import planned, striped_graph
 from support import MLPERF_TINY, mlperf_tiny
 
+import deploy
 from deploy import flatbuffer
 from deploy.backends.tflm.embed import METADATA_NAME, embed
 from deploy.emit.files import write_all
@@ -116,6 +117,21 @@ def with_metadata(*entries: tuple[str, bytes]) -> bytes:
 def plan_bytes(offsets: tuple[int, ...], count: int | None = None) -> bytes:
     size = len(offsets) if count is None else count
     return struct.pack(f"<3i{len(offsets)}i", 1, 0, size, *offsets)
+
+
+def test_a_model_whose_views_have_no_operator_passes(tmp_path: Path) -> None:
+    """What ``fmc plan`` writes: constants that only those views read are not in the file."""
+    require("gcc")
+    content = mlperf_tiny("kws_ref_model").read_bytes()
+    (tmp_path / "m.tflite").write_bytes(content)
+    settings = {"board": "mps2an385", "effort": "quick"}
+    report = deploy.plan(tmp_path / "m.tflite", out=tmp_path / "out", **settings).report
+    assert any(operator.implicit for operator in report.operators)
+    (tmp_path / "out/main.c").write_text(_MAIN)
+    command = ["gcc", "-std=c99", "main.c", "arena_plan.c", "plan_check.c", "-o", "check"]
+    subprocess.run(command, cwd=tmp_path / "out", check=True)
+    found = run_checker(tmp_path / "out", [tmp_path / "out/model.tflite"])
+    assert found == [(OK, 0, "the model carries the plan of arena_plan.h")]
 
 
 @each(*ALL)

@@ -331,10 +331,14 @@ def report_values(case: Case) -> Iterator[tuple[str, object, object]]:
         yield "time_ms", report["time_ms"], None
         yield "time_error", report["time_error"], None
     yield "clock_hz", report["clock_hz"], entry.clock_hz or None
+    # Those of head and tail in two memories are in two_arenas_test.
+    yield "head_arena_bytes", report["head_arena_bytes"], None
+    yield "tail_arena_bytes", report["tail_arena_bytes"], None
     yield "time_source", report["time_source"], times.get("times_source", "")
     # Of generated C only; c_plan_test and c_emulated_test look at its figures.
     yield "stack_bytes", report["stack_bytes"], None
     yield "stack_source", report["stack_source"], ""
+    yield "max_macs", report["max_macs"], None
     c = generate(run_passes(flatbuffer.read(case.source_bytes)), model_name="model")
     yield "generated_c_bytes", report["generated_c_bytes"], c.static_bytes
     notes = [f"{name}: {text}" for name, text in ((entry.name, entry.note),) if text]
@@ -482,6 +486,8 @@ def memory_values(case: Case) -> Iterator[tuple[str, object, object]]:
         yield "external", row["external"], memory.get("external", False)
         if row["holds_arena"]:
             yield "holds_arena", row["size_bytes"] >= case.report["arena_bytes"], True
+        # Of these cases none has head and tail apart; two_arenas_test has.
+        yield "holds_tail", row["holds_tail"], False
     yield "holds_arena", sum(r["holds_arena"] for r in rows), 1
 
 

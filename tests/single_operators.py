@@ -127,6 +127,9 @@ def _unary(kind: str) -> _Build:
     return lambda make, x: make.unary(kind, x)
 
 
+_POSITIVE = Quantization((0.03125,), (-128,))
+"""Of what is never negative: RSQRT ends the run for what is."""
+
 _UNARY = ("SOFTMAX", "RELU", "RELU6", "LEAKY_RELU", "LOGISTIC", "TANH", "HARD_SWISH", "QUANTIZE")
 _BUILDS: dict[str, _Build] = {
     **{kind: _unary(kind) for kind in _UNARY},
@@ -142,7 +145,9 @@ _BUILDS: dict[str, _Build] = {
     "ABS": _same("ABS", "AbsOptions"),
     "ELU": _same("ELU"),
     "NEG": _same("NEG", "NegOptions"),
-    "RSQRT": _same("RSQRT"),
+    "RSQRT": lambda m, x: m.operator(
+        "RSQRT", [m.requantize(x, _POSITIVE)], m.shape(x), _POSITIVE, None, version=2
+    ),
     "L2_NORMALIZATION": _same("L2_NORMALIZATION", "L2NormOptions"),
     "ZEROS_LIKE": _same("ZEROS_LIKE", "ZerosLikeOptions"),
     "LOG_SOFTMAX": lambda m, x: m.operator(

@@ -620,6 +620,36 @@ def test_a_model_can_be_taken_as_a_file(kind: str, tmp_path: Path) -> None:
         assert re.search(r"(project|enable_language)\(.*CXX ASM\)", build.read_text())
 
 
+def test_a_model_can_be_embedded_by_the_compiler(tmp_path: Path) -> None:
+    """C23's ``#embed`` is the bytes of the file between commas; done here if no compiler can."""
+    require("arm-none-eabi-gcc", "arm-none-eabi-objcopy")
+    graph = graph_to_emit()
+    report = report_of(graph)
+    sources = sources_of(graph, report)
+    model = sources[MODEL_FILE]
+    assert isinstance(model, bytes)
+    files = project_files("cmake", graph=graph, report=report, sources=sources, data="embed")
+    write_all(tmp_path, files)
+    source = tmp_path / "model_data.c"
+    line = f'#embed "{MODEL_FILE}"\n'
+    assert source.read_text().count(line) == 1
+    refused = ARM_C99.compile(source)
+    if refused.returncode != 0:
+        assert "this compiler has no #embed" in refused.stderr
+        expanded = source.read_text().replace(line, ",".join(map(str, model)) + "\n")
+        source.write_text(expanded)
+        ARM_C99.must_compile(source, "-D__has_embed=1")
+    copy = ["arm-none-eabi-objcopy", "-O", "binary", "-j", ".rodata.model_data"]
+    ARM_C99.must_compile(source, "-D__has_embed=1", "-fdata-sections")
+    subprocess.run([*copy, "model_data.c.o", "out"], cwd=tmp_path, check=True)
+    assert (tmp_path / "out").read_bytes() == model
+    build = (tmp_path / "CMakeLists.txt").read_text()
+    assert "  model_data.c\n" in build
+    assert "OBJECT_DEPENDS" in build
+    assert "ASM" not in build
+    assert not (tmp_path / "model_data.cc").exists()
+
+
 def test_large_models_are_files_where_that_is_possible(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(skeleton, "INCBIN_BYTES", 10)
     assert ".incbin" in project_of("cmake")
@@ -636,7 +666,7 @@ def test_large_models_are_files_where_that_is_possible(monkeypatch: pytest.Monke
             sources=sources_of(graph, report),
             data="incbin",
         )
-    assert DATA == ("array", "incbin")
+    assert DATA == ("array", "incbin", "embed")
 
 
 def test_the_kernel_library_reaches_the_build(tmp_path: Path) -> None:

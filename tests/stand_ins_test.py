@@ -12,7 +12,8 @@ import deploy
 from deploy import flatbuffer
 from deploy.graph import Graph, Operator, Options, Quantization, Tensor
 from deploy.passes.halves import without_halves
-from deploy.passes.stand_ins import with_stand_ins, without_selects
+from deploy.passes.selects import without_int32_selects, without_selects
+from deploy.passes.stand_ins import with_stand_ins
 from deploy.passes.tiles import without_tiles
 from deploy.runtime import litert, tflm
 from keras_fmc.errors import UnsupportedModelError
@@ -121,6 +122,47 @@ def test_select_is_select_v2_where_both_are_the_same() -> None:
     assert without_selects(by_row) is by_row
     with pytest.raises(UnsupportedModelError, match=r"no kernel for SELECT #0 \(y\)"):
         deploy.plan(flatbuffer.write(by_row))
+
+
+def wrapped(condition: tuple[int, ...], left: tuple[int, ...], right: tuple[int, ...]) -> Graph:
+    make = Int8GraphMaker(0)
+    inputs = [make.input(condition, dtype="bool")]
+    inputs += [make.input(shape, dtype="int32") for shape in (left, right)]
+    made = tuple(np.broadcast_shapes(condition, left, right))
+    y = make.graph.tensor(Tensor("y", made, "int32"))
+    make.graph.operator(Operator("SELECT_V2", tuple(inputs), (y,), Options("SelectV2Options", ())))
+    return make.build(outputs=[y])
+
+
+@needs_wheel
+@pytest.mark.parametrize(
+    ("condition", "left", "right"),
+    [
+        ((3, 4), (3, 4), (3, 4)),
+        ((4,), (3, 4), (1, 4)),
+        ((1, 1), (3, 4), (3, 4)),
+        ((5,), (1,), (5,)),
+    ],
+)
+def test_a_select_of_int32_is_arithmetic_that_never_overflows(
+    condition: tuple[int, ...], left: tuple[int, ...], right: tuple[int, ...]
+) -> None:
+    graph = wrapped(condition, left, right)
+    rewritten = without_int32_selects(graph)
+    assert "SELECT_V2" not in {operator.opcode for operator in rewritten.operators}
+    ends = np.array([-(2**31), 2**31 - 1, -1, 0, 1], np.int32)
+    rng = np.random.default_rng(0)
+    samples = [
+        [rng.random(condition) < 0.5, rng.choice(ends, left), rng.choice(ends, right)]
+        for _ in range(20)
+    ]
+    found = tflm.run(flatbuffer.write(rewritten), samples, arena_bytes=tflm.ROOMY_ARENA_BYTES)
+    for (c, x, y), (values,) in zip(samples, found, strict=True):
+        assert values.tolist() == np.where(c, x, y).tolist()
+    report = deploy.plan(flatbuffer.write(graph)).report
+    assert report.bit_exact
+    assert not any("different outputs" in warning for warning in report.warnings)
+    assert without_int32_selects(rewritten) is rewritten
 
 
 def test_subgraphs_get_their_stand_ins_too() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
+from statistics import geometric_mean
 
 import pytest
 
@@ -56,17 +58,26 @@ def test_published_latencies_are_within_the_stated_error(core: str, model: str) 
     assert abs(estimate / known.latencies_ms[model] - 1) <= known.error
 
 
-def test_the_stated_error_is_not_larger_than_it_has_to_be() -> None:
-    for core in cores().values():
-        off = []
-        for model, latency in core.latencies_ms.items():
-            instructions = graph_time(read_file(mlperf_tiny(model)), DSP)
-            assert instructions is not None
-            cycles = instructions * core.cycles_per_instruction
-            off.append(cycles / core.clock_hz * 1e3 / latency - 1)
-        assert core.error - 0.06 <= max(map(abs, off)) <= core.error
-        # It is as often too long as it is too short.
-        assert min(off) < 0 < max(off)
+def factors(core: str) -> dict[str, float]:
+    """Model -> cycles for an instruction that its published latency asks for."""
+    known = cores()[core]
+    found = {}
+    for model, latency in known.latencies_ms.items():
+        instructions = graph_time(read_file(mlperf_tiny(model)), DSP)
+        assert instructions is not None
+        found[model] = latency / 1e3 * known.clock_hz / instructions
+    return found
+
+
+@pytest.mark.parametrize("core", ["Cortex-M4F", "Cortex-M33"])
+def test_the_stated_error_is_that_of_models_that_were_left_out(core: str) -> None:
+    known, asked = cores()[core], factors(core)
+    assert known.cycles_per_instruction == pytest.approx(geometric_mean(asked.values()), rel=5e-3)
+    off = []
+    for model, factor in asked.items():
+        others = [other for name, other in asked.items() if name != model]
+        off.append(abs(geometric_mean(others) / factor - 1))
+    assert known.error == math.ceil(20 * max(off)) / 20
 
 
 def test_milliseconds_need_core_and_clock() -> None:

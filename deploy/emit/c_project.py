@@ -6,20 +6,14 @@ where the image is fed row by row, the main program hands over each row as the s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deploy.backends.c.build import file_names
+from deploy.emit.arena_text import placement, plain
 from deploy.emit.ports import CppPort, side_of
-from deploy.emit.skeleton import (
-    KINDS,
-    board_of,
-    builder_values,
-    check_kind,
-    filled,
-    placement,
-    plain,
-)
+from deploy.emit.skeleton import KINDS, board_of, builder_values, check_kind, filled
 from deploy.emit.worlds import check_suits
 from deploy.graph import Quantization, Tensor
 from deploy.proof.names import c_prefix
@@ -78,13 +72,18 @@ def _values(
     outputs = list(side_of([_tensor(p) for p in report.outputs], "output"))
     memory = next((m for m in report.memories if m.holds_arena), None)
     indent = "  " if kind in ("arduino", "platformio") else "    "
-    fed = f"{prefix}_INPUT_ROWS" in header
+    rows = re.search(rf"^#define {prefix}_INPUT(\d*)_ROWS ", header, re.M)
+    fed = None if rows is None else int(rows[1] or 0)
     folder = "src/" if kind == "zephyr" else ""
     separator = " " if kind == "esp-idf" else "\n  "
     stack = report.stack_bytes
     return {
         **builder_values(kind, report, board),
-        **(_fed(inputs[0], outputs, symbol, prefix) if fed else _whole(inputs, outputs, header)),
+        **(
+            _whole(inputs, outputs, header)
+            if fed is None
+            else _fed(fed, inputs, outputs, header, prefix)
+        ),
         "model": plain(Path(report.model).stem),
         "prefix": prefix,
         "symbol": symbol,
@@ -95,6 +94,7 @@ def _values(
         "arena": report.arena_bytes,
         "size": f"{report.arena_bytes} bytes of static memory",
         "library_lines": "\n" if kind == "platformio" else "",
+        **_library(f"{symbol}_check(void)" in header, symbol, prefix),
         "stack": "" if stack is None else f"; of the stack {stack} bytes at most",
         "stack_size": _LEAST_STACK + 2 * (stack or 0),
         "model_bytes": report.flash_bytes,
@@ -102,12 +102,15 @@ def _values(
         "sources": separator.join(folder + name for name in names if name.endswith(".c")),
         "ports": "".join(
             # A fed image is nowhere as a whole.
-            port.declarations(pointer=not (fed and port.side == "input"))
+            port.declarations(pointer=not (port.side == "input" and port.index == fed))
             for port in (*inputs, *outputs)
         ),
-        "fill": _row_fill(inputs[0], symbol, indent)
-        if fed
-        else f"\n{indent}".join(port.fill(symbol, indent) for port in inputs),
+        "fill": f"\n{indent}".join(
+            [
+                *(port.fill(symbol, indent) for port in inputs if port.index != fed),
+                *([] if fed is None else [_row_fill(inputs[fed], symbol, indent)]),
+            ]
+        ),
         "out": outputs[0].name,
         "result": outputs[0].result(symbol),
     }
@@ -143,8 +146,47 @@ def _whole(inputs: list[CppPort], outputs: list[CppPort], header: str) -> dict[s
     }
 
 
-def _fed(image: CppPort, outputs: list[CppPort], symbol: str, prefix: str) -> dict[str, object]:
-    """The runner of a model whose image comes row by row."""
+def _library(used: bool, symbol: str, prefix: str) -> dict[str, object]:
+    """What a project says where CMSIS-NN computes some of the model."""
+    what = "the memory is static, or handed over with"
+    if not used:
+        setup = (
+            f"// There is nothing to build: {what} {symbol}_set_arena().\n"
+            "inline bool Setup() { return true; }"
+        )
+        return {"setup": setup, "library_note": "", "cmake_library": ""}
+    setup = (
+        f"// There is nothing to build: {what} {symbol}_set_arena().\n"
+        "// False where CMSIS-NN is not one that the plan was made for.\n"
+        f"inline bool Setup() {{ return {symbol}_check() == {prefix}_OK; }}"
+    )
+    note = (
+        "\nSome kernels call CMSIS-NN, which is not in this folder: have its `Include` where\n"
+        "headers are found, and link it. `Setup()` compares it with the plan.\n"
+    )
+    cmake = (
+        "# Your copy of CMSIS-NN: cmake -DCMSIS_NN=FOLDER ...\n"
+        'set(CMSIS_NN "" CACHE PATH "the folder of CMSIS-NN")\n'
+        "add_subdirectory(${CMSIS_NN} cmsis-nn)\n"
+        f"target_link_libraries({symbol} PRIVATE cmsis-nn)\n"
+    )
+    return {"setup": setup, "library_note": note, "cmake_library": cmake}
+
+
+def _fed(
+    fed: int, inputs: list[CppPort], outputs: list[CppPort], header: str, prefix: str
+) -> dict[str, object]:
+    """The runner of a model one of whose inputs, the image, comes row by row."""
+    image, macro = inputs[fed], f"{prefix}_{inputs[fed].name.upper()}"
+    symbol, others = prefix.lower(), [port for port in inputs if port is not image]
+    # An input that the run does not read has no place of its own.
+    places = {
+        port.name: f"{symbol}_{port.name.lower()}()"
+        if f"_{port.name.lower()}(void)" in header
+        else f"{port.name.lower()}_values"
+        for port in others
+    }
+    unread = [port for port in others if places[port.name].endswith("_values")]
     kind = image.cpp_type
     arguments = ", ".join(f"{port.name.lower()}_values" for port in outputs)
     ok = f"== {prefix}_OK"
@@ -152,9 +194,9 @@ def _fed(image: CppPort, outputs: list[CppPort], symbol: str, prefix: str) -> di
         "functions": f"""
 // An inference: Begin, FeedRow for each row of the image from the top, then Run, which ends it.
 // The image never exists as a whole; a row is copied before FeedRow returns. Begin starts again
-// at any time.
-constexpr size_t kInputRows = {prefix}_INPUT_ROWS;
-constexpr size_t kInputRowElements = {prefix}_INPUT_ROW_BYTES / sizeof({kind});
+// at any time{"" if not others else ", once the other inputs are filled again"}.
+constexpr size_t kInputRows = {macro}_ROWS;
+constexpr size_t kInputRowElements = {macro}_ROW_BYTES / sizeof({kind});
 bool Begin();
 bool FeedRow(const {kind}* row);
 bool Run();
@@ -162,20 +204,30 @@ bool Run();
 // A row of the application's own, to be filled and fed.
 {kind}* Row();
 """,
-        "buffers": "\n".join([f"{kind} row_values[kInputRowElements];", *map(_buffer, outputs)]),
+        "buffers": "\n".join(
+            [f"{kind} row_values[kInputRowElements];", *map(_buffer, (*unread, *outputs))]
+        ),
         "definitions": f"""bool Begin() {{ return {symbol}_begin() {ok}; }}
 bool FeedRow(const {kind}* row) {{ return {symbol}_feed_row(row) {ok}; }}
 bool Run() {{ return {symbol}_finish({arguments}) {ok}; }}
 """,
         "accessors": "\n".join(
-            [f"{kind}* Row() {{ return row_values; }}", *map(_reader, outputs), ""]
+            [
+                f"{kind}* Row() {{ return row_values; }}",
+                *(
+                    f"{port.cpp_type}* {port.name}() {{ return {places[port.name]}; }}"
+                    for port in others
+                ),
+                *map(_reader, outputs),
+                "",
+            ]
         ),
     }
 
 
 def _row_fill(image: CppPort, symbol: str, indent: str) -> str:
     """The loop over rows that a user replaces by a camera's lines as they come."""
-    value = f"{symbol}::QuantizeInput(0.0f)" if image.is_quantized else "0"
+    value = f"{symbol}::Quantize{image.name}(0.0f)" if image.is_quantized else "0"
     inner = indent + "  "
     return (
         f"{symbol}::Begin();\n"

@@ -16,6 +16,7 @@ from typing import Any
 from deploy import flatbuffer
 from deploy.backends.tflm.arena import predict_arena
 from deploy.backends.tflm.embed import embedded_offsets, without_plan
+from deploy.backends.tflm.several import predict_two
 from deploy.emit.folder import firmware_files, report_files
 from deploy.emit.written import FIRMWARE_FILES, MODEL_FILE, REPORT_FILE, REPORT_FILES
 from deploy.graph import Graph
@@ -48,7 +49,7 @@ def check_folder(folder: str | Path, *, source: str | None = None) -> str:
     graph = flatbuffer.read(content, source=str(Path(folder) / MODEL_FILE))
     _check_keys(report, graph, content, folder)
     for name, wanted in (report_files(report) | firmware_files(report, content, graph)).items():
-        _compare(Path(folder) / name, wanted, found[name])
+        compare(Path(folder) / name, wanted, found[name])
     return _run(report, graph, content, folder, source)
 
 
@@ -105,7 +106,7 @@ def _report(found: Mapping[str, bytes], folder: str | Path) -> Report:
             received=claimed,
             remedy=_REMEDY,
         )
-    _compare(path, written, found[REPORT_FILE])
+    compare(path, written, found[REPORT_FILE])
     if not report.fits:
         raise BadInputError(
             f"{path} tells of a model that does not fit",
@@ -123,7 +124,7 @@ def _check_model(found: Mapping[str, bytes], report: Report, folder: str | Path)
     rows = re.findall(rb"0x([0-9a-f]{2})", found["model_data.cc"])
     array = bytes(int(item, 16) for item in rows)
     if hashlib.sha256(array).hexdigest() == report.model_sha256:
-        _compare(path, array, content)
+        compare(path, array, content)
     raise VerificationError(
         f"{path} is not the model of the report: its SHA-256 differs",
         expected=report.model_sha256,
@@ -143,10 +144,11 @@ def _check_keys(report: Report, graph: Graph, content: bytes, folder: str | Path
             received=None if offsets is None else len(offsets),
             remedy=_REMEDY,
         )
+    predict = predict_arena if report.head_arena_bytes is None else predict_two
     wanted: dict[str, Any] = model_keys(
         graph,
         content,
-        predict_arena(graph, offsets=offsets, target=goal),
+        predict(graph, offsets=offsets, target=goal),
         predict_arena(graph, offsets=offsets, target=target(board=HOST)),
     )
     for key, value in wanted.items():
@@ -174,7 +176,7 @@ def _same(where: str, wanted: object, received: object) -> None:
     )
 
 
-def _compare(path: Path, wanted: bytes | str, found: bytes) -> None:
+def compare(path: Path, wanted: bytes | str, found: bytes) -> None:
     """Raises VerificationError with the first difference of a file."""
     right = wanted.encode() if isinstance(wanted, str) else wanted
     if right == found:

@@ -9,8 +9,9 @@ from deploy.emit.model_data import model_data_files
 from deploy.emit.plan_check import plan_check_files
 from deploy.emit.written import MODEL_FILE, REPORT_FILE
 from deploy.graph import Graph
+from deploy.implicit import as_written
 from deploy.memory.plan import AliasReason, MemoryPlan, PlannedPiece, PlannedTensor
-from deploy.proof.arena_plan import ArenaSizes, arena_plan_files
+from deploy.proof.arena_plan import Apart, ArenaSizes, arena_plan_files
 from deploy.report.html import to_html
 from deploy.report.report import Report
 from deploy.report.text import to_text
@@ -43,13 +44,39 @@ def firmware_files(report: Report, content: bytes, graph: Graph) -> dict[str, by
         target=report.target,
         limit_bytes=report.limit_bytes,
         limit_source=report.limit_source,
+        apart=_apart(report),
     )
     labels = [graph.label(i) for i in range(len(graph.operators))]
     files: dict[str, bytes | str] = {MODEL_FILE: content}
     files |= model_data_files(content, model_name=name) | plan_check_files()
     plan = memory_plan(report, graph)
-    files |= arena_plan_files(plan, sizes, model_name=name, operators=labels)
+    written = as_written(graph).tensors
+    files |= arena_plan_files(plan, sizes, model_name=name, operators=labels, written=written)
     return files
+
+
+def _apart(report: Report) -> Apart | None:
+    """The two arrays of a report whose head and tail stand in two memories.
+
+    Raises:
+        VerificationError: the report does not say in which.
+    """
+    if report.head_arena_bytes is None or report.tail_arena_bytes is None:
+        return None
+    head = next((m for m in report.memories if m.holds_arena), None)
+    tail = next((m for m in report.memories if m.holds_tail), None)
+    if head is None or tail is None:
+        raise VerificationError(
+            "the report has two arenas", "the memories of both", f"{len(report.memories)} memories"
+        )
+    return Apart(
+        head_arena_bytes=report.head_arena_bytes,
+        tail_arena_bytes=report.tail_arena_bytes,
+        head_memory=head.name,
+        tail_memory=tail.name,
+        head_limit_bytes=head.available_bytes,
+        tail_limit_bytes=tail.available_bytes,
+    )
 
 
 def memory_plan(report: Report, graph: Graph) -> MemoryPlan:

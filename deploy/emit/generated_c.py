@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from deploy import flatbuffer
-from deploy.backends.c.build import GeneratedModel, generate
+from deploy.backends.c.build import GeneratedModel, generate, stand_in_files
 from deploy.backends.c.evidence import CEvidence, collect
+from deploy.backends.c.library import Library
 from deploy.backends.c.names import Names, state
 from deploy.backends.tflm.embed import without_plan
 from deploy.emit.generated_codes import macs_of, stored_codes
@@ -29,12 +31,13 @@ from deploy.report.summary import (
     memories_of,
     ports_of,
 )
-from deploy.runtime.stack import stack_of
+from deploy.runtime.stack import Stack, stack_of
 from deploy.settings import GENERATED_C, PORTABLE, PlanSettings
-from deploy.targets import Target
+from deploy.targets import Kernels, Target, kernels
 from keras_fmc.errors import BadInputError, VerificationError
 
 _MADE_ONCE = "rows made once"
+_MADE_AGAIN = "some rows made again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +48,29 @@ class PlannedC:
     evidence: CEvidence
 
 
-def plan_c(source: Graph, ran: SourceRun, *, name: str, fed: bool, passes: str) -> PlannedC:
+def plan_c(
+    source: Graph,
+    ran: SourceRun,
+    *,
+    name: str,
+    fed: bool,
+    passes: str,
+    library: Kernels | None,
+    max_macs: float,
+) -> PlannedC:
     """Returns the C of a graph, compiled and compared with the run of its source.
+
+    Args:
+        library: the kernel library that it calls; None: portable kernels.
+        max_macs: most multiply-accumulates, as a multiple of the graph's.
 
     Raises:
         UnsupportedModelError, BadInputError: as ``generate``.
         VerificationError: the C does not compile, or an output differs.
     """
     graph = run_passes(source, passes=passes_of(passes))
-    model = generate(graph, model_name=name, fed=fed)
+    own = None if library is None else Library(library)
+    model = generate(graph, model_name=name, fed=fed, library=own, max_macs=max_macs)
     return PlannedC(model, collect(model, ran))
 
 
@@ -85,13 +102,15 @@ def verify_c(folder: str | Path, report: Report, *, source: str | None) -> str:
         )
     content = flatbuffer.read_content(path)
     read = flatbuffer.read(content, source=path)
-    fed = any(line.endswith("_INPUT_ROWS") for line in _macros(folder, report))
+    fed = any(re.search(r"_INPUT\d*_ROWS$", line) for line in _macros(folder, report))
     planned = plan_c(
         with_reference_versions(without_plan(read)),
         run_source(content, read, source=path),
         name=Path(report.model).stem,
         fed=fed,
         passes=report.passes,
+        library=None if report.kernels == PORTABLE else kernels(report.kernels),
+        max_macs=report.max_macs or 1.0,
     )
     for name, text in planned.model.files.items():
         there = Path(folder) / name
@@ -132,8 +151,12 @@ def c_report(
     model, evidence = planned.model, planned.evidence
     graph, layout = model.graph, model.layout
     macs = graph_macs(model.source)
-    stack = stack_of(model.files, name=model.name, core=goal.board.core)
+    stack = stack_of(_without_library(model), name=model.name, core=goal.board.core)
+    if model.uses_library and stack.size_bytes is not None:
+        stack = Stack(stack.size_bytes, f"{stack.source}, without what the kernel library takes")
     static = model.static_bytes
+    library = settings.c_library()
+    used = PORTABLE if library is None else library.name
     bound = layout.lower_bound_bytes + state(layout).size_bytes
     limit, limit_source = limit_of(goal, settings, static)
     tensors = _tensors(model)
@@ -152,13 +175,13 @@ def c_report(
         board=goal.board.name,
         core=goal.board.core,
         runtime=GENERATED_C,
-        kernels=PORTABLE,
+        kernels=used,
         arena_bytes=static,
         head_bytes=static,
         tail_bytes=0,
         scratch_bytes=0,
         lower_bound_bytes=bound,
-        proven_optimal=static == bound,
+        proven_optimal=static == bound and not model.made_again,
         fits=(limit is None or static <= limit) and enough_flash,
         macs=macs,
         macs_ratio=macs / graph_macs(source) if graph_macs(source) else 1.0,
@@ -180,9 +203,10 @@ def c_report(
         codes=stored_codes(model),
         stack_bytes=stack.size_bytes,
         stack_source=stack.source,
+        max_macs=settings.max_macs,
         generated_c_bytes=static if model.fed_rows is None else None,
         warnings=(*evidence.warnings, *warnings),
-        target=f"{goal.board.title} ({goal.board.core}), generated C, {PORTABLE} kernels",
+        target=f"{goal.board.title} ({goal.board.core}), generated C, {used} kernels",
         feature_maps_before=feature_maps_of(source),
         feature_maps_after=feature_maps_of(model.source),
         operators=tuple(
@@ -193,8 +217,15 @@ def c_report(
     )
 
 
+def _without_library(model: GeneratedModel) -> dict[str, str]:
+    """The files of a model, and what declares the functions of a kernel library."""
+    declared = {name: text for name, text in stand_in_files().items() if name.endswith(".h")}
+    return {**(declared if model.uses_library else {}), **model.files}
+
+
 def _regions(model: GeneratedModel) -> tuple[Region, ...]:
     found = []
+    halo = _MADE_AGAIN if model.made_again else _MADE_ONCE
     for region in model.layout.regions:
         schedule = region.placed.schedule
         if schedule.single or not schedule.sinks:
@@ -202,7 +233,7 @@ def _regions(model: GeneratedModel) -> tuple[Region, ...]:
         steps = model.layout.program.steps[schedule.first : schedule.stop]
         labels = tuple(dict.fromkeys(model.graph.label(s.operator) for s in steps))
         rows = max(model.layout.program.maps[m].rows for m in schedule.sinks)
-        found.append(Region(labels, strips=rows, rows=1, halo=_MADE_ONCE))
+        found.append(Region(labels, strips=rows, rows=1, halo=halo))
     return tuple(found)
 
 

@@ -8,17 +8,20 @@ _BYTES_A_LINE = 16
 _HEX = tuple(f"0x{byte:02x}" for byte in range(256))
 
 
-def model_data_files(model: bytes, *, model_name: str, language: str = "c++") -> dict[str, str]:
+def model_data_files(
+    model: bytes, *, model_name: str, language: str = "c++", symbol: str = "model_data"
+) -> dict[str, str]:
     """Returns ``model_data.h`` and ``model_data.cc`` (``model_data.c`` for ``language="c"``).
 
     The text of the source is the same in both languages and compiles as C99, C11 and C++.
-    TFLM reads constants in place, so the array is aligned to 16 bytes and is const.
+    TFLM reads constants in place, so the array is aligned to 16 bytes and is const; ``symbol`` is
+    its name.
     """
     source = {"c": "model_data.c", "c++": "model_data.cc"}[language]
-    return {"model_data.h": _header(model, model_name), source: _source(model)}
+    return {"model_data.h": _header(model, model_name, symbol), source: _source(model, symbol)}
 
 
-def _header(model: bytes, model_name: str) -> str:
+def _header(model: bytes, model_name: str, symbol: str) -> str:
     prefix = c_prefix(model_name)
     return f"""\
 /* The model {c_comment(model_name)}: {len(model)} bytes of flash. */
@@ -32,8 +35,8 @@ extern "C" {{
 #endif
 
 /* A TFLite flatbuffer, 16-byte aligned: TFLM reads its constants in place. */
-extern const unsigned char model_data[MODEL_DATA_BYTES];
-extern const unsigned int model_data_len;
+extern const unsigned char {symbol}[MODEL_DATA_BYTES];
+extern const unsigned int {symbol}_len;
 
 #ifdef __cplusplus
 }}
@@ -43,7 +46,7 @@ extern const unsigned int model_data_len;
 """
 
 
-def _source(model: bytes) -> str:
+def _source(model: bytes, symbol: str) -> str:
     rows = [
         "    " + ", ".join([_HEX[b] for b in model[start : start + _BYTES_A_LINE]]) + ",\n"
         for start in range(0, len(model), _BYTES_A_LINE)
@@ -59,8 +62,8 @@ def _source(model: bytes) -> str:
 #define MODEL_DATA_ALIGNED __attribute__((aligned(16)))
 #endif
 
-MODEL_DATA_ALIGNED const unsigned char model_data[MODEL_DATA_BYTES] = {{
+MODEL_DATA_ALIGNED const unsigned char {symbol}[MODEL_DATA_BYTES] = {{
 {"".join(rows)}}};
 
-const unsigned int model_data_len = MODEL_DATA_BYTES;
+const unsigned int {symbol}_len = MODEL_DATA_BYTES;
 """

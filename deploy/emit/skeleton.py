@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Template
 
+from deploy.emit.arena_text import allocator_values, arena_values, is_external, plain
 from deploy.emit.files import write_all
 from deploy.emit.plan_check import plan_check_files
 from deploy.emit.ports import ports
@@ -28,8 +29,8 @@ from deploy.emit.worlds import (
 from deploy.emit.written import MODEL_FILE
 from deploy.graph import Graph
 from deploy.memory.plan import AliasReason
-from deploy.proof.names import c_comment, c_prefix, c_string
-from deploy.report.report import Report, ReportMemory
+from deploy.proof.names import c_prefix, c_string
+from deploy.report.report import Report
 from deploy.targets import Board, boards, kernels, runtime
 from deploy.targets.load import names_in
 from keras_fmc.errors import BadInputError
@@ -44,24 +45,13 @@ INCBIN_BYTES = 512 * 1024
 array in C takes a compiler seconds and hundreds of megabytes for each megabyte."""
 
 _INCBIN_KINDS = ("cmake", "esp-idf", "stm32cube", "zephyr")
-DATA = ("array", "incbin")
-"""How the model comes into the firmware: an array in C++, or ``.incbin`` of the file."""
+DATA = ("array", "incbin", "embed")
+"""How the model comes into the firmware: an array in C++, ``.incbin`` of the file by the assembler,
+or C23's ``#embed`` of it, which takes GCC 15 or Clang 19."""
 
 
-_VARIABLES_INCLUDE = (
-    '\n#include "tensorflow/lite/micro/micro_allocator.h"'
-    '\n#include "tensorflow/lite/micro/micro_resource_variable.h"'
-)
-_VARIABLES = """
-  // The model keeps state in {count} variables, which count in the arena.
-  MicroAllocator* allocator = MicroAllocator::Create(tensor_arena, {prefix}_ARENA_BYTES);
-  MicroResourceVariables* variables =
-      allocator == nullptr ? nullptr : MicroResourceVariables::Create(allocator, {count});
-  if (variables == nullptr) {{
-    MicroPrintf("{symbol}: the arena does not hold the variables");
-    return false;
-  }}"""
-
+DATA_SOURCES = {"incbin": "model_data.S", "embed": "model_data.c"}
+"""Form of the model -> the source that takes its file."""
 
 _ARDUINO_LIBRARY = """\
 //
@@ -119,10 +109,8 @@ class _Goal:
     def _data(self) -> dict[str, bytes | str]:
         if self.data == "array":
             return {f"model_data{self.suffix}": self.sources["model_data.cc"]}
-        return {
-            "model_data.S": self.fill("common/model_data.S"),
-            MODEL_FILE: self.sources[MODEL_FILE],
-        }
+        source = DATA_SOURCES[self.data]
+        return {source: self.fill(f"common/{source}"), MODEL_FILE: self.sources[MODEL_FILE]}
 
 
 def emit_project(
@@ -175,20 +163,25 @@ def project_files(
     check_suits(kind, board)
     suffix, write = KINDS[kind]
     data = _data_of(kind, data, len(sources[MODEL_FILE]))
-    values = _values(kind, suffix, data, graph, report, arena_section) | builder_values(
+    values = model_values(kind, suffix, data, graph, report, arena_section) | builder_values(
         kind, report, board
     )
-    grows = any(t.alias_reason == AliasReason.OVERLAP.value for t in report.tensors)
-    values["stop"] = int(grows if stop is None else stop)
-    values["grows"] = (
-        "In this plan outputs grow into inputs: with other kernels they could be wrong."
-        if grows
-        else "Outputs do not grow into inputs: with other kernels they are right all the same."
-    )
+    values |= stop_values(report, stop)
     goal = _Goal(graph, report, sources, values, suffix, data)
     values["about"] = goal.fill("common/about.md").rstrip("\n")
     values["tflm"] = goal.fill("common/tflm.cmake").rstrip("\n")
     return write(goal)
+
+
+def stop_values(report: Report, stop: bool | None) -> dict[str, object]:
+    """Whether start-up stops where TFLM does not use the memory that was planned, and why."""
+    grows = any(t.alias_reason == AliasReason.OVERLAP.value for t in report.tensors)
+    return {
+        "stop": int(grows if stop is None else stop),
+        "grows": "In this plan outputs grow into inputs: with other kernels they could be wrong."
+        if grows
+        else "Outputs do not grow into inputs: with other kernels they are right all the same.",
+    }
 
 
 def check_kind(kind: str, report: Report) -> None:
@@ -225,24 +218,27 @@ def _data_of(kind: str, data: str | None, model_bytes: int) -> str:
         return "incbin" if large else "array"
     if data not in DATA:
         raise BadInputError("unknown form of the model", f"one of {', '.join(DATA)}", repr(data))
-    if data == "incbin" and kind not in _INCBIN_KINDS:
+    if data != "array" and kind not in _INCBIN_KINDS:
         raise BadInputError(
-            f"{kind} has no place for a file that the assembler includes",
+            f"{kind} has no place for a file that a source includes",
             expected="the model as an array",
-            received="--data=incbin",
+            received=f"--data={data}",
             remedy=f"--data=array, or --as {' or '.join(_INCBIN_KINDS)}",
         )
     return data
 
 
-def _values(
+def model_values(
     kind: str,
     suffix: str,
     data: str,
     graph: Graph,
     report: Report,
     arena_section: str | None,
+    *,
+    shared: bool = False,
 ) -> dict[str, object]:
+    """What the templates say of a model; ``shared``: its arena is that of other models, too."""
     prefix = c_prefix(Path(report.model).stem)
     symbol = prefix.lower()
     inputs, outputs = ports(graph)
@@ -251,13 +247,10 @@ def _values(
         *registrations(graph),
         *(f"AddCustom({c_string(code)}, {kernel}())" for code, kernel in own.items()),
     ]
-    variables = len(graph.variables)
-    memory = next((m for m in report.memories if m.holds_arena), None)
-    section = _section(kind, memory, arena_section)
+    two = report.head_arena_bytes is not None
     slack = report.arena_bytes - report.head_bytes - report.tail_bytes
-    indent = "  " if kind in ("arduino", "platformio") else "    "
+    indent = "  " if shared or kind in ("arduino", "platformio") else "    "
     target = plain(", ".join(p for p in (report.runtime, report.kernels, report.core) if p))
-    incbin = data == "incbin"
     folder = "src/" if kind == "zephyr" else ""
     return {
         "model": plain(Path(report.model).stem),
@@ -265,17 +258,17 @@ def _values(
         "symbol": symbol,
         "target": target,
         "suffix": suffix,
-        "data_source": f"model_data{'.S' if incbin else suffix}",
-        "asm": " ASM" if incbin else "",
+        "data_source": DATA_SOURCES.get(data, f"model_data{suffix}"),
+        "asm": " ASM" if data == "incbin" else "",
         "model_file": MODEL_FILE,
-        "data_depends": f"\n{_DEPENDS.format(folder=folder)}" if incbin else "",
+        "data_depends": data_depends(data, folder),
+        "model_symbol": f"{symbol}_model" if shared else "model_data",
         "arena": report.arena_bytes,
         "size": f"{report.arena_bytes} bytes of arena",
         "head": report.head_bytes,
         "tail": report.tail_bytes,
         "slack": f" and {slack} that allocation itself needs" if slack else "",
         "model_bytes": report.flash_bytes,
-        "placement": placement(memory),
         "kinds": len(calls),
         "registrations": "\n".join(
             f"  if (resolver.{call} != kTfLiteOk) return false;" for call in calls
@@ -285,66 +278,29 @@ def _values(
             f"TFLMRegistration* {kernel}();\n"
             for code, kernel in own.items()
         ),
-        "variables_include": _VARIABLES_INCLUDE if variables else "",
-        "variables": _VARIABLES.format(count=variables, prefix=prefix, symbol=symbol)
-        if variables
-        else "",
-        "memory": "allocator, variables"
-        if variables
-        else f"tensor_arena,\n{' ' * 42}{prefix}_ARENA_BYTES",
         "ports": "".join(port.declarations() for port in (*inputs, *outputs)),
         "accessors": "\n".join(port.accessor() for port in (*inputs, *outputs)),
         "fill": f"\n{indent}".join(port.fill(symbol, indent) for port in inputs),
         "out": outputs[0].name,
         "result": outputs[0].result(symbol),
-        **section,
+        **arena_values(kind, report, prefix, section=arena_section, shared=shared),
+        **allocator_values(prefix, symbol, variables=len(graph.variables), two=two, shared=shared),
     }
 
 
-def _section(kind: str, memory: ReportMemory | None, section: str | None) -> dict[str, str]:
-    """How the arena is kept out of the image and, where that is possible, put into its memory."""
-    if section is None and kind == "zephyr":
-        return {
-            "section_include": "\n#include <zephyr/linker/section_tags.h>\n",
-            "section": "// The arena need not be zeroed.",
-            "section_attribute": "__noinit ",
-        }
-    if section is None and kind == "esp-idf":
-        if _is_external(memory):
-            return {
-                "section_include": '\n#include "esp_attr.h"\n',
-                "section": "// External RAM; sdkconfig.defaults enables it.",
-                "section_attribute": "EXT_RAM_BSS_ATTR ",
-            }
-        return {
-            "section_include": "",
-            "section": "// Internal RAM, where .bss is.",
-            "section_attribute": "",
-        }
-    name = section or ".bss.tensor_arena"
-    return {
-        "section_include": "",
-        "section": "// A linker script that collects .bss* takes it as it is.\n"
-        "#ifndef MODEL_ARENA_SECTION\n"
-        f'#define MODEL_ARENA_SECTION "{name}"\n'
-        "#endif",
-        "section_attribute": "__attribute__((section(MODEL_ARENA_SECTION))) ",
-    }
-
-
-def placement(memory: ReportMemory | None) -> str:
-    if memory is None:
-        return "No board was named: the arena may stand in any RAM that is large enough."
-    at = "" if memory.address is None else f" at 0x{memory.address:08x}"
-    kept = f", {memory.reserve_bytes} of them kept for the firmware" if memory.reserve_bytes else ""
-    return f"Planned into {plain(memory.name)}{at}, {memory.size_bytes} bytes{kept}."
-
-
-_DEPENDS = """\
-# The assembler looks for the model in the include paths.
-set_source_files_properties({folder}model_data.S PROPERTIES
-  OBJECT_DEPENDS "${{CMAKE_CURRENT_SOURCE_DIR}}/{folder}model.tflite"
+_DEPENDS = """
+# The {how} looks for the model in the include paths.
+set_source_files_properties({folder}{source} PROPERTIES
+  OBJECT_DEPENDS "${{CMAKE_CURRENT_SOURCE_DIR}}/{folder}{model}"
   INCLUDE_DIRECTORIES "${{CMAKE_CURRENT_SOURCE_DIR}}/{folder}")"""
+
+
+def data_depends(data: str, folder: str) -> str:
+    """Returns what CMake has to know of a source that takes the model's file; else nothing."""
+    if data not in DATA_SOURCES:
+        return ""
+    how = {"incbin": "assembler", "embed": "compiler"}[data]
+    return _DEPENDS.format(how=how, folder=folder, source=DATA_SOURCES[data], model=MODEL_FILE)
 
 
 def builder_values(kind: str, report: Report, board: Board) -> dict[str, object]:
@@ -354,10 +310,9 @@ def builder_values(kind: str, report: Report, board: Board) -> dict[str, object]
     definitions = [name for name in build if not name.startswith(_KCONFIG)]
     # The libraries of these worlds bring their kernels, so only what changes memory is passed on.
     switches = [name for name in definitions if name.startswith("KERNELS_")]
-    memory = next((m for m in report.memories if m.holds_arena), None)
     external = (
         ("CONFIG_SPIRAM=y", "CONFIG_SPIRAM_ALLOW_BSS_SEG_EXTERNAL_MEMORY=y")
-        if _is_external(memory)
+        if any(is_external(m) for m in report.memories if m.holds_arena or m.holds_tail)
         else ()
     )
     library, names = library_of(board), board.names
@@ -419,17 +374,8 @@ def _kernel_build(name: str, build: tuple[str, ...]) -> str:
     return f"\nThe number holds for kernels that are built with {words} ({plain(name)}).\n"
 
 
-def _is_external(memory: ReportMemory | None) -> bool:
-    return memory is not None and memory.external
-
-
 def _squeezed(text: str) -> str:
     return "".join(c for c in text.lower() if c.isascii() and c.isalnum())
-
-
-def plain(text: str) -> str:
-    """Text that can stand in comments, format strings, Markdown and CMake alike."""
-    return c_comment(text).replace('"', "'").replace("%", "").replace("`", "'")
 
 
 def _arduino(goal: _Goal) -> dict[str, bytes | str]:

@@ -2,7 +2,7 @@
 
 Names of boards are from the lists that the projects publish, of November 2026: PlatformIO's
 board files (of those with the framework Arduino), the boards.txt of the Arduino cores, the
-boards of Zephyr, ESP-IDF's targets, and STM32CubeMX's parts.
+boards of Zephyr, ESP-IDF's targets, and STM32CubeMX's parts as STM32_open_pin_data has them.
 """
 
 from __future__ import annotations

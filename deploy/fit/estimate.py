@@ -13,9 +13,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from deploy.backends.c.build import lay_out
-from deploy.backends.c.lowering import lower
-from deploy.backends.c.names import state, static_bytes
+from deploy.backends.c.bits import added_name
+from deploy.backends.c.build import laid_out
+from deploy.backends.c.library import Library
+from deploy.backends.c.names import state
 from deploy.backends.tflm.arena import predict_arena
 from deploy.backends.tflm.codes.lower import lower_codes, stored_code_maps
 from deploy.backends.tflm.codes.momentary import momentary_maps
@@ -158,15 +159,22 @@ def _by_tensor(named: Graph, held: dict[str, int]) -> tuple[tuple[int, int], ...
     for index, tensor in enumerate(named.tensors):
         if not tensor.is_constant:
             indices[packed_name(tensor.name)] = index
+            indices[added_name(tensor.name, "packed")] = index
             indices[tensor.name] = index
     found = [(indices[name], size) for name, size in held.items() if name in indices]
     return tuple(sorted(found, key=lambda item: (-item[1], item[0])))
 
 
 def _of_c(named: Graph, graph: Graph, question: Question) -> Estimate:
-    program = lower(graph)
-    fed = program.inputs[0] if question.settings.input == "rows" else None
-    layout = lay_out(program, fed=fed)
+    library = question.settings.c_library()
+    found = laid_out(
+        graph,
+        fed=question.settings.input == "rows",
+        library=None if library is None else Library(library),
+        max_macs=question.settings.max_macs,
+        quick=not question.in_earnest,
+    )
+    layout, program = found.layout, found.layout.program
     room = question.limit_bytes - state(layout).size_bytes
     top = max(region.placed.height_bytes for region in layout.regions)
     held: dict[str, int] = {}
@@ -178,4 +186,4 @@ def _of_c(named: Graph, graph: Graph, question: Question) -> Estimate:
             rows = region.placed.schedule.lines.get(index)
             size = entry.size_bytes if rows is None else rows * entry.row_bytes
             held[entry.name] = max(held.get(entry.name, 0), size)
-    return Estimate(static_bytes(layout), graph_macs(graph), _by_tensor(named, held))
+    return Estimate(found.static_bytes, graph_macs(found.graph), _by_tensor(named, held))

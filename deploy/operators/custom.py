@@ -81,6 +81,7 @@ CUSTOM_NUMBERS: Mapping[str, Callable[[Options], int]] = MappingProxyType(
         "stacked_frames": _stacked_frames,
         "max_detections": _named("max_detections"),
         "num_classes": _named("num_classes"),
+        "cycles_max": _named("cycles_max"),
     }
 )
 """Number that a formula may name -> how it follows from the options."""

@@ -143,7 +143,20 @@ def detections(site: Site) -> tuple[Shape | None, ...]:
 
 
 def ring(site: Site) -> tuple[Shape | None, ...]:
-    """(1, 1, 1, c) → the last n of them, (1, n, 1, c), kept in a variable."""
+    """(1, 1, 1, c) → the last n of them, (1, n, 1, c), kept in a variable.
+
+    With another period than one, the runtime ends a call at this operator all but every so many
+    times, and outputs of the model are what its memory held; without one it guesses a period.
+    """
+    period = custom_number(site.operator, "cycles_max")
+    if period != 1:
+        site.fail(
+            "lets what stands behind it run in some of the calls only: of the others no outputs "
+            "are known that a plan could be held against",
+            "cycles_max 1",
+            period,
+            remedy="Export the model with a stride of one, and call it that often",
+        )
     batch, _, width, channels = site.ranked(0, 4)
     output: Tensor = site.output
     if len(output.shape) != 4 or not output.is_variable:

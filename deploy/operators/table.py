@@ -158,7 +158,7 @@ def _units() -> Iterable[OperatorRow]:
     yield _row("LEAKY_RELU", 1, each.leaky_relu, _FIRST, "LeakyRelu", rows, _KERNEL, _NUMBERS)
     yield _row("ABS", 1, same, _FIRST, "Abs", rows, _KERNEL, scaled)
     yield _row("NEG", 1, same, _FIRST, "Neg", rows, _TFLM, scaled)
-    yield _row("RSQRT", 1, same, _FIRST, "", _WHOLE, _TFLM, scaled)
+    yield _row("RSQRT", 1, same, _FIRST, "", _WHOLE, _KERNEL, scaled)
     yield _row("EXP", 1, same, _FIRST, "Exp", _WHOLE, _TFLM, scaled)
     for opcode, options in (("COS", "Cos"), ("SQUARE", "Square")):
         yield _row(opcode, 1, same, _FIRST, options, _WHOLE, _TFLM)

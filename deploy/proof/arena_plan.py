@@ -31,6 +31,7 @@ class ArenaSizes:
         target: runtime version, kernel library and core that the sizes hold for.
         limit_bytes: what the arena may use, None if nothing limits it.
         limit_source: where the limit comes from.
+        apart: where head and tail stand in two memories.
     """
 
     arena_bytes: int
@@ -39,6 +40,28 @@ class ArenaSizes:
     target: str
     limit_bytes: int | None = None
     limit_source: str = ""
+    apart: Apart | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """The arrays of a head and a tail that stand in two memories, in bytes.
+
+    Attributes:
+        head_arena_bytes: the array of the head.
+        tail_arena_bytes: the array of the tail.
+        head_memory: name of the memory that the head's array stands in.
+        tail_memory: the same of the tail's.
+        head_limit_bytes: what the head's array may use of its memory.
+        tail_limit_bytes: the same of the tail's.
+    """
+
+    head_arena_bytes: int
+    tail_arena_bytes: int
+    head_memory: str
+    tail_memory: str
+    head_limit_bytes: int
+    tail_limit_bytes: int
 
 
 def arena_plan_files(
@@ -47,18 +70,21 @@ def arena_plan_files(
     *,
     model_name: str,
     operators: Sequence[str] = (),
+    written: Sequence[int] | None = None,
 ) -> dict[str, str]:
     """Returns ``arena_plan.h`` and ``arena_plan.c``.
 
     Args:
         operators: labels of the operators in execution order, for the comments.
+        written: the tensors that the file holds, in its order; None: all. What is not in it are
+            constants of views that have no operator there.
 
     Raises:
         VerificationError: a statement of the proof is false; names the tensors.
         DoesNotFitError: the arena is larger than its limit.
     """
     proof = check_plan(plan, sizes)
-    writer = _Writer(plan, sizes, proof, model_name, operators)
+    writer = _Writer(plan, sizes, proof, model_name, operators, written)
     return {"arena_plan.h": writer.header(), "arena_plan.c": writer.source()}
 
 
@@ -84,12 +110,32 @@ def _check_sizes(plan: MemoryPlan, sizes: ArenaSizes) -> None:
             expected=f"at least {sizes.head_bytes} + {sizes.tail_bytes}",
             received=sizes.arena_bytes,
         )
+    if sizes.apart is not None:
+        _check_apart(sizes, sizes.apart)
     if sizes.limit_bytes is not None and sizes.arena_bytes > sizes.limit_bytes:
         raise DoesNotFitError(
             f"the arena does not fit {sizes.limit_source or 'its memory'}",
             expected=f"at most {sizes.limit_bytes} bytes",
             received=sizes.arena_bytes,
         )
+
+
+def _check_apart(sizes: ArenaSizes, apart: Apart) -> None:
+    head = (sizes.head_bytes, apart.head_arena_bytes, apart.head_limit_bytes)
+    tail = (sizes.tail_bytes, apart.tail_arena_bytes, apart.tail_limit_bytes)
+    for part, (needed, array, limit) in {"head": head, "tail": tail}.items():
+        if needed > array:
+            raise VerificationError(
+                f"the array of the {part} is smaller than the {part}",
+                expected=f"at least {needed}",
+                received=array,
+            )
+        if array > limit:
+            raise DoesNotFitError(
+                f"the {part} does not fit its memory",
+                expected=f"at most {limit} bytes",
+                received=array,
+            )
 
 
 class _Writer:
@@ -100,6 +146,7 @@ class _Writer:
         proof: Proof,
         model_name: str,
         operators: Sequence[str],
+        written: Sequence[int] | None,
     ) -> None:
         self.plan = plan
         self.sizes = sizes
@@ -110,6 +157,8 @@ class _Writer:
         self.symbol = self.prefix.lower()
         self.names = tensor_identifiers(self.prefix, proof.tensors)
         self.aliases = {alias.tensor: alias for alias in proof.aliases}
+        self.written = range(len(plan.offsets)) if written is None else written
+        self.number = {tensor: number for number, tensor in enumerate(self.written)}
 
     def header(self) -> str:
         return _template("arena_plan.h").substitute(
@@ -129,7 +178,7 @@ class _Writer:
             apart="".join(self._apart_assertions()),
             pieces=self._pieces(),
             table="".join(self._table_rows()),
-            offsets=_wrapped([str(offset) for offset in self.plan.offsets]),
+            offsets=_wrapped([str(self.plan.offsets[tensor]) for tensor in self.written]),
             sizes=_wrapped([str(size) for size in self._sizes_by_index()]),
         )
 
@@ -148,17 +197,32 @@ class _Writer:
             "bound": self.plan.lower_bound_bytes,
             "certificate": bound,
             "alignment": ARENA_ALIGNMENT,
-            "count": len(self.plan.offsets),
+            "count": len(self.written),
             "in_arena": len(self.proof.tensors),
         }
 
     def _limit(self) -> str:
+        if self.sizes.apart is not None:
+            return self._apart_defines(self.sizes.apart)
         if self.sizes.limit_bytes is None:
             return ""
         source = c_comment(self.sizes.limit_source or "the memory it was planned for")
         return (
             f"\n/* What the arena may use: {source}. */\n"
             f"#define {self.prefix}_REGION_BYTES {self.sizes.limit_bytes}\n"
+        )
+
+    def _apart_defines(self, apart: Apart) -> str:
+        p = self.prefix
+        head, tail = c_comment(apart.head_memory), c_comment(apart.tail_memory)
+        return (
+            f"\n/* Head and tail stand apart: the head in {head}, the tail in {tail}.\n"
+            f" * {p}_ARENA_BYTES is the sum of their arrays. */\n"
+            f"#define {p}_HEAD_ARENA_BYTES {apart.head_arena_bytes}\n"
+            f"#define {p}_TAIL_ARENA_BYTES {apart.tail_arena_bytes}\n"
+            f"/* What they may use of these memories. */\n"
+            f"#define {p}_HEAD_REGION_BYTES {apart.head_limit_bytes}\n"
+            f"#define {p}_TAIL_REGION_BYTES {apart.tail_limit_bytes}\n"
         )
 
     def _tensor_defines(self, tensor: PlannedTensor) -> str:
@@ -213,7 +277,26 @@ class _Writer:
             f"FMC_PROVE({p}_ARENA_ALIGNMENT % {ARENA_ALIGNMENT} == 0, {p}_arena_is_aligned,",
             f'          "the arena must be aligned to {ARENA_ALIGNMENT} bytes")',
         ]
-        if self.sizes.limit_bytes is not None:
+        if self.sizes.apart is not None:
+            for part, array in (
+                ("HEAD", self.sizes.apart.head_arena_bytes),
+                ("TAIL", self.sizes.apart.tail_arena_bytes),
+            ):
+                name = part.lower()
+                lines += [
+                    f"FMC_PROVE({p}_{part}_ARENA_BYTES >= {array} && "
+                    f"{p}_{part}_BYTES <= {p}_{part}_ARENA_BYTES,",
+                    f"          {p}_{name}_arena_holds_the_{name},",
+                    f'          "the array of the {name} is smaller than planned")',
+                    f"FMC_PROVE({p}_{part}_ARENA_BYTES <= {p}_{part}_REGION_BYTES,",
+                    f"          {p}_{name}_arena_fits_its_memory,",
+                    f'          "the array of the {name} is larger than its memory")',
+                ]
+            lines += [
+                f"FMC_PROVE({p}_HEAD_ARENA_BYTES + {p}_TAIL_ARENA_BYTES == {p}_ARENA_BYTES,",
+                f'          {p}_arenas_add_up, "the arrays do not add up to the arena")',
+            ]
+        elif self.sizes.limit_bytes is not None:
             lines += [
                 f"FMC_PROVE({p}_ARENA_BYTES <= {p}_REGION_BYTES, {p}_arena_fits_the_region,",
                 f'          "the arena is larger than its memory; its peak: {peak}")',
@@ -297,15 +380,16 @@ class _Writer:
             name = self.names[t.index]
             alias = f"{name}_ALIAS_OF" if t.index in self.aliases else "-1"
             rows.append(
-                f"    {{{c_string(short_name(t.name))}, {t.index}, {name}_OFFSET, {name}_BYTES, "
+                f"    {{{c_string(short_name(t.name))}, {self.number[t.index]}, "
+                f"{name}_OFFSET, {name}_BYTES, "
                 f"{t.first}, {t.last}, {alias}}},\n"
             )
         return rows
 
     def _sizes_by_index(self) -> list[int]:
-        sizes = [0] * len(self.plan.offsets)
+        sizes = [0] * len(self.written)
         for tensor in self.proof.tensors:
-            sizes[tensor.index] = tensor.size_bytes
+            sizes[self.number[tensor.index]] = tensor.size_bytes
         return sizes
 
 

@@ -144,7 +144,7 @@ class _Replay:
         destination = self._addresses(output)
         ought, actual, source = [], [], []
         for tensor in self._copied_inputs(operator):
-            if self.graph.tensors[tensor].is_constant:
+            if not self.graph.tensors[tensor].in_head:
                 labels = self._labels(tensor)
                 ought.append(self._window(operator, labels, tensor))
                 actual.append(ought[-1])

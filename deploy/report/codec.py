@@ -9,7 +9,7 @@ import json
 import math
 import types
 import typing
-from typing import Any
+from typing import Any, TypeVar
 
 from deploy.report.report import FORMAT_VERSION, Report
 from keras_fmc.errors import BadInputError
@@ -17,8 +17,11 @@ from keras_fmc.errors import BadInputError
 _REMEDY = "Give the report.json of a run of fmc plan or fmc convert"
 
 
-def encode(report: Report) -> str:
-    """Returns the JSON of a report, indented, one row of a table on one line.
+T = TypeVar("T")
+
+
+def encode(report: object) -> str:
+    """Returns the JSON of a report, a frozen dataclass, indented, one row of a table on one line.
 
     The last key, ``sha256``, is the digest of the text without that key.
     """
@@ -33,6 +36,11 @@ def decode(text: str, *, source: str) -> Report:
     Raises:
         BadInputError: not JSON, or a key is missing or holds the wrong type.
     """
+    return decode_as(Report, text, source=source)
+
+
+def decode_as(kind: type[T], text: str, *, source: str) -> T:
+    """Returns the report of another kind that ``encode`` wrote; as ``decode``."""
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
@@ -47,7 +55,7 @@ def decode(text: str, *, source: str) -> Report:
             received=json.dumps(version),
             remedy=_REMEDY,
         )
-    return typing.cast(Report, _read(Report, value, source))
+    return typing.cast(T, _read(kind, value, source))
 
 
 def _plain(value: Any) -> Any:

@@ -93,7 +93,8 @@ def _what(report: Report) -> str:
 def _declaration(report: Report) -> str:
     if text.is_generated(report):
         return f"static memory: {report.arena_bytes:,} bytes"
-    return f"uint8_t tensor_arena[{report.arena_bytes}];"
+    lines = (line.partition("   //")[0] for line in text.declarations(report))
+    return "<br>".join(lines)
 
 
 def _arena_section(report: Report) -> str:
@@ -352,6 +353,13 @@ def _comparison_section(report: Report) -> str:
     return _section("Keras beside the device", intro + table) if rows else ""
 
 
+_STANDS_HERE = {
+    "<- arena": "the arena stands here",
+    "<- head": "the head stands here",
+    "<- tail": "the tail stands here",
+}
+
+
 def _memory_section(report: Report) -> str:
     rows = [
         (
@@ -360,7 +368,7 @@ def _memory_section(report: Report) -> str:
             f"{memory.size_bytes:,}",
             f"{memory.reserve_bytes:,}",
             f"{memory.available_bytes:,}",
-            "the arena stands here" if memory.holds_arena else "",
+            _STANDS_HERE.get(text.held_in(report, memory), ""),
         )
         for memory in report.memories
     ]

@@ -153,7 +153,8 @@ class ReportMemory:
         size_bytes: of all of it.
         address (bytes): where it begins, or null.
         reserve_bytes: kept for the firmware itself.
-        holds_arena: whether the arena stands in it.
+        holds_arena: whether the arena stands in it; of two arenas that of the head.
+        holds_tail: whether the tail stands in it, in an arena of its own.
         external: whether it is outside the chip, and several times slower.
     """
 
@@ -163,6 +164,7 @@ class ReportMemory:
     reserve_bytes: int = 0
     holds_arena: bool = False
     external: bool = False
+    holds_tail: bool = False
 
     @property
     def available_bytes(self) -> int:
@@ -230,6 +232,9 @@ class Report:
         macs: multiply-accumulates of one inference of the planned model.
         macs_ratio (times): ``macs`` by those of the model as it was.
         flash_bytes: size of the planned model, ``model.tflite``.
+        head_arena_bytes: the array of the head, where head and tail stand in two memories
+            (``--two-arenas``), ``arena_bytes`` being the sum of both; null: one array holds both.
+        tail_arena_bytes: the array of the tail, or null.
         limit_bytes: what the arena may use; null: nothing limits it.
         limit_source: where the limit comes from.
         engine: the part of the planner that found the offsets.
@@ -275,6 +280,7 @@ class Report:
         stack_bytes: what generated C takes of the stack at most, besides its static memory and
             what memcpy and its like take; null: not known, or not generated C.
         stack_source: whose figure that is, or why there is none.
+        max_macs: of generated C the limit of ``macs_ratio`` that it was made for.
         generated_c_bytes: static memory that generated C needs for the model as it was, the image
             in RAM; null: it refuses the model, or the search for it takes more than a moment.
         notes: what is known of the board and of its kernels.
@@ -296,6 +302,8 @@ class Report:
     macs: int
     macs_ratio: float
     flash_bytes: int
+    head_arena_bytes: int | None = None
+    tail_arena_bytes: int | None = None
     limit_bytes: int | None = None
     limit_source: str = ""
     engine: str = ""
@@ -334,6 +342,7 @@ class Report:
     time_source: str = ""
     stack_bytes: int | None = None
     stack_source: str = ""
+    max_macs: float | None = None
     generated_c_bytes: int | None = None
     notes: tuple[str, ...] = ()
     comparison: tuple[ComparedMap, ...] = ()

@@ -59,7 +59,7 @@ def make_report(
 ) -> Report:
     """Returns the report of a run; every figure in it was computed or measured by that run."""
     graph, arena = planned.graph, planned.arena
-    limit, limit_source = limit_of(goal, settings, arena.arena_bytes)
+    limit, limit_source = limit_of(goal, settings, arena.arena_bytes, _two(arena))
     tensors = report_tensors(planned.memory)
     pieces = report_pieces(planned.memory.pieces)
     top = peak(boxes(tensors, pieces), len(graph.operators))
@@ -86,7 +86,7 @@ def make_report(
         peak_operator=top.operator,
         peak_tensors=top.tensors,
         baseline=baseline_of(source, baseline, own_offsets, goal, settings),
-        memories=memories_of(goal, arena.arena_bytes),
+        memories=memories_of(goal, arena.arena_bytes, _two(arena)),
         regions=prepared.regions,
         codes=stored_codes(graph, prepared.codes, boxes(tensors, pieces), goal),
         frontier=prepared.frontier,
@@ -118,6 +118,8 @@ def model_keys(
         "head_bytes": arena.head_bytes,
         "tail_bytes": arena.tail_bytes,
         "scratch_bytes": arena.scratch_bytes,
+        "head_arena_bytes": arena.head_arena_bytes,
+        "tail_arena_bytes": arena.tail_arena_bytes,
         "macs": graph_macs(graph),
         "flash_bytes": len(content),
         "predicted_arena_bytes_wheel": wheel.arena_bytes,
@@ -148,10 +150,27 @@ def tensor_keys(graph: Graph, offsets: Sequence[int]) -> tuple[dict[str, Any], .
     )
 
 
-def limit_of(goal: Target, settings: PlanSettings, arena_bytes: int) -> tuple[int | None, str]:
+def limit_of(
+    goal: Target, settings: PlanSettings, arena_bytes: int, two: tuple[int, int] | None = None
+) -> tuple[int | None, str]:
+    """Returns what the arena may use, and where that comes from; of two arenas both together.
+
+    ``two`` are the sizes of the arenas of head and tail, where they stand in two memories.
+    """
     if settings.arena_bytes is not None:
         return settings.arena_bytes, "--arena"
-    return goal.limit_bytes(arena_bytes), goal.limit_source(arena_bytes)
+    homes = None if two is None else goal.memories_for_two(*two)
+    if homes is None:
+        return goal.limit_bytes(arena_bytes), goal.limit_source(arena_bytes)
+    head, tail = homes
+    source = f"{head.name} for the head and {tail.name} for the tail, of {goal.board.title}"
+    return goal.available_bytes(head) + goal.available_bytes(tail), source
+
+
+def _two(arena: ArenaPrediction) -> tuple[int, int] | None:
+    if arena.head_arena_bytes is None or arena.tail_arena_bytes is None:
+        return None
+    return arena.head_arena_bytes, arena.tail_arena_bytes
 
 
 def baseline_of(
@@ -164,7 +183,7 @@ def baseline_of(
     """The unchanged model with its own plan or TFLM's, on the target and in the wheel."""
     arena = predict_arena(source, offsets=offsets, target=goal)
     wheel = predict_arena(source, offsets=offsets, target=target(board="host"))
-    limit, _ = limit_of(goal, settings, arena.arena_bytes)
+    limit, _ = limit_of(goal, settings, arena.arena_bytes, _two(arena))
     measured = None
     if tflm.unavailable_reason() is None and not own_kernels(source):
         measured = _measured_baseline(source, content, wheel.arena_bytes)
@@ -220,16 +239,23 @@ def ports_of(graph: Graph, indices: Sequence[int]) -> tuple[Port, ...]:
     return tuple(ports)
 
 
-def memories_of(goal: Target, arena_bytes: int) -> tuple[ReportMemory, ...]:
-    """The board's memories; the one that the arena stands in is marked."""
-    home = goal.memory_for(arena_bytes)
+def memories_of(
+    goal: Target, arena_bytes: int, two: tuple[int, int] | None = None
+) -> tuple[ReportMemory, ...]:
+    """The board's memories; those that the arena, or head and tail of two, stand in are marked."""
+    homes = None if two is None else goal.memories_for_two(*two)
+    if two is None or homes is None:
+        home, held, other = goal.memory_for(arena_bytes), arena_bytes, None
+    else:
+        (home, other), held = homes, two[0]
     return tuple(
         ReportMemory(
             name=region.name,
             size_bytes=region.size_bytes,
             address=region.address,
             reserve_bytes=goal.reserve_bytes(region),
-            holds_arena=region == home and arena_bytes <= goal.available_bytes(region),
+            holds_arena=region == home and held <= goal.available_bytes(region),
+            holds_tail=region == other,
             external=region.external,
         )
         for region in goal.board.memories

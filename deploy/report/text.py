@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from deploy.outcome import StoredCode
-from deploy.report.report import Baseline, ComparedMap, Port, Report, ReportTensor
+from deploy.report.report import Baseline, ComparedMap, Port, Report, ReportMemory, ReportTensor
 from deploy.targets import HOST
 from keras_fmc.printable import one_line
 from keras_fmc.sizes import format_size
@@ -79,7 +79,8 @@ def certificate(report: Report) -> str:
     bound = format_size(report.lower_bound_bytes)
     if is_generated(report):
         over = format_size(report.arena_bytes - report.lower_bound_bytes)
-        return f"at most {over} above the least of programs that make every row once: {bound}"
+        rows = "make every row once" if report.macs_ratio <= 1.0 else "make the same rows"
+        return f"at most {over} above the least of programs that {rows}: {bound}"
     if report.proven_optimal:
         return (
             "proven optimal for this operator order and these cuts: no plan of them has a head "
@@ -136,7 +137,7 @@ def frontier_text(report: Report) -> str:
                 "chosen" if point.chosen else "",
             )
         )
-    return "\n".join(_table(rows, right=(0, 1, 2, 3)))
+    return "\n".join(columns(rows, right=(0, 1, 2, 3)))
 
 
 def shape_text(shape: Sequence[int]) -> str:
@@ -151,7 +152,7 @@ def head_lines(report: Report) -> list[str]:
         f"{one_line(report.model)}: {word}. {sentence}",
         f"  for {target_line(report)}",
         "",
-        f"  {_memory_line(report)}",
+        *(f"  {line}" for line in declarations(report)),
         "",
         f"  {certificate(report)}",
         *(f"  {line}" for line in (search_bound(report), interruption(report)) if line),
@@ -169,10 +170,18 @@ def _head(report: Report) -> str:
     return "\n".join([*head_lines(report), *remark_lines(report)])
 
 
-def _memory_line(report: Report) -> str:
+def declarations(report: Report) -> list[str]:
+    """Returns what the firmware declares: one array, or one for the head and one for the tail."""
     if is_generated(report):
-        return f"static memory: {report.arena_bytes:,} bytes, all of it"
-    return f"uint8_t tensor_arena[{report.arena_bytes}];   // aligned to 16 bytes"
+        return [f"static memory: {report.arena_bytes:,} bytes, all of it"]
+    if report.head_arena_bytes is None:
+        return [f"uint8_t tensor_arena[{report.arena_bytes}];   // aligned to 16 bytes"]
+    head = next((m.name for m in report.memories if m.holds_arena), "")
+    tail = next((m.name for m in report.memories if m.holds_tail), "")
+    return [
+        f"uint8_t tensor_arena[{report.head_arena_bytes}];   // the head, in {head}; aligned to 16",
+        f"uint8_t tail_arena[{report.tail_arena_bytes}];   // the tail, in {tail}; aligned to 16",
+    ]
 
 
 TIME = "time of an inference, estimated"
@@ -209,7 +218,7 @@ def _sizes(report: Report) -> str:
 
 def size_lines(report: Report, wanted: Sequence[str] | None = None) -> list[str]:
     """Returns the table of ``size_rows`` in columns."""
-    return _table(size_rows(report, wanted), right=(1, 2))
+    return columns(size_rows(report, wanted), right=(1, 2))
 
 
 def size_rows(report: Report, wanted: Sequence[str] | None = None) -> list[tuple[str, str, str]]:
@@ -238,6 +247,8 @@ def size_rows(report: Report, wanted: Sequence[str] | None = None) -> list[tuple
     both("arena", report.arena_bytes, of("arena_bytes"))
     both("  head, reused", report.head_bytes, of("head_bytes"))
     both("  tail, persistent", report.tail_bytes, of("tail_bytes"))
+    both("  array of the head", report.head_arena_bytes, None)
+    both("  array of the tail", report.tail_arena_bytes, None)
     both("    scratch of one operator, at most", report.scratch_bytes, of("scratch_bytes"))
     both("lower bound of the head", report.lower_bound_bytes, None)
     both(
@@ -359,7 +370,7 @@ def _codes(report: Report) -> str:
     if not report.codes:
         return ""
     rows = [code_head(report), *(code_row(report, code) for code in report.codes)]
-    return "\n".join(_table(rows, right=tuple(range(1, len(rows[0])))))
+    return "\n".join(columns(rows, right=tuple(range(1, len(rows[0])))))
 
 
 def code_head(report: Report) -> tuple[str, ...]:
@@ -409,7 +420,7 @@ def comparison_table(compared: Sequence[ComparedMap]) -> str:
         )
         for row in compared
     ]
-    return "\n".join(_table(rows, right=(2, 3, 4, 5)))
+    return "\n".join(columns(rows, right=(2, 3, 4, 5)))
 
 
 def _memories(report: Report) -> str:
@@ -424,10 +435,19 @@ def _memories(report: Report) -> str:
                 f"{memory.size_bytes:,}",
                 f"{memory.reserve_bytes:,}",
                 f"{memory.available_bytes:,}",
-                "<- arena" if memory.holds_arena else "",
+                held_in(report, memory),
             )
         )
-    return "\n".join(_table(rows, right=(2, 3, 4)))
+    return "\n".join(columns(rows, right=(2, 3, 4)))
+
+
+def held_in(report: Report, memory: ReportMemory) -> str:
+    """Returns what stands in a memory of the board: the arena, or the head or tail of two."""
+    if memory.holds_tail:
+        return "<- tail"
+    if not memory.holds_arena:
+        return ""
+    return "<- arena" if report.head_arena_bytes is None else "<- head"
 
 
 def _decisions(report: Report) -> str:
@@ -443,7 +463,7 @@ def _tensors(report: Report) -> str:
     shown = report.tensors[:_ROWS_SHOWN]
     rows: list[tuple[str, ...]] = [("offset", "size", "operators", "tensor", "shape", "alias of")]
     rows += [_tensor_row(tensor) for tensor in shown]
-    lines = _table(rows, right=(0, 1))
+    lines = columns(rows, right=(0, 1))
     if len(shown) < len(report.tensors):
         lines.append(f"  and {len(report.tensors) - len(shown)} more in report.json")
     return "\n".join(lines)
@@ -470,7 +490,8 @@ def short(name: str) -> str:
     return name if len(name) <= _NAME_WIDTH else "..." + name[3 - _NAME_WIDTH :]
 
 
-def _table(rows: Sequence[Sequence[str]], *, right: tuple[int, ...]) -> list[str]:
+def columns(rows: Sequence[Sequence[str]], *, right: tuple[int, ...]) -> list[str]:
+    """Returns the lines of a table; the columns ``right`` hold numbers."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:

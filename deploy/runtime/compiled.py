@@ -44,6 +44,8 @@ def run(
     name: str,
     graph: Graph,
     fed_rows: int | None = None,
+    fed_input: int = 0,
+    check: bool = False,
     flags: Sequence[str] = ("-O1",),
     libraries: Sequence[str] = (),
 ) -> list[list[np.ndarray]]:
@@ -54,6 +56,8 @@ def run(
         name: prefix of its functions.
         graph: the model's graph, for the shapes of its outputs.
         fed_rows: the rows of the image, where it is fed row by row.
+        fed_input: which input that is.
+        check: the model has a function that checks its kernel library, which is called first.
         flags: of the compiler.
         libraries: what is linked besides the files.
 
@@ -67,6 +71,8 @@ def run(
             name=name,
             graph=graph,
             fed_rows=fed_rows,
+            fed_input=fed_input,
+            check=check,
             flags=flags,
             libraries=libraries,
         )
@@ -89,13 +95,20 @@ def build(
     name: str,
     graph: Graph,
     fed_rows: int | None = None,
+    fed_input: int = 0,
+    check: bool = False,
     flags: Sequence[str] = ("-O1",),
     libraries: Sequence[str] = (),
 ) -> Path:
     """Compiles a generated model with a program that runs it; returns the program."""
     for file, text in files.items():
         (folder / file).write_text(text)
-    (folder / "main.c").write_text(main_source(name, graph, fed_rows))
+    header = files[f"{name}.h"]
+    others = [
+        k for k in range(len(graph.inputs)) if k != fed_input and f"_input{k}(void)" in header
+    ]
+    main = main_source(name, graph, fed_rows, fed_input=fed_input, others=others, check=check)
+    (folder / "main.c").write_text(main)
     sources = sorted(file for file in files if file.endswith(".c"))
     command = [
         compiler() or "cc",
@@ -119,8 +132,19 @@ def build(
     return folder / "program"
 
 
-def main_source(name: str, graph: Graph, fed_rows: int | None) -> str:
-    """Returns the program that feeds samples from standard input to a generated model."""
+def main_source(
+    name: str,
+    graph: Graph,
+    fed_rows: int | None,
+    *,
+    fed_input: int = 0,
+    others: Sequence[int] = (),
+    check: bool = False,
+) -> str:
+    """Returns the program that feeds samples from standard input to a generated model.
+
+    ``others``: the inputs that are filled in place before an image is fed.
+    """
     inputs = [graph.tensors[t].size_bytes for t in graph.inputs]
     outputs = [graph.tensors[t].size_bytes for t in graph.outputs]
     many_in, many_out = len(inputs) > 1, len(outputs) > 1
@@ -136,19 +160,21 @@ def main_source(name: str, graph: Graph, fed_rows: int | None) -> str:
     if fed_rows is None:
         run_lines = [f"if ({name}_run({', '.join(in_names + out_names)})) return 1;"]
     else:
-        row = graph.tensors[graph.inputs[0]].elements // fed_rows
+        row = graph.tensors[graph.inputs[fed_input]].elements // fed_rows
         run_lines = [
+            *(f"memcpy({name}_input{k}(), input{k}, sizeof(input{k}));" for k in others),
             f"if ({name}_begin()) return 1;",
             f"for (int r = 0; r < {fed_rows}; r++) "
-            f"if ({name}_feed_row({in_names[0]} + r * {row})) return 1;",
+            f"if ({name}_feed_row({in_names[fed_input]} + r * {row})) return 1;",
             f"if ({name}_finish({', '.join(out_names)})) return 1;",
         ]
     writes = [f"fwrite({n}, 1, {s}, stdout);" for n, s in zip(out_names, outputs, strict=True)]
     body = "\n".join("    " + line for line in [*run_lines, *writes])
+    first = f"  if ({name}_check()) return 2;\n" if check else ""
     return (
-        f'#include <stdio.h>\n#include "{name}.h"\n'
+        f'#include <stdio.h>\n#include <string.h>\n#include "{name}.h"\n'
         + "\n".join(buffers)
-        + f"\nint main(void) {{\n  while ({reads}) {{\n{body}\n  }}\n  return 0;\n}}\n"
+        + f"\nint main(void) {{\n{first}  while ({reads}) {{\n{body}\n  }}\n  return 0;\n}}\n"
     )
 
 

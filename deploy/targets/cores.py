@@ -2,11 +2,12 @@
 
     milliseconds = instructions x cycles_per_instruction / clock
 
-The instructions are those of an emulated core (``Kernels.times``), the factor is fitted on
-published latencies of the same models with the same kernel library on that core. It holds what
-emulation leaves out: wait states of flash, loads, branches. One chip stands for its core, so that
-a chip with slower flash takes longer; ``error`` is the largest deviation of the models it was
-fitted on, rounded up, and a test holds it.
+The instructions are those of an emulated core (``Kernels.times``), the factor is the geometric mean
+of what published latencies of the same models, with the same kernel library on that core, ask for.
+It holds what emulation leaves out: wait states of flash, loads, branches. One chip stands for its
+core, so that a chip with slower flash takes longer. ``error`` is that of models that the factor
+does not know: each is left out in turn, the factor fitted on the others, and the largest deviation
+of one left out is rounded up to a twentieth. A test holds it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Core:
         name: as boards call it.
         kernels: the library that the factor was fitted with; later versions of it begin alike.
         cycles_per_instruction: of a model's inference.
-        error: by how much estimates may be off, as a share.
+        error: by how much estimates of models that were not fitted on may be off, as a share.
         clock_hz: of the chip whose latencies were published.
         latencies_ms: model of MLPerf Tiny -> milliseconds of one inference there.
         source: of the latencies.

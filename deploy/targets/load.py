@@ -71,6 +71,10 @@ def read_runtime(data: Any, *, where: str) -> Runtime:
         commit=fields.take("commit", str, default=""),
         arena_alignment_bytes=fields.take("arena_alignment_bytes", int),
         fixed=tuple(block(text, f"{where}: fixed") for text in fields.take("fixed", list)),
+        fixed_of_two=tuple(
+            block(text, f"{where}: fixed_of_two")
+            for text in fields.take("fixed_of_two", list, default=[])
+        ),
         kernel_alignment_bytes=fields.take("kernel_alignment_bytes", int),
         scratch_requests=fields.take("scratch_requests", int),
         planner_buffer_bytes=fields.take("planner_buffer_bytes", int),

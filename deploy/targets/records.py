@@ -36,6 +36,8 @@ class Runtime:
             and gives back.
         parameters: opcode -> parsed options of an operator.
         commit: of TensorFlow Lite Micro's repository; empty: not known.
+        fixed_of_two: as ``fixed`` without its last, of an allocator whose head and tail stand in
+            two buffers; empty: not known.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Runtime:
     planner_buffer_bytes: int
     parameters: Mapping[str, Structure]
     commit: str = ""
+    fixed_of_two: tuple[Structure, ...] = ()
 
 
 GATHERED_PIXELS = {"2 pixels": 2, "4 pixels": 4}
@@ -238,7 +241,7 @@ class BoardNames:
         arduino: FQBN of the Arduino IDE and arduino-cli.
         zephyr: what ``west build -b`` takes.
         esp_idf: what ``idf.py set-target`` takes.
-        stm32: the part, as STM32CubeMX lists it.
+        stm32: the part, as STM32CubeMX refers to it, its package included.
     """
 
     platformio: str = ""

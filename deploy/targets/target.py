@@ -52,6 +52,23 @@ class Target:
                 return memory
         return max(inside_first, key=self.available_bytes)
 
+    def memories_for_two(self, head_bytes: int, tail_bytes: int) -> tuple[Memory, Memory] | None:
+        """Returns where the buffers of head and tail should stand, or None if there is no room.
+
+        The head is read and written most, so it goes into the first memory that has room for it
+        while another one has room for the tail; memory inside the chip before external memory.
+        """
+        inside_first = sorted(self.board.memories, key=lambda memory: memory.external)
+        for head in inside_first:
+            for tail in inside_first:
+                if (
+                    head != tail
+                    and head_bytes <= self.available_bytes(head)
+                    and tail_bytes <= self.available_bytes(tail)
+                ):
+                    return head, tail
+        return None
+
     def limit_bytes(self, arena_bytes: int) -> int | None:
         """Returns what an arena may use of its memory (`memory_for`); None if nothing limits it."""
         if self.board.name == HOST:

@@ -4,6 +4,12 @@
 
 #include <stdint.h>
 
+#ifdef __riscv
+#define STACK_POINTER(sp) __asm__ volatile("mv %0, sp" : "=r"(sp))
+#else
+#define STACK_POINTER(sp) __asm__ volatile("mov %0, sp" : "=r"(sp))
+#endif
+
 void say(const char *text);
 void say_number(const char *name, uint64_t value);
 void clock_start(void);

@@ -6,6 +6,7 @@ no layout within the arena allows that, it is moved between the two.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -35,6 +36,26 @@ class Region:
     @property
     def offsets(self) -> Mapping[int, int]:
         return self.placed.offsets
+
+    def at_once(self, program: Program) -> bool:
+        """Whether a step whose kernel has an order of its own makes all rows in one call.
+
+        Its output, its input and its scratch are apart then.
+        """
+        schedule = self.placed.schedule
+        step = program.steps[schedule.first]
+        if not (schedule.single and step.any_order):
+            return False
+        boxes = [
+            (self.offsets[m], program.maps[m].size_bytes)
+            for m in (step.output, *(read.map for read in step.reads))
+        ]
+        boxes.append((self.placed.scratch, step.scratch_bytes))
+        return all(
+            a + size <= b or b + other <= a
+            for (a, size), (b, other) in itertools.combinations(boxes, 2)
+            if size and other
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from deploy.backends.c.again import Tried, with_maps_made_again
 from deploy.backends.c.assign import Layout, assign
 from deploy.backends.c.bits import with_bits
 from deploy.backends.c.emit import model_source
 from deploy.backends.c.header import header
+from deploy.backends.c.library import HEADER, SOURCE, Library
 from deploy.backends.c.lowering import lower
 from deploy.backends.c.names import Names, static_bytes
 from deploy.backends.c.packing import best_packing, candidates
@@ -20,9 +22,10 @@ from deploy.backends.c.replay import replay
 from deploy.backends.c.search import search
 from deploy.graph import Graph
 from deploy.proof.names import c_comment
-from keras_fmc.errors import BadInputError, UnsupportedModelError
+from keras_fmc.errors import UnsupportedModelError
 
 _KERNELS = Path(__file__).with_name("kernels")
+_STAND_IN = Path(__file__).with_name("stand_in")
 _HEADERS = ("fmc_fixed_point.h", "fmc_kernels.h")
 _QUICK_WORK = 12_000
 """Steps times rows that are made, up to which a search takes about a third of a second."""
@@ -39,6 +42,7 @@ class GeneratedModel:
         files: name -> text, of all files that firmware compiles.
         static_bytes: all static RAM of the code.
         constant_bytes: weights, biases, multipliers, tables and descriptors, in flash.
+        made_again: whether some maps are computed more than once.
     """
 
     graph: Graph
@@ -48,12 +52,24 @@ class GeneratedModel:
     files: Mapping[str, str] = field(repr=False)
     static_bytes: int
     constant_bytes: int
+    made_again: bool = False
+
+    @property
+    def uses_library(self) -> bool:
+        """Whether kernels of a library of the user's are called."""
+        return SOURCE in self.files
 
     @property
     def fed_rows(self) -> int | None:
         """Rows of the image, where the application feeds it row by row."""
         fed = self.layout.fed
         return None if fed is None else self.layout.program.maps[fed].rows
+
+    @property
+    def fed_input(self) -> int:
+        """Which input that is."""
+        program = self.layout.program
+        return 0 if self.layout.fed is None else program.inputs.index(self.layout.fed)
 
 
 def file_names(model_name: str) -> tuple[str, ...]:
@@ -64,16 +80,41 @@ def file_names(model_name: str) -> tuple[str, ...]:
     return (*own, "arena_plan.h", "arena_plan.c", *kernels)
 
 
-def generate(graph: Graph, *, model_name: str, fed: bool = False) -> GeneratedModel:
+def stand_in_files() -> dict[str, str]:
+    """Returns what takes the place of the library where a model is compiled without it."""
+    own = {path.name: path.read_text() for path in sorted(_STAND_IN.iterdir())}
+    return own | {"fmc_softmax.c": (_KERNELS / "fmc_softmax.c").read_text()}
+
+
+def generate(
+    graph: Graph,
+    *,
+    model_name: str,
+    fed: bool = False,
+    library: Library | None = None,
+    max_macs: float = 1.0,
+) -> GeneratedModel:
     """Returns the C of a graph; with ``fed`` the application hands over the image row by row.
+
+    Of several inputs the image is the largest that can be fed; the others stand whole.
+
+    Args:
+        library: the kernel library of the user's; None: portable kernels.
+        max_macs: most multiply-accumulates, as a multiple of the graph's: above 1 maps may be made
+            more than once where that saves memory.
 
     Raises:
         UnsupportedModelError: an operator has no C semantics, or needs the image as a whole;
             names it.
-        BadInputError: rows cannot be fed to a model of several inputs.
     """
-    coded, layout = _laid_out(graph, fed=fed)
-    return generated(graph, coded, layout, model_name=model_name)
+    found = laid_out(graph, fed=fed, library=library, max_macs=max_macs)
+    return generated(
+        found.graph,
+        found.coded,
+        found.layout,
+        model_name=model_name,
+        made_again=found.graph is not graph,
+    )
 
 
 def quick_static_bytes(graph: Graph) -> int | None:
@@ -85,17 +126,50 @@ def quick_static_bytes(graph: Graph) -> int | None:
         program = lower(graph)
     except UnsupportedModelError:
         return None
-    rows = sum(program.maps[step.output].rows for step in program.steps)
-    if len(program.steps) * rows > _QUICK_WORK:
+    if _work(program) > _QUICK_WORK:
         return None
     try:
-        _, layout = _laid_out(graph, fed=False)
+        return laid_out(graph, fed=False).static_bytes
     except UnsupportedModelError:
         return None
-    return static_bytes(layout)
 
 
-def _laid_out(graph: Graph, *, fed: bool) -> tuple[Graph, Layout]:
+def _work(program: Program) -> int:
+    """Steps times rows that are made: what a search takes grows with it."""
+    return len(program.steps) * sum(program.maps[step.output].rows for step in program.steps)
+
+
+def laid_out(
+    graph: Graph,
+    *,
+    fed: bool,
+    library: Library | None = None,
+    max_macs: float = 1.0,
+    quick: bool = False,
+) -> Tried:
+    """Returns the graph with maps made again and codes packed for which it is smallest.
+
+    Args:
+        quick: all codes or none, and nothing made again.
+
+    Raises:
+        UnsupportedModelError: as ``generate``.
+    """
+    tried = _with_codes(graph, fed=fed, library=library, quick=quick)
+    if quick or max_macs <= 1.0:
+        return tried
+
+    def attempt(other: Graph) -> Tried | None:
+        try:
+            return _with_codes(other, fed=fed, library=library, quick=False)
+        except UnsupportedModelError:
+            return None
+
+    work = _work(tried.layout.program)
+    return with_maps_made_again(tried, max_macs=max_macs, work=work, lay_out=attempt)
+
+
+def _with_codes(graph: Graph, *, fed: bool, library: Library | None, quick: bool) -> Tried:
     """The graph with the codes packed for which it is smallest, and its layout."""
     for index in (*graph.inputs, *graph.outputs):
         if graph.tensors[index].dtype not in _END_TYPES:
@@ -105,21 +179,24 @@ def _laid_out(graph: Graph, *, fed: bool) -> tuple[Graph, Layout]:
                 remedy="--runtime=tflm runs it",
             )
 
-    def laid_out(coded: Graph) -> tuple[int, Layout]:
-        program = lower(coded)
+    def measured(coded: Graph) -> tuple[int, Layout]:
+        program = lower(coded, library)
         if not program.steps:
             raise UnsupportedModelError(
                 "the model computes nothing: its outputs are views of its inputs",
                 remedy="--runtime=tflm runs it",
             )
-        layout = lay_out(program, fed=_fed_map(coded, program) if fed else None)
+        layout = _fed_layout(program) if fed else lay_out(program, fed=None)
         return static_bytes(layout), layout
 
     in_bits = with_bits(graph)
-    return best_packing(in_bits, candidates(graph, in_bits), laid_out)
+    coded, layout = best_packing(in_bits, candidates(graph, in_bits), measured, quick=quick)
+    return Tried(graph, coded, layout, static_bytes(layout))
 
 
-def generated(source: Graph, coded: Graph, layout: Layout, *, model_name: str) -> GeneratedModel:
+def generated(
+    source: Graph, coded: Graph, layout: Layout, *, model_name: str, made_again: bool = False
+) -> GeneratedModel:
     """Returns the C of a graph that is laid out already."""
     return GeneratedModel(
         graph=coded,
@@ -129,6 +206,7 @@ def generated(source: Graph, coded: Graph, layout: Layout, *, model_name: str) -
         files=_files(coded, layout, model_name),
         static_bytes=static_bytes(layout),
         constant_bytes=sum(c.size_bytes for c in layout.program.constants),
+        made_again=made_again,
     )
 
 
@@ -143,18 +221,19 @@ def lay_out(program: Program, *, fed: int | None) -> Layout:
     return layout
 
 
-def _fed_map(graph: Graph, program: Program) -> int:
-    if len(graph.inputs) != 1:
-        raise BadInputError(
-            "rows cannot be fed to a model of several inputs",
-            expected="one input",
-            received=f"{len(graph.inputs)} inputs",
-            remedy="Use --input=whole",
-        )
-    (m,) = program.inputs
-    if program.maps[m].rows == 1 or m in program.outputs:
-        raise _needs_whole(program, m)
-    return m
+def _fed_layout(program: Program) -> Layout:
+    """The layout with the largest input fed that can be; the others stand whole."""
+    maps = program.maps
+    refusal: UnsupportedModelError | None = None
+    for m in sorted(set(program.inputs), key=lambda m: (-maps[m].size_bytes, m)):
+        try:
+            if maps[m].rows == 1 or m in program.outputs:
+                raise _needs_whole(program, m)
+            return lay_out(program, fed=m)
+        except UnsupportedModelError as error:
+            refusal = refusal or error
+    assert refusal is not None
+    raise refusal
 
 
 def _needs_whole(program: Program, fed: int | None) -> UnsupportedModelError:
@@ -171,6 +250,7 @@ def _needs_whole(program: Program, fed: int | None) -> UnsupportedModelError:
 def _files(graph: Graph, layout: Layout, model_name: str) -> dict[str, str]:
     name = Names.of(model_name).function
     kernels = sorted({step.source for step in layout.program.steps})
+    headers = (*_HEADERS, HEADER) if SOURCE in kernels else _HEADERS
     return {
         f"{name}.h": header(graph, layout, model_name=model_name),
         f"{name}.c": model_source(graph, layout, model_name=model_name),
@@ -178,18 +258,20 @@ def _files(graph: Graph, layout: Layout, model_name: str) -> dict[str, str]:
         f"{name}_constants.c": _constants_source(layout, name, model_name),
         "arena_plan.h": plan_header(layout, model_name=model_name),
         "arena_plan.c": plan_source(layout, replay(layout), model_name=model_name),
-        **{file: (_KERNELS / file).read_text() for file in (*_HEADERS, *kernels)},
+        **{file: (_KERNELS / file).read_text() for file in (*headers, *kernels)},
     }
 
 
 def _constants_header(layout: Layout, name: str, model_name: str) -> str:
     guard = f"{name.upper()}_CONSTANTS_H_"
+    by_library = any(step.source == SOURCE for step in layout.program.steps)
+    headers = ("fmc_kernels.h", HEADER) if by_library else ("fmc_kernels.h",)
     lines = [
         f"/* Constants of {c_comment(model_name)}, for flash. Generated. */",
         f"#ifndef {guard}",
         f"#define {guard}",
         "",
-        '#include "fmc_kernels.h"',
+        *(f'#include "{header}"' for header in headers),
         "",
         "#ifdef __cplusplus",
         'extern "C" {',

@@ -13,6 +13,7 @@ from pathlib import Path
 from string import Template
 
 from deploy.backends.c.assign import Layout, Region
+from deploy.backends.c.library import PREFIX, SOURCE
 from deploy.backends.c.names import Names, counters, state
 from deploy.backends.c.program import Read, Step
 from deploy.backends.c.rows_text import above_text, first_text, stop_text
@@ -50,7 +51,7 @@ class _Writer:
             "model": c_comment(self.model_name),
             "name": self.names.function,
             "NAME": self.names.macro,
-            "state": self._state(),
+            **self._places_of_state(),
             "functions": "\n".join(self.functions),
             "parameters": self.parameters(),
             "null_checks": " || ".join(f"!{p}" for p in self._pointers()) or "0",
@@ -59,6 +60,7 @@ class _Writer:
             "regions": "\n".join(after),
             "first_region": self.bodies[0] if fed else "",
             "accessors": "\n".join(self._accessors()),
+            "check": self._check(),
             "output_parameters": ", ".join(self._output_parameters()),
             "output_null_checks": " || ".join(f"!{p}" for p in self._pointers() if p[0] == "o"),
             **self._fed_values(),
@@ -74,7 +76,7 @@ class _Writer:
         region = self.layout.regions[0]
         place = counters(self.layout, region)
         sinks = region.placed.schedule.sinks
-        busy = [f"state.made[{place.made[s]}] < {self.names.rows(s)}" for s in sinks]
+        busy = [f"FMC_STATE.made[{place.made[s]}] < {self.names.rows(s)}" for s in sinks]
         return {
             "rows": self.names.rows(m),
             "busy": " || ".join(busy),
@@ -139,6 +141,33 @@ class _Writer:
             )
         return found
 
+    def _check(self) -> str:
+        """Compares the library with what the plan was made for; empty without one."""
+        if all(step.source != SOURCE for step in self.program.steps):
+            return ""
+        name, macro = self.names.function, self.names.macro
+        lines = [
+            f"{name}_status {name}_check(void) {{",
+            f"  if (!{PREFIX}_agrees()) {{ return {macro}_LIBRARY_DIFFERS; }}",
+        ]
+        for number, step in enumerate(self.program.steps):
+            for asked in step.scratch.asked if step.scratch is not None else ():
+                more = f"{asked} > {self.names.scratch_bytes(number)}"
+                lines.append(f"  if ({more}) {{ return {macro}_LIBRARY_NEEDS_MORE; }}")
+        return "\n".join([*lines, f"  return {macro}_OK;", "}", "", ""])
+
+    def _places_of_state(self) -> dict[str, str]:
+        """Where the counters are declared, where they stand, and what they are called there."""
+        declared = self._state()
+        if not declared:
+            return dict.fromkeys(("state", "state_beside", "state_within", "state_name"), "")
+        return {
+            "state": declared,
+            "state_beside": "static counters_t counters;\n#define FMC_STATE counters\n",
+            "state_within": "  counters_t counters;\n",
+            "state_name": "#define FMC_STATE memory.counters\n",
+        }
+
     def _state(self) -> str:
         entry = state(self.layout)
         lines = []
@@ -152,7 +181,7 @@ class _Writer:
             lines.append(f"  {entry.counter_type} fed; /* 1 once a run began, plus the rows fed */")
         if not lines:
             return ""
-        return "static struct {\n" + "\n".join(lines) + "\n} state;\n"
+        return "typedef struct {\n" + "\n".join(lines) + "\n} counters_t;\n\n"
 
 
 class _RegionWriter:
@@ -188,9 +217,10 @@ class _RegionWriter:
         out = self.maps[step.output]
         label = f"/* {_label(step)} */"
         place = f"FMC_ARENA + {self.names.offset(self.number, step.output)}"
-        if step.many_rows:
+        if step.many_rows or self.region.at_once(self.program):
             (read,) = step.reads
             values = {
+                **self._scratch(step),
                 "in0": f"FMC_ARENA + {self.names.offset(self.number, read.map)}",
                 "rows0": str(read.view_rows),
                 "above0": str(-read.rows.first(0)),
@@ -220,7 +250,7 @@ class _RegionWriter:
         self.writer.functions += [*declared, *defined]
         lines = []
         if self.fed is None:
-            lines.append("memset(&state, 0, sizeof(state));")
+            lines.append("memset(&FMC_STATE, 0, sizeof(FMC_STATE));")
         sinks = self.schedule.sinks
         rounds = max(self.maps[m].rows for m in sinks)
         ask = "if (!{}()) {{ return; }}" if self.fed is not None else "{}();"
@@ -244,7 +274,7 @@ class _RegionWriter:
         return f"region{self.number}_map{m}"
 
     def _made(self, m: int) -> str:
-        return f"state.made[{self.counters.made[m]}]"
+        return f"FMC_STATE.made[{self.counters.made[m]}]"
 
     def _make(self, m: int) -> str:
         step = self.program.steps[self.producers[m]]
@@ -302,7 +332,7 @@ class _RegionWriter:
         """Gives up the rows at the front of a line buffer that nothing reads any more."""
         if m not in self.counters.kept:
             return []
-        kept = f"state.kept[{self.counters.kept[m]}]"
+        kept = f"FMC_STATE.kept[{self.counters.kept[m]}]"
         row_bytes = self.names.row_bytes(m)
         needed = []
         for number in range(self.schedule.first, self.schedule.stop):
@@ -343,7 +373,7 @@ class _RegionWriter:
         """The address of a row of a map of this region."""
         place = f"FMC_ARENA + {self.names.offset(self.number, m)}"
         if m in self.counters.kept:
-            return f"{place} + ({row} - state.kept[{self.counters.kept[m]}]) * {row_bytes}"
+            return f"{place} + ({row} - FMC_STATE.kept[{self.counters.kept[m]}]) * {row_bytes}"
         if m in self.schedule.lines and self.schedule.lines[m] == 1 and self.maps[m].rows > 1:
             return place
         if row == "0":
@@ -353,7 +383,7 @@ class _RegionWriter:
     def _call(self, step: Step, row: str, out: str) -> str:
         """The kernel call that makes one row, after what it takes more than once."""
         rows = self.maps[step.output].rows
-        values = {"row": row, "out": out, "out_rows": "1"}
+        values = {"row": row, "out": out, "out_rows": "1", **self._scratch(step)}
         before = []
         for k, read in enumerate(step.reads):
             first, stop = first_text(read, row, rows), stop_text(read, row, rows)
@@ -373,6 +403,14 @@ class _RegionWriter:
                 values[f"in{k}"] = self._row_of(read.map, first, row_bytes)
         call = step.call.format(**values)
         return "\n".join([*(line for line in before if line.split()[2] in call), call])
+
+    def _scratch(self, step: Step) -> dict[str, str]:
+        if step.scratch is None:
+            return {}
+        return {
+            "scratch": f"FMC_ARENA + {self.names.scratch(self.number)}",
+            "scratch_bytes": self.names.scratch_bytes(self.producers[step.output]),
+        }
 
 
 def _label(step: Step) -> str:

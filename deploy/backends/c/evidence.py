@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deploy.backends.c.build import GeneratedModel
+from deploy.backends.c.build import GeneratedModel, stand_in_files
 from deploy.graph import Graph
 from deploy.proof.source import SourceRun
 from deploy.runtime import compiled, tflm
@@ -42,17 +42,25 @@ def collect(model: GeneratedModel, source: SourceRun) -> CEvidence:
     missing = compiled.unavailable_reason()
     if missing is not None:
         return CEvidence(False, f"not compiled: {missing}", None, 0, source.warnings)
+    files = {**stand_in_files(), **model.files} if model.uses_library else model.files
     actual = compiled.run(
-        model.files, source.samples, name=model.name, graph=model.graph, fed_rows=model.fed_rows
+        files,
+        source.samples,
+        name=model.name,
+        graph=model.graph,
+        fed_rows=model.fed_rows,
+        fed_input=model.fed_input,
+        check=model.uses_library,
     )
     _compare(source.outputs, actual, model.graph)
     way = "the image fed row by row" if model.fed_rows is not None else "the image in RAM"
+    library = ", a stand-in for CMSIS-NN's functions" if model.uses_library else ""
     there = tflm.unavailable_reason() is None
     runtime = f"the tflite_micro wheel {tflm.version()}" if there else "LiteRT"
     return CEvidence(
         verified=True,
-        reason=f"compiled and run on this machine with {way}, {len(source.samples)} inputs, "
-        f"outputs equal byte for byte to those of {runtime}",
+        reason=f"compiled and run on this machine with {way}{library}, "
+        f"{len(source.samples)} inputs, outputs equal byte for byte to those of {runtime}",
         bit_exact=True,
         samples=len(source.samples),
         warnings=source.warnings,

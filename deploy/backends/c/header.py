@@ -8,6 +8,7 @@ from string import Template
 import numpy as np
 
 from deploy.backends.c.assign import Layout
+from deploy.backends.c.library import SOURCE
 from deploy.backends.c.names import Names, state, static_bytes
 from deploy.graph import Graph, Tensor
 from deploy.proof.names import c_comment, short_name
@@ -24,13 +25,15 @@ _FEED = """\
  *   ${name}_finish(${arguments})
  *
  * runs the model while the rows come: the image never exists as a whole. A row is copied before
- * ${name}_feed_row returns. ${name}_begin starts again at any time."""
+ * ${name}_feed_row returns. ${name}_begin starts again at any time.${others}"""
+_OTHERS = " Other inputs are filled in place\n * before it; the run overwrites them."
 
 
 def header(graph: Graph, layout: Layout, *, model_name: str) -> str:
     """Returns NAME.h."""
     names = Names.of(model_name)
     fed = layout.fed is not None
+    by_library = any(step.source == SOURCE for step in layout.program.steps)
     template = Template((_TEMPLATES / "model.h").read_text())
     usage = Template(_FEED if fed else _RUN)
     outputs = _arguments("output", len(graph.outputs))
@@ -41,9 +44,34 @@ def header(graph: Graph, layout: Layout, *, model_name: str) -> str:
         NAME=names.macro,
         static_bytes=static_bytes(layout),
         state_bytes=state(layout).size_bytes,
-        usage=usage.substitute(name=names.function, arguments=", ".join(arguments)),
+        usage=usage.substitute(
+            name=names.function,
+            arguments=", ".join(arguments),
+            others=_OTHERS if len(graph.inputs) > 1 else "",
+        ),
         ports="\n".join(_ports(graph, layout, names)),
         functions="\n".join(_functions(graph, layout, names)),
+        check=_check(names) if by_library else "",
+        library_statuses=_library_statuses(names.macro)
+        if by_library
+        else "      /* the image has rows that were not fed */",
+    )
+
+
+def _library_statuses(macro: str) -> str:
+    """The statuses of a model whose kernels are those of a library."""
+    return (
+        ",     /* the image has rows that were not fed */\n"
+        f"  {macro}_LIBRARY_DIFFERS,   /* the kernel library does not round as it should */\n"
+        f"  {macro}_LIBRARY_NEEDS_MORE /* it needs more scratch than it was given */"
+    )
+
+
+def _check(names: Names) -> str:
+    return (
+        "/* Whether the kernel library is one that the plan was made for: its buffer sizes, and\n"
+        "   what it makes of a small convolution. Call it once at start-up. */\n"
+        f"{names.function}_status {names.function}_check(void);\n"
     )
 
 
@@ -67,8 +95,9 @@ def _functions(graph: Graph, layout: Layout, names: Names) -> list[str]:
                 f"{graph.tensors[t].dtype}_t *{name}_{inputs[k]}(void);"
             )
     if layout.fed is not None:
-        row = graph.tensors[graph.inputs[0]].dtype
+        row = graph.tensors[layout.program.maps[layout.fed].tensor].dtype
         return [
+            *lines,
             f"{kind} {name}_begin(void);",
             f"{kind} {name}_feed_row(const {row}_t *row);",
             f"{kind} {name}_finish({', '.join(outputs)});",

@@ -21,6 +21,8 @@ ALIGNMENT = 4
 _RANDOM_ORDERS = 60
 _PAIRS_TRIED = 6000
 _ALL_ORDERS_OF = 5
+_SCRATCH = -1
+"""Stands for the scratch of a region among its maps."""
 
 Forbidden = dict[tuple[int, int], tuple[int, int]]
 """(a, b) -> open interval of b's address less a's address, a < b."""
@@ -28,12 +30,16 @@ Forbidden = dict[tuple[int, int], tuple[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A region with an address for each of its maps; ``height_bytes`` is the end of the last."""
+    """A region with an address for each of its maps; ``height_bytes`` is the end of the last.
+
+    ``scratch``: where the scratch of its kernels begins.
+    """
 
     schedule: Schedule
     offsets: Mapping[int, int]
     height_bytes: int
     floor_bytes: int
+    scratch: int = 0
 
 
 def sizes(program: Program, schedule: Schedule) -> dict[int, int]:
@@ -60,6 +66,8 @@ def place_region(
     ``fixed`` gives addresses that must stay as they are.
     """
     size = sizes(program, schedule)
+    if schedule.scratch_bytes:
+        size[_SCRATCH] = schedule.scratch_bytes
     forbidden = _forbidden(program, schedule, size)
     floor = live_floor(program, schedule, size)
     best: dict[int, int] | None = None
@@ -76,7 +84,8 @@ def place_region(
                 break
     if best is None or (limit_bytes is not None and height > limit_bytes):
         return None
-    return Placed(schedule, best, _rounded(height), _rounded(floor))
+    scratch = best.pop(_SCRATCH, 0)
+    return Placed(schedule, best, _rounded(height), _rounded(floor), scratch)
 
 
 def live_floor(program: Program, schedule: Schedule, size: Mapping[int, int]) -> int:
@@ -86,6 +95,7 @@ def live_floor(program: Program, schedule: Schedule, size: Mapping[int, int]) ->
     if not schedule.events:
         return max(before, after)
     alive = np.sum([high - low for low, high in schedule.spans.values()], axis=0)
+    alive = alive + schedule.scratch
     for entry in schedule.behind:
         low, high = schedule.spans[entry.source]
         ends = high[entry.event] - low[entry.event] - (entry.left[1] - entry.left[0])
@@ -120,7 +130,7 @@ def _forbidden(program: Program, schedule: Schedule, size: Mapping[int, int]) ->
 
 def _apart(schedule: Schedule, a: int, b: int, behind: Sequence[Behind]) -> tuple[int, int] | None:
     """Forbidden distances of b's address less a's: where what both hold would meet."""
-    (a_low, a_high), (b_low, b_high) = schedule.spans[a], schedule.spans[b]
+    (a_low, a_high), (b_low, b_high) = _span(schedule, a), _span(schedule, b)
     both = (a_low < a_high) & (b_low < b_high)
     # b is made from a there: its row may stand over rows that end with it.
     both[[entry.event for entry in behind]] = False
@@ -139,6 +149,12 @@ def _apart(schedule: Schedule, a: int, b: int, behind: Sequence[Behind]) -> tupl
     return min(low for low, _ in bounds), max(high for _, high in bounds)
 
 
+def _span(schedule: Schedule, m: int) -> tuple[np.ndarray, np.ndarray]:
+    if m == _SCRATCH:
+        return np.zeros_like(schedule.scratch), schedule.scratch
+    return schedule.spans[m]
+
+
 def _orders(
     schedule: Schedule, size: Mapping[int, int], effort: int
 ) -> itertools.chain[tuple[int, ...]]:
@@ -155,6 +171,8 @@ def _orders(
         (*lines, *whole),
         (*born, *whole),
     ]
+    if _SCRATCH in size:
+        first = [(*order, _SCRATCH) for order in first] + [(_SCRATCH, *order) for order in first]
     if len(size) <= _ALL_ORDERS_OF:
         return itertools.chain(first, itertools.permutations(sorted(size)))
     # Many maps at once are mostly maps that wait: a few orders do.

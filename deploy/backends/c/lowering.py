@@ -7,19 +7,21 @@ steps. Views (RESHAPE and its like) are no step: their output is the map of thei
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NoReturn
 
 import numpy as np
 
 from deploy.backends.c.bits import C_OPERATORS
+from deploy.backends.c.library import Library
 from deploy.backends.c.program import (
     SAME_ROW,
     Constant,
+    Grid,
     Map,
     Program,
     Read,
     Rows,
+    Scratch,
     Step,
     pixels,
     whole,
@@ -32,29 +34,12 @@ _C_TYPES = {dtype: f"{dtype}_t" for dtype in ("int8", "int16", "int32", "uint32"
 _VALUES_A_LINE = 24
 
 
-@dataclass(frozen=True, slots=True)
-class Grid:
-    """A tensor of batch 1 as an operator sees it; ``item`` bytes a value."""
-
-    rows: int
-    columns: int
-    channels: int
-    item: int = 1
-
-    @property
-    def row_bytes(self) -> int:
-        return self.columns * self.channels * self.item
-
-    @property
-    def view(self) -> tuple[int, int]:
-        return self.rows, self.row_bytes
-
-
 class Lowering:
-    """Collects the program of a graph."""
+    """Collects the program of a graph; ``library``: in place of portable kernels."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, library: Library | None = None) -> None:
         self.graph = graph
+        self.library = library
         self.maps: list[Map] = []
         self.steps: list[Step] = []
         self.map_of: dict[int, int] = {}
@@ -151,10 +136,13 @@ class Lowering:
         source: str,
         *,
         many_rows: bool = False,
+        any_order: bool = False,
         part: str = "",
+        scratch: Scratch | None = None,
     ) -> None:
         label = self.graph.label(operator) + (f", {part}" if part else "")
-        entry = Step(label, operator, output, tuple(reads), call, source, many_rows)
+        reads = tuple(reads)
+        entry = Step(label, operator, output, reads, call, source, many_rows, any_order, scratch)
         self.steps.append(entry)
 
     def array(self, values: np.ndarray | Sequence[int], dtype: str) -> str:
@@ -228,8 +216,11 @@ class Lowering:
         return next((view for view in views if view[0] > 1), views[0])
 
 
-def lower(graph: Graph) -> Program:
+def lower(graph: Graph, library: Library | None = None) -> Program:
     """Returns the row program of a graph, before it is laid out.
+
+    Args:
+        library: what computes the operators that it has kernels for; None: portable kernels.
 
     Raises:
         UnsupportedModelError: an operator has no C semantics; names it.
@@ -245,7 +236,7 @@ def lower(graph: Graph) -> Program:
                 expected=f"one of {', '.join(sorted(known))}",
                 remedy="--runtime=tflm runs it",
             )
-    lowering = Lowering(graph)
+    lowering = Lowering(graph, library)
     for step, operator in enumerate(graph.operators):
         if not lowering.is_fused(operator.outputs[0]):
             lower_operator(lowering, step)

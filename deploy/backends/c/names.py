@@ -31,6 +31,12 @@ class Names:
     def held(self, region: int, m: int) -> str:
         return f"{self.macro}_R{region}_M{m}_ROWS"
 
+    def scratch(self, region: int) -> str:
+        return f"{self.macro}_R{region}_SCRATCH_OFFSET"
+
+    def scratch_bytes(self, step: int) -> str:
+        return f"{self.macro}_S{step}_SCRATCH_BYTES"
+
     def rows(self, m: int) -> str:
         return f"{self.macro}_M{m}_ROWS"
 

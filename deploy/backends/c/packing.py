@@ -58,11 +58,16 @@ def with_packed(graph: Graph, maps: Iterable[CodeMap]) -> Graph:
 
 
 def best_packing(
-    graph: Graph, maps: tuple[CodeMap, ...], lay_out: Callable[[Graph], tuple[int, T]]
+    graph: Graph,
+    maps: tuple[CodeMap, ...],
+    lay_out: Callable[[Graph], tuple[int, T]],
+    *,
+    quick: bool = False,
 ) -> tuple[Graph, T]:
     """Returns the graph with the maps packed that make it smallest, and what was laid out.
 
-    Tried are none, all, all but one after the other, and one after the other more.
+    Tried are none, all and, unless ``quick``, all but one after the other, and one after the other
+    more.
 
     Args:
         lay_out: graph -> its static bytes, and anything that goes with them.
@@ -72,7 +77,8 @@ def best_packing(
     best_graph = graph
     if not maps:
         return graph, best
-    order = sorted(maps, key=lambda m: (-_saving(graph, m), m.tensor))[:_MOST_SINGLES]
+    singles = 0 if quick else _MOST_SINGLES
+    order = sorted(maps, key=lambda m: (-_saving(graph, m), m.tensor))[:singles]
     tries: list[Callable[[], tuple[CodeMap, ...]]] = [lambda: maps]
     for m in order[::-1]:
         tries.append(lambda m=m: tuple(c for c in chosen if c != m))  # type: ignore[misc]

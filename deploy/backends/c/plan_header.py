@@ -29,6 +29,12 @@ def plan_header(layout: Layout, *, model_name: str) -> str:
             f"#define {names.row_bytes(m)} {entry.row_bytes}",
             f"#define {names.size_bytes(m)} {entry.size_bytes}",
         ]
+    for number, step in enumerate(layout.program.steps):
+        if step.scratch is not None:
+            lines += [
+                f"/* Scratch of {c_comment(step.label)} */",
+                f"#define {names.scratch_bytes(number)} {step.scratch_bytes}",
+            ]
     for number, region in enumerate(layout.regions):
         lines += ["", *_region(layout, number, region, names)]
     return "\n".join([*lines, "", "#endif", ""])
@@ -52,4 +58,6 @@ def _region(layout: Layout, number: int, region: Region, names: Names) -> list[s
     for m, rows in schedule.lines.items():
         lines.append(f"#define {names.offset(number, m)} {region.offsets[m]} /* line buffer */")
         lines.append(f"#define {names.held(number, m)} {rows}")
+    if any(step.scratch is not None for step in steps):
+        lines.append(f"#define {names.scratch(number)} {region.placed.scratch}")
     return lines

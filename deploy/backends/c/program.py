@@ -45,6 +45,24 @@ def whole(rows: int) -> Rows:
 
 
 @dataclass(frozen=True, slots=True)
+class Grid:
+    """A tensor of batch 1 as an operator sees it; ``item`` bytes a value."""
+
+    rows: int
+    columns: int
+    channels: int
+    item: int = 1
+
+    @property
+    def row_bytes(self) -> int:
+        return self.columns * self.channels * self.item
+
+    @property
+    def view(self) -> tuple[int, int]:
+        return self.rows, self.row_bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Map:
     """Bytes that hold a value.
 
@@ -95,15 +113,30 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
+class Scratch:
+    """Memory that a kernel of a library uses while it makes a row.
+
+    Attributes:
+        asked: C expressions of what the library itself says that it needs, for each window.
+    """
+
+    size_bytes: int
+    asked: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One operator, or a part of one, as a kernel call that makes a row of ``output``.
 
     Attributes:
-        call: C statement with the places {out}, {row}, {out_rows} and, for each read k, {in<k>}
-            (its first given row), {rows<k>} (how many are given), {above<k>} (how many are
-            missing above), {first<k>} (the number of the first).
+        call: C statement with the places {out}, {row}, {out_rows}, {scratch}, {scratch_bytes} and,
+            for each read k, {in<k>} (its first given row), {rows<k>} (how many are given),
+            {above<k>} (how many are missing above), {first<k>} (the number of the first).
         many_rows: the kernel makes any number of rows in one call, in order.
         source: the file of the kernel.
+        any_order: it does so in an order of its own, so only where what it writes stands apart
+            from all that it reads.
+        scratch: of a kernel of a library that asks for some, even if that is none.
     """
 
     label: str
@@ -113,6 +146,12 @@ class Step:
     call: str
     source: str
     many_rows: bool = False
+    any_order: bool = False
+    scratch: Scratch | None = None
+
+    @property
+    def scratch_bytes(self) -> int:
+        return 0 if self.scratch is None else self.scratch.size_bytes
 
 
 @dataclass(frozen=True, slots=True)

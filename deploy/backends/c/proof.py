@@ -13,6 +13,7 @@ from string import Template
 
 from deploy.backends.c.assign import Layout, Region
 from deploy.backends.c.names import Names
+from deploy.backends.c.program import Step
 from deploy.backends.c.replay import Event, RegionTrace
 from deploy.proof.names import c_comment
 
@@ -70,6 +71,43 @@ class _Region:
         yield from self._arrivals()
         for a, b in itertools.combinations(sorted(self.region.offsets), 2):
             yield from self._pair(a, b)
+        yield from self._scratch()
+
+    def _scratch(self) -> Iterator[str]:
+        """Scratch is inside the arena, and apart from all that is held while a kernel uses it."""
+        steps = self.layout.program.steps
+        here = [
+            number
+            for number in range(self.schedule.first, self.schedule.stop)
+            if steps[number].scratch is not None
+        ]
+        place = self.names.scratch(self.number)
+        for number in here:
+            size = self.names.scratch_bytes(number)
+            yield f"FMC_IS({size}, {steps[number].scratch_bytes})"
+            yield f"FMC_INSIDE({place}, {size}, {self.names.macro})"
+        if here:
+            yield f"FMC_IS({place}, {self.region.placed.scratch})"
+        if self.region.at_once(self.layout.program):
+            yield from self._at_once(steps[self.schedule.first])
+        uses = {steps[number].output: steps[number].scratch_bytes for number in here}
+        for m in sorted(self.region.offsets):
+            bounds = [
+                (span[0] - uses[entry.map], span[1])
+                for event, entry in enumerate(self.trace.events)
+                if uses.get(entry.map) and (span := self._span(m, event)) is not None
+            ]
+            for low, high in _united(bounds):
+                yield f"FMC_CLEAR({self._offset(m)}, {place}, {low}, {high})"
+
+    def _at_once(self, step: Step) -> Iterator[str]:
+        """A call that makes all rows in an order of its own: all that it touches is apart."""
+        boxes = [(self._offset(m), self._bytes(m)) for m in (step.output, step.reads[0].map)]
+        if step.scratch_bytes:
+            size = self.names.scratch_bytes(self.schedule.first)
+            boxes.append((self.names.scratch(self.number), size))
+        for (a, size), (b, other) in itertools.combinations(boxes, 2):
+            yield self._apart_text(a, size, b, other)
 
     def _arrivals(self) -> Iterator[str]:
         """Whole maps stand where the region before left them, or are moved there safely."""

@@ -126,6 +126,7 @@ class _Replay:
         target = self._place(m, row)
         if row >= entry.rows or target < 0 or target + entry.row_bytes > self.arena.size:
             raise _wrong(f"row {row} of {entry.name} stands outside of the arena")
+        self._scribble(step, target, entry.row_bytes)
         seen = []
         for read in reads:
             place, labels = self._read(read, row)
@@ -141,6 +142,16 @@ class _Replay:
         self._write(target, self._labels(m, row, row + 1))
         self.made[m] = row + 1
         self.events.append(Event(m, row, tuple(seen), dict(self.kept)))
+
+    def _scribble(self, step: Step | None, target: int, row_bytes: int) -> None:
+        """Writes what a library's kernel writes into its scratch before it has read its input."""
+        assert self.region is not None
+        if step is None or not step.scratch_bytes:
+            return
+        begin, size = self.region.placed.scratch, step.scratch_bytes
+        if begin < target + row_bytes and target < begin + size:
+            raise _wrong(f"{step.label} writes its output over its scratch")
+        self._write(begin, np.full(size, _NOTHING, np.int64))
 
     def _slide(self, m: int, row: int) -> None:
         """Makes room for a row; every row that is still read stays."""

@@ -87,6 +87,7 @@ class Schedule:
             where it begins; low = high where it holds nothing.
         behind: the rows of line buffers that may be written over what they are made from.
         events: the maps whose row is made, in order.
+        scratch: for each event the bytes of scratch that its kernel uses.
     """
 
     first: int
@@ -100,6 +101,12 @@ class Schedule:
     spans: Mapping[int, tuple[np.ndarray, np.ndarray]] = field(repr=False)
     behind: tuple[Behind, ...] = field(repr=False)
     events: tuple[int, ...] = field(repr=False)
+    scratch: np.ndarray = field(repr=False)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """The most scratch that a kernel of the region uses."""
+        return int(self.scratch.max(initial=0))
 
     @property
     def single(self) -> bool:
@@ -167,7 +174,13 @@ class _Player:
             spans={m: self._span(m) for m in self.changes},
             behind=tuple(self._behind()),
             events=tuple(self.events),
+            scratch=np.array([self._scratch_bytes(m) for m in self.events], np.int64),
         )
+
+    def _scratch_bytes(self, target: int) -> int:
+        if target == self.fed:
+            return 0
+        return self.cuts.program.steps[self.cuts.producers[target]].scratch_bytes
 
     def _make(self, target: int) -> None:
         row = self.made[target]

@@ -36,7 +36,7 @@ def overlap_distance(operator: Operator, graph: Graph, kernels: Kernels) -> int 
         return None
     is_run = window(graph, operator).over is Moves.RUN
     batched = source.shape[:1] != (1,) and not is_run
-    if source.is_constant or source.dtype != "int8" or made.dtype != "int8" or batched:
+    if not source.in_head or source.dtype != "int8" or made.dtype != "int8" or batched:
         return None
     if is_run:
         starts = np.arange(made.elements // numbers["out_c"]) * numbers["kernel_c"]

@@ -35,6 +35,7 @@ class Tail:
         planner_bytes: what the planner needs at the other end at that moment, rounded up to the
             alignment, without the 40 bytes or so for each buffer.
         preparing_bytes: arena that the kernels need while they prepare.
+        start_bytes: what of that stands at the start, however large the tail is by then.
         scratch: the scratch buffers, in order.
     """
 
@@ -43,18 +44,32 @@ class Tail:
     planning_bytes: int
     planner_bytes: int
     preparing_bytes: int
+    start_bytes: int
     scratch: tuple[ScratchRequest, ...]
 
 
-def persistent(graph: Graph, target: Target) -> Tail:
+def persistent(
+    graph: Graph,
+    target: Target,
+    *,
+    allocator: Sequence[Structure] | None = None,
+    below_bytes: int = 0,
+) -> Tail:
     """Returns the tail that the file of a graph takes on a target.
 
     Scratch requests name operators as the file numbers them.
 
+    Args:
+        allocator: what the allocator takes of the tail before the model; None: as one that an
+            interpreter makes for itself does.
+        below_bytes: of the tail that other models hold already; it counts in the result.
+
     Raises:
         UnsupportedModelError: the kernel library has no data for an operator.
     """
-    return _Replay(as_written(graph).graph, target).run()
+    if allocator is None:
+        allocator = target.runtime.fixed[:-1]
+    return _Replay(as_written(graph).graph, target, below_bytes).run(allocator)
 
 
 _Site = tuple[tuple[int, int], Operator, OperatorNumbers]
@@ -82,23 +97,25 @@ def _sites(graph: Graph, runtime: Runtime) -> Iterator[_Site]:
 
 
 class _Replay:
-    """Sizes of both ends while the runtime allocates; ``need`` is the largest sum so far."""
+    """Sizes of both ends while the runtime allocates; ``need`` is the largest sum so far, ``front``
+    the most that stood at the start."""
 
-    def __init__(self, graph: Graph, target: Target) -> None:
+    def __init__(self, graph: Graph, target: Target, below_bytes: int) -> None:
         self.graph = graph
         self.runtime: Runtime = target.runtime
         self.kernels = target.kernels
         self.sites = list(_sites(graph, target.runtime))
-        self.tail = 0
+        self.tail = below_bytes
         self.start = 0
+        self.front = 0
         self.need = 0
         self.parts: list[tuple[str, int]] = []
         self.scratch: list[ScratchRequest] = []
 
-    def run(self) -> Tail:
+    def run(self, allocator: Sequence[Structure]) -> Tail:
         runtime, graph, parts = self.runtime, self.graph, self.graph.subgraphs
         # The register of resource variables stands before what the model itself takes.
-        *allocator, builtin_data = runtime.fixed
+        builtin_data = runtime.fixed[-1]
         self.part("runtime", allocator)
         variables = len(graph.variables)
         if variables:
@@ -108,7 +125,7 @@ class _Replay:
         self.put(builtin_data)
         self.put(_times(runtime.subgraph, len(parts)))
         self.parts[0] = ("runtime", self.parts[0][1] + self.tail - before)
-        self.start = self.request_bytes()
+        self.start = self.front = self.request_bytes()
         self.part("tensors", [_times(runtime.eval_tensor, len(p.tensors)) for p in parts])
         self.part("operators", [_times(runtime.node, len(p.operators)) for p in parts])
         operators = [operator for part in parts for operator in part.operators]
@@ -140,7 +157,7 @@ class _Replay:
         if states:
             self.parts.append(("variables", self.tail - before))
         planning_tail, planner = self.tail, self.planner_bytes()
-        self.temporaries(rules, moments, later=planning_tail + planner)
+        self.temporaries(rules, moments, planning_tail, planner)
         preparing = self.need
         self.start = 0
         before = self.tail
@@ -156,6 +173,7 @@ class _Replay:
             planning_bytes=planning_tail,
             planner_bytes=planner,
             preparing_bytes=preparing,
+            start_bytes=self.front,
             scratch=tuple(self.scratch),
         )
 
@@ -180,16 +198,21 @@ class _Replay:
                 for request in operator_requests(index, rule, numbers)
             )
         self.start = self.request_bytes()
+        self.front = max(self.front, self.start)
         self.need = max(self.need, self.start + self.tail)
 
     def temporaries(
-        self, rules: Sequence[KernelRule], moments: Sequence[tuple[int, int, int]], later: int
+        self,
+        rules: Sequence[KernelRule],
+        moments: Sequence[tuple[int, int, int]],
+        later_tail: int,
+        planner: int,
     ) -> None:
         """Adds the temporaries of the operators, which stand after the scratch requests.
 
         ``moments`` holds for each operator the start, and the tail before and after it. Where
-        no temporaries that it could have reach what the planner needs ``later``, there is nothing
-        to add.
+        no temporaries that it could have reach what the ``planner`` needs later, when the tail is
+        ``later_tail``, there is nothing to add.
         """
         scales = [
             len(t.quantization.scales)
@@ -204,7 +227,8 @@ class _Replay:
         ):
             tensors = self.graph.subgraphs[number].tensors
             count = rule.temporaries + rule.temporary_inputs * len(operator.inputs)
-            if start + after + count * largest <= later:
+            reach = start + count * largest
+            if reach <= planner and reach + after <= later_tail + planner:
                 continue
             position = firm = start
             for step in rule.steps:
@@ -217,6 +241,7 @@ class _Replay:
                             if number == 1:
                                 firm = _up(position, block.alignment_bytes) + pointers
                             position = _up(position, block.alignment_bytes) + block.size_bytes
+                    self.front = max(self.front, position)
                     self.need = max(self.need, position + tail)
                 elif step.kind is StepKind.KEEP and step.size_bytes is not None:
                     size = step.size_bytes.evaluate(numbers)

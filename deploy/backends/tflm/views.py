@@ -51,7 +51,7 @@ def views(graph: Graph, copies: Mapping[int, tuple[Copied, ...]]) -> Iterator[Vi
         assert reason is not None
         for part in copied:
             source = graph.tensors[part.source]
-            if source.is_constant or not part.is_run:
+            if not source.in_head or not part.is_run:
                 continue
             (first, last), item = part.span, source.size_bytes // max(source.elements, 1)
             delta = (first - part.to) * item

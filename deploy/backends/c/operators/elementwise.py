@@ -15,6 +15,7 @@ from deploy.backends.c.fixed_point import (
     scale,
     zero_point,
 )
+from deploy.backends.c.library import PREFIX, SOURCE
 from deploy.backends.c.lowering import Lowering
 from deploy.backends.c.operators.indices import add_int32, is_of_int32
 from deploy.backends.c.operators.registry import lowers
@@ -70,12 +71,14 @@ def softmax(lowering: Lowering, step: int) -> None:
     descriptor = lowering.struct(
         "fmc_softmax_t", (view[1] // depth, depth, m, shift, least), _SOFTMAX_BYTES
     )
+    # The library shifts to the left only.
+    by_library = lowering.library is not None and shift >= 0
     lowering.step(
         step,
         lowering.output(y, view),
         [lowering.read(x, SAME_ROW, view, lead_bytes=0)],
-        f"fmc_softmax({descriptor}, {{in0}}, {{out}});",
-        "fmc_softmax.c",
+        f"{PREFIX if by_library else 'fmc'}_softmax({descriptor}, {{in0}}, {{out}});",
+        SOURCE if by_library else "fmc_softmax.c",
     )
 
 
@@ -229,12 +232,15 @@ def _binary(
         lead = 0 if side.view == view else None
         reads.append(lowering.read(tensor, rule, side.view, lead_bytes=lead))
     descriptor = lowering.struct("fmc_binary_t", fields, _BINARY_BYTES)
+    same_shape = lowering.tensor(a).shape == lowering.tensor(b).shape
+    by_library = lowering.library is not None and function == "fmc_add" and same_shape
     lowering.step(
         step,
         lowering.output(y, view),
         reads,
-        f"{function}({descriptor}, {', '.join(pointers)}, {{out}});",
-        "fmc_elementwise.c",
+        f"{f'{PREFIX}_add' if by_library else function}({descriptor}, {', '.join(pointers)}, "
+        "{out});",
+        SOURCE if by_library else "fmc_elementwise.c",
     )
 
 

@@ -10,13 +10,15 @@ from deploy.backends.c.fixed_point import (
     dense_multiplier,
     zero_point,
 )
-from deploy.backends.c.lowering import Grid, Lowering
+from deploy.backends.c.library import PREFIX, SOURCE, scratch_arguments, takes_depthwise
+from deploy.backends.c.lowering import Lowering
 from deploy.backends.c.operators.registry import lowers
-from deploy.backends.c.program import Rows
+from deploy.backends.c.program import Grid, Rows
 from deploy.operators.convolutions import transposed_window, weights_window
 
 _WINDOW_BYTES = 15 * 4
 _WEIGHTS_BYTES = 4 * 4
+_SHIFT_TYPES = {"fmc_weights_t": "int8", f"{PREFIX}_weights_t": "int32"}
 
 
 @lowers("CONV_2D")
@@ -54,6 +56,33 @@ def _convolution(lowering: Lowering, step: int, function: str) -> None:
     )
     descriptor = lowering.struct("fmc_window_t", fields, _WINDOW_BYTES)
     rows = Rows(strides[0], -top, window.extents[0] - top)
+    library = lowering.library
+    if library is not None and (function == "fmc_conv" or takes_depthwise(source, window)):
+        read = lowering.read(x, rows, source.view)
+        scratch = library.window_scratch(
+            operator.opcode,
+            function.replace("fmc", PREFIX),
+            descriptor,
+            read=read,
+            out_rows=out.rows,
+            source=source,
+            out=out,
+            window=window,
+            pad_columns=left,
+        )
+        weights = _weights(lowering, step, x, aside=aside, kind=f"{PREFIX}_weights_t")
+        name = function.replace("fmc", PREFIX)
+        lowering.step(
+            step,
+            lowering.output(y, out.view),
+            [read],
+            f"{name}({descriptor}, {weights}, {{in0}}, {{rows0}}, {{above0}}, {{out}}, "
+            f"{{out_rows}}{scratch_arguments(scratch)});",
+            SOURCE,
+            any_order=True,
+            scratch=scratch,
+        )
+        return
     if function == "fmc_conv":
         lead = all_channels_lead(source, out, strides[1], left)
     elif source.channels == out.channels:
@@ -117,6 +146,22 @@ def fully_connected(lowering: Lowering, step: int) -> None:
         *(-zero_point(lowering.tensor(x)), zero_point(out), low, high),
     )
     dense = lowering.struct("fmc_dense_t", fields, 8 * 4)
+    library = lowering.library
+    if library is not None:
+        kind = f"{PREFIX}_weights_t"
+        scratch = library.dense_scratch(
+            operator.opcode, dense, units=units, depth=depth, per_unit=per_unit
+        )
+        lowering.step(
+            step,
+            lowering.output(y, (1, out.size_bytes)),
+            [lowering.read_whole(x)],
+            f"{PREFIX}_dense({dense}, {_weights(lowering, step, x, dense=True, kind=kind)}, "
+            f"{{in0}}, {{out}}{scratch_arguments(scratch)});",
+            SOURCE,
+            scratch=scratch,
+        )
+        return
     lowering.step(
         step,
         lowering.output(y, (1, out.size_bytes)),
@@ -147,10 +192,11 @@ def _weights(
     bias: int = 2,
     dense: bool = False,
     aside: bool = False,
+    kind: str = "fmc_weights_t",
 ) -> str:
     """The descriptor of an operator's weights, biases, multipliers and shifts.
 
-    ``aside``: rows and columns of the kernels change places.
+    ``aside``: rows and columns of the kernels change places; ``kind``: its type in C.
     """
     operator = lowering.graph.operators[step]
     weights, out = lowering.tensor(operator.inputs[1]), lowering.tensor(operator.outputs[0])
@@ -176,6 +222,6 @@ def _weights(
         lowering.array(np.swapaxes(values, 1, 2) if aside else values, "int8"),
         name,
         lowering.array(np.array([m for m, _ in pairs]), "int32"),
-        lowering.array(np.array([s for _, s in pairs]), "int8"),
+        lowering.array(np.array([s for _, s in pairs]), _SHIFT_TYPES[kind]),
     )
-    return lowering.struct("fmc_weights_t", fields, _WEIGHTS_BYTES)
+    return lowering.struct(kind, fields, _WEIGHTS_BYTES)

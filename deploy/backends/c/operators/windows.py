@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from deploy.backends.c.fixed_point import activation_range, round_half_away
+from deploy.backends.c.library import PREFIX, SOURCE, scratch_arguments
 from deploy.backends.c.lowering import Lowering
 from deploy.backends.c.operators.reductions import sums_step
 from deploy.backends.c.operators.registry import lowers
@@ -56,17 +57,39 @@ def _pool(lowering: Lowering, step: int, function: str) -> None:
         *(*kernel, *strides, 1, 1, left, 0, 0, low, high),
     )
     descriptor = lowering.struct("fmc_window_t", fields, _WINDOW_BYTES)
+    rows = Rows(strides[0], -top, kernel[0] - top)
+    library = lowering.library
+    if library is not None:
+        read = lowering.read(x, rows, source.view)
+        scratch = None
+        if operator.opcode == "AVERAGE_POOL_2D":
+            scratch = library.window_scratch(
+                operator.opcode,
+                function.replace("fmc", PREFIX),
+                descriptor,
+                read=read,
+                out_rows=out.rows,
+                source=source,
+                out=out,
+                window=window,
+                pad_columns=left,
+            )
+        lowering.step(
+            step,
+            lowering.output(y, out.view),
+            [read],
+            f"{function.replace('fmc', PREFIX)}({descriptor}, {{in0}}, {{rows0}}, {{above0}}, "
+            f"{{out}}, {{out_rows}}{scratch_arguments(scratch)});",
+            SOURCE,
+            any_order=True,
+            scratch=scratch,
+        )
+        return
+    lead = own_channel_lead(source, out, strides[1], left)
     lowering.step(
         step,
         lowering.output(y, out.view),
-        [
-            lowering.read(
-                x,
-                Rows(strides[0], -top, kernel[0] - top),
-                source.view,
-                lead_bytes=own_channel_lead(source, out, strides[1], left),
-            )
-        ],
+        [lowering.read(x, rows, source.view, lead_bytes=lead)],
         f"{function}({descriptor}, {{in0}}, {{rows0}}, {{above0}}, {{out}}, {{out_rows}});",
         "fmc_pool.c",
         many_rows=True,

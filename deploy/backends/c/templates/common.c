@@ -8,15 +8,17 @@
 #include "fmc_fixed_point.h"
 #include "fmc_kernels.h"
 
-#ifdef ${NAME}_EXTERNAL_ARENA
+${state}#ifdef ${NAME}_EXTERNAL_ARENA
 static int8_t *arena;
-#define FMC_ARENA arena
+${state_beside}#define FMC_ARENA arena
 #else
-static int32_t arena[${NAME}_ARENA_BYTES / 4];
-#define FMC_ARENA ((int8_t *)arena)
-#endif
+/* One object, so that no compiler leaves a gap between two. */
+static struct {
+  int32_t arena[${NAME}_ARENA_BYTES / 4];
+${state_within}} memory;
+#define FMC_ARENA ((int8_t *)memory.arena)
+${state_name}#endif
 
-${state}
 ${functions}
 #ifdef ${NAME}_EXTERNAL_ARENA
 ${name}_status ${name}_set_arena(void *memory, uint32_t size) {
@@ -38,4 +40,4 @@ ${name}_status ${name}_set_arena(void *memory, uint32_t size) {
 #define FMC_NO_ARENA 0
 #endif
 
-${accessors}
+${check}${accessors}

@@ -7,8 +7,8 @@ ${name}_status ${name}_begin(void) {
   if (FMC_NO_ARENA) {
     return ${NAME}_NULL_POINTER;
   }
-  memset(&state, 0, sizeof(state));
-  state.fed = 1;
+  memset(&FMC_STATE, 0, sizeof(FMC_STATE));
+  FMC_STATE.fed = 1;
   advance();
   return ${NAME}_OK;
 }
@@ -17,13 +17,13 @@ ${name}_status ${name}_feed_row(const ${type} *row) {
   if (!row) {
     return ${NAME}_NULL_POINTER;
   }
-  if (state.fed == 0) {
+  if (FMC_STATE.fed == 0) {
     return ${NAME}_NOT_BEGUN;
   }
-  if (state.fed > ${rows}) {
+  if (FMC_STATE.fed > ${rows}) {
     return ${NAME}_TOO_MANY_ROWS;
   }
-  state.fed++;
+  FMC_STATE.fed++;
   if (${busy}) {
     take_row(row);
     advance();
@@ -35,14 +35,14 @@ ${name}_status ${name}_finish(${output_parameters}) {
   if (${output_null_checks}) {
     return ${NAME}_NULL_POINTER;
   }
-  if (state.fed == 0) {
+  if (FMC_STATE.fed == 0) {
     return ${NAME}_NOT_BEGUN;
   }
-  if (state.fed <= ${rows}) {
+  if (FMC_STATE.fed <= ${rows}) {
     return ${NAME}_ROWS_MISSING;
   }
 ${regions}
 ${copies_out}
-  state.fed = 0;
+  FMC_STATE.fed = 0;
   return ${NAME}_OK;
 }

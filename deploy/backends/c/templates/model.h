@@ -30,14 +30,14 @@ typedef enum {
   ${NAME}_ARENA_TOO_SMALL,  /* it has less than ${NAME}_ARENA_BYTES bytes */
   ${NAME}_NOT_BEGUN,        /* a row or the end of a run without its beginning */
   ${NAME}_TOO_MANY_ROWS,    /* the image has no more rows */
-  ${NAME}_ROWS_MISSING      /* the image has rows that were not fed */
+  ${NAME}_ROWS_MISSING${library_statuses}
 } ${name}_status;
 
 #ifdef ${NAME}_EXTERNAL_ARENA
 ${name}_status ${name}_set_arena(void *memory, uint32_t size);
 #endif
 
-${functions}
+${check}${functions}
 #ifdef __cplusplus
 }
 #endif

@@ -115,6 +115,9 @@ def extent(
     busy |= {o for o in candidate.cuts.ends if o < count}
     for operator, reader in candidate.clones:
         busy |= {operator} if reader == THINNED else {operator, reader}
+    if not busy:
+        # What a variable keeps is no load, so that a graph that reads one may have none.
+        busy = {max(range(count), key=loads.__getitem__)}
     start, stop = max(min(busy) - 1, 0), min(max(busy) + 2, count)
     while touched[start]:
         start -= 1

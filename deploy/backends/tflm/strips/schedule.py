@@ -250,7 +250,7 @@ class _Scheduler:
             for member in members
             for position, tensor in enumerate(network.graph.operators[member].inputs)
             if tensor >= 0
-            and not network.graph.tensors[tensor].is_constant
+            and network.graph.tensors[tensor].in_head
             and network.producer.get(tensor, -1) not in members
         ]
 

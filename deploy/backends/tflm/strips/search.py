@@ -297,7 +297,7 @@ class Search:
                 paths = self._paths()
                 self._score_paths(paths[: TUNING.first_paths])
             # The segments of a good path, or now and then any other.
-            head, path = self.ungrown.head_bytes, []
+            head, path = self.ungrown.head_bytes, list[SegmentCut]()
             if paths:
                 _, path, head = paths[self.random.randrange(min(len(paths), TUNING.paths_in_use))]
             used = [

@@ -10,8 +10,7 @@
 
 namespace @{symbol} {
 
-// There is nothing to build: the memory is static, or handed over with @{function}_set_arena().
-inline bool Setup() { return true; }
+@{setup}
 @{functions}
 @{conversions}
 @{ports}

@@ -1,15 +1,15 @@
 /* The model @{model}: the bytes of @{model_file}, which the assembler finds in the include paths. */
-    .section .rodata.model_data, "a"
+    .section .rodata.@{model_symbol}, "a"
     .balign 16
-    .global model_data
-    .type model_data, %object
-model_data:
+    .global @{model_symbol}
+    .type @{model_symbol}, %object
+@{model_symbol}:
     .incbin "@{model_file}"
-    .size model_data, . - model_data
+    .size @{model_symbol}, . - @{model_symbol}
 
     .balign 4
-    .global model_data_len
-    .type model_data_len, %object
-model_data_len:
+    .global @{model_symbol}_len
+    .type @{model_symbol}_len, %object
+@{model_symbol}_len:
     .4byte @{model_bytes}
-    .size model_data_len, 4
+    .size @{model_symbol}_len, 4

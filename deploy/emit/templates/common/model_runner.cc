@@ -2,7 +2,7 @@
 @{section_include}
 #include "arena_plan.h"
 #include "model_data.h"
-#include "plan_check.h"@{variables_include}
+#include "plan_check.h"@{shared_include}@{allocator_include}
 #include "tensorflow/lite/micro/micro_interpreter.h"
 #include "tensorflow/lite/micro/micro_log.h"
 #include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
@@ -20,10 +20,7 @@ namespace {
 using namespace tflite;
 using namespace tflite::micro;
 
-// @{placement}
-@{section}
-alignas(@{prefix}_ARENA_ALIGNMENT)
-    @{section_attribute}uint8_t tensor_arena[@{prefix}_ARENA_BYTES];
+@{arenas}
 
 MicroInterpreter* interpreter = nullptr;
 
@@ -46,10 +43,8 @@ bool RegisterOperators(OpResolver& resolver) {
 
 // Says what TFLM really used; returns whether that is what was planned.
 bool IsAsPlanned(int used) {
-  MicroPrintf("@{symbol}: arena_used_bytes %d, planned %d (head %d + tail %d), arena %d", used,
-              @{prefix}_USED_BYTES, @{prefix}_HEAD_BYTES, @{prefix}_TAIL_BYTES,
-              @{prefix}_ARENA_BYTES);
-  if (used == @{prefix}_USED_BYTES) {
+  @{used_report}
+  if (used == @{used}) {
     return true;
   }
   MicroPrintf("@{symbol}: not as planned: this build is not %s", kTarget);
@@ -62,7 +57,7 @@ bool Setup() {
   InitializeTarget();
   uint32_t where = 0;
   const fmc_plan_status status = fmc_plan_check(
-      model_data, model_data_len, @{symbol}_tensor_offsets,
+      @{model_symbol}, @{model_symbol}_len, @{symbol}_tensor_offsets,
       @{symbol}_tensor_bytes, @{prefix}_TENSOR_COUNT, &where);
   if (status != FMC_PLAN_OK) {
     MicroPrintf("@{symbol}: %s (tensor %d)", fmc_plan_status_text(status),
@@ -73,11 +68,11 @@ bool Setup() {
   if (!RegisterOperators(resolver)) {
     MicroPrintf("@{symbol}: an operator cannot be registered");
     return false;
-  }@{variables}
-  static MicroInterpreter the_interpreter(GetModel(model_data), resolver, @{memory});
+  }@{allocator}
+  static MicroInterpreter the_interpreter(GetModel(@{model_symbol}), resolver, @{memory});
   if (the_interpreter.AllocateTensors() != kTfLiteOk) {
     MicroPrintf("@{symbol}: %d bytes do not suffice; they were planned for %s",
-                @{prefix}_ARENA_BYTES, kTarget);
+                @{arena_macro}, kTarget);
     return false;
   }
   const bool as_planned = IsAsPlanned(static_cast<int>(the_interpreter.arena_used_bytes()));

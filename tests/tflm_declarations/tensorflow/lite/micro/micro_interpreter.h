@@ -11,7 +11,7 @@ class MicroInterpreter {
   MicroInterpreter(const Model* model, const MicroOpResolver& resolver, uint8_t* tensor_arena,
                    size_t tensor_arena_size);
   MicroInterpreter(const Model* model, const MicroOpResolver& resolver, MicroAllocator* allocator,
-                   MicroResourceVariables* variables);
+                   MicroResourceVariables* variables = nullptr);
   ~MicroInterpreter();
   TfLiteStatus AllocateTensors();
   TfLiteStatus Invoke();

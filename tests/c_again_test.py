@@ -1,0 +1,136 @@
+"""Maps that generated C makes more than once, where that saves memory."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from generated import assert_c_is_tflm, equal, in_c, in_tflm, random_samples
+from int8_graphs import Int8GraphMaker
+from random_graphs import random_graph
+
+import deploy
+from deploy import flatbuffer
+from deploy.backends.c import again
+from deploy.backends.c.build import GeneratedModel, generate
+from deploy.graph import Activation, Graph, Padding
+from deploy.macs import graph_macs
+from deploy.passes import run_passes
+from deploy.runtime import litert
+
+LIMITS = (1.0, 1.06, 1.10, 1.3, 2.0, 3.0)
+
+
+def gated(size: int = 16, channels: int = 16) -> Graph:
+    """A stem whose map waits until its means have made a gate for it."""
+    make = Int8GraphMaker(0)
+    x = make.input((1, size, size, 3))
+    x = make.conv(x, channels=channels, kernel=(3, 3), activation=Activation.RELU)
+    gate = make.unary("LOGISTIC", make.fully_connected(make.mean(x), units=channels))
+    x = make.binary("MUL", x, make.reshape(gate, (1, 1, 1, channels)))
+    x = make.conv(x, channels=32, kernel=(3, 3), stride=(2, 2))
+    x = make.conv(x, channels=32, kernel=(3, 3))
+    return make.build(outputs=[make.fully_connected(make.mean(x), units=5)])
+
+
+def with_skip(size: int = 16) -> Graph:
+    """An encoder and a decoder: the first map waits for the last."""
+    make = Int8GraphMaker(1)
+    first = make.conv(make.input((1, size, size, 1)), channels=8, kernel=(3, 3))
+    x = make.conv(first, channels=16, kernel=(3, 3), stride=(2, 2))
+    x = make.conv(x, channels=32, kernel=(3, 3), stride=(2, 2))
+    x = make.fully_connected(make.mean(x), units=32)
+    x = make.reshape(x, (1, 1, 1, 32))
+    x = make.transpose_conv(
+        x, channels=8, kernel=(size, size), stride=(size, size), padding=Padding.VALID
+    )
+    x = make.concatenation([x, make.requantize(first, make.quantization(x))], axis=3)
+    return make.build(outputs=[make.conv(x, channels=2, kernel=(3, 3))])
+
+
+def made(graph: Graph, limit: float, *, fed: bool = False) -> GeneratedModel:
+    return generate(run_passes(graph), model_name="model", fed=fed, max_macs=limit)
+
+
+@pytest.mark.parametrize("draw", [gated, with_skip])
+def test_a_map_that_waits_is_made_again(draw) -> None:
+    graph = draw()
+    once, twice = made(graph, 1.0), made(graph, 2.0)
+    assert twice.static_bytes < 0.8 * once.static_bytes
+    assert twice.made_again
+    assert not once.made_again
+    ratio = graph_macs(twice.source) / graph_macs(run_passes(graph))
+    assert 1.0 < ratio <= 2.0
+    assert len(twice.source.operators) > len(once.source.operators)
+    samples = random_samples(graph)
+    assert equal(in_tflm(graph, samples), in_c(twice, samples))
+
+
+def test_the_graph_with_clones_computes_the_same() -> None:
+    graph = run_passes(gated())
+    cloned = made(gated(), 2.0).source
+    samples = random_samples(graph)
+    wanted = litert.run(flatbuffer.write(graph), samples)
+    assert equal(wanted, litert.run(flatbuffer.write(cloned), samples))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_higher_limit_never_takes_more_memory(seed: int) -> None:
+    graph = (gated, with_skip)[seed](12) if seed < 2 else random_graph(400 + seed)
+    found = [made(graph, limit) for limit in LIMITS]
+    sizes = [model.static_bytes for model in found]
+    assert sizes == sorted(sizes, reverse=True)
+    own = graph_macs(run_passes(graph))
+    for limit, model in zip(LIMITS, found, strict=True):
+        assert graph_macs(model.source) <= limit * own
+
+
+def test_nothing_is_made_again_for_nothing() -> None:
+    """A chain, and a map whose readers stand side by side."""
+    make = Int8GraphMaker(0)
+    x = make.conv(make.input((1, 12, 12, 3)), channels=8, kernel=(3, 3))
+    y = make.conv(x, channels=8, kernel=(3, 3))
+    x = make.binary("ADD", x, y)
+    graph = make.build(outputs=[make.fully_connected(make.mean(x), units=3)])
+    assert not made(graph, 3.0).made_again
+
+
+def test_rows_that_are_fed_are_not_asked_for_again() -> None:
+    """The image is gone where the gate is known: the fed form makes no map again."""
+    model = made(gated(), 2.0, fed=True)
+    assert not model.made_again
+    assert_c_is_tflm(gated(), fed=True)
+
+
+def test_clones_go_in_front_of_the_late_reader() -> None:
+    graph = run_passes(gated())
+    x = graph.operators[0].outputs[0]
+    late = graph.consumers()[x][-1]
+    clone = again.Again(x, late, (0,)).apply(graph)
+    assert [op.opcode for op in clone.operators].count("CONV_2D") == 4
+    assert clone.operators[late].inputs == graph.operators[0].inputs
+    assert clone.operators[late + 1].inputs[0] == clone.operators[late].outputs[0]
+    assert clone.operators[:late] == graph.operators[:late]
+    names = [tensor.name for tensor in clone.tensors]
+    assert len(set(names)) == len(names)
+
+
+def test_the_plan_says_so_and_can_be_verified(tmp_path: Path) -> None:
+    path = tmp_path / "gated.tflite"
+    path.write_bytes(flatbuffer.write(gated()))
+    out = tmp_path / "out"
+    report = deploy.plan(path, runtime="c", max_macs=2.0, out=out).report
+    once = deploy.plan(path, runtime="c", max_macs=1.0).report
+    assert report.arena_bytes < once.arena_bytes
+    assert 1.0 < report.macs_ratio <= 2.0
+    assert report.max_macs == 2.0
+    assert not report.proven_optimal
+    assert once.macs_ratio == 1.0
+    assert {region.halo for region in report.regions} == {"some rows made again"}
+    assert "of programs that make the same rows" in (out / "report.txt").read_text()
+    deploy.verify(out)
+
+
+if __name__ == "__main__":
+    sys.exit(pytest.main([__file__]))
