@@ -1,10 +1,10 @@
 """A U-Net fitted to a memory that it does not fit: mean IoU, arena and MACs of every way.
 
-    python examples/unet_segmentation.py [--seeds 3] [--table]
+    python examples/unet_segmentation.py [--seeds 1] [--images 1000] [--epochs 12 5 1] [--table]
 
-The arena asked for is 40% of TFLM's own plan of the model, and for generated C 40% of that, too.
-Stages of each seed, each kept under --out and taken from there when the script is started again;
-a training that was stopped goes on with the epoch where it was:
+The arena asked for is 40% of TFLM's own plan of the model; generated C, whose rows alone need 28%
+of it, is asked for 25%. Stages of each seed, each kept under --out and taken from there when the
+script is started again; a training that was stopped goes on with the epoch where it was:
 
     float       the network, trained from nothing
     longer      the same, trained on for as long as the fitted one is: what "lost" is counted from
@@ -23,7 +23,6 @@ import json
 import os
 import platform
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,15 +38,18 @@ from unet_data import Split
 from unet_model import Watch, iou_of, unet
 
 import keras_fmc as fmc
+from deploy.convert import to_int8_tflite
 
-IMAGES = {"train": 3000, "validation": 300, "test": 1000}
+IMAGES = {"train": 1000, "validation": 60, "test": 200}
 BATCH = 16
-EPOCHS = {"float": 20, "fitted": 12, "quantised": 3}
+EPOCHS = {"float": 12, "fitted": 5, "quantised": 1}
 RATES = {"float": 3e-3, "fitted": 1e-3, "quantised": 1e-4}
-SHARE = 0.4
+SHARES = {"tflm": 0.4, "c": 0.25}
+"""Of TFLM's own plan."""
+BITS = (8,)
+"""What-if plans with packing take three times as long."""
 BOARD = "nano33ble"
 CALIBRATION = 128
-RUNTIMES = ("tflm", "c")
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 RESULTS = Path(__file__).resolve().with_suffix(".json")
 
@@ -67,7 +69,7 @@ class Stages:
         self.seed, self.data, self.options = seed, data, options
         self.folder = Path(options.out)
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.epochs = dict.fromkeys(EPOCHS, 1) if options.smoke else EPOCHS
+        self.epochs = dict(zip(EPOCHS, options.epochs, strict=True))
 
     @property
     def calibration(self) -> np.ndarray:
@@ -107,32 +109,65 @@ class Stages:
         model.save(path)
         return model
 
+    def kept(self, name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Figures of a stage: from their file, or made."""
+        path = self.folder / f"{name}-{self.seed}.json"
+        if not path.exists():
+            print(f"making {path.stem}", flush=True)
+            path.write_text(json.dumps(make(), indent=1) + "\n")
+        return json.loads(path.read_text())
+
+    def strips(self, model: keras.Model) -> dict[str, Any]:
+        """TFLM's own plan of a model, and the one in strips."""
+        report = fmc.convert(model, calibration=self.calibration, board=BOARD).report
+        own = report.baseline
+        return {
+            "own": {"arena_bytes": own.arena_bytes, "macs": own.macs},
+            "strips": {
+                "arena_bytes": report.arena_bytes,
+                "macs": report.macs,
+                "test": device_iou(model, self.data["test"], self.calibration),
+            },
+        }
+
     def plan(self, model: keras.Model, runtime: str, asked: int) -> dict[str, Any]:
         """What `fit_to` found, as plain data."""
-        path = self.folder / f"plan-{runtime}-{self.seed}.json"
-        if not path.exists():
-            print(f"fitting {path.stem}", flush=True)
-            found = fmc.fit_to(
-                model,
-                calibration=self.calibration,
-                board=BOARD,
-                runtime=runtime,
-                arena_bytes=asked,
-                effort="quick" if self.options.smoke else "normal",
-            )
-            path.write_text(json.dumps(found.to_dict(), indent=1) + "\n")
-        return json.loads(path.read_text())
+        return fmc.fit_to(
+            model,
+            calibration=self.calibration,
+            board=BOARD,
+            runtime=runtime,
+            arena_bytes=asked,
+            bits=BITS,
+            effort=self.options.effort,
+            jobs=self.options.threads,
+        ).to_dict()
+
+    def int8(self, qat: keras.Model, runtime: str) -> dict[str, Any]:
+        report = fmc.convert(qat, board=BOARD, runtime=runtime).report
+        return {
+            "arena_bytes": report.arena_bytes,
+            "macs": report.macs,
+            "test": device_iou(qat, self.data["test"]),
+        }
 
     def ious(self, model: keras.Model) -> dict[str, float]:
         return {name: iou_of(model, self.data[name]) for name in ("validation", "test")}
 
 
-def device_iou(result: fmc.Result, data: Split) -> float:
-    """Mean IoU of the int8 model."""
-    return unet_data.mean_iou(fmc.predict(result, data.x).argmax(-1), data.y)
+def device_iou(model: keras.Model, data: Split, calibration: np.ndarray | None = None) -> float:
+    """Mean IoU of the int8 model; strips, rows and both runtimes compute the same, bit for bit."""
+    content = to_int8_tflite(model, calibration=calibration)
+    return unet_data.mean_iou(fmc.predict(content, data.x).argmax(-1), data.y)
 
 
-def run(seed: int, data: dict[str, Split], options: argparse.Namespace) -> list[dict[str, Any]]:
+def run(
+    seed: int,
+    data: dict[str, Split],
+    options: argparse.Namespace,
+    keep: Callable[[list[dict[str, Any]]], None],
+) -> None:
+    """Goes through the stages of a seed; hands over what is known after each."""
     stages = Stages(seed, data, options)
     rate, epochs = RATES, stages.epochs
     base = stages.trained("float", unet, epochs=epochs["float"], rate=rate["float"])
@@ -144,23 +179,20 @@ def run(seed: int, data: dict[str, Split], options: argparse.Namespace) -> list[
     def note(way: str, **values: Any) -> None:
         entries.append({"seed": seed, "way": way, **values})
         print(entries[-1], flush=True)
+        keep(entries)
 
     note("float", **stages.ious(base))
     note("float, trained as long as the fitted one", **stages.ious(longer))
-    strips = fmc.convert(base, calibration=stages.calibration, board=BOARD)
-    own = strips.report.baseline
-    asked = int(SHARE * own.arena_bytes)
-    note("TFLM's own plan", runtime="tflm", arena_bytes=own.arena_bytes, macs=own.macs)
-    note(
-        "strips alone, post-training int8",
-        runtime="tflm",
-        arena_bytes=strips.report.arena_bytes,
-        macs=strips.report.macs,
-        test=device_iou(strips, data["test"]),
-    )
-    for runtime in RUNTIMES:
+    whole = stages.kept("strips", lambda: stages.strips(base))
+    note("TFLM's own plan", runtime="tflm", **whole["own"])
+    note("strips alone, post-training int8", runtime="tflm", **whole["strips"])
+    for runtime, share in SHARES.items():
+        asked = int(share * whole["own"]["arena_bytes"])
         try:
-            plan = stages.plan(base, runtime, asked)
+            plan = stages.kept(
+                f"plan-{runtime}",
+                lambda runtime=runtime, asked=asked: stages.plan(base, runtime, asked),
+            )
         except fmc.DoesNotFitError as error:
             note("fitted", runtime=runtime, asked_bytes=asked, refused=str(error))
             continue
@@ -188,21 +220,18 @@ def run(seed: int, data: dict[str, Split], options: argparse.Namespace) -> list[
             rate=rate["quantised"],
             teacher=base,
         )
-        result = fmc.convert(qat, board=BOARD, runtime=runtime)
-        # The int8 model computes the same in both runtimes, bit for bit.
-        seen = result if runtime == "tflm" else fmc.convert(qat, effort="quick")
+        found = stages.kept(
+            f"int8-{runtime}", lambda qat=qat, runtime=runtime: stages.int8(qat, runtime)
+        )
         note(
             "fitted, int8",
             runtime=runtime,
             asked_bytes=asked,
             predicted_bytes=plan["predicted_arena_bytes"],
-            arena_bytes=result.report.arena_bytes,
-            macs=result.report.macs,
             bottlenecks=len(chosen.bottlenecks),
             predicted_loss=plan["predicted_loss"],
-            test=device_iou(seen, data["test"]),
+            **found,
         )
-    return entries
 
 
 def clone(model: keras.Model) -> keras.Model:
@@ -234,8 +263,13 @@ def main() -> None:
     parser.add_argument("--data", help="folder of Fashion-MNIST's IDX files")
     parser.add_argument("--out", default="out/unet", help="of what is trained")
     parser.add_argument("--results", default=str(RESULTS))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--images", type=int, default=IMAGES["train"], help="to train on")
+    parser.add_argument(
+        "--epochs", type=int, nargs=3, default=list(EPOCHS.values()), metavar=tuple(EPOCHS)
+    )
+    parser.add_argument("--effort", default="quick", help="of fit_to")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--smoke", action="store_true", help="a handful of images")
     parser.add_argument("--table", action="store_true", help="only print what is there")
     options = parser.parse_args()
@@ -244,20 +278,27 @@ def main() -> None:
     if not options.table:
         tf.config.threading.set_intra_op_parallelism_threads(options.threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
-        images = {"train": 32, "validation": 8, "test": 8} if options.smoke else IMAGES
+        images = {**IMAGES, "train": options.images}
+        if options.smoke:
+            images, options.epochs = {"train": 32, "validation": 8, "test": 8}, [1, 1, 1]
         data = load(options.data, images)
         for seed in range(options.seeds):
-            if any(entry["seed"] == seed for entry in results["entries"]):
+            if seed in results.setdefault("finished", []):
                 continue
-            started = time.perf_counter()
-            entries = run(seed, data, options)
-            results["entries"] += entries
+            others = [entry for entry in results["entries"] if entry["seed"] != seed]
             results["about"] = (
                 f"U-Net 96x96x3, Fashion-MNIST objects on textures, {images['train']:,} training "
-                f"images; {platform.machine()}, {os.cpu_count()} cores"
+                f"images, {' / '.join(map(str, options.epochs))} epochs ({' / '.join(EPOCHS)}), "
+                f"{images['test']} test images; {platform.machine()}, {options.threads} thread(s)"
             )
-            results.setdefault("seconds", []).append(round(time.perf_counter() - started))
-            path.write_text(json.dumps(results, indent=1) + "\n")
+
+            def keep(entries: list[dict[str, Any]], others: Any = others) -> None:
+                results["entries"] = [*others, *entries]
+                path.write_text(json.dumps(results, indent=1) + "\n")
+
+            run(seed, data, options, keep)
+            results["finished"].append(seed)
+            keep([entry for entry in results["entries"] if entry["seed"] == seed])
     if results["entries"]:
         print_table(results)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
 import keras
@@ -79,6 +80,40 @@ def test_ranges_stand_still_in_the_last_epochs():
     assert ranges[0] != ranges[1]
     assert ranges[1] == ranges[2] == ranges[3]
     assert any(layer.momentum == 0.9 for layer in qat.layers if isinstance(layer, FakeQuant))
+
+
+@pytest.mark.parametrize("stopped", [2, 3])
+def test_a_training_that_was_stopped_goes_on_where_it_was(stopped, tmp_path):
+    """With all samples in a batch their order does not matter; ranges stand still from epoch 3 on,
+    so both halves are stopped once."""
+    x, y = data()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == stopped:
+                raise KeyboardInterrupt
+
+    def training(*callbacks):
+        keras.utils.set_random_seed(4)
+        qat = quantize(classifier(), calibration=x, momentum=0.9)
+        ranges = [layer for layer in qat.layers if isinstance(layer, FakeQuant)]
+        history = {}
+        with contextlib.suppress(KeyboardInterrupt):
+            history = finetune(
+                qat, x, y, loss=loss, epochs=4, frozen_share=0.25, rate=3e-2, batch_size=64,
+                callbacks=callbacks,
+            )  # fmt: skip
+        assert all(layer.momentum == 0.9 for layer in ranges)
+        return qat, history
+
+    backup = keras.callbacks.BackupAndRestore(tmp_path / "backup")
+    training(backup, Stop())
+    again, history = training(keras.callbacks.BackupAndRestore(tmp_path / "backup"))
+    whole, _ = training()
+    assert len(history["loss"]) == 4 - stopped
+    for one, other in zip(again.weights, whole.weights, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import sys
 
 import fit_models
@@ -136,8 +137,20 @@ def test_labels_choose_by_the_loss_of_the_task(unet):
 
 def test_what_nothing_fits_names_the_smallest_arena_and_what_binds(unet):
     model, x = unet
-    with pytest.raises(DoesNotFitError, match=r"at most 600 bytes; received [\d,]+ bytes at"):
+    with pytest.raises(DoesNotFitError) as caught:
         fit_to(model, calibration=x, arena_bytes=600, runtime="c", effort="quick", jobs=1)
+    found = re.search(
+        r"at most 600 bytes; received ([\d,]+) bytes at [\d.]+x the multiply-accumulates, with "
+        r"(\d+) codes \((.+)\) and a predicted loss of ([\d.]+); in the way: (.+)\.",
+        str(caught.value),
+    )
+    assert found is not None, str(caught.value)
+    smallest = int(found[1].replace(",", ""))
+    whole = convert(model, calibration=x, runtime="c").report.arena_bytes
+    assert 600 < smallest < whole
+    assert int(found[2]) == found[3].count(" B")
+    assert float(found[4]) > 0
+    assert found[5] != "operators and their scratch"
 
 
 def test_bad_input_is_refused_before_anything_is_converted(unet, monkeypatch):
@@ -154,7 +167,7 @@ def test_bad_input_is_refused_before_anything_is_converted(unet, monkeypatch):
         fit_to(model, calibration=x)
     with pytest.raises(BadInputError, match="calibration data of the wrong shape"):
         fit_to(model, calibration=np.zeros((4, 8, 8, 1), np.float32), arena_bytes=10_000)
-    with pytest.raises(BadInputError, match=r"widths of codes; expected some of 8, 4 and 2"):
+    with pytest.raises(BadInputError, match=r"widths of codes; expected some of 8, 4, 2 and 1"):
         fit_to(model, bits=[3], **options)
     with pytest.raises(BadInputError, match="number of processes"):
         fit_to(model, jobs=0, **options)
@@ -204,7 +217,22 @@ def test_the_command_writes_a_plan_that_can_be_inserted(unet, tmp_path, capsys):
     assert [s.name for s in plan.bottlenecks] == [m["name"] for m in written["maps"] if m["code"]]
     fitted = keras.models.load_model(out / "fitted.keras")
     assert len(fitted.layers) == len(model.layers) + len(plan.bottlenecks)
-    # What does not fit leaves nothing that looks like a result.
+    # Neither bad input nor what does not fit leaves anything that looks like a result.
+    np.save(tmp_path / "other.npy", x[0][:, :12])
+    np.save(tmp_path / "labels.npy", np.zeros((3, 24, 24), np.int32))
+    other = ["--calibration", str(tmp_path / "other.npy")]
+    few = ["--labels", str(tmp_path / "labels.npy"), "--loss=sparse_categorical_crossentropy"]
+    for bad, message in (
+        (other, "calibration data of the wrong shape"),
+        (few, "labels of the wrong shape"),
+        (["--bits=8,3"], "widths of codes"),
+        (["--board=nothing"], "nothing"),
+    ):
+        again = tmp_path / "bad"
+        line = [*command, f"--arena={asked}", *bad, f"--out={again}"]
+        assert cli.main(line) == 2
+        assert message in capsys.readouterr().err
+        assert not again.exists() or list(again.iterdir()) == []
     assert cli.main([*command, "--arena=500"]) == 1
     assert list(out.iterdir()) == []
     (out / "fit.txt").write_text("mine")

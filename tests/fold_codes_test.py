@@ -85,6 +85,28 @@ def test_stride_2_becomes_convolutions_that_stay(window, size, bits):
     assert result.model.get_layer("p_restoration").kernel.shape == (taps, taps, 5, 4 * 6)
 
 
+@pytest.mark.parametrize("bits", [8, 4, 2, 1])
+def test_a_code_of_few_bits_keeps_r_in_front_of_a_concatenation(bits):
+    """What is joined to it has another scale; a code of eight bits takes that scale, too."""
+    inputs = keras.Input((6, 5, 3))
+    x = layers.Conv2D(6, 3, padding="same", activation="relu", name="one")(inputs)
+    other = layers.Conv2D(4, 3, padding="same", activation="relu", name="other")(inputs)
+    coded = ProjectionBottleneck(5, bits=bits, name="p")
+    join = layers.Concatenate(name="join")([other, coded(x)])
+    model = keras.Model(inputs, layers.Conv2D(2, 3, padding="same", name="after")(join))
+    if bits == 8:
+        coded.quantizer.set_range(-2.0, 3.0)
+    result = folded_equally(model, bits)
+    kept = {item.layer: item.reason for item in result.kept}
+    channels = result.model.get_layer("after").kernel.shape[2]
+    if bits == 8:
+        assert "p_restoration" not in kept
+        assert channels == 4 + 5
+    else:
+        assert kept["p_restoration"] is KeepReason.CONCATENATION
+        assert channels == 4 + 6
+
+
 def test_two_bottlenecks_in_a_row_fold_into_each_other():
     """R of the first goes into P of the second, whose window stays."""
     inputs = keras.Input((8, 6, 3))

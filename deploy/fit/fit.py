@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 _PLANS = (24, 36, 160)
 """What-if plans of each effort."""
+WIDTHS = (8, 4, 2, 1)
 _MATCHED = 2
 """Samples that maps are recognised on."""
 _ATTEMPTS = 3
@@ -70,8 +71,10 @@ def fit_to(
         calibration: some hundred samples as in training.
         labels: of the samples; then the rise of the task's loss chooses, not the output's change.
         loss: of the labels, as ``compile`` takes it; by default the one the model is compiled with.
-        bits: widths that codes may have, out of 8, 4 and 2. By default all for TFLM, and 8 for
-            generated C, which fits at once with rows: fewer kinds of codes, better searched.
+        bits: widths that codes may have, out of 8, 4, 2 and 1. By default 8, 4 and 2 for TFLM and 8
+            for generated C. TFLM pays for packing in operators, generated C in a few instructions
+            a value; in both, a code below eight bits is restored in front of a concatenation, which
+            one of eight bits is not.
         jobs: processes; by default as many as there are cores, or what joblib is configured to use
             (``joblib.parallel_config``). The result does not depend on it.
 
@@ -186,7 +189,7 @@ class _Fitting:
             codes, found = search.run()
             seen += search.seen
             if not search.fits(found):
-                raise self._does_not_fit(source.graph, sites, codes, found)
+                raise self._does_not_fit(source, sites, codes, found)
             self.progress.say("converting the plan")
             try:
                 real = self._converted(source, source.plan(codes))
@@ -353,8 +356,10 @@ class _Fitting:
         return tuple(found)
 
     def _does_not_fit(
-        self, graph: Graph, sites: dict[int, Site], codes: Codes, found: Estimate
+        self, source: _Source, sites: dict[int, Site], codes: Codes, found: Estimate
     ) -> DoesNotFitError:
+        graph = source.graph
+        loss = sum(source.loss(spec) for spec in codes.values())
         binding = [
             sites[index].name if index in sites else graph.tensors[index].name.split(";")[0]
             for index, _ in found.held[:4]
@@ -367,7 +372,8 @@ class _Fitting:
             f"{self.limit.source}",
             f"at most {self.limit.size_bytes:,} bytes",
             f"{found.arena_bytes:,} bytes at {found.macs / max(graph_macs(graph), 1):.2f}x the "
-            f"multiply-accumulates, with {len(codes)} codes ({change}); in the way: "
+            f"multiply-accumulates, with {len(codes)} codes ({change}) and a predicted loss of "
+            f"{loss:.4f}; in the way: "
             f"{', '.join(binding) or 'operators and their scratch'}",
             "Raise the arena or max_macs, take another board, or lower the input size or the "
             "width of the model",
@@ -393,8 +399,8 @@ def _checked_bits(bits: Sequence[int] | None, settings: PlanSettings) -> tuple[i
     if bits is None:
         return (8,) if settings.generates_c else (8, 4, 2)
     found = tuple(sorted(set(bits), reverse=True))
-    if not found or not set(found) <= {8, 4, 2}:
-        raise BadInputError("widths of codes", "some of 8, 4 and 2", repr(list(bits)))
+    if not found or not set(found) <= set(WIDTHS):
+        raise BadInputError("widths of codes", "some of 8, 4, 2 and 1", repr(list(bits)))
     return found
 
 

@@ -27,26 +27,28 @@ _TOGETHER = 4
 """Maps that are tried alone and together in a round forward."""
 _AT_ONCE = 2
 """Maps that are tried in a round backward."""
-_IN_EARNEST = 3
-"""Rounds backward in which plans are made in earnest."""
 _SMALL_SHARE = 0.02
 """Maps that hold less of what is too much are not tried."""
 
 
 def options_of(site: Site, bits: Sequence[int]) -> tuple[BottleneckSpec, ...]:
-    """Returns the codes that a map may get, of which each is smaller than the map."""
+    """Returns the codes that a map may get, each smaller than the map.
+
+    Of those of one width that take as many bytes it is the one of most channels.
+    """
     channels = site.shape[-1]
-    found = []
+    found: list[BottleneckSpec] = []
     for width in bits:
         if width < 8 and len(site.shape) != 3:
             continue
         ranks = {max(1, round(channels * share)) for share in _SHARES} | {1}
         ranks |= {channels} if width < 8 else set()
-        found += [
+        specs = [
             BottleneckSpec(site.name, site.shape, rank, width)
             for rank in sorted(ranks)
             if rank < channels or width < 8
         ]
+        found += {spec.code_bytes: spec for spec in specs}.values()
         if width < 8 and site.plain and not site.signed:
             plain = BottleneckKind.PLAIN
             found.append(BottleneckSpec(site.name, site.shape, channels, width, plain))
@@ -92,7 +94,10 @@ class Search:
         codes, found = self._forward()
         if not self.fits(found):
             return codes, found
-        return self._backward(codes, found)
+        codes, found = self._backward(codes, found)
+        # What a probe finds is an upper bound; what is promised is the plan that `fmc plan` makes.
+        (earnest,) = self._ask([codes], True)
+        return codes, earnest if self.fits(earnest) else found
 
     def _ask(self, states: Sequence[Codes], in_earnest: bool = False) -> list[Estimate]:
         found = self.evaluate(states, in_earnest)
@@ -141,7 +146,6 @@ class Search:
     ) -> tuple[dict[int, BottleneckSpec], Estimate]:
         barred = dict.fromkeys(codes, -1)
         """Tensor → the last option, by loss, that is known not to fit; -1 for none."""
-        earnest = 0
         while self.plans < self.most_plans and not self.stop():
             moves = []
             for index, spec in codes.items():
@@ -157,7 +161,7 @@ class Search:
                 break
             chosen = sorted(moves)[:_AT_ONCE]
             states = [_with(codes, index, self._ladder(index)[place]) for _, index, place in chosen]
-            estimates = self._ask(states, earnest > 0)
+            estimates = self._ask(states)
             fitting = [i for i, e in enumerate(estimates) if self.fits(e)]
             if fitting:
                 best = min(fitting, key=lambda i: (self.loss_of(states[i]), i))

@@ -152,15 +152,17 @@ class _Edit:
             code = index
             self._shrink_outputs(giver, rank, bits)
         left = [step for step, take in taken.items() if take is None]
+        new: list[Operator] = []
+        if code != index:
+            new.append(self._pointwise(index, code, _clip(bits)))
+        if bits == 1:
+            code = self._centred(index, code, new)
         removed = channels - rank
         for step, take in taken.items():
             if take is not None:
                 self._apply(take, removed)
                 if code != index:
                     self._rewire(step, index, code)
-        new: list[Operator] = []
-        if code != index:
-            new.append(self._pointwise(index, code, _clip(bits)))
         if left:
             restored = self.builder.tensor(
                 dataclasses.replace(
@@ -304,6 +306,27 @@ class _Edit:
         self.owners[code] = index
         return code
 
+    def _centred(self, index: int, code: int, new: list[Operator]) -> int:
+        """Codes of one bit are 0 and 2 where they are stored; what reads them takes -1 and 1."""
+        tensor = self.builder.tensors[code]
+        centred = self.builder.tensor(
+            dataclasses.replace(
+                tensor, name=f"{tensor.name}_centred", quantization=Quantization((1.0,), (0,))
+            )
+        )
+        self.owners[centred] = index
+        one = self.builder.constant(
+            f"{tensor.name}_one",
+            np.array(127, np.int8),
+            quantization=Quantization((1 / 255,), (-128,)),
+        )
+        options = Options(
+            "SubOptions",
+            (("fused_activation_function", int(Activation.NONE)), ("pot_scale_int16", True)),
+        )
+        new.append(Operator("SUB", (code, one), (centred,), options, 2))
+        return centred
+
     def _apply(self, taken: _Taken, removed: int) -> None:
         for step, positions in taken.weights.items():
             operator = self.builder.operators[step]
@@ -383,6 +406,8 @@ class _Edit:
 
 def _clip(bits: int) -> Activation:
     """What clips a projection's code, see `CodeForm.UNIT`."""
+    if bits == 1:
+        return Activation.RELU
     return Activation.NONE if bits == 8 else Activation.RELU_N1_TO_1
 
 
@@ -390,6 +415,8 @@ def _code_scale(bits: int) -> Quantization | None:
     """Scale and zero point of a code of few bits; None where it is as good as any."""
     if bits == 8:
         return None
+    if bits == 1:
+        return Quantization((2.0,), (126,))
     levels = 2**bits - 1
     below = levels // 2
     return Quantization((1.0 / (levels - below),), (below - 128,))

@@ -77,37 +77,43 @@ def finetune(
         average = {"use_ema": True, "ema_momentum": ema_momentum}
     learner = _Learner(model, teacher, weight, temperature)
     learner.compile(keras.optimizers.Adam(schedule, **average), loss)
-    moving = epochs - round(epochs * frozen_share)
-    options = {
-        "batch_size": batch_size,
-        "callbacks": list(callbacks),
-        "validation_data": validation_data,
-        "verbose": verbose,
-    }
-    history: dict[str, list[float]] = {}
     ranges = [
         layer
         for layer in sublayers(model)
         if isinstance(layer, FakeQuant) and layer.momentum is not None
     ]
-    if not ranges:
-        moving = epochs
     momenta = [layer.momentum for layer in ranges]
+    freeze = _Freeze(ranges, epochs - round(epochs * frozen_share))
     try:
-        for first, last in ((0, moving), (moving, epochs)):
-            if first == last:
-                continue
-            if first and ranges:
-                for layer in ranges:
-                    layer.momentum = None
-                learner.make_train_function(force=True)
-            found = learner.fit(x, y, initial_epoch=first, epochs=last, **options)
-            for name, values in found.history.items():
-                history.setdefault(name, []).extend(values)
+        found = learner.fit(
+            x,
+            y,
+            epochs=epochs,
+            batch_size=batch_size,
+            callbacks=[*callbacks, freeze],
+            validation_data=validation_data,
+            verbose=verbose,
+        )
     finally:
         for layer, momentum in zip(ranges, momenta, strict=True):
             layer.momentum = momentum
-    return history
+    return {name: list(values) for name, values in found.history.items()}
+
+
+class _Freeze(keras.callbacks.Callback):
+    """Holds ranges still from an epoch on."""
+
+    def __init__(self, ranges: Sequence[FakeQuant], first: int) -> None:
+        super().__init__()
+        self._ranges, self._first = ranges, first
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        del logs
+        if epoch < self._first or all(layer.momentum is None for layer in self._ranges):
+            return
+        for layer in self._ranges:
+            layer.momentum = None
+        self.model.make_train_function(force=True)
 
 
 class _Learner(keras.Model):
@@ -126,9 +132,7 @@ class _Learner(keras.Model):
         self._teacher_call = None if teacher is None else _untracked(teacher)
         self._kinds = tuple(_kind(student, tensor) for tensor in student.outputs)
         self._weight, self._temperature = weight, temperature
-
-    def build(self, input_shape: Any) -> None:
-        del input_shape
+        # The student is built; `BackupAndRestore` asks before the first batch.
         self.built = True
 
     def call(self, inputs: Any, training: bool = False) -> Any:
