@@ -326,7 +326,7 @@ def test_all_reasons_come_at_once() -> None:
         fmc.check(model)
     text = str(caught.value)
     assert "has 3 layers that cannot come to the device" in text
-    assert all(f"layer '{name}" in text for name in ("a'", "exp", "b'"))
+    assert all(f"layer '{name}" in text for name in ("a'", "cumsum", "b'"))
     half = keras.Sequential([keras.Input((4, 4, 1), dtype="float16"), layers.Flatten()])
     with pytest.raises(BadInputError, match="expected float32"):
         fmc.check(half)
@@ -369,7 +369,7 @@ def test_what_the_table_lists_is_taken_and_the_rest_names_the_table() -> None:
     assert text.count("\n") == 2 + len(rows)
     assert "| `Conv1D` | its 2-D twin on maps (length, 1, channels) |  |" in text
     inputs = keras.Input((8, 8, 2))
-    model = keras.Model(inputs, keras.ops.log(inputs))
+    model = keras.Model(inputs, keras.ops.cumsum(inputs, axis=1))
     with pytest.raises(fmc.FmcError, match=r"keras_fmc\.supported\(\)"):
         fmc.check(model)
 
