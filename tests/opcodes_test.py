@@ -32,10 +32,11 @@ SPELT = {
     "deploy/end_types.py": {"QUANTIZE", "DEQUANTIZE"},
     "deploy/float_left.py": {"DEQUANTIZE", "ELU", "QUANTIZE"},
     "deploy/input_scale.py": {"DEPTHWISE_CONV_2D"},
+    "deploy/look_up.py": {"ADD", "CAST", "DEQUANTIZE", "GATHER"},
     "deploy/passes/halves.py": {"DEQUANTIZE"},
     "deploy/passes/reference_versions.py": {"DEPTH_TO_SPACE"},
     "deploy/passes/slices.py": {"STRIDED_SLICE"},
-    "deploy/passes/stand_ins.py": {"SELECT", "SELECT_V2"},
+    "deploy/passes/selects.py": {"ADD", "MUL", "SELECT", "SELECT_V2", "SUB"},
     "deploy/passes/tiles.py": {"TILE"},
     "deploy/backends/tflm/strips/clones.py": {"CONV_2D"},
     # How damaged files name an operator that is none.
