@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 
 from deploy.graph import Graph
-from deploy.look_up import look_up_places
 from deploy.operators.sets import CHANGES_TYPE
 from deploy.supported import check_supported
 from keras_fmc.errors import UnsupportedModelError
@@ -68,6 +67,17 @@ def check_int8(
     check_supported(graph)
     if scales is not None:
         _check_scales(graph, scales, complete)
+
+
+def look_up_places(graph: Graph) -> set[int]:
+    """The int32 tensors that are cast from codes and say where a GATHER looks."""
+    places: set[int] = set()
+    for operator in graph.operators:
+        cast = operator.opcode == "CAST"
+        shifted = operator.opcode == "ADD" and operator.inputs[0] in places
+        if cast or shifted:
+            places.update(operator.outputs)
+    return {index for index in places if graph.tensors[index].dtype == "int32"}
 
 
 def _check_bias(graph: Graph, step: int) -> None:

@@ -50,14 +50,3 @@ def _source(graph: Graph, makers: dict[int, int], operator: Operator) -> int | N
             return None
         index = graph.operators[makers[index]].inputs[0]
     return index
-
-
-def look_up_places(graph: Graph) -> set[int]:
-    """The int32 tensors that are cast from codes and say where a GATHER looks."""
-    places: set[int] = set()
-    for operator in graph.operators:
-        cast = operator.opcode == "CAST"
-        shifted = operator.opcode == "ADD" and operator.inputs[0] in places
-        if cast or shifted:
-            places.update(operator.outputs)
-    return {index for index in places if graph.tensors[index].dtype == "int32"}
