@@ -297,6 +297,10 @@ def run_as_it_is(content: bytes, settings: PlanSettings, name: str, progress: Pr
         # TensorFlow Lite Micro cannot run the file; LiteRT can, and says what it computes.
         reference, content = content, flatbuffer.write(source)
     progress.say("running the model as it is")
+    if settings.strips and not settings.generates_c:
+        from deploy.backends.tflm.strips.workers import start_early
+
+        start_early(source)
     bare = without_plan(source)
     own = embedded_offsets(source)
     ran = run_source(

@@ -20,8 +20,11 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from deploy.backends.tflm.strips.costs import Costs
+from deploy.backends.tflm.strips.network import Network
+from deploy.backends.tflm.strips.tuning import EFFORT
 from deploy.backends.tflm.strips.walks import Found, Walk, run_walk
 from deploy.graph import Graph
+from deploy.passes.dead import drop_dead
 from deploy.targets import Target
 
 _MOST_WORKERS = 8
@@ -180,6 +183,18 @@ class _Worker:
         self.process.wait()
 
 
+def start_early(graph: Graph) -> None:
+    """Starts a worker while the caller does something else, if the graph is worth one.
+
+    Until it has imported what it needs, half a second goes by.
+    """
+    network = Network(drop_dead(graph))
+    if _cores() > 1 and len(network.row_operators) >= EFFORT.few:
+        worker = _lend(0)
+        if worker is not None:
+            _give_back(0, worker)
+
+
 _LOCK = threading.Lock()
 _idle: dict[int, _Worker] = {}
 
@@ -226,6 +241,8 @@ def _serve(descriptor: int) -> None:
     # Ctrl-C in a terminal reaches all processes of a command; the caller decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(descriptor)
+    # What a walk would import at its first estimate.
+    from deploy.backends.tflm.strips import packing_search  # noqa: F401
 
     def stop() -> bool:
         return connection.poll(0)
