@@ -308,7 +308,7 @@ class Walks:
     few: int = 10
     few_for_the_head: int = 5
     few_power: float = 1.5
-    few_work: int = 300_000
+    few_work: int = 200_000
     least_share: float = 0.02
     restarts: tuple[int, int] = (1, 3)
     long_up_to: float = 1.05
