@@ -207,7 +207,10 @@ def float_warnings(graph: Graph) -> tuple[str, ...]:
 
 
 def check_writes(graph: Graph, source: str = "model") -> None:
-    """Raises UnsupportedModelError unless each map is given once: an input, or by an operator."""
+    """Raises UnsupportedModelError unless each map is given once: an input, or by an operator.
+
+    What operators write, none reads before.
+    """
     for index in graph.inputs:
         if not graph.tensors[index].in_head or graph.inputs.count(index) > 1:
             raise UnsupportedModelError(
@@ -216,7 +219,11 @@ def check_writes(graph: Graph, source: str = "model") -> None:
                 remedy="The file is damaged; convert the model again",
             )
     written = {*graph.inputs}
+    later = {tensor for operator in graph.operators for tensor in operator.outputs}
     for step, operator in enumerate(graph.operators):
+        for tensor in operator.present_inputs:
+            if tensor in later and tensor not in written:
+                raise _read_early(graph, step, tensor, source)
         for tensor in operator.outputs:
             if tensor in written or graph.tensors[tensor].is_constant:
                 raise UnsupportedModelError(
@@ -226,17 +233,21 @@ def check_writes(graph: Graph, source: str = "model") -> None:
             written.add(tensor)
 
 
+def _read_early(graph: Graph, step: int, tensor: int, source: str) -> UnsupportedModelError:
+    return UnsupportedModelError(
+        f"{graph.label(step)} in {source} reads {graph.tensors[tensor].name} "
+        "before any operator writes it",
+        remedy="The file is damaged, or keeps state; convert the model again",
+    )
+
+
 def _check_dataflow(graph: Graph, source: str) -> None:
     check_writes(graph, source)
     written = {*graph.inputs}
     for step, operator in enumerate(graph.operators):
         for tensor in operator.present_inputs:
             if tensor not in written and graph.tensors[tensor].in_head:
-                raise UnsupportedModelError(
-                    f"{graph.label(step)} in {source} reads {graph.tensors[tensor].name} "
-                    "before any operator writes it",
-                    remedy="The file is damaged, or keeps state; convert the model again",
-                )
+                raise _read_early(graph, step, tensor, source)
         written.update(operator.outputs)
     for index in graph.outputs:
         if index in graph.inputs or index not in written:

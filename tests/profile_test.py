@@ -17,6 +17,7 @@ from deploy.backends.tflm.place import place
 from deploy.graph import Graph, Operator, Options
 from deploy.profile import SubgraphProfiles, profile_file, profile_graph
 from deploy.targets import kernels
+from keras_fmc.errors import UnsupportedModelError
 from keras_fmc.maps.feature_maps import Storage
 from tests.int8_graphs import Int8GraphMaker
 from tests.random_graphs import random_graph
@@ -188,6 +189,23 @@ def test_subgraphs_are_listed_each_by_itself(
     assert text.startswith(f"{path}: {count} subgraphs")
     assert all(f"peak (*): {peak:,} B" in text for peak in peaks)
     assert len(flatbuffer.read_file(path).others) == count - 1
+
+
+@pytest.mark.parametrize("opcode", ["RELU", "RESHAPE", "CONCATENATION", "ADD"])
+@pytest.mark.parametrize("behind", [0, 1])
+def test_what_is_read_before_it_is_written_is_refused(opcode: str, behind: int) -> None:
+    """Nothing goes round in circles: damaged files have operators that read what comes of them."""
+    make = Int8GraphMaker(0)
+    x = make.input((1, 4, 4, 2))
+    first = make.conv(x, channels=2)
+    last = make.conv(first, channels=2)
+    graph = make.build(outputs=[make.conv(last, channels=2)])
+    operators = list(graph.operators)
+    inputs = (first, x) if opcode in ("CONCATENATION", "ADD") else (first,)
+    source = operators[behind].outputs[0]
+    operators[0] = Operator(opcode, (source, *inputs[1:]), operators[0].outputs, Options(""))
+    with pytest.raises(UnsupportedModelError, match="before any operator writes it"):
+        profile_graph(graph.replace(operators=tuple(operators)), name="m")
 
 
 @pytest.mark.parametrize(
