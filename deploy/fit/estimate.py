@@ -38,7 +38,7 @@ from deploy.settings import PlanSettings
 from deploy.targets import Target
 from keras_fmc.errors import UnsupportedModelError
 
-_WALKS = ((1.05, 30_000), (2.0, 120_000))
+_WALKS = ((1.05, 20_000), (2.0, 50_000))
 """Of a probe: most multiply-accumulates, if settings allow as many, and work."""
 
 

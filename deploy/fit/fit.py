@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from keras_fmc.choose.cost import CodeCosts
     from keras_fmc.maps.feature_maps import FeatureMaps
 
-_PLANS = (24, 36, 160)
+_PLANS = (36, 60, 200)
 """What-if plans of each effort."""
 WIDTHS = (8, 4, 2, 1)
 _MATCHED = 2
