@@ -208,6 +208,24 @@ def test_what_is_read_before_it_is_written_is_refused(opcode: str, behind: int) 
         profile_graph(graph.replace(operators=tuple(operators)), name="m")
 
 
+@pytest.mark.parametrize("opcode", ["RELU", "RELU6", "ADD", "RESHAPE", "CONV_2D"])
+def test_a_handle_in_place_of_a_map_takes_no_memory(opcode: str) -> None:
+    """Damaged files give maps the type of handles, which are no maps."""
+    make = Int8GraphMaker(0)
+    x = make.conv(make.input((1, 4, 4, 2)), channels=2)
+    y = make.conv(x, channels=2)
+    graph = make.build(outputs=[make.conv(y, channels=2)])
+    step = graph.producers()[y]
+    operators, tensors = list(graph.operators), list(graph.tensors)
+    if opcode != "CONV_2D":
+        inputs = (x, x) if opcode == "ADD" else (x,)
+        operators[step] = Operator(opcode, inputs, (y,), Options(""))
+    tensors[y] = dataclasses.replace(tensors[y], dtype="resource", quantization=None)
+    graph = graph.replace(operators=tuple(operators), tensors=tuple(tensors))
+    found = profile_graph(graph, name="m", library=kernels("cmsis-nn-dsp"))
+    assert tensors[y].name not in {entry.name for entry in found.maps.maps}
+
+
 @pytest.mark.parametrize(
     "name", ["mww_okay_nabu_v2", "tflm_trained_lstm_int8", "tflm_keyword_scrambled_8bit"]
 )

@@ -98,7 +98,7 @@ class Sharing:
     def merge(self) -> None:
         by_step: dict[Step, list[View]] = defaultdict(list)
         for view in views(self.graph, self.copies):
-            if view.reason in self.reasons:
+            if view.reason in self.reasons and {view.source, view.target} <= self.spans.keys():
                 by_step[view.step].append(view)
         for _, together in sorted(by_step.items()):
             # All inputs of a concatenation at once; where that fails, as many as will go.
@@ -150,6 +150,8 @@ class Sharing:
         if len(operator.outputs) != 1:
             return
         target = TensorNumber(operator.outputs[0])
+        if target not in self.spans:
+            return
         for source in map(TensorNumber, dict.fromkeys(operator.present_inputs)):
             if source not in self.spans or self.size[source] != self.size[target]:
                 continue
@@ -166,7 +168,7 @@ class Sharing:
     def _try_overlap(self, step: Step, operator: Operator) -> None:
         """Places the output as little before the input as the kernel allows."""
         source, target = TensorNumber(operator.inputs[0]), TensorNumber(operator.outputs[0])
-        if source not in self.spans:
+        if not {source, target} <= self.spans.keys():
             return
         distance = round_up(self.overlaps[step], self.alignment)
         if self.given is not None:
