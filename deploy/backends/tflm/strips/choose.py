@@ -255,6 +255,13 @@ def _frontier(found: Sequence[Found], best: Measured, total_macs: int) -> tuple[
             v for v in estimates if v.arena_bytes < estimate.arena_bytes or v.macs < estimate.macs
         ]
         estimates.append(estimate)
+    made = FrontierPoint(
+        arena_bytes=best.arena.arena_bytes,
+        head_bytes=best.memory.head_bytes,
+        macs_ratio=best.estimate.macs / total_macs,
+        operators=len(best.cut.graph.operators),
+        chosen=True,
+    )
     points = [
         FrontierPoint(
             arena_bytes=v.arena_bytes,
@@ -264,18 +271,11 @@ def _frontier(found: Sequence[Found], best: Measured, total_macs: int) -> tuple[
             chosen=False,
         )
         for v in estimates
+        # What was planned may be smaller than it was estimated to be.
         if v.candidate.key() != chosen
+        and (v.arena_bytes <= made.arena_bytes or v.macs <= best.estimate.macs)
     ]
-    points.append(
-        FrontierPoint(
-            arena_bytes=best.arena.arena_bytes,
-            head_bytes=best.memory.head_bytes,
-            macs_ratio=best.estimate.macs / total_macs,
-            operators=len(best.cut.graph.operators),
-            chosen=True,
-        )
-    )
-    return tuple(sorted(points, key=lambda p: (p.arena_bytes, p.macs_ratio, p.operators)))
+    return tuple(sorted([*points, made], key=lambda p: (p.arena_bytes, p.macs_ratio, p.operators)))
 
 
 def cut(graph: Graph, cuts: Cuts) -> Graph:
