@@ -40,7 +40,7 @@ def quantize(
         momentum: None keeps the calibrated ranges while training; a number in [0, 1), such as
             0.99, lets them follow the batches (`keras_fmc.FakeQuant`). Native only.
         weight_bits: of the codes of weights, 2 to 8: of all layers, or by name or pattern of a
-            layer, as in {"dense": 4, "block_*": 6}; layers that are not named, and transposed
+            layer, as in ``{"dense": 4, "block_*": 6}``; layers that are not named, and transposed
             convolutions, have 8. The largest weight has the largest code, 2^(bits - 1) - 1. In the
             file codes stay int8, so that every kernel runs them; fewer values compress better.
             Native only.
