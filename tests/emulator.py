@@ -106,13 +106,13 @@ def run_on(
     strict = ["-Wall", "-Wextra", "-Werror", "-pedantic", "-Wconversion"]
     _call([*base, *strict, "-c", *own], folder)
     objects = [name[:-1] + "o" for name in own]
-    _call([*base, "-c", "main.c", str(_HERE / core.start)], folder)
+    _call([*base, "-c", "main.c", str(_HERE / "say.c"), str(_HERE / core.start)], folder)
     memory = {"FLASH": core.flash, "RAM": core.ram, "RAM_BYTES": core.ram_bytes}
     defines = [f"-Wl,--defsym={name}={value:#x}" for name, value in memory.items()]
     link = [f"-T{_HERE / 'link.ld'}", *defines, "-nostartfiles"]
     link += [] if core.library in core.options else [core.library]
     archives = [o for o in library if not o.startswith("-")]
-    linked = [*objects, "main.o", core.start[:-1] + "o", *archives]
+    linked = [*objects, "main.o", "say.o", core.start[:-1] + "o", *archives]
     _call([*base, *linked, *link, "-o", "firmware.elf"], folder)
     sizes = _sizes(f"{core.tools}-size", objects, folder)
     machine = ["-M", core.machine, "-nographic", "-semihosting", "-icount", "shift=0"]

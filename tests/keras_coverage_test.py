@@ -10,7 +10,7 @@ import keras
 import keras_models
 import pytest
 from keras import layers, ops
-from support import shared_path
+from support import shared_path, went_the_whole_way
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 from keras_coverage import row
@@ -122,11 +122,7 @@ INDEPENDENT = ("both_ways_gru", "pyramid")
 @pytest.mark.parametrize("name", [name for name in keras_models.MODELS if name not in REFUSED])
 def test_models_of_each_kind_level_for_level(name: str) -> None:
     found = row(keras_models.MODELS[name], scale=keras_models.SCALE.get(name, 1.0))
-    assert found.pop("result") == "whole way"
-    one, fold = (float(part.split()[-1]) for part in found.pop("k = C").split(","))
-    assert max(one, fold) < 1e-5
-    assert (found.pop("profile") == "equal") == (name not in INDEPENDENT)
-    assert found == {"names": "yes", "training": "yes", "levels off": "0.00%", "worst": "0"}
+    went_the_whole_way(found, profile_equal=name not in INDEPENDENT)
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -140,16 +136,7 @@ def test_what_is_refused_says_why(name: str) -> None:
 def test_the_whole_way_level_for_level(name: str) -> None:
     build, scale = BUILT[name]
     found = row(build, scale=scale)
-    assert found.pop("result") == "whole way"
-    one, fold = (float(part.split()[-1]) for part in found.pop("k = C").split(","))
-    assert max(one, fold) < 1e-5
-    assert found == {
-        "profile": "equal",
-        "names": "yes",
-        "training": "yes",
-        "levels off": "0.00%",
-        "worst": "0",
-    }
+    went_the_whole_way(found)
 
 
 def test_a_saved_model_with_augmentation_inside_converts() -> None:

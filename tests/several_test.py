@@ -24,7 +24,8 @@ from deploy.backends.tflm.several import predict_shared, predict_two
 from deploy.cli import main
 from deploy.graph import Graph
 from deploy.pipeline import emit_project, plan, verify
-from deploy.proof.shared_plan import SharedPart, SharedSizes, shared_plan_files
+from deploy.proof.arena_plan import ArenaSizes
+from deploy.proof.shared_plan import SharedPart, shared_plan_files
 from deploy.report.shared import SharedReport
 from deploy.settings import PlanSettings
 from deploy.targets import target
@@ -203,7 +204,7 @@ def test_a_changed_number_is_found(folder: Path, tmp_path: Path) -> None:
 
 def test_sizes_that_do_not_hold_the_models_are_refused() -> None:
     parts = [SharedPart("a", "A", 160, 100, 260), SharedPart("b", "B", 320, 80, 500)]
-    good = SharedSizes(512, 320, 180, "target")
+    good = ArenaSizes(512, 320, 180, "target")
     assert "#define SHARED_ARENA_BYTES 512" in shared_plan_files(good, parts)["shared_plan.h"]
     for change in ({"arena_bytes": 496}, {"head_bytes": 160}, {"tail_bytes": 179}):
         with pytest.raises(VerificationError):

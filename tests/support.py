@@ -35,3 +35,13 @@ def mlperf_tiny(name: str) -> Path:
     from tests.tiny_models import stand_in
 
     return stand_in(name)
+
+
+def went_the_whole_way(found: dict[str, str], *, profile_equal: bool = True) -> None:
+    """Asserts that a line of the coverage table (`examples/keras_coverage.py`) has all in order."""
+    found = dict(found)
+    assert found.pop("result") == "whole way"
+    one, fold = (float(part.split()[-1]) for part in found.pop("k = C").split(","))
+    assert max(one, fold) < 1e-5
+    assert (found.pop("profile") == "equal") == profile_equal
+    assert found == {"names": "yes", "training": "yes", "levels off": "0.00%", "worst": "0"}

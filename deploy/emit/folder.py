@@ -14,6 +14,7 @@ from deploy.memory.plan import AliasReason, MemoryPlan, PlannedPiece, PlannedTen
 from deploy.proof.arena_plan import Apart, ArenaSizes, arena_plan_files
 from deploy.report.html import to_html
 from deploy.report.report import Report
+from deploy.report.shared import SharedReport
 from deploy.report.text import to_text
 from keras_fmc.errors import VerificationError
 
@@ -37,15 +38,7 @@ def firmware_files(report: Report, content: bytes, graph: Graph) -> dict[str, by
         VerificationError: report and model are not of one plan, or the plan is wrong.
     """
     name = Path(report.model).stem
-    sizes = ArenaSizes(
-        arena_bytes=report.arena_bytes,
-        head_bytes=report.head_bytes,
-        tail_bytes=report.tail_bytes,
-        target=report.target,
-        limit_bytes=report.limit_bytes,
-        limit_source=report.limit_source,
-        apart=_apart(report),
-    )
+    sizes = arena_sizes(report, _apart(report))
     labels = [graph.label(i) for i in range(len(graph.operators))]
     files: dict[str, bytes | str] = {MODEL_FILE: content}
     files |= model_data_files(content, model_name=name) | plan_check_files()
@@ -53,6 +46,19 @@ def firmware_files(report: Report, content: bytes, graph: Graph) -> dict[str, by
     written = as_written(graph).tensors
     files |= arena_plan_files(plan, sizes, model_name=name, operators=labels, written=written)
     return files
+
+
+def arena_sizes(report: Report | SharedReport, apart: Apart | None = None) -> ArenaSizes:
+    """Returns the sizes of a report's arena, or arenas, that its proof states."""
+    return ArenaSizes(
+        arena_bytes=report.arena_bytes,
+        head_bytes=report.head_bytes,
+        tail_bytes=report.tail_bytes,
+        target=report.target,
+        limit_bytes=report.limit_bytes,
+        limit_source=report.limit_source,
+        apart=apart,
+    )
 
 
 def _apart(report: Report) -> Apart | None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from deploy.emit.folder import arena_sizes
 from deploy.emit.written import REPORT_FILE
 from deploy.proof.names import c_prefix
-from deploy.proof.shared_plan import SharedPart, SharedSizes, shared_plan_files
+from deploy.proof.shared_plan import SharedPart, shared_plan_files
 from deploy.report.shared import SharedReport, to_text
 
 SHARED_PLAN_FILES = ("shared_plan.h", "shared_plan.c")
@@ -29,16 +30,8 @@ def shared_files(report: SharedReport) -> dict[str, bytes | str]:
     Raises:
         VerificationError: the sizes of the report do not hold its models.
     """
-    sizes = SharedSizes(
-        arena_bytes=report.arena_bytes,
-        head_bytes=report.head_bytes,
-        tail_bytes=report.tail_bytes,
-        target=report.target,
-        limit_bytes=report.limit_bytes,
-        limit_source=report.limit_source,
-    )
     parts = [
         SharedPart(m.folder, prefix_of(m.model), m.head_bytes, m.tail_bytes, m.used_bytes)
         for m in report.models
     ]
-    return {**shared_plan_files(sizes, parts), **shared_report_files(report)}
+    return {**shared_plan_files(arena_sizes(report), parts), **shared_report_files(report)}

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
+from deploy.proof.arena_plan import ArenaSizes
 from deploy.proof.names import c_comment
 from deploy.proof.statements import ARENA_ALIGNMENT
 from keras_fmc.errors import VerificationError
@@ -38,19 +39,7 @@ class SharedPart:
     used_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class SharedSizes:
-    """The arena that the parts share, in bytes."""
-
-    arena_bytes: int
-    head_bytes: int
-    tail_bytes: int
-    target: str
-    limit_bytes: int | None = None
-    limit_source: str = ""
-
-
-def shared_plan_files(sizes: SharedSizes, parts: Sequence[SharedPart]) -> dict[str, str]:
+def shared_plan_files(sizes: ArenaSizes, parts: Sequence[SharedPart]) -> dict[str, str]:
     """Returns ``shared_plan.h`` and ``shared_plan.c``.
 
     Raises:
@@ -83,7 +72,7 @@ def shared_plan_files(sizes: SharedSizes, parts: Sequence[SharedPart]) -> dict[s
     }
 
 
-def _check(sizes: SharedSizes, parts: Sequence[SharedPart]) -> None:
+def _check(sizes: ArenaSizes, parts: Sequence[SharedPart]) -> None:
     head = max(part.head_bytes for part in parts)
     tail = sum(part.tail_bytes for part in parts)
     if (sizes.head_bytes, sizes.tail_bytes) != (head, tail):

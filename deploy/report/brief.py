@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deploy.report import text
+from deploy.report import sizes, text
 from deploy.report.report import Report
 
 MOST_LINES = 20
@@ -23,8 +23,8 @@ def to_brief(report: Report) -> str:
         hidden = len(remarks) - (_REMARKS - 1)
         remarks = [*remarks[: _REMARKS - 1], f"  and {hidden} more remarks: --verbose"]
     peak = [] if report.fits else text.peak_lines(report, most=_PEAK_TENSORS)
-    sizes = text.size_lines(report, text.MAIN_SIZES if report.fits else text.SIZES_TOO_LARGE)
-    lines = [*text.head_lines(report), *remarks, "", *peak, *sizes]
+    table = sizes.size_lines(report, sizes.MAIN_SIZES if report.fits else sizes.SIZES_TOO_LARGE)
+    lines = [*text.head_lines(report), *remarks, "", *peak, *table]
     return "\n".join(lines[: MOST_LINES - 1])
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from string import Template
 
-from deploy.report import text
+from deploy.report import sizes, text
 from deploy.report.arena_svg import ArenaPicture, arena_svg, family, merged
 from deploy.report.charts import ArenaBar, arena_bars, frontier_svg, map_bars, map_bars_html
 from deploy.report.occupancy import boxes, peak
@@ -81,17 +81,17 @@ def _header(report: Report) -> str:
 
 
 def _ran(report: Report) -> str:
-    if text.is_generated(report):
+    if sizes.is_generated(report):
         return "compiled and run" if report.verified else "not compiled"
     return "ran in TFLM" if report.verified else "not run in TFLM"
 
 
 def _what(report: Report) -> str:
-    return "static memory" if text.is_generated(report) else "arena"
+    return "static memory" if sizes.is_generated(report) else "arena"
 
 
 def _declaration(report: Report) -> str:
-    if text.is_generated(report):
+    if sizes.is_generated(report):
         return f"static memory: {report.arena_bytes:,} bytes"
     lines = (line.partition("   //")[0] for line in text.declarations(report))
     return "<br>".join(lines)
@@ -103,7 +103,7 @@ def _arena_section(report: Report) -> str:
     if base is not None:
         bars.append(_bar("TFLM's own plan of the unchanged model", base))
     macs = (f"MACs, {report.macs_ratio:.3f}× the model's", f"{report.macs:,}")
-    if text.is_generated(report):
+    if sizes.is_generated(report):
         figures = [("lower bound", f"{report.lower_bound_bytes:,} B"), macs]
         figures.append(("flash of constants", f"{report.flash_bytes:,} B"))
         if report.stack_bytes is not None:
@@ -115,16 +115,16 @@ def _arena_section(report: Report) -> str:
             macs,
             ("flash of the model", f"{report.flash_bytes:,} B"),
         ]
-    if report.generated_c_bytes is not None and not text.is_generated(report):
+    if report.generated_c_bytes is not None and not sizes.is_generated(report):
         figures.append(("generated C instead, --runtime=c", f"{report.generated_c_bytes:,} B"))
-    if text.is_generated(report):
+    if sizes.is_generated(report):
         pass
     elif report.time_ms is not None:
         before = report.baseline.time_ms if report.baseline else None
-        name = f"time of an inference, {text.time_basis(report).replace('+-', '±')}"
+        name = f"time of an inference, {sizes.time_basis(report).replace('+-', '±')}"
         if before is not None:
-            name += f"; as it was {text.milliseconds(before)}"
-        figures.append((name, text.milliseconds(report.time_ms)))
+            name += f"; as it was {sizes.milliseconds(before)}"
+        figures.append((name, sizes.milliseconds(report.time_ms)))
     else:
         figures.append(("time of an inference", "no figures"))
     if report.predicted_arena_bytes_wheel is not None:
@@ -145,7 +145,7 @@ def _arena_section(report: Report) -> str:
 
 
 def _part(report: Report) -> str:
-    return "static memory" if text.is_generated(report) else "head"
+    return "static memory" if sizes.is_generated(report) else "head"
 
 
 def _bars_table(bars: Sequence[ArenaBar]) -> str:
@@ -328,7 +328,7 @@ def _codes_section(report: Report) -> str:
     if not report.codes:
         return ""
     rows = [text.code_row(report, code) for code in report.codes]
-    made = "row by row" if text.is_generated(report) else "strip by strip"
+    made = "row by row" if sizes.is_generated(report) else "strip by strip"
     intro = f"<p>Packing and unpacking run {made} with what they belong to.</p>"
     head = ("map", *text.code_head(report)[1:])
     table = _table(head, rows, numbers=tuple(range(1, len(head))))
@@ -390,7 +390,7 @@ def _ports_section(report: Report) -> str:
     registered = f"<p><code>MicroMutableOpResolver&lt;{len(kinds)}&gt;</code>: {names}</p>"
     if not rows:
         return ""
-    if text.is_generated(report):
+    if sizes.is_generated(report):
         return _section("Inputs and outputs", _table(head, rows, numbers=(4, 5)))
     body = _table(head, rows, numbers=(4, 5)) + (registered if kinds else "")
     return _section("Inputs, outputs, operators to register", body)

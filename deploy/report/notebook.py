@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from deploy.report import text
+from deploy.report import sizes, text
 from keras_fmc.notebook import data_frame, table_html
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _NO_METRICS = ("peak_operator", "time_error", "clock_hz")
 def to_table(report: Report) -> str:
     """Returns the result and the sizes beside TFLM's own as HTML."""
     word, sentence = text.result(report)
-    rows = text.size_rows(report, text.MAIN_SIZES if report.fits else text.SIZES_TOO_LARGE)
+    rows = sizes.size_rows(report, sizes.MAIN_SIZES if report.fits else sizes.SIZES_TOO_LARGE)
     head = [cell or "" for cell in rows[0]]
     title = f"{report.model} for {text.target_line(report)}"
     says = f"{word}. {sentence}"

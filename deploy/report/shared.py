@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from deploy.report.report import Report
-from deploy.report.text import columns
+from deploy.report.sizes import columns
 from keras_fmc.printable import one_line
 from keras_fmc.sizes import format_size
 

@@ -23,20 +23,6 @@ static void semihosting(uint32_t operation, uint32_t argument) {
 
 void say(const char *text) { semihosting(WRITE0, (uint32_t)(uintptr_t)text); }
 
-void say_number(const char *name, uint64_t value) {
-  char digits[24];
-  int at = 23;
-  digits[at] = 0;
-  digits[--at] = '\n';
-  do {
-    digits[--at] = (char)('0' + value % 10);
-    value /= 10;
-  } while (value);
-  digits[--at] = ' ';
-  say(name);
-  say(digits + at);
-}
-
 static void leave(uint32_t status) {
   uint32_t block[2] = {STOPPED, status};
   semihosting(EXIT_EXTENDED, (uint32_t)(uintptr_t)block);

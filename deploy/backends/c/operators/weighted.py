@@ -12,6 +12,7 @@ from deploy.backends.c.fixed_point import (
 )
 from deploy.backends.c.library import PREFIX, SOURCE, scratch_arguments, takes_depthwise
 from deploy.backends.c.lowering import Lowering
+from deploy.backends.c.operators.by_library import window_step
 from deploy.backends.c.operators.registry import lowers
 from deploy.backends.c.program import Grid, Rows
 from deploy.operators.convolutions import transposed_window, weights_window
@@ -58,29 +59,19 @@ def _convolution(lowering: Lowering, step: int, function: str) -> None:
     rows = Rows(strides[0], -top, window.extents[0] - top)
     library = lowering.library
     if library is not None and (function == "fmc_conv" or takes_depthwise(source, window)):
-        read = lowering.read(x, rows, source.view)
-        scratch = library.window_scratch(
-            operator.opcode,
-            function.replace("fmc", PREFIX),
-            descriptor,
-            read=read,
-            out_rows=out.rows,
+        weights = _weights(lowering, step, x, aside=aside, kind=f"{PREFIX}_weights_t")
+        window_step(
+            lowering,
+            library,
+            step,
+            function,
+            (descriptor, weights),
+            x=x,
+            rows=rows,
             source=source,
             out=out,
             window=window,
             pad_columns=left,
-        )
-        weights = _weights(lowering, step, x, aside=aside, kind=f"{PREFIX}_weights_t")
-        name = function.replace("fmc", PREFIX)
-        lowering.step(
-            step,
-            lowering.output(y, out.view),
-            [read],
-            f"{name}({descriptor}, {weights}, {{in0}}, {{rows0}}, {{above0}}, {{out}}, "
-            f"{{out_rows}}{scratch_arguments(scratch)});",
-            SOURCE,
-            any_order=True,
-            scratch=scratch,
         )
         return
     if function == "fmc_conv":

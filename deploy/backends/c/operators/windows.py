@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from deploy.backends.c.fixed_point import activation_range, round_half_away
-from deploy.backends.c.library import PREFIX, SOURCE, scratch_arguments
 from deploy.backends.c.lowering import Lowering
+from deploy.backends.c.operators.by_library import window_step
 from deploy.backends.c.operators.reductions import sums_step
 from deploy.backends.c.operators.registry import lowers
 from deploy.backends.c.operators.weighted import own_channel_lead
@@ -60,29 +60,19 @@ def _pool(lowering: Lowering, step: int, function: str) -> None:
     rows = Rows(strides[0], -top, kernel[0] - top)
     library = lowering.library
     if library is not None:
-        read = lowering.read(x, rows, source.view)
-        scratch = None
-        if operator.opcode == "AVERAGE_POOL_2D":
-            scratch = library.window_scratch(
-                operator.opcode,
-                function.replace("fmc", PREFIX),
-                descriptor,
-                read=read,
-                out_rows=out.rows,
-                source=source,
-                out=out,
-                window=window,
-                pad_columns=left,
-            )
-        lowering.step(
+        window_step(
+            lowering,
+            library,
             step,
-            lowering.output(y, out.view),
-            [read],
-            f"{function.replace('fmc', PREFIX)}({descriptor}, {{in0}}, {{rows0}}, {{above0}}, "
-            f"{{out}}, {{out_rows}}{scratch_arguments(scratch)});",
-            SOURCE,
-            any_order=True,
-            scratch=scratch,
+            function,
+            (descriptor,),
+            x=x,
+            rows=rows,
+            source=source,
+            out=out,
+            window=window,
+            pad_columns=left,
+            asks_for_scratch=operator.opcode == "AVERAGE_POOL_2D",
         )
         return
     lead = own_channel_lead(source, out, strides[1], left)
