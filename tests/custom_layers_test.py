@@ -130,6 +130,28 @@ def test_the_whole_way_level_for_level(build: Callable[[], keras.Model]) -> None
     went_the_whole_way(found)
 
 
+@pytest.mark.parametrize(
+    "statistic",
+    [
+        lambda x: ops.mean(x),
+        lambda x: ops.max(x),
+        lambda x: ops.mean(ops.square(x)),
+        lambda x: ops.mean(x, axis=-1, keepdims=True),
+    ],
+)
+def test_a_layer_that_looks_at_all_values_is_not_elementwise(statistic: Any) -> None:
+    """Sums over all values are the same in any order of them: values have to change as well."""
+
+    class Shifted(layers.Layer):
+        def call(self, x: Any) -> Any:
+            return x - statistic(x)
+
+    fmc.register_layer(Shifted, elementwise=True)
+    inputs = keras.Input((4, 3))
+    with pytest.raises(fmc.FmcError, match=r"the other values matter"):
+        fmc.check(keras.Model(inputs, Shifted()(inputs)))
+
+
 def test_the_table_is_the_function_of_the_codes() -> None:
     fmc.register_layer(Snake, elementwise=True)
     inputs = keras.Input((10,))

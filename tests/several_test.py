@@ -202,6 +202,29 @@ def test_a_changed_number_is_found(folder: Path, tmp_path: Path) -> None:
         verify(copy)
 
 
+@pytest.mark.parametrize(
+    "name", ["shared_plan.h", "shared_plan.c", "report.txt", "small", "large/arena_plan.c"]
+)
+def test_a_missing_file_is_found(folder: Path, tmp_path: Path, name: str) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    if (copy / name).is_dir():
+        shutil.rmtree(copy / name)
+    else:
+        (copy / name).unlink()
+    with pytest.raises(VerificationError, match=rf"{name} is missing"):
+        verify(copy)
+
+
+def test_a_folder_without_its_proof_is_still_known_as_shared(folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    for path in copy.glob("shared_plan.*"):
+        path.unlink()
+    with pytest.raises(VerificationError, match=r"shared_plan.h is missing"):
+        verify(copy)
+
+
 def test_sizes_that_do_not_hold_the_models_are_refused() -> None:
     parts = [SharedPart("a", "A", 160, 100, 260), SharedPart("b", "B", 320, 80, 500)]
     good = ArenaSizes(512, 320, 180, "target")

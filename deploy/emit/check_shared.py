@@ -8,7 +8,7 @@ from deploy import flatbuffer
 from deploy.backends.tflm.embed import embedded_offsets
 from deploy.backends.tflm.several import predict_shared
 from deploy.emit.check_folder import check_folder, compare
-from deploy.emit.shared_folder import SHARED_PLAN_FILES, shared_files
+from deploy.emit.shared_folder import SHARED_PLAN_FILES, SHARED_REPORT_FILES, shared_files
 from deploy.emit.written import MODEL_FILE, REPORT_FILE
 from deploy.report.shared import SharedReport
 from deploy.targets import HOST, target
@@ -19,7 +19,12 @@ _REMEDY = "Plan the models again with fmc plan --share"
 
 def is_shared(folder: str | Path) -> bool:
     """Whether a folder was written by ``fmc plan --share``, and its models fit."""
-    return (Path(folder) / SHARED_PLAN_FILES[0]).is_file()
+    if any((Path(folder) / name).is_file() for name in SHARED_PLAN_FILES):
+        return True
+    try:
+        return read_shared(folder).fits
+    except BadInputError:
+        return False
 
 
 def read_shared(folder: str | Path) -> SharedReport:
@@ -47,6 +52,7 @@ def check_shared(folder: str | Path, *, source: str | None = None) -> str:
             remedy="Leave --source out, or verify the folder of one model",
         )
     report = read_shared(folder)
+    _check_present(Path(folder), report)
     said, models = [], []
     for model in report.models:
         said.append(check_folder(Path(folder) / model.folder))
@@ -72,3 +78,14 @@ def check_shared(folder: str | Path, *, source: str | None = None) -> str:
     for name, wanted in shared_files(report).items():
         compare(Path(folder) / name, wanted, flatbuffer.read_content(Path(folder) / name))
     return "\n".join([*said, f"{folder}: the shared arena of {arena.arena_bytes:,} B holds them"])
+
+
+def _check_present(folder: Path, report: SharedReport) -> None:
+    parts = [model.folder for model in report.models]
+    for name in (*parts, *SHARED_PLAN_FILES, *SHARED_REPORT_FILES):
+        if not (folder / name).exists():
+            raise VerificationError(
+                f"{folder / name} is missing",
+                expected=", ".join((*parts, *SHARED_PLAN_FILES, *SHARED_REPORT_FILES)),
+                remedy=_REMEDY,
+            )
