@@ -116,6 +116,69 @@ def test_a_training_that_was_stopped_goes_on_where_it_was(stopped, tmp_path):
         np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-4, atol=1e-5)
 
 
+def test_student_and_teacher_see_what_augmentation_returns():
+    """Samples of zeros become ones, where the mixture is that of ones and not of zeros."""
+    x, y = data()
+    keras.utils.set_random_seed(5)
+    teacher, student = classifier(), classifier()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    ones = np.ones_like(x)
+    expected = 0.5 * float(loss(y, student(ones))) + 0.5 * divergence(teacher, student, ones, 4.0)
+    zeros = np.zeros_like(x)
+    history = finetune(
+        student, zeros, y, loss=loss, epochs=1, teacher=teacher, augment=lambda x: x + 1,
+        batch_size=64, validation_data=(zeros, y),
+    )  # fmt: skip
+    assert history["loss"][0] == pytest.approx(expected, rel=1e-4)
+    assert history["val_loss"][0] == pytest.approx(float(loss(y, student(zeros))), rel=1e-4)
+
+
+def test_layers_of_augmentation_run_as_in_training_and_stay_out_of_the_model():
+    x, y = data()
+    keras.utils.set_random_seed(6)
+    seen = []
+
+    class Look(layers.Layer):
+        def call(self, inputs, training=None):
+            seen.append(training)
+            return inputs
+
+    student = classifier()
+    before = len(student.weights)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    finetune(student, x, y, loss=loss, epochs=1, augment=keras.Sequential([Look()]))
+    assert True in seen
+    assert False not in seen
+    assert len(student.weights) == before
+
+
+@pytest.mark.parametrize(("noise", "expected"), [(0.0, 3e-4), (0.02, 3e-4), (3.0, 1e-3)])
+def test_the_rate_is_lower_where_the_start_is_nearly_right(noise, expected):
+    x, y = data()
+    keras.utils.set_random_seed(7)
+    teacher, student = classifier("softmax"), classifier("softmax")
+    rng = np.random.default_rng(0)
+    student.set_weights(
+        [w + noise * rng.normal(size=w.shape).astype(np.float32) for w in teacher.get_weights()]
+    )
+    assert first_rate(student, x, y, teacher=teacher) == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_rate_is_the_higher_one_without_a_teacher_and_ones_own_where_given():
+    x, y = data()
+    assert first_rate(classifier("softmax"), x, y) == pytest.approx(1e-3, rel=1e-3)
+    assert first_rate(classifier("softmax"), x, y, rate=0.5) == pytest.approx(0.5, rel=1e-3)
+
+
+def first_rate(student, x, y, **options) -> float:
+    """Adam's first step is as long as its rate, whatever the gradient."""
+    before = student.get_weights()
+    loss = "sparse_categorical_crossentropy"
+    finetune(student, x, y, loss=loss, epochs=1, batch_size=64, **options)
+    steps = zip(student.get_weights(), before, strict=True)
+    return float(max(np.abs(after - start).max() for after, start in steps))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -14,10 +14,11 @@ are rewritten from it, and its default loss takes the divergence of raw outputs.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_fmc.errors import BadInputError
@@ -26,6 +27,10 @@ from keras_fmc.model.operations import activation_name
 from keras_fmc.model.surgery import sublayers
 
 _SMALL = 1e-7
+_RATE, _NEAR_RATE = 1e-3, 3e-4
+_NEAR = 0.1
+_SAMPLES = 256
+"""Of the training set, by which the start is judged."""
 
 
 def finetune(
@@ -38,7 +43,8 @@ def finetune(
     teacher: keras.Model | None = None,
     weight: float = 0.5,
     temperature: float = 4.0,
-    rate: float = 1e-3,
+    augment: Callable[[Any], Any] | None = None,
+    rate: float | None = None,
     ema_momentum: float | None = None,
     frozen_share: float = 0.25,
     batch_size: int = 32,
@@ -59,8 +65,13 @@ def finetune(
         teacher: the model whose outputs are to be met; None trains on the task alone.
         weight: w, of the teacher's part of the loss.
         temperature: T.
-        rate: at the start. Where the start is nearly right, as with codes of four bits, 1e-3 is too
-            much: take 3e-4 or less, and after `quantize` 1e-4.
+        augment: called with the samples of each batch of training, such as Keras' layers
+            `RandomFlip` and `RandomTranslation` in a `Sequential`. Student and teacher see what it
+            returns; targets stay as they are.
+        rate: at the start. None takes 1e-3, or 3e-4 where the model is nearly its teacher already,
+            as with codes of four bits, and would lose that by larger steps: where the teacher's
+            part of the loss is at most a tenth of that of a model that always puts out the mean.
+            After `quantize` 1e-4 is right.
         ema_momentum: if set, the weights at the end are moving averages with that momentum.
         frozen_share: of the epochs, at the end, in which ranges of activations stand still.
         batch_size, callbacks, validation_data, verbose: as for `fit`. Callbacks see the model
@@ -70,12 +81,15 @@ def finetune(
         BadInputError: a teacher of other outputs, or a number out of its range.
     """
     _check(model, teacher, epochs, weight, temperature, frozen_share)
+    if rate is None:
+        near = teacher is not None and _share(model, teacher, x, temperature) <= _NEAR
+        rate = _NEAR_RATE if near else _RATE
     steps = max(1, epochs * -(-len(keras.tree.flatten(x)[0]) // batch_size))
     schedule = keras.optimizers.schedules.CosineDecay(rate, steps)
     average: dict[str, Any] = {}
     if ema_momentum is not None:
         average = {"use_ema": True, "ema_momentum": ema_momentum}
-    learner = _Learner(model, teacher, weight, temperature)
+    learner = _Learner(model, teacher, weight, temperature, augment)
     learner.compile(keras.optimizers.Adam(schedule, **average), loss)
     ranges = [
         layer
@@ -125,11 +139,13 @@ class _Learner(keras.Model):
         teacher: keras.Model | None,
         weight: float,
         temperature: float,
+        augment: Callable[[Any], Any] | None,
     ) -> None:
         super().__init__(name=f"{student.name}_learner")
         self.student = student
-        # In a tuple inside a function, so that Keras does not track its weights.
-        self._teacher_call = None if teacher is None else _untracked(teacher)
+        # In functions, so that Keras does not track their weights.
+        self._teacher_call = None if teacher is None else _untracked(teacher, training=False)
+        self._augment = None if augment is None else _augmentation(augment)
         self._kinds = tuple(_kind(student, tensor) for tensor in student.outputs)
         self._weight, self._temperature = weight, temperature
         # The student is built; `BackupAndRestore` asks before the first batch.
@@ -137,6 +153,13 @@ class _Learner(keras.Model):
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         return self.student(inputs, training=training)
+
+    def train_step(self, *arguments: Any) -> Any:
+        *state, data = arguments
+        if self._augment is not None:
+            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+            data = self._augment(x), y, sample_weight
+        return super().train_step(*state, data)
 
     def compute_loss(
         self,
@@ -159,8 +182,28 @@ class _Learner(keras.Model):
         return (1 - self._weight) * task + self._weight * pull
 
 
-def _untracked(teacher: keras.Model) -> Any:
-    return lambda x: teacher(x, training=False)
+def _untracked(function: Callable[..., Any], **options: Any) -> Callable[[Any], Any]:
+    return lambda x: function(x, **options)
+
+
+def _augmentation(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    is_layer = isinstance(function, keras.Layer)
+    return _untracked(function, **({"training": True} if is_layer else {}))
+
+
+def _share(model: keras.Model, teacher: keras.Model, x: Any, temperature: float) -> float:
+    """The distance of a model from its teacher over that of the teacher's mean output."""
+    few = keras.tree.map_structure(lambda array: array[:_SAMPLES], x)
+    wanted, seen = (
+        keras.tree.flatten(one.predict(few, batch_size=32, verbose=0)) for one in (teacher, model)
+    )
+    ours = theirs = 0.0
+    for tensor, want, got in zip(model.outputs, wanted, seen, strict=True):
+        kind = _kind(model, tensor)
+        mean = np.broadcast_to(want.mean(axis=0, keepdims=True), want.shape)
+        ours += float(_distance(kind, want, got, temperature))
+        theirs += float(_distance(kind, want, mean, temperature))
+    return ours / max(theirs, _SMALL)
 
 
 def _kind(model: keras.Model, tensor: Any) -> str:
