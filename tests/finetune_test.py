@@ -12,6 +12,7 @@ from keras import layers
 
 from keras_fmc import BadInputError, finetune, quantize
 from keras_fmc.layers.fake_quant import FakeQuant
+from keras_fmc.layers.projection import ProjectionBottleneck
 
 
 def classifier(activation: str | None = None) -> keras.Model:
@@ -170,6 +171,39 @@ def test_the_rate_is_the_higher_one_without_a_teacher_and_ones_own_where_given()
     assert first_rate(classifier("softmax"), x, y, rate=0.5) == pytest.approx(0.5, rel=1e-3)
 
 
+def coded() -> keras.Model:
+    """A bottleneck that makes zeros of the map behind it."""
+    inputs = keras.Input((6,))
+    hidden = layers.Dense(8, activation="relu", name="hidden")(inputs)
+    bottleneck = ProjectionBottleneck(
+        2, bits=None, projection_initializer="zeros", restoration_initializer="zeros", name="code"
+    )
+    return keras.Model(inputs, layers.Dense(3, name="classes")(bottleneck(hidden)))
+
+
+def test_bottlenecks_enter_in_equal_steps_and_stay():
+    """Outputs are linear in the share, as the bottleneck puts out zeros and nothing else trains."""
+    x, y = data()
+    keras.utils.set_random_seed(8)
+    model = coded()
+    model.trainable = False
+    hidden = keras.Model(model.inputs, model.get_layer("hidden").output)(x).numpy()
+    kernel, bias = model.get_layer("classes").get_weights()
+    losses = []
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            losses.append(float(logs["loss"]))
+
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    options = {"loss": loss, "epochs": 6, "batch_size": 64, "callbacks": [Look()]}
+    finetune(model, x, y, entering_share=4 / 6, **options)
+    shares = [0, 1 / 4, 2 / 4, 3 / 4, 1, 1]
+    expected = [float(loss(y, (1 - share) * hidden @ kernel + bias)) for share in shares]
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
+    np.testing.assert_allclose(model(x), np.broadcast_to(bias, (64, 3)), atol=1e-6)
+
+
 def first_rate(student, x, y, **options) -> float:
     """Adam's first step is as long as its rate, whatever the gradient."""
     before = student.get_weights()
@@ -185,6 +219,7 @@ def first_rate(student, x, y, **options) -> float:
         ({"epochs": 0}, "epochs; expected at least 1; received 0"),
         ({"weight": 1.5}, "weight of the teacher; expected 0 to 1"),
         ({"temperature": 0}, "temperature; expected above 0"),
+        ({"entering_share": 2}, "entering_share; expected 0 to 1"),
         ({"frozen_share": 1}, "frozen_share; expected 0 to below 1"),
         ({"teacher": keras.Sequential([keras.Input((6,)), layers.Dense(5)])}, "other outputs"),
     ],

@@ -14,7 +14,8 @@ are rewritten from it, and its default loss takes the divergence of raw outputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -22,7 +23,10 @@ import numpy as np
 from keras import ops
 
 from keras_fmc.errors import BadInputError
+from keras_fmc.layers.code_quantizer import CodeQuantizer
 from keras_fmc.layers.fake_quant import FakeQuant
+from keras_fmc.layers.gf2 import GF2Bottleneck
+from keras_fmc.layers.projection import ProjectionBottleneck
 from keras_fmc.model.operations import activation_name
 from keras_fmc.model.surgery import sublayers
 
@@ -46,6 +50,7 @@ def finetune(
     augment: Callable[[Any], Any] | None = None,
     rate: float | None = None,
     ema_momentum: float | None = None,
+    entering_share: float = 0.0,
     frozen_share: float = 0.25,
     batch_size: int = 32,
     callbacks: Sequence[keras.callbacks.Callback] = (),
@@ -73,6 +78,8 @@ def finetune(
             part of the loss is at most a tenth of that of a model that always puts out the mean.
             After `quantize` 1e-4 is right.
         ema_momentum: if set, the weights at the end are moving averages with that momentum.
+        entering_share: of the steps, at the start, over which bottlenecks take the place of the
+            maps as they are: (1 - a) x + a · bottleneck(x), a rising from 0 to 1 in equal steps.
         frozen_share: of the epochs, at the end, in which ranges of activations stand still.
         batch_size, callbacks, validation_data, verbose: as for `fit`. Callbacks see the model
             inside of what is trained, `callback.model.student`.
@@ -80,11 +87,12 @@ def finetune(
     Raises:
         BadInputError: a teacher of other outputs, or a number out of its range.
     """
-    _check(model, teacher, epochs, weight, temperature, frozen_share)
+    _check(model, teacher, epochs, weight, temperature, entering_share, frozen_share)
     if rate is None:
         near = teacher is not None and _share(model, teacher, x, temperature) <= _NEAR
         rate = _NEAR_RATE if near else _RATE
-    steps = max(1, epochs * -(-len(keras.tree.flatten(x)[0]) // batch_size))
+    epoch_steps = -(-len(keras.tree.flatten(x)[0]) // batch_size)
+    steps = max(1, epochs * epoch_steps)
     schedule = keras.optimizers.schedules.CosineDecay(rate, steps)
     average: dict[str, Any] = {}
     if ema_momentum is not None:
@@ -97,17 +105,21 @@ def finetune(
         if isinstance(layer, FakeQuant) and layer.momentum is not None
     ]
     momenta = [layer.momentum for layer in ranges]
-    freeze = _Freeze(ranges, epochs - round(epochs * frozen_share))
+    ours = [_Freeze(ranges, epochs - round(epochs * frozen_share))]
+    entering = round(steps * entering_share)
+    if entering:
+        ours.append(_Enter(learner.share, entering, epoch_steps))
     try:
-        found = learner.fit(
-            x,
-            y,
-            epochs=epochs,
-            batch_size=batch_size,
-            callbacks=[*callbacks, freeze],
-            validation_data=validation_data,
-            verbose=verbose,
-        )
+        with _eased(_bottlenecks(model) if entering else (), learner.share):
+            found = learner.fit(
+                x,
+                y,
+                epochs=epochs,
+                batch_size=batch_size,
+                callbacks=[*callbacks, *ours],
+                validation_data=validation_data,
+                verbose=verbose,
+            )
     finally:
         for layer, momentum in zip(ranges, momenta, strict=True):
             layer.momentum = momentum
@@ -130,6 +142,55 @@ class _Freeze(keras.callbacks.Callback):
         self.model.make_train_function(force=True)
 
 
+class _Enter(keras.callbacks.Callback):
+    """Raises the share of bottlenecks from 0 to 1 over the first steps."""
+
+    def __init__(self, share: keras.Variable, steps: int, epoch_steps: int) -> None:
+        super().__init__()
+        self._share, self._steps, self._epoch_steps = share, steps, epoch_steps
+        self._first = 0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        del logs
+        self._first = epoch * self._epoch_steps
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        del logs
+        self._share.assign(min(1.0, (self._first + batch) / self._steps))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        # Models that are kept or looked at between epochs have their bottlenecks whole.
+        del epoch, logs
+        self._share.assign(1.0)
+
+
+def _bottlenecks(model: keras.Model) -> list[keras.Layer]:
+    kinds = (ProjectionBottleneck, GF2Bottleneck, CodeQuantizer)
+    found = [layer for layer in sublayers(model) if isinstance(layer, kinds)]
+    inside = {id(child) for layer in found for child in sublayers(layer)}
+    return [layer for layer in found if id(layer) not in inside]
+
+
+@contextlib.contextmanager
+def _eased(bottlenecks: Sequence[keras.Layer], share: keras.Variable) -> Iterator[None]:
+    """Lets through the part of a map that its bottleneck does not yet take."""
+
+    def easing(whole: Callable[..., Any]) -> Callable[..., Any]:
+        def call(x: Any, **options: Any) -> Any:
+            part = ops.cast(share, x.dtype)
+            return x + part * (ops.cast(whole(x, **options), x.dtype) - x)
+
+        return call
+
+    for layer in bottlenecks:
+        layer.call = easing(layer.call)
+    try:
+        yield
+    finally:
+        for layer in bottlenecks:
+            del layer.call
+
+
 class _Learner(keras.Model):
     """The student, with a loss that knows the teacher. The teacher is no part of it."""
 
@@ -148,6 +209,9 @@ class _Learner(keras.Model):
         self._augment = None if augment is None else _augmentation(augment)
         self._kinds = tuple(_kind(student, tensor) for tensor in student.outputs)
         self._weight, self._temperature = weight, temperature
+        self.share = self.add_weight(
+            name="share", shape=(), initializer="ones", trainable=False, autocast=False
+        )
         # The student is built; `BackupAndRestore` asks before the first batch.
         self.built = True
 
@@ -232,12 +296,14 @@ def _check(
     epochs: int,
     weight: float,
     temperature: float,
+    entering_share: float,
     frozen_share: float,
 ) -> None:
     for what, value, fits, expected in (
         ("epochs", epochs, epochs >= 1, "at least 1"),
         ("weight of the teacher", weight, 0 <= weight <= 1, "0 to 1"),
         ("temperature", temperature, temperature > 0, "above 0"),
+        ("entering_share", entering_share, 0 <= entering_share <= 1, "0 to 1"),
         ("frozen_share", frozen_share, 0 <= frozen_share < 1, "0 to below 1"),
     ):
         if not fits:
