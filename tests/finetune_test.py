@@ -171,6 +171,32 @@ def test_the_rate_is_the_higher_one_without_a_teacher_and_ones_own_where_given()
     assert first_rate(classifier("softmax"), x, y, rate=0.5) == pytest.approx(0.5, rel=1e-3)
 
 
+def test_kernels_behind_images_of_bytes_move_in_units_of_their_size():
+    """Adam's first step is rate times unit: the size of a channel over that of He's start."""
+    x = np.random.default_rng(1).integers(0, 256, (32, 6, 6, 3)).astype(np.float32)
+    y = np.arange(32) % 3
+    keras.utils.set_random_seed(9)
+    inputs = keras.Input((6, 6, 3))
+    hidden = layers.Conv2D(4, 3, name="hidden")(inputs)
+    hidden = layers.BatchNormalization(name="normed")(hidden)
+    hidden = layers.GlobalAveragePooling2D()(layers.ReLU()(hidden))
+    model = keras.Model(inputs, layers.Dense(3, activation="softmax", name="classes")(hidden))
+    finetune(model, x, y, loss="sparse_categorical_crossentropy", epochs=3)
+    qat = quantize(model, calibration=x)
+    before = {name: qat.get_layer(name).get_weights() for name in ("hidden", "classes")}
+    loss = "sparse_categorical_crossentropy"
+    finetune(qat, x, y, loss=loss, epochs=1, batch_size=32)
+    for name, axes, products in (("hidden", (0, 1, 2), 27), ("classes", None, 4)):
+        (kernel, bias), (old, old_bias) = qat.get_layer(name).get_weights(), before[name]
+        unit = np.sqrt((old**2).mean(axis=axes, keepdims=True)) / np.sqrt(2 / products)
+        assert unit.max() < 0.1 or name == "classes"
+        step = np.abs(kernel - old).max(axis=axes, keepdims=True)
+        # A channel that its ReLU never lets through has no gradient.
+        assert (step > 0).mean() > 0.5
+        np.testing.assert_allclose(step[step > 0], 3e-4 * unit[step > 0], rtol=2e-2)
+        assert np.abs(bias - old_bias).max() == pytest.approx(3e-4, rel=1e-2)
+
+
 def coded() -> keras.Model:
     """A bottleneck that makes zeros of the map behind it."""
     inputs = keras.Input((6,))

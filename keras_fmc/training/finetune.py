@@ -29,10 +29,13 @@ from keras_fmc.layers.gf2 import GF2Bottleneck
 from keras_fmc.layers.projection import ProjectionBottleneck
 from keras_fmc.model.operations import activation_name
 from keras_fmc.model.surgery import sublayers
+from keras_fmc.qat.weight_layers import FAKE_QUANT_LAYERS
 
 _SMALL = 1e-7
 _RATE, _NEAR_RATE = 1e-3, 3e-4
 _NEAR = 0.1
+_LEAST_UNIT = 0.1
+"""Of a channel's weights, as a part of their size in all channels: small ones have to move, too."""
 _SAMPLES = 256
 """Of the training set, by which the start is judged."""
 
@@ -73,10 +76,11 @@ def finetune(
         augment: called with the samples of each batch of training, such as Keras' layers
             `RandomFlip` and `RandomTranslation` in a `Sequential`. Student and teacher see what it
             returns; targets stay as they are.
-        rate: at the start. None takes 1e-3, or 3e-4 where the model is nearly its teacher already,
-            as with codes of four bits, and would lose that by larger steps: where the teacher's
-            part of the loss is at most a tenth of that of a model that always puts out the mean.
-            After `quantize` 1e-4 is right.
+        rate: at the start; of kernels that are rounded to int8 in units of their size
+            (`kernel_units`), so that one rate does before and after `quantize`. None takes 1e-3,
+            or 3e-4 after `quantize` and where the model is nearly its teacher already, as with
+            codes of four bits, and would lose that by larger steps: where the teacher's part of
+            the loss is at most a tenth of that of a model that always puts out the mean.
         ema_momentum: if set, the weights at the end are moving averages with that momentum.
         entering_share: of the steps, at the start, over which bottlenecks take the place of the
             maps as they are: (1 - a) x + a · bottleneck(x), a rising from 0 to 1 in equal steps.
@@ -88,8 +92,11 @@ def finetune(
         BadInputError: a teacher of other outputs, or a number out of its range.
     """
     _check(model, teacher, epochs, weight, temperature, entering_share, frozen_share)
+    units = kernel_units(model)
     if rate is None:
-        near = teacher is not None and _share(model, teacher, x, temperature) <= _NEAR
+        near = bool(units) or (
+            teacher is not None and _share(model, teacher, x, temperature) <= _NEAR
+        )
         rate = _NEAR_RATE if near else _RATE
     epoch_steps = -(-len(keras.tree.flatten(x)[0]) // batch_size)
     steps = max(1, epochs * epoch_steps)
@@ -98,7 +105,7 @@ def finetune(
     if ema_momentum is not None:
         average = {"use_ema": True, "ema_momentum": ema_momentum}
     learner = _Learner(model, teacher, weight, temperature, augment)
-    learner.compile(keras.optimizers.Adam(schedule, **average), loss)
+    learner.compile(_Adam(schedule, units, **average), loss)
     ranges = [
         layer
         for layer in sublayers(model)
@@ -124,6 +131,44 @@ def finetune(
         for layer, momentum in zip(ranges, momenta, strict=True):
             layer.momentum = momentum
     return {name: list(values) for name, values in found.history.items()}
+
+
+class _Adam(keras.optimizers.Adam):
+    """Adam, whose steps are counted in units of each weight."""
+
+    def __init__(self, rate: Any, units: dict[int, np.ndarray], **options: Any) -> None:
+        super().__init__(rate, name="adam", **options)
+        self._unit_of = units
+        self._units: list[Any] = []
+
+    def build(self, variables: Any) -> None:
+        super().build(variables)
+        self._units = [self._unit_of.get(id(variable), 1.0) for variable in variables]
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        unit = self._units[self._get_variable_index(variable)]
+        super().update_step(gradient, variable, learning_rate * unit)
+
+
+def kernel_units(model: keras.Model) -> dict[int, np.ndarray]:
+    """Returns id of variable → the unit of its steps, for the kernels that are rounded to int8.
+
+    Adam moves every weight by about its rate, whatever the weight's size. Before `quantize`, batch
+    normalisation makes good for the size of kernels; folded, they have that of what they read and
+    put out, as small as 1/255 of the usual behind images of bytes. So the unit of a channel's
+    weights is their root mean square over that of He's start, √(2 / products of a sum).
+    """
+    units = {}
+    for layer in sublayers(model):
+        if not isinstance(layer, FAKE_QUANT_LAYERS):
+            continue
+        kernel = ops.convert_to_numpy(layer.kernel)
+        axes = layer._kernel_axes
+        size = np.sqrt(np.mean(kernel**2, axis=axes, keepdims=True))
+        least = _LEAST_UNIT * np.sqrt(np.mean(kernel**2))
+        products = kernel.size // (kernel.shape[-1] if axes is None else size.size)
+        units[id(layer.kernel)] = np.maximum(size, least) / np.sqrt(2 / products)
+    return units
 
 
 class _Freeze(keras.callbacks.Callback):
