@@ -224,9 +224,12 @@ class Stages:
         path = self.folder / f"{name}.keras"
         if path.exists():
             return fmc.load_model(path)
+        started = time.perf_counter()
         keras.utils.set_random_seed(self.seed)
         model = make()
         print(f"training {name}", flush=True)
+        few = data.x_validation[:1000], data.y_validation[:1000]
+        notes = {"start_validation": accuracy(model, *few)}
         fmc.finetune(
             model,
             data.x_train,
@@ -240,8 +243,22 @@ class Stages:
             batch_size=BATCH,
             callbacks=[keras.callbacks.BackupAndRestore(path.with_suffix(".backup"))],
         )
-        model.save(path)
+        self.keep(name, model, started, **notes)
         return model
+
+    def keep(self, name: str, model: keras.Model, started: float, **notes: float) -> None:
+        """Saves a model, and beside it what it took (since it was taken up again, if it was)."""
+        notes["seconds"] = round(time.perf_counter() - started, 1)
+        (self.folder / f"{name}.json").write_text(json.dumps(notes) + "\n")
+        model.save(self.folder / f"{name}.keras")
+
+    def noted(self, *names: str) -> dict[str, float]:
+        """Seconds of all stages of these names, and the accuracy at the start of the first."""
+        paths = [self.folder / f"{name}.json" for name in names]
+        notes = [json.loads(path.read_text()) for path in paths if path.exists()]
+        found = {"seconds": sum(note["seconds"] for note in notes)}
+        starts = [note["start_validation"] for note in notes if "start_validation" in note]
+        return {**found, **({"start_validation": starts[0]} if starts else {})}
 
     def base(self) -> keras.Model:
         """The network that all arms of all seeds start from."""
@@ -267,28 +284,28 @@ class Stages:
             "added_weights": sum(added_weights(spec) for spec in plan.bottlenecks),
         }
         name = f"{self.seed}-{file_name(arm)}"
+        # Arms without codes have their first stage in common.
+        first = f"{name}-codes" if arm.codes else f"{self.seed}-float"
+        stages = [first, f"{name}-quantised"]
         if arm.published:
-            model = published(self, name, base, plan)
-            return {**figures, **accuracies(model, self.data)}
+            model = published(self, first, base, plan)
+            return {**figures, **self.noted(first), **accuracies(model, self.data)}
 
         def coded() -> keras.Model:
-            model = fmc.insert_bottlenecks(
+            return fmc.insert_bottlenecks(
                 base,
                 plan,
                 calibration=self.calibration,
                 initializer=arm.recipe.start,
                 seed=self.seed,
             ).model
-            few = self.data.x_validation[:1000], self.data.y_validation[:1000]
-            figures["untrained_validation"] = accuracy(model, *few)
-            return model
 
         options = {"recipe": arm.recipe, "teacher": base}
-        epochs = self.epochs["codes"]
-        fitted = self.trained(f"{name}-codes", coded, epochs=epochs, **options)
+        fitted = self.trained(first, coded, epochs=self.epochs["codes"], **options)
         if arm.name == CONTROL:
+            stages[1] = f"{self.seed}-float-longer"
             fitted = self.trained(
-                f"{name}-longer",
+                stages[1],
                 lambda: fitted,
                 epochs=self.epochs["quantised"],
                 rate=QUANTISED_RATE,
@@ -296,16 +313,16 @@ class Stages:
             )
         found = accuracies(fitted, self.data)
         if not arm.quantised:
-            return {**figures, **found}
+            return {**figures, **self.noted(*stages), **found}
         qat = self.trained(
-            f"{name}-quantised",
+            stages[1],
             lambda: fmc.quantize(fitted, calibration=self.calibration),
             epochs=self.epochs["quantised"],
             rate=QUANTISED_RATE,
             **options,
         )
         figures |= {f"fitted_{split}": value for split, value in found.items()}
-        figures |= accuracies(qat, self.data)
+        figures |= {**self.noted(*stages), **accuracies(qat, self.data)}
         if arm.device:
             device = fmc.device_rounding(qat)
             figures["device_test"] = accuracy(device, self.data.x_test, self.data.y_test)
@@ -323,9 +340,10 @@ def published(stages: Stages, name: str, base: keras.Model, plan: CompressionPla
     other arms have; SGD of momentum 0.9 at 0.01, halved where the loss stands still. Their codes
     are float here, too.
     """
-    path = stages.folder / f"{name}-codes.keras"
+    path = stages.folder / f"{name}.keras"
     if path.exists():
         return fmc.load_model(path)
+    started = time.perf_counter()
     print(f"training {name}", flush=True)
     keras.utils.set_random_seed(stages.seed)
     x, y = stages.data.x_train, stages.data.y_train
@@ -360,7 +378,7 @@ def published(stages: Stages, name: str, base: keras.Model, plan: CompressionPla
             if waited == 2:
                 model.optimizer.learning_rate.assign(model.optimizer.learning_rate / 2)
                 waited = 0
-    model.save(path)
+    stages.keep(name, model, started)
     return model
 
 
@@ -413,12 +431,11 @@ def run(seed: int, arms: Sequence[Arm], data: Data, results: Results, options: A
         return
     base = stages.base()
     if not results.entries:
-        results.add(name="base", group=NONE, seed=0, seconds=0.0, **accuracies(base, data))
+        figures = {**stages.noted("base"), **accuracies(base, data)}
+        results.add(name="base", group=NONE, seed=0, **figures)
     for arm in left:
-        started = time.perf_counter()
         figures = stages.arm(arm, base)
-        seconds = round(time.perf_counter() - started, 1)
-        results.add(name=arm.name, group=arm.group, seed=seed, seconds=seconds, **figures)
+        results.add(name=arm.name, group=arm.group, seed=seed, **figures)
         keras.backend.clear_session()
 
 
@@ -511,7 +528,7 @@ def print_arms(results: Results, arms: Sequence[Arm]) -> None:
             *(
                 percent(group, key)
                 for key in (
-                    "untrained_validation",
+                    "start_validation",
                     "fitted_test",
                     "validation",
                     "test",
@@ -573,9 +590,8 @@ def print_table(results: Results) -> None:
     if any(results.of(arm) for arm in INGREDIENT_ARMS):
         print()
         print_arms(results, INGREDIENT_ARMS)
-    runs = [entry for entry in results.entries if entry["name"] != "base"]
-    minutes = sum(entry["seconds"] for entry in runs) / 60
-    print(f"\n{len(runs)} runs, {minutes:.0f} minutes")
+    minutes = sum(entry["seconds"] for entry in results.entries) / 60
+    print(f"\n{len(results.entries)} runs, {minutes:.0f} minutes of training")
 
 
 def main() -> None:

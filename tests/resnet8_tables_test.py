@@ -101,7 +101,7 @@ def test_the_table_says_what_is_there(results, capsys):
     assert "| half, best code | plain, 4 bits | 0.3 or less | 0.20 | yes |" in printed
     assert "| plain, 4 bits | 1" not in printed
     assert "| 0.20 ± 0.00 | 2 |" in printed
-    assert "7 runs, 7 minutes" in printed
+    assert "8 runs, 7 minutes of training" in printed
 
 
 def tiny() -> tuple[keras.Model, Data]:
@@ -130,9 +130,8 @@ def test_an_arm_is_trained_quantised_and_run_once(stages, monkeypatch):
     assert len(stages.data.x_train) == 20
     # The same figures again, without any training.
     monkeypatch.setattr(fmc, "finetune", None)
-    again = stages.arm(arm, base)
-    assert again == {key: found[key] for key in again}
-    assert found.keys() - again.keys() == {"untrained_validation"}
+    assert stages.arm(arm, base) == found
+    assert found["seconds"] > 0
 
 
 def test_the_published_way_trains_nothing_but_the_bottlenecks(stages):
