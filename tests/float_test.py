@@ -114,7 +114,7 @@ def test_a_float_end_is_told_what_int8_would_save() -> None:
 def test_commands_do_not_send_anybody_in_a_circle(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What fmc convert says of a .tflite with float ends is done, and what that says needs Keras."""
+    """What fmc convert tells to do with a .tflite works, and what that tells needs Keras."""
     make = Int8GraphMaker(0)
     graph = with_float_ends(make.build(outputs=[make.unary("RELU", make.input((1, 8, 8, 2)))]))
     path = tmp_path / "ends.tflite"
