@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploy import flatbuffer
+from deploy.backends.tflm.defects import warnings_of
 from deploy.backends.tflm.embed import embed, embedded_offsets, without_plan
 from deploy.effort import Guard, effort_named
 from deploy.emit.earlier import refuse_overwriting, replacing
@@ -24,6 +25,7 @@ from deploy.proof.source import SourceFile
 from deploy.report.report import Report
 from deploy.settings import PlanSettings, takes_settings
 from deploy.supported import check_supported, float_warnings
+from deploy.targets import target
 from deploy.ways import best_plan
 from keras_fmc.errors import BadInputError, DoesNotFitError
 
@@ -294,11 +296,15 @@ def run_as_it_is(content: bytes, settings: PlanSettings, name: str, progress: Pr
         from deploy.backends.tflm.strips.workers import start_early
 
         start_early(source)
-    ran = file.run()
+    bare, own = without_plan(source), embedded_offsets(source)
+    ran = file.run(
+        without_plan=None if own is None else flatbuffer.write(bare),
+        defects=warnings_of(source, target(board="host").kernels),
+    )
     ran = replace(ran, warnings=(*ran.warnings, *float_warnings(source)))
     # Where the plan that the model brings is wrong, a warning says so.
-    own = embedded_offsets(source) if ran.content == file.content else None
-    source = with_reference_versions(without_plan(source))
+    own = own if ran.content == file.content else None
+    source = with_reference_versions(bare)
     baseline = flatbuffer.write(source if own is None else embed(source, own))
     return Ran(source, file.content, ran, baseline, own)
 

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deploy import flatbuffer
-from deploy.backends.tflm.defects import warnings_of
-from deploy.backends.tflm.embed import embedded_offsets, without_plan
 from deploy.graph import Graph
 from deploy.macs import graph_macs
 from deploy.operators.custom import own_kernels
@@ -19,7 +17,6 @@ from deploy.passes.reference_versions import with_reference_versions
 from deploy.passes.stand_ins import with_stand_ins
 from deploy.proof.samples import RESET, sample_inputs
 from deploy.runtime import isolation, litert, tflm
-from deploy.targets import target
 from keras_fmc.errors import FmcError, UnsupportedModelError, VerificationError
 from keras_fmc.printable import one_line
 
@@ -85,20 +82,19 @@ class SourceFile:
             return cls(graph, content, source=source)
         return cls(graph, flatbuffer.write(graph), content, source)
 
-    def run(self) -> SourceRun:
-        """Runs it, as `run_source` does.
+    def run(self, *, without_plan: bytes | None = None, defects: tuple[str, ...] = ()) -> SourceRun:
+        """Runs it, as `run_source` does, whose arguments these are.
 
         Raises:
             UnsupportedModelError: as `run_source`.
         """
-        brings_plan = embedded_offsets(self.graph) is not None
         return run_source(
             self.content,
             self.graph,
             source=self.source,
             reference=self.reference,
-            without_plan=flatbuffer.write(without_plan(self.graph)) if brings_plan else None,
-            defects=warnings_of(self.graph, target(board="host").kernels),
+            without_plan=without_plan,
+            defects=defects,
         )
 
 
