@@ -34,14 +34,15 @@ class CrashedError(VerificationError):
 class _Worker:
     """One child process and the connection to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, loaded: bool = False) -> None:
         ours, theirs = socket.socketpair()
         environment = dict(os.environ, PYTHONPATH=os.pathsep.join(p for p in sys.path if p))
         root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         environment["PYTHONPATH"] = root + os.pathsep + environment["PYTHONPATH"]
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "deploy.runtime.isolation", str(theirs.fileno())],
+                [sys.executable, "-m", "deploy.runtime.isolation", str(theirs.fileno())]
+                + ["loaded"] * loaded,
                 pass_fds=(theirs.fileno(),),
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -67,10 +68,10 @@ class _Worker:
                 remedy="The plan or the arena made the runtime touch memory that is not its own",
             ) from error
 
-    def close(self) -> None:
+    def close(self, *, patience_seconds: float = 5.0) -> None:
         self._connection.close()
         try:
-            self._process.wait(5.0)
+            self._process.wait(patience_seconds)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -78,6 +79,14 @@ class _Worker:
 
 _LOCK = threading.Lock()
 _worker: _Worker | None = None
+
+
+def start() -> None:
+    """Starts the child, so that it imports the runtimes while the caller does something else."""
+    global _worker
+    with _LOCK:
+        if _worker is None:
+            _worker = _Worker(loaded=True)
 
 
 def call(module: str, function: str, *args: object, **kwargs: object) -> Any:
@@ -106,7 +115,8 @@ def close() -> None:
     global _worker
     with _LOCK:
         if _worker is not None:
-            _worker.close()
+            # Between calls nothing of it is worth waiting for.
+            _worker.close(patience_seconds=0.0)
             _worker = None
 
 
@@ -119,11 +129,18 @@ def _ending(code: int | None) -> str:
     return f"exit status {code}"
 
 
-def _serve(descriptor: int) -> None:
-    """The child: answers calls until the parent closes the connection."""
+def _serve(descriptor: int, *, loaded: bool = False) -> None:
+    """The child: answers calls until the parent closes the connection.
+
+    Args:
+        loaded: imports all runtimes at once, not with the first call of each.
+    """
     # Ctrl-C in a terminal reaches this process, too, and is meant for its parent.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(descriptor)
+    if loaded:
+        for name in _MODULES:
+            importlib.import_module(name).load()
     while True:
         try:
             module, function, args, kwargs = connection.recv()
@@ -140,4 +157,4 @@ def _serve(descriptor: int) -> None:
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]))
+    _serve(int(sys.argv[1]), loaded="loaded" in sys.argv[2:])

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from deploy.backends.tflm.strips.costs import Costs
 from deploy.backends.tflm.strips.network import Network
+from deploy.backends.tflm.strips.packing import load_compiled
 from deploy.backends.tflm.strips.tuning import EFFORT
 from deploy.backends.tflm.strips.walks import Found, Walk, run_walk
 from deploy.graph import Graph
@@ -184,11 +185,13 @@ class _Worker:
 
 
 def start_early(graph: Graph) -> None:
-    """Starts a worker while the caller does something else, if the graph is worth one.
+    """Loads what a search needs while the caller waits for something else, here and in a worker.
 
-    Until it has imported what it needs, half a second goes by.
+    Either takes half a second or more. Where the graph is not worth a worker, none is started.
     """
     network = Network(drop_dead(graph))
+    if network.row_operators:
+        threading.Thread(target=load_compiled).start()
     if _cores() > 1 and len(network.row_operators) >= EFFORT.few:
         worker = _lend(0)
         if worker is not None:
@@ -241,8 +244,7 @@ def _serve(descriptor: int) -> None:
     # Ctrl-C in a terminal reaches all processes of a command; the caller decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(descriptor)
-    # What a walk would import at its first estimate.
-    from deploy.backends.tflm.strips import packing_search  # noqa: F401
+    load_compiled()
 
     def stop() -> bool:
         return connection.poll(0)
