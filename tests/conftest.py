@@ -22,9 +22,16 @@ LONG = frozenset(
     (
         *("arena_test", "bottleneck_kinds_test", "c_codes_test", "c_emulated_test"),
         *("c_keras_test", "c_operators_test", "c_plan_test", "c_proof_test", "c_rows_test"),
-        *("cli_keras_test", "cli_test", "code_plan_test", "code_strips_test", "compare_test"),
+        *(
+            "backends_test",
+            "cli_keras_test",
+            "cli_test",
+            "code_plan_test",
+            "code_strips_test",
+            "compare_test",
+        ),
         *("convert_test", "custom_layers_test", "docs_test", "end_types_test", "fit_test"),
-        *("gf2_device_test", "weight_bits_test"),
+        *("backends_test", "gf2_device_test", "weight_bits_test"),
         *("implicit_test", "keras_coverage_test", "keras_ends_test", "mutants_test"),
         *("pipeline_test", "place_test", "qat_codes_test", "qat_placement_test"),
         *("qat_test", "qat_training_test", "random_plans_test", "requantize_test"),

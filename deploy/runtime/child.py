@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -21,19 +22,22 @@ class Child:
     Args:
         module: is run with the descriptor of its end of the connection as first argument.
         arguments: those that follow.
+        environment: variables that are not the caller's.
 
     Raises:
         OSError: no process can be started.
     """
 
-    def __init__(self, module: str, *arguments: str) -> None:
+    def __init__(
+        self, module: str, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> None:
         ours, theirs = socket.socketpair()
         path = os.pathsep.join([str(_ROOT), *(p for p in sys.path if p)])
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", module, str(theirs.fileno()), *arguments],
                 pass_fds=(theirs.fileno(),),
-                env=dict(os.environ, PYTHONPATH=path),
+                env={**os.environ, **(environment or {}), "PYTHONPATH": path},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
