@@ -60,9 +60,7 @@ def in_zephyr(files: Path, name: str) -> bool:
     board, _, revision = board.partition("@")
     stems = {"_".join((board, *rest)), "_".join((board, *rest[1:]))}
     found = {path.stem for path in files.rglob(f"{board}*.dts")}
-    return bool(stems & found) and (
-        not revision or any(files.rglob(f"{board}_{revision}.overlay"))
-    )
+    return bool(stems & found) and (not revision or any(files.rglob(f"{board}_{revision}.overlay")))
 
 
 def in_esp_idf(files: Path, name: str) -> bool:
