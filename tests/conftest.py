@@ -20,8 +20,15 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 LONG = frozenset(
     (
-        *("arena_test", "bottleneck_kinds_test", "c_codes_test", "c_emulated_test"),
-        *("c_keras_test", "c_operators_test", "c_plan_test", "c_proof_test", "c_rows_test"),
+        *("arena_test", "bottleneck_kinds_test", "c_again_test", "c_codes_test", "c_emulated_test"),
+        *(
+            "c_keras_test",
+            "c_library_test",
+            "c_operators_test",
+            "c_plan_test",
+            "c_proof_test",
+            "c_rows_test",
+        ),
         *("cli_keras_test", "cli_test", "code_plan_test", "code_strips_test", "compare_test"),
         *("convert_test", "custom_layers_test", "docs_test", "end_types_test", "fit_test"),
         *("gf2_device_test", "weight_bits_test"),
