@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deploy import flatbuffer
-from deploy.backends.tflm.defects import warnings_of
 from deploy.backends.tflm.embed import embed, embedded_offsets, without_plan
 from deploy.effort import Guard, effort_named
 from deploy.emit.earlier import refuse_overwriting, replacing
@@ -21,14 +20,12 @@ from deploy.outcome import Planned
 from deploy.passes import run_passes
 from deploy.passes.reference_versions import with_reference_versions
 from deploy.passes.short_names import shorten_names
-from deploy.passes.stand_ins import with_stand_ins
 from deploy.progress import Progress
 from deploy.proof.evidence import Evidence, collect
-from deploy.proof.source import run_source
+from deploy.proof.source import SourceFile
 from deploy.report.report import Report
 from deploy.settings import PlanSettings, takes_settings
 from deploy.supported import check_supported, float_warnings
-from deploy.targets import target
 from deploy.ways import best_plan
 from keras_fmc.errors import BadInputError, DoesNotFitError
 
@@ -291,35 +288,21 @@ def run_as_it_is(content: bytes, settings: PlanSettings, name: str, progress: Pr
     Raises:
         BadInputError, UnsupportedModelError: the model cannot be used.
     """
-    original = flatbuffer.read(content, source=name)
-    source = with_stand_ins(original, name)
+    file = SourceFile.read(content, source=name)
+    source = file.graph
     check_supported(source, source=name, customs=settings.customs)
-    reference = None
-    if source is not original:
-        # TensorFlow Lite Micro cannot run the file; LiteRT can, and says what it computes.
-        reference, content = content, flatbuffer.write(source)
     progress.say("running the model as it is")
     if settings.strips and not settings.generates_c:
         from deploy.backends.tflm.strips.workers import start_early
 
         start_early(source)
-    bare = without_plan(source)
-    own = embedded_offsets(source)
-    ran = run_source(
-        content,
-        source,
-        source=name,
-        reference=reference,
-        without_plan=None if own is None else flatbuffer.write(bare),
-        defects=warnings_of(source, target(board="host").kernels),
-    )
+    ran = file.run()
     ran = replace(ran, warnings=(*ran.warnings, *float_warnings(source)))
-    if ran.content != content:
-        # The plan that the model brings is wrong; a warning says so.
-        own = None
-    source = with_reference_versions(bare)
+    # Where the plan that the model brings is wrong, a warning says so.
+    own = embedded_offsets(source) if ran.content == file.content else None
+    source = with_reference_versions(without_plan(source))
     baseline = flatbuffer.write(source if own is None else embed(source, own))
-    return Ran(source, content, ran, baseline, own)
+    return Ran(source, file.content, ran, baseline, own)
 
 
 def plan_ran(

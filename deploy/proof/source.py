@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deploy import flatbuffer
+from deploy.backends.tflm.defects import warnings_of
+from deploy.backends.tflm.embed import embedded_offsets, without_plan
 from deploy.graph import Graph
 from deploy.macs import graph_macs
 from deploy.operators.custom import own_kernels
 from deploy.passes.reference_versions import with_reference_versions
+from deploy.passes.stand_ins import with_stand_ins
 from deploy.proof.samples import RESET, sample_inputs
 from deploy.runtime import isolation, litert, tflm
+from deploy.targets import target
 from keras_fmc.errors import FmcError, UnsupportedModelError, VerificationError
 from keras_fmc.printable import one_line
 
@@ -48,6 +52,54 @@ class SourceRun:
     warnings: tuple[str, ...] = ()
     defects: tuple[str, ...] = ()
     not_run: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A model file as TensorFlow Lite Micro is given it.
+
+    Attributes:
+        graph: the model, with stand-ins for what the runtime lacks.
+        content: its bytes: the file, or the file with stand-ins.
+        reference: the file, where that is not what the runtime is given: LiteRT can run it, and
+            says what it computes.
+        source: names the file in messages.
+    """
+
+    graph: Graph
+    content: bytes = field(repr=False)
+    reference: bytes | None = field(default=None, repr=False)
+    source: str = "the model"
+
+    @classmethod
+    def read(cls, content: bytes, *, source: str = "the model") -> SourceFile:
+        """Reads the bytes of a .tflite file.
+
+        Raises:
+            BadInputError, UnsupportedModelError: it cannot be read, or nothing can stand for what
+                the runtime lacks.
+        """
+        original = flatbuffer.read(content, source=source)
+        graph = with_stand_ins(original, source)
+        if graph is original:
+            return cls(graph, content, source=source)
+        return cls(graph, flatbuffer.write(graph), content, source)
+
+    def run(self) -> SourceRun:
+        """Runs it, as `run_source` does.
+
+        Raises:
+            UnsupportedModelError: as `run_source`.
+        """
+        brings_plan = embedded_offsets(self.graph) is not None
+        return run_source(
+            self.content,
+            self.graph,
+            source=self.source,
+            reference=self.reference,
+            without_plan=flatbuffer.write(without_plan(self.graph)) if brings_plan else None,
+            defects=warnings_of(self.graph, target(board="host").kernels),
+        )
 
 
 def run_source(
