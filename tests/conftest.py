@@ -21,14 +21,8 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 LONG = frozenset(
     (
         *("arena_test", "bottleneck_kinds_test", "c_again_test", "c_codes_test", "c_emulated_test"),
-        *(
-            "c_keras_test",
-            "c_library_test",
-            "c_operators_test",
-            "c_plan_test",
-            "c_proof_test",
-            "c_rows_test",
-        ),
+        *("c_keras_test", "c_library_test", "c_operators_test", "c_plan_test"),
+        *("c_proof_test", "c_rows_test"),
         *("cli_keras_test", "cli_test", "code_plan_test", "code_strips_test", "compare_test"),
         *("convert_test", "custom_layers_test", "docs_test", "end_types_test", "fit_test"),
         *("gf2_device_test", "weight_bits_test"),
@@ -36,8 +30,7 @@ LONG = frozenset(
         *("pipeline_test", "place_test", "qat_codes_test", "qat_placement_test"),
         *("qat_test", "qat_training_test", "random_plans_test", "requantize_test"),
         *("several_test", "skeleton_test", "strips_arena_test", "strips_choose_test"),
-        *("subgraphs_test",),
-        *("strips_exact_test", "strips_plan_test", "strips_walks_test"),
+        *("strips_exact_test", "strips_plan_test", "strips_walks_test", "subgraphs_test"),
         *("strips_workers_test", "tflm_operators_test", "tflm_runtime_test"),
         *("tfmot_test", "training_test", "ways_test"),
     )
