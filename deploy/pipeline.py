@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from deploy.emit.earlier import refuse_overwriting, replacing
 from deploy.emit.files import discard
 from deploy.emit.written import ALL_FILES, FIRMWARE_FILES, MODEL_FILE, REPORT_FILE
 from deploy.outcome import Planned
+from deploy.passes import run_passes
 from deploy.passes.reference_versions import with_reference_versions
 from deploy.passes.short_names import shorten_names
 from deploy.progress import Progress
@@ -318,19 +320,26 @@ def plan_ran(
         UnsupportedModelError: the data of the target do not cover the model.
         VerificationError: every plan failed its check.
     """
+    from deploy.backends.c.build import quick_static_bytes
     from deploy.report.summary import make_report
 
+    source = shorten_names(ran.source)
+    generated_c: list[Future[int | None]] = []
+
     def run(planned: Planned) -> Evidence:
+        if not generated_c:
+            # The model runs in another process; this one would only wait for it.
+            generated_c.append(beside.submit(quick_static_bytes, run_passes(source)))
         predicted = planned.wheel.arena_bytes
         return collect(planned.content, ran.run, graph=ran.source, predicted_bytes=predicted)
 
-    with Guard(settings.time_limit) as guard:
+    with ThreadPoolExecutor(max_workers=1) as beside, Guard(settings.time_limit) as guard:
         checked = best_plan(
             ran.source, goal, settings, progress, own_offsets=ran.own_offsets, run=run, guard=guard
         )
     report = make_report(
         name=name,
-        source=shorten_names(ran.source),
+        source=source,
         baseline=ran.baseline,
         own_offsets=ran.own_offsets,
         planned=checked.planned,
@@ -338,6 +347,7 @@ def plan_ran(
         goal=goal,
         settings=settings,
         evidence=checked.evidence,
+        generated_c_bytes=generated_c[0].result(),
         interrupted=guard.reason,
     )
     for warning in report.warnings:

@@ -20,7 +20,7 @@ DEPLOY = (
     {"proof"},
     {"backends"},
     {"report"},
-    {"emit", "convert", "look_up", "profile"},
+    {"emit", "convert", "look_up", "other_backends", "profile"},
     {"ways"},
     {"fit"},
     {"pipeline"},
