@@ -19,17 +19,58 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 LONG = frozenset(
-    """
-    arena_test backends_test bottleneck_kinds_test c_again_test c_codes_test c_emulated_test
-    c_keras_test c_library_test c_operators_test c_plan_test c_proof_test c_rows_test
-    cli_keras_test cli_test code_plan_test code_strips_test compare_test convert_test
-    custom_layers_test docs_test end_types_test fit_test gf2_device_test implicit_test
-    keras_coverage_test keras_ends_test mutants_test pipeline_test place_test qat_codes_test
-    qat_placement_test qat_test qat_training_test random_plans_test requantize_test several_test
-    skeleton_test strips_arena_test strips_choose_test strips_exact_test strips_plan_test
-    strips_walks_test strips_workers_test subgraphs_test tflm_operators_test tflm_runtime_test
-    tfmot_test training_test ways_test weight_bits_test
-    """.split()
+    {
+        "arena_test",
+        "backends_test",
+        "bottleneck_kinds_test",
+        "c_again_test",
+        "c_codes_test",
+        "c_emulated_test",
+        "c_keras_test",
+        "c_library_test",
+        "c_operators_test",
+        "c_plan_test",
+        "c_proof_test",
+        "c_rows_test",
+        "cli_keras_test",
+        "cli_test",
+        "code_plan_test",
+        "code_strips_test",
+        "compare_test",
+        "convert_test",
+        "custom_layers_test",
+        "docs_test",
+        "end_types_test",
+        "fit_test",
+        "gf2_device_test",
+        "implicit_test",
+        "keras_coverage_test",
+        "keras_ends_test",
+        "mutants_test",
+        "pipeline_test",
+        "place_test",
+        "qat_codes_test",
+        "qat_placement_test",
+        "qat_test",
+        "qat_training_test",
+        "random_plans_test",
+        "requantize_test",
+        "several_test",
+        "skeleton_test",
+        "strips_arena_test",
+        "strips_choose_test",
+        "strips_exact_test",
+        "strips_plan_test",
+        "strips_walks_test",
+        "strips_workers_test",
+        "subgraphs_test",
+        "tflm_operators_test",
+        "tflm_runtime_test",
+        "tfmot_test",
+        "training_test",
+        "ways_test",
+        "weight_bits_test",
+    }
 )
 """Files of tests that take more than about 9 s of processor time each."""
 
