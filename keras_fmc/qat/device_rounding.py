@@ -147,7 +147,7 @@ def _check(graph: LayerGraph, on: bool) -> None:
     if on and keras.backend.backend() == "jax":
         import jax
 
-        if not jax.config.jax_enable_x64:
+        if not jax.config.read("jax_enable_x64"):
             raise BadInputError(
                 "device_rounding computes in 64-bit integers, which JAX has switched off",
                 expected="jax_enable_x64",
