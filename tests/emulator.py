@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from deploy.backends.c.build import GeneratedModel
+from deploy.graph import C_TYPES
 
 _HERE = Path(__file__).with_name("emulated")
 _TIMEOUT_SECONDS = 500
@@ -158,14 +159,14 @@ def _main(
     ins = [a.nbytes for a in samples[0]]
     outs = [a.nbytes for a in expected[0]]
     starts = np.cumsum([0, *ins]).tolist()
-    kinds = [model.graph.tensors[t].dtype for t in model.graph.inputs]
-    out_kinds = [model.graph.tensors[t].dtype for t in model.graph.outputs]
+    kinds = [C_TYPES[model.graph.tensors[t].dtype] for t in model.graph.inputs]
+    out_kinds = [C_TYPES[model.graph.tensors[t].dtype] for t in model.graph.outputs]
     arguments = [
-        f"(const {kind}_t *)(const void *)(given + n * {sum(ins)} + {start})"
+        f"(const {kind} *)(const void *)(given + n * {sum(ins)} + {start})"
         for kind, start in zip(kinds, starts, strict=False)
     ]
     buffers = "".join(
-        f"static {kind}_t out{k}[{size // np.dtype(kind).itemsize}];\n"
+        f"static {C_TYPES[kind]} out{k}[{size // np.dtype(kind).itemsize}];\n"
         for k, (kind, size) in enumerate(zip(out_kinds, outs, strict=True))
     )
     out_names = [f"out{k}" for k in range(len(outs))]

@@ -50,6 +50,9 @@ def random_samples(graph: Graph, count: int = 3, *, seed: int = 0) -> Samples:
     for _ in range(count):
         sample = []
         for tensor in (graph.tensors[i] for i in graph.inputs):
+            if tensor.dtype == "float32":
+                sample.append(rng.uniform(-8, 8, tensor.shape).astype(np.float32))
+                continue
             info = np.iinfo(tensor.dtype)
             values = rng.integers(info.min, info.max, tensor.shape, endpoint=True)
             sample.append(values.astype(tensor.dtype))

@@ -203,3 +203,10 @@ def pixels(shape: Sequence[int]) -> tuple[int, int, int]:
     for extent in shape:
         count *= extent
     return 1, 1, count
+
+
+def row_axis(shape: Sequence[int]) -> int | None:
+    """Returns the axis whose steps are the rows of ``pixels(shape)``; None: there is one row."""
+    if len(shape) == 4 and shape[0] == 1:
+        return 1 if shape[1] > 1 else 2
+    return 1 if len(shape) == 3 and shape[0] == 1 else None
