@@ -19,6 +19,7 @@ from generated import (
     residual,
 )
 from int8_graphs import Int8GraphMaker
+from mixed_graphs import mixed_graph
 from random_graphs import random_graph
 
 from deploy.backends.c.assign import Move, assign, safe_moves
@@ -37,6 +38,12 @@ from keras_fmc.errors import UnsupportedModelError
 @pytest.mark.parametrize("seed", range(24))
 def test_random_graphs_are_tflms(seed: int) -> None:
     assert_c_is_tflm(random_graph(seed), seed=seed)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_blocks_of_networks_are_tflms(seed: int) -> None:
+    """Signals and images, ends of any type, skips, attention, masks; every other one is fed."""
+    assert_c_is_tflm(mixed_graph(seed), fed=bool(seed % 2), seed=seed)
 
 
 FED_AS_A_WHOLE = frozenset({30, 33, 34, 37, 38, 46})

@@ -57,7 +57,7 @@ class _Mixed:
             outputs.append(self._output(self.maps[-1]))
         return self.make.build(outputs=list(dict.fromkeys(outputs)))
 
-    def _any(self, options):  # noqa: ANN001, ANN202
+    def _any(self, options):
         return options[int(self.rng.integers(len(options)))]
 
     def _size(self, low: int, high: int) -> int:
