@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from deploy.backends.c.plan_header import plan_header
 from deploy.backends.c.program import Program
 from deploy.backends.c.proof import plan_source
 from deploy.backends.c.replay import replay
+from deploy.backends.c.rows_again import with_rows_made_again
 from deploy.backends.c.search import search
 from deploy.graph import Graph
 from deploy.proof.names import c_comment
@@ -114,7 +116,7 @@ def generate(
         found.coded,
         found.layout,
         model_name=model_name,
-        made_again=found.graph is not graph,
+        made_again=found.graph is not graph or found.rows_again,
     )
 
 
@@ -167,7 +169,20 @@ def laid_out(
             return None
 
     work = _work(tried.layout.program)
-    return with_maps_made_again(tried, max_macs=max_macs, work=work, lay_out=attempt)
+
+    def by_rows(found: Tried, most_macs: float) -> Tried:
+        layout = with_rows_made_again(
+            found.coded,
+            found.layout,
+            most_macs=most_macs,
+            work=work,
+            lay_out=lambda program: lay_out(program, fed=found.layout.fed),
+        )
+        return dataclasses.replace(found, layout=layout, static_bytes=static_bytes(layout))
+
+    return with_maps_made_again(
+        tried, max_macs=max_macs, work=work, lay_out=attempt, by_rows=by_rows
+    )
 
 
 def _with_codes(graph: Graph, *, fed: bool, library: Library | None, quick: bool) -> Tried:
@@ -250,7 +265,7 @@ def _needs_whole(program: Program, fed: int | None) -> UnsupportedModelError:
 
 def _files(graph: Graph, layout: Layout, model_name: str) -> dict[str, str]:
     name = Names.of(model_name).function
-    kernels = sorted({step.source for step in layout.program.steps})
+    kernels = sorted({source for step in layout.program.steps for source in step.sources})
     return {
         f"{name}.h": header(graph, layout, model_name=model_name),
         f"{name}.c": model_source(graph, layout, model_name=model_name),
