@@ -1,5 +1,5 @@
 /* Logarithm of softmax in fixed point: x - greatest - log of the sum of exponentials. */
-#include "fmc_functions.h"
+#include "fmc_exponential.h"
 #include "fmc_kernels.h"
 
 void fmc_log_softmax(const fmc_log_softmax_t *p, const int8_t *in, int8_t *out) {

@@ -1,5 +1,5 @@
 /* Softmax in fixed point: exp(x) of x <= 0 with five integer bits, and 1 / (1 + x). */
-#include "fmc_functions.h"
+#include "fmc_exponential.h"
 #include "fmc_kernels.h"
 
 static int32_t exp_of_code(const fmc_softmax_t *p, int32_t difference) {
