@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from generated import assert_c_is_tflm, equal, in_c, in_tflm, random_samples
+from generated import assert_c_is_tflm, equal, expanding, in_c, in_tflm, random_samples
 from int8_graphs import Int8GraphMaker
 from random_graphs import random_graph
 
@@ -67,17 +67,6 @@ def test_a_map_that_waits_is_made_again(draw) -> None:
     assert len(twice.source.operators) > len(once.source.operators)
     samples = random_samples(graph)
     assert equal(in_tflm(graph, samples), in_c(twice, samples))
-
-
-def expanding(size: int = 16) -> Graph:
-    """Narrow maps with wide ones between them, as inverted bottlenecks have them."""
-    make = Int8GraphMaker(2)
-    x = make.conv(make.input((1, size, size, 3)), channels=6, kernel=(3, 3))
-    for _ in range(2):
-        y = make.conv(x, channels=40, activation=Activation.RELU6)
-        y = make.depthwise(y, activation=Activation.RELU6)
-        x = make.conv(y, channels=6)
-    return make.build(outputs=[make.fully_connected(make.mean(x), units=3)])
 
 
 @pytest.mark.parametrize("fed", [False, True])

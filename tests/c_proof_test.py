@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from c_again_test import expanding
 from c_compilers import ALL, C99, Compiler, each, require
 from c_proofs import accepted, numbers
 from code_graphs import gate_graph
-from generated import made, residual
+from generated import expanding, made, residual
 
 from deploy.backends.c.build import generate
 from deploy.graph import Graph
