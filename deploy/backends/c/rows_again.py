@@ -7,8 +7,8 @@ its region comes and goes. Where its rows are made anew for each row of the read
 take room only while the reader's kernel runs; the price is their multiply-accumulates. That is done
 for convolutions of one pixel, whose rows are made of the row of the same number.
 
-Of rows whose own window has several rows it would save nothing: those of the source that make up
-one window of the reader would have to be held together instead.
+Other convolutions are not tried: the rows that make up all windows of one row of the reader would
+have to be held together in place of the map's own.
 """
 
 from __future__ import annotations
