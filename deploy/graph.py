@@ -101,7 +101,8 @@ class Quantization:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor of the graph; a constant where ``data`` is set."""
+    """A tensor of the graph; a constant where ``data`` is set, which is dense even if the file had
+    it ``stored_sparse``."""
 
     name: str
     shape: tuple[int, ...]
@@ -110,6 +111,7 @@ class Tensor:
     data: bytes | None = field(default=None, repr=False)
     is_variable: bool = False
     shape_signature: tuple[int, ...] | None = None
+    stored_sparse: bool = False
 
     @property
     def is_constant(self) -> bool:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 DEPLOY = (
     {"graph", "targets", "progress", "quiet", "effort"},
-    {"macs", "flatbuffer", "implicit", "supported", "operators", "memory", "lifetimes"},
+    {"macs", "flatbuffer", "implicit", "supported", "operators", "memory", "lifetimes", "sparse"},
     {"passes", "codes", "int8_check", "ends", "end_types", "float_left", "input_scale"},
     {"settings", "outcome", "runtime"},
     {"predict"},
@@ -20,7 +20,7 @@ DEPLOY = (
     {"proof"},
     {"backends"},
     {"report"},
-    {"emit", "convert", "look_up", "profile"},
+    {"emit", "convert", "look_up", "other_backends", "profile"},
     {"ways"},
     {"fit"},
     {"pipeline"},

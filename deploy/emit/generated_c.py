@@ -22,7 +22,7 @@ from deploy.macs import graph_macs
 from deploy.outcome import Region
 from deploy.passes import passes_of, run_passes
 from deploy.passes.reference_versions import with_reference_versions
-from deploy.proof.source import SourceRun, run_source
+from deploy.proof.source import SourceFile, SourceRun
 from deploy.report.occupancy import boxes, peak
 from deploy.report.report import Report, ReportOperator, ReportTensor
 from deploy.report.summary import (
@@ -101,12 +101,11 @@ def verify_c(folder: str | Path, report: Report, *, source: str | None) -> str:
             received=path,
             remedy="Name it with --source",
         )
-    content = flatbuffer.read_content(path)
-    read = flatbuffer.read(content, source=path)
+    file = SourceFile.read(flatbuffer.read_content(path), source=path)
     fed = any(re.search(r"_INPUT\d*_ROWS$", line) for line in _macros(folder, report))
     planned = plan_c(
-        with_reference_versions(without_plan(read)),
-        run_source(content, read, source=path),
+        with_reference_versions(without_plan(file.graph)),
+        file.run(),
         name=Path(report.model).stem,
         fed=fed,
         passes=report.passes,
