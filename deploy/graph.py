@@ -34,6 +34,12 @@ ITEM_BYTES: Mapping[str, int] = {
 """Bytes of one element, for the types whose elements fill whole bytes; a resource is the number of
 a variable outside the tensors, and the runtime keeps it where its VAR_HANDLE keeps its data."""
 
+C_TYPES: Mapping[str, str] = {
+    **{dtype: f"{dtype}_t" for dtype in ("int8", "uint8", "int16", "int32", "uint32", "int64")},
+    "float32": "float",
+}
+"""What a type is called in C."""
+
 CALLS: Mapping[str, tuple[str, ...]] = {
     "IF": ("then_subgraph_index", "else_subgraph_index"),
     "WHILE": ("cond_subgraph_index", "body_subgraph_index"),

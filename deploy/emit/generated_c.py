@@ -13,6 +13,7 @@ from deploy.backends.c.build import GeneratedModel, generate, stand_in_files
 from deploy.backends.c.evidence import CEvidence, collect
 from deploy.backends.c.library import Library
 from deploy.backends.c.names import Names, state
+from deploy.backends.c.rows_again import inner_macs
 from deploy.backends.tflm.embed import without_plan
 from deploy.emit.generated_codes import macs_of, stored_codes
 from deploy.emit.written import MODEL_FILE, REPORT_FILE
@@ -149,7 +150,7 @@ def c_report(
     """Returns the report of a generated model: its arena is all of its static memory."""
     model, evidence = planned.model, planned.evidence
     graph, layout = model.graph, model.layout
-    macs = graph_macs(model.source)
+    macs = graph_macs(model.source) + inner_macs(graph, layout.program)
     stack = stack_of(_without_library(model), name=model.name, core=goal.board.core)
     if model.uses_library and stack.size_bytes is not None:
         stack = Stack(stack.size_bytes, f"{stack.source}, without what the kernel library takes")

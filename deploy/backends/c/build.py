@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from deploy.backends.c.plan_header import plan_header
 from deploy.backends.c.program import Program
 from deploy.backends.c.proof import plan_source
 from deploy.backends.c.replay import replay
+from deploy.backends.c.rows_again import with_rows_made_again
 from deploy.backends.c.search import search
 from deploy.graph import Graph
 from deploy.proof.names import c_comment
@@ -26,10 +29,10 @@ from keras_fmc.errors import UnsupportedModelError
 
 _KERNELS = Path(__file__).with_name("kernels")
 _STAND_IN = Path(__file__).with_name("stand_in")
-_HEADERS = ("fmc_fixed_point.h", "fmc_kernels.h")
+_INCLUDED = re.compile(r'#include "(\w+\.h)"')
 _QUICK_WORK = 12_000
 """Steps times rows that are made, up to which a search takes about a third of a second."""
-_END_TYPES = ("int8", "uint8", "int16", "int32")
+_END_TYPES = ("int8", "uint8", "int16", "int32", "float32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ def file_names(model_name: str) -> tuple[str, ...]:
 def stand_in_files() -> dict[str, str]:
     """Returns what takes the place of the library where a model is compiled without it."""
     own = {path.name: path.read_text() for path in sorted(_STAND_IN.iterdir())}
-    return own | {"fmc_softmax.c": (_KERNELS / "fmc_softmax.c").read_text()}
+    return own | _kernel_files(["fmc_softmax.c"])
 
 
 def generate(
@@ -113,7 +116,7 @@ def generate(
         found.coded,
         found.layout,
         model_name=model_name,
-        made_again=found.graph is not graph,
+        made_again=found.graph is not graph or found.rows_again,
     )
 
 
@@ -166,7 +169,20 @@ def laid_out(
             return None
 
     work = _work(tried.layout.program)
-    return with_maps_made_again(tried, max_macs=max_macs, work=work, lay_out=attempt)
+
+    def by_rows(found: Tried, most_macs: float) -> Tried:
+        layout = with_rows_made_again(
+            found.coded,
+            found.layout,
+            most_macs=most_macs,
+            work=work,
+            lay_out=lambda program: lay_out(program, fed=found.layout.fed),
+        )
+        return dataclasses.replace(found, layout=layout, static_bytes=static_bytes(layout))
+
+    return with_maps_made_again(
+        tried, max_macs=max_macs, work=work, lay_out=attempt, by_rows=by_rows
+    )
 
 
 def _with_codes(graph: Graph, *, fed: bool, library: Library | None, quick: bool) -> Tried:
@@ -249,8 +265,7 @@ def _needs_whole(program: Program, fed: int | None) -> UnsupportedModelError:
 
 def _files(graph: Graph, layout: Layout, model_name: str) -> dict[str, str]:
     name = Names.of(model_name).function
-    kernels = sorted({step.source for step in layout.program.steps})
-    headers = (*_HEADERS, HEADER) if SOURCE in kernels else _HEADERS
+    kernels = sorted({source for step in layout.program.steps for source in step.sources})
     return {
         f"{name}.h": header(graph, layout, model_name=model_name),
         f"{name}.c": model_source(graph, layout, model_name=model_name),
@@ -258,8 +273,20 @@ def _files(graph: Graph, layout: Layout, model_name: str) -> dict[str, str]:
         f"{name}_constants.c": _constants_source(layout, name, model_name),
         "arena_plan.h": plan_header(layout, model_name=model_name),
         "arena_plan.c": plan_source(layout, replay(layout), model_name=model_name),
-        **{file: (_KERNELS / file).read_text() for file in (*headers, *kernels)},
+        **_kernel_files(["fmc_fixed_point.h", "fmc_kernels.h", *kernels]),
     }
+
+
+def _kernel_files(names: Sequence[str]) -> dict[str, str]:
+    """Kernels with the headers that they include."""
+    found: dict[str, str] = {}
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in found and (_KERNELS / name).exists():
+            found[name] = (_KERNELS / name).read_text()
+            waiting += _INCLUDED.findall(found[name])
+    return dict(sorted(found.items()))
 
 
 def _constants_header(layout: Layout, name: str, model_name: str) -> str:

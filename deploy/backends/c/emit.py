@@ -18,7 +18,7 @@ from deploy.backends.c.names import Names, counters, state
 from deploy.backends.c.program import Read, Step
 from deploy.backends.c.rows_text import above_text, first_text, stop_text
 from deploy.backends.c.schedule import turn_rows
-from deploy.graph import Graph
+from deploy.graph import C_TYPES, Graph
 from deploy.proof.names import c_comment
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -102,7 +102,7 @@ class _Writer:
         ]
 
     def _type(self, tensor: int) -> str:
-        return f"{self.graph.tensors[tensor].dtype}_t"
+        return C_TYPES[self.graph.tensors[tensor].dtype]
 
     def _place(self, m: int, region: int) -> str:
         return f"FMC_ARENA + {self.names.offset(region, m)}"

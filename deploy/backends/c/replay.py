@@ -149,7 +149,9 @@ class _Replay:
         if step is None or not step.scratch_bytes:
             return
         begin, size = self.region.placed.scratch, step.scratch_bytes
-        if begin < target + row_bytes and target < begin + size:
+        lead = None if step.inner is None else step.inner.lead_bytes
+        behind = lead is not None and target + lead <= begin
+        if begin < target + row_bytes and target < begin + size and not behind:
             raise _wrong(f"{step.label} writes its output over its scratch")
         self._write(begin, np.full(size, _NOTHING, np.int64))
 
