@@ -26,9 +26,9 @@ from deploy.backends.c.assign import Move, assign, safe_moves
 from deploy.backends.c.build import lay_out
 from deploy.backends.c.layout import place_region
 from deploy.backends.c.lowering import lower
-from deploy.backends.c.program import Map, Program
+from deploy.backends.c.program import Map, RowProgram
 from deploy.backends.c.replay import replay
-from deploy.backends.c.schedule import Cuts, play
+from deploy.backends.c.schedule import ScheduleFacts, play
 from deploy.backends.c.search import search
 from deploy.graph import Graph, Padding
 from deploy.passes import run_passes
@@ -99,7 +99,7 @@ def test_the_search_is_exact_over_all_choices_of_whole_maps(seed: int) -> None:
     last = len(program.steps)
     if not 0 < last <= 9:
         return
-    cuts = Cuts.of(program)
+    cuts = ScheduleFacts.of(program)
 
     def height(first: int, stop: int) -> int:
         both = [
@@ -150,7 +150,7 @@ def test_a_layout_is_caught_where_a_number_is_wrong() -> None:
 
 def test_moves_do_not_overwrite_what_waits() -> None:
     maps = tuple(Map(f"m{k}", 1, 8, k) for k in range(2))
-    program = Program(maps, (), (), (), (), {})
+    program = RowProgram(maps, (), (), (), (), {})
     up = safe_moves(program, {0: 0, 1: 8}, {0: 8, 1: 16})
     assert up == (Move(1, 8, 16), Move(0, 0, 8))
     assert safe_moves(program, {0: 0, 1: 8}, {0: 8, 1: 0}) is None

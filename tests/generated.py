@@ -18,7 +18,7 @@ from int8_graphs import Int8GraphMaker
 from deploy import flatbuffer
 from deploy.backends.c import build
 from deploy.backends.c.build import GeneratedModel, generate
-from deploy.backends.c.library import SOURCE, Library
+from deploy.backends.c.library import SOURCE, KernelLibrary
 from deploy.graph import Activation, Graph, Operator, Tensor
 from deploy.passes import run_passes
 from deploy.runtime import compiled, tflm
@@ -39,7 +39,7 @@ def made(
     graph: Graph, *, name: str = "model", fed: bool = False, kernels: str = "portable"
 ) -> GeneratedModel:
     """Returns the C of a graph after the passes; ``kernels``: a library by the name of its data."""
-    library = None if kernels == "portable" else Library(find_kernels(kernels))
+    library = None if kernels == "portable" else KernelLibrary(find_kernels(kernels))
     return generate(run_passes(graph), model_name=name, fed=fed, library=library)
 
 

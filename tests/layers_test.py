@@ -104,6 +104,17 @@ def test_keras_fmc_does_not_import_deploy() -> None:
                 assert not any(alias.name.startswith("deploy") for alias in node.names), path
 
 
+def test_no_two_classes_have_one_name() -> None:
+    written: dict[str, list[str]] = {}
+    for package in ("deploy", "keras_fmc"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ClassDef):
+                    written.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert len(written) > 300
+    assert {name: paths for name, paths in written.items() if len(paths) > 1} == {}
+
+
 def test_memory_knows_neither_graph_nor_target() -> None:
     known = {target for file, room, target in imports("deploy") if room == "memory"}
     assert known <= {"memory"}

@@ -11,7 +11,7 @@ from pathlib import Path
 from deploy import flatbuffer
 from deploy.backends.c.build import GeneratedModel, generate, stand_in_files
 from deploy.backends.c.evidence import CEvidence, collect
-from deploy.backends.c.library import Library
+from deploy.backends.c.library import KernelLibrary
 from deploy.backends.c.names import Names, state
 from deploy.backends.c.rows_again import inner_macs
 from deploy.backends.tflm.embed import without_plan
@@ -70,7 +70,7 @@ def plan_c(
         VerificationError: the C does not compile, or an output differs.
     """
     graph = run_passes(source, passes=passes_of(passes))
-    own = None if library is None else Library(library)
+    own = None if library is None else KernelLibrary(library)
     model = generate(graph, model_name=name, fed=fed, library=own, max_macs=max_macs)
     return PlannedC(model, collect(model, ran))
 

@@ -16,7 +16,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from deploy.backends.c.assign import Layout
+from deploy.backends.c.assign import RowLayout
 from deploy.graph import Graph, GraphBuilder
 from deploy.macs import graph_macs, operator_macs
 
@@ -75,7 +75,7 @@ class Tried:
 
     graph: Graph
     coded: Graph
-    layout: Layout
+    layout: RowLayout
     static_bytes: int
 
     @property

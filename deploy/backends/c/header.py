@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from string import Template
 
-from deploy.backends.c.assign import Layout
+from deploy.backends.c.assign import RowLayout
 from deploy.backends.c.library import SOURCE
 from deploy.backends.c.names import Names, state, static_bytes
 from deploy.graph import C_TYPES, Graph, Tensor
@@ -27,7 +27,7 @@ _FEED = """\
 _OTHERS = " Other inputs are filled in place\n * before it; the run overwrites them."
 
 
-def header(graph: Graph, layout: Layout, *, model_name: str) -> str:
+def header(graph: Graph, layout: RowLayout, *, model_name: str) -> str:
     """Returns NAME.h."""
     names = Names.of(model_name)
     fed = layout.fed is not None
@@ -77,7 +77,7 @@ def _arguments(side: str, count: int) -> list[str]:
     return [f"{side}{k if count > 1 else ''}" for k in range(count)]
 
 
-def _functions(graph: Graph, layout: Layout, names: Names) -> list[str]:
+def _functions(graph: Graph, layout: RowLayout, names: Names) -> list[str]:
     name, kind = names.function, f"{names.function}_status"
     outputs = [
         f"{C_TYPES[graph.tensors[t].dtype]} *{argument}"
@@ -107,7 +107,7 @@ def _functions(graph: Graph, layout: Layout, names: Names) -> list[str]:
     return [*lines, f"{kind} {name}_run({', '.join(parts + outputs)});"]
 
 
-def _ports(graph: Graph, layout: Layout, names: Names) -> list[str]:
+def _ports(graph: Graph, layout: RowLayout, names: Names) -> list[str]:
     lines = []
     for side, indices in (("INPUT", graph.inputs), ("OUTPUT", graph.outputs)):
         for k, t in enumerate(indices):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deploy.backends.c.program import Program
+from deploy.backends.c.program import RowProgram
 from deploy.backends.c.schedule import SCRATCH, Behind, Schedule
 
 ALIGNMENT = 4
@@ -40,7 +40,7 @@ class Placed:
     scratch: int = 0
 
 
-def sizes(program: Program, schedule: Schedule) -> dict[int, int]:
+def sizes(program: RowProgram, schedule: Schedule) -> dict[int, int]:
     """Returns the bytes of each map of a region: whole, or of its line buffer."""
     found = {
         m: program.maps[m].size_bytes
@@ -52,7 +52,7 @@ def sizes(program: Program, schedule: Schedule) -> dict[int, int]:
 
 
 def place_region(
-    program: Program,
+    program: RowProgram,
     schedule: Schedule,
     *,
     fixed: Mapping[int, int] | None = None,
@@ -86,7 +86,7 @@ def place_region(
     return Placed(schedule, best, _rounded(height), _rounded(floor), scratch)
 
 
-def live_floor(program: Program, schedule: Schedule, size: Mapping[int, int]) -> int:
+def live_floor(program: RowProgram, schedule: Schedule, size: Mapping[int, int]) -> int:
     """Returns the most bytes that are alive at once: no layout of the schedule is lower."""
     before = sum(size[m] for m in (*schedule.sources, *schedule.passengers))
     after = sum(size[m] for m in (*schedule.sinks, *schedule.passengers))
@@ -102,7 +102,7 @@ def live_floor(program: Program, schedule: Schedule, size: Mapping[int, int]) ->
     return max(before, after, int(np.max(alive)))
 
 
-def _forbidden(program: Program, schedule: Schedule, size: Mapping[int, int]) -> Forbidden:
+def _forbidden(program: RowProgram, schedule: Schedule, size: Mapping[int, int]) -> Forbidden:
     found: Forbidden = {}
     behind: dict[tuple[int, int], list[Behind]] = {}
     for entry in schedule.behind:

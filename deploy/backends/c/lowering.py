@@ -12,14 +12,14 @@ from typing import NoReturn
 import numpy as np
 
 from deploy.backends.c.bits import C_OPERATORS
-from deploy.backends.c.library import Library
+from deploy.backends.c.library import KernelLibrary
 from deploy.backends.c.program import (
     SAME_ROW,
     Constant,
     Grid,
     Map,
-    Program,
     Read,
+    RowProgram,
     Rows,
     Scratch,
     Step,
@@ -38,7 +38,7 @@ _IN_TFLM = "--runtime=tflm runs it"
 class Lowering:
     """Collects the program of a graph; ``library``: in place of portable kernels."""
 
-    def __init__(self, graph: Graph, library: Library | None = None) -> None:
+    def __init__(self, graph: Graph, library: KernelLibrary | None = None) -> None:
         self.graph = graph
         self.library = library
         self.maps: list[Map] = []
@@ -188,11 +188,11 @@ class Lowering:
             remedy=_IN_TFLM,
         )
 
-    def program(self) -> Program:
+    def program(self) -> RowProgram:
         used = {m for s in self.steps for m in (s.output, *(r.map for r in s.reads))}
         used |= {self.map_of[t] for t in (*self.graph.inputs, *self.graph.outputs)}
         assert used == set(range(len(self.maps)))
-        return Program(
+        return RowProgram(
             maps=tuple(self.maps),
             steps=tuple(self.steps),
             inputs=tuple(self.map_of[t] for t in self.graph.inputs),
@@ -217,7 +217,7 @@ class Lowering:
         return next((view for view in views if view[0] > 1), views[0])
 
 
-def lower(graph: Graph, library: Library | None = None) -> Program:
+def lower(graph: Graph, library: KernelLibrary | None = None) -> RowProgram:
     """Returns the row program of a graph, before it is laid out.
 
     Args:

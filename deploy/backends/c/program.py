@@ -189,7 +189,7 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class RowProgram:
     """Maps and steps in an order in which they can run; ``aliases``: tensor -> map."""
 
     maps: tuple[Map, ...]

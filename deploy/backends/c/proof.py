@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from string import Template
 
-from deploy.backends.c.assign import Layout, Region
+from deploy.backends.c.assign import AddressedRegion, RowLayout
 from deploy.backends.c.names import Names
 from deploy.backends.c.program import Step
 from deploy.backends.c.replay import Event, RegionTrace
@@ -20,7 +20,7 @@ from deploy.proof.names import c_comment
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
-def plan_source(layout: Layout, traces: Sequence[RegionTrace], *, model_name: str) -> str:
+def plan_source(layout: RowLayout, traces: Sequence[RegionTrace], *, model_name: str) -> str:
     """Returns arena_plan.c."""
     names = Names.of(model_name)
     statements = [*_maps(layout, names)]
@@ -32,7 +32,7 @@ def plan_source(layout: Layout, traces: Sequence[RegionTrace], *, model_name: st
     )
 
 
-def _maps(layout: Layout, names: Names) -> Iterator[str]:
+def _maps(layout: RowLayout, names: Names) -> Iterator[str]:
     yield f"FMC_IS({names.macro}_ARENA_BYTES, {layout.arena_bytes})"
     for m, entry in enumerate(layout.program.maps):
         yield f"FMC_IS({names.rows(m)}, {entry.rows})"
@@ -45,7 +45,12 @@ class _Region:
     """The statements of one region."""
 
     def __init__(
-        self, layout: Layout, number: int, region: Region, trace: RegionTrace, names: Names
+        self,
+        layout: RowLayout,
+        number: int,
+        region: AddressedRegion,
+        trace: RegionTrace,
+        names: Names,
     ) -> None:
         self.layout, self.number, self.region, self.names = layout, number, region, names
         self.schedule, self.maps = region.placed.schedule, layout.program.maps

@@ -16,11 +16,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 
-from deploy.backends.c.assign import Layout
+from deploy.backends.c.assign import RowLayout
 from deploy.backends.c.layout import place_region
 from deploy.backends.c.names import static_bytes
-from deploy.backends.c.program import SAME_ROW, Inner, Program, Read, Scratch, Step
-from deploy.backends.c.schedule import Cuts, play
+from deploy.backends.c.program import SAME_ROW, Inner, Read, RowProgram, Scratch, Step
+from deploy.backends.c.schedule import ScheduleFacts, play
 from deploy.graph import Graph
 from deploy.macs import operator_macs
 
@@ -29,7 +29,7 @@ _WORK = 100_000
 """Steps times rows that the layouts of one search make; about three seconds."""
 
 
-def inner_macs(graph: Graph, program: Program) -> int:
+def inner_macs(graph: Graph, program: RowProgram) -> int:
     """Returns the multiply-accumulates of rows that are made again, beyond the graph's own."""
     return sum(
         operator_macs(graph, step.inner.operator) * step.inner.rows // step.inner.map_rows
@@ -41,12 +41,12 @@ def inner_macs(graph: Graph, program: Program) -> int:
 
 def with_rows_made_again(
     graph: Graph,
-    layout: Layout,
+    layout: RowLayout,
     *,
     most_macs: float,
     work: int,
-    lay_out: Callable[[Program], Layout],
-) -> Layout:
+    lay_out: Callable[[RowProgram], RowLayout],
+) -> RowLayout:
     """Returns the layout of least memory within a limit of additional multiply-accumulates.
 
     Args:
@@ -67,7 +67,7 @@ def with_rows_made_again(
     return best
 
 
-def _lowest(graph: Graph, layout: Layout, most_macs: float) -> Program | None:
+def _lowest(graph: Graph, layout: RowLayout, most_macs: float) -> RowProgram | None:
     """One map more made again: that with which the tallest region is lowest."""
     region = max(layout.regions, key=lambda r: r.placed.height_bytes)
     schedule = region.placed.schedule
@@ -76,7 +76,7 @@ def _lowest(graph: Graph, layout: Layout, most_macs: float) -> Program | None:
         program = made_by_its_reader(layout.program, m)
         if program is None or inner_macs(graph, program) > most_macs:
             continue
-        cuts = Cuts.of(program)
+        cuts = ScheduleFacts.of(program)
         for backwards in (False, True):
             tried = play(
                 cuts, schedule.first, schedule.stop - 1, fed=schedule.fed, backwards=backwards
@@ -87,7 +87,7 @@ def _lowest(graph: Graph, layout: Layout, most_macs: float) -> Program | None:
     return best
 
 
-def made_by_its_reader(program: Program, m: int) -> Program | None:
+def made_by_its_reader(program: RowProgram, m: int) -> RowProgram | None:
     """Returns the program in which the reader of a map makes its rows; None where it cannot."""
     first = program.producers().get(m)
     readers = [n for n, step in enumerate(program.steps) if any(r.map == m for r in step.reads)]
@@ -115,7 +115,7 @@ def made_by_its_reader(program: Program, m: int) -> Program | None:
     return dataclasses.replace(program, steps=tuple(steps))
 
 
-def _fused(program: Program, maker: Step, reader: Step, inner: Inner, most_rows: int) -> Step:
+def _fused(program: RowProgram, maker: Step, reader: Step, inner: Inner, most_rows: int) -> Step:
     """The step that makes the rows of a window in scratch, and then a row of them."""
     (source,), (read,) = maker.reads, reader.reads
     make = maker.call.replace("{out}", "{scratch}").replace("{out_rows}", "{rows0}")

@@ -13,17 +13,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from deploy.backends.c.program import Program, Read
+from deploy.backends.c.program import Read, RowProgram
 
 SCRATCH = -1
 """Stands for the scratch of a region among its maps."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cuts:
+class ScheduleFacts:
     """What the schedule of every region of a program needs, worked out once."""
 
-    program: Program
+    program: RowProgram
     alive: tuple[tuple[int, ...], ...]
     producers: Mapping[int, int]
     windows: tuple[tuple[tuple[int, list[int], list[int]], ...], ...] = field(repr=False)
@@ -31,7 +31,7 @@ class Cuts:
     still read, and the row behind the last that is read; one entry more for "all done"."""
 
     @staticmethod
-    def of(program: Program) -> Cuts:
+    def of(program: RowProgram) -> ScheduleFacts:
         windows = tuple(
             tuple(
                 (read.map, *_windows(program, read, program.maps[step.output].rows))
@@ -40,10 +40,10 @@ class Cuts:
             for step in program.steps
         )
         alive = tuple(program.alive())
-        return Cuts(program, alive, program.producers(), windows)
+        return ScheduleFacts(program, alive, program.producers(), windows)
 
 
-def _windows(program: Program, read: Read, out_rows: int) -> tuple[list[int], list[int]]:
+def _windows(program: RowProgram, read: Read, out_rows: int) -> tuple[list[int], list[int]]:
     rows = program.maps[read.map].rows
     if read.all_rows or program.maps[read.map].sums:
         return [0] * out_rows + [rows], [rows] * out_rows
@@ -120,13 +120,17 @@ class Schedule:
         return self.stop - self.first == 1 and not self.lines and len(self.sinks) == 1
 
 
-def play(cuts: Cuts, first: int, stop: int, *, fed: int | None, backwards: bool) -> Schedule:
+def play(
+    cuts: ScheduleFacts, first: int, stop: int, *, fed: int | None, backwards: bool
+) -> Schedule:
     """Plays the steps [first, stop) as one region."""
     return _Player(cuts, first, stop, fed, backwards).run()
 
 
 class _Player:
-    def __init__(self, cuts: Cuts, first: int, stop: int, fed: int | None, backwards: bool) -> None:
+    def __init__(
+        self, cuts: ScheduleFacts, first: int, stop: int, fed: int | None, backwards: bool
+    ) -> None:
         self.cuts, self.first, self.stop, self.fed, self.backwards = (
             cuts,
             first,
