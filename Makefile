@@ -7,7 +7,7 @@ TF_ENV := TF_CPP_MIN_LOG_LEVEL=3
 .PHONY: env demo test test-quick lint lock package docs docs-outputs docs-pictures mutants random-plans \
     bench-mlperf bench-arena bench-c bench-allocation bench-qat bench-commands bench-codes \
     bench-determinism bench-fit bench-models keras-coverage \
-    accuracy-tables memory-tables unet-table clean
+    accuracy-tables memory-tables unet-table resnet8-table clean
 
 env: $(VENV)/.ready
 
@@ -135,6 +135,10 @@ memory-tables: env
 # Hours on two cores; goes on where it was stopped.
 unet-table: env
 	$(TF_ENV) $(BIN)/python examples/unet_segmentation.py
+
+# Hours on one core; goes on where it was stopped. OPTIONS="--data FILE --weights FILE"
+resnet8-table: env
+	$(TF_ENV) $(BIN)/python examples/resnet8_tables.py $(OPTIONS)
 
 MODEL_DEFINITIONS ?= ../shared/cases/keras/models.py
 keras-coverage: env
