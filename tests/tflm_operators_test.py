@@ -30,7 +30,7 @@ needs_wheel = pytest.mark.skipif(
 HOST = target(board="host")
 SEEDS = range(4)
 NOT_IN_TFLM = {"REDUCE_ANY", "REDUCE_PROD", "RELU_0_TO_1", "RELU_N1_TO_1"}
-"""Rows of operators that the converter makes and generated C runs."""
+"""Rows of operators that the converter makes and TensorFlow Lite Micro has no kernels of."""
 
 
 _NOT_FOUND = ("Didn't find op", "Failed to get registration")
