@@ -78,6 +78,7 @@ setup(
             "build>=1.2",
             "check-wheel-contents>=0.6",
             "hypothesis>=6.100",
+            "jax>=0.4",
             "mypy==2.4.1",
             "pandas>=2",
             "pytest>=8",

@@ -29,13 +29,15 @@ from benchmarks.random_models import mobilenet_v2, squeezenet  # noqa: E402
 from deploy.backends.c.assign import assign  # noqa: E402
 from deploy.backends.c.build import GeneratedModel, generate, generated, lay_out  # noqa: E402
 from deploy.backends.c.layout import place_region  # noqa: E402
-from deploy.backends.c.library import Library  # noqa: E402
+from deploy.backends.c.library import KernelLibrary  # noqa: E402
 from deploy.backends.c.lowering import lower  # noqa: E402
 from deploy.backends.c.packing import candidates, with_packed  # noqa: E402
-from deploy.backends.c.schedule import Cuts, play  # noqa: E402
-from deploy.backends.c.search import Found  # noqa: E402
+from deploy.backends.c.rows_again import inner_macs  # noqa: E402
+from deploy.backends.c.schedule import ScheduleFacts, play  # noqa: E402
+from deploy.backends.c.search import BestProgram  # noqa: E402
 from deploy.flatbuffer import read_file, write  # noqa: E402
 from deploy.graph import Activation, Graph  # noqa: E402
+from deploy.macs import graph_macs  # noqa: E402
 from deploy.passes import run_passes  # noqa: E402
 from deploy.runtime import tflm  # noqa: E402
 from deploy.targets import kernels  # noqa: E402
@@ -95,7 +97,7 @@ def ran_on(
 def without_line_buffers(graph: Graph) -> GeneratedModel:
     """The same kernels, each on whole maps, one operator after the other."""
     program = lower(graph)
-    cuts = Cuts.of(program)
+    cuts = ScheduleFacts.of(program)
     regions = []
     for step in range(len(program.steps)):
         schedule = play(cuts, step, step + 1, fed=None, backwards=False)
@@ -103,7 +105,7 @@ def without_line_buffers(graph: Graph) -> GeneratedModel:
         assert placed is not None
         regions.append(placed)
     height = max(region.height_bytes for region in regions)
-    layout = assign(program, Found(tuple(regions), height, 0), fed=None)
+    layout = assign(program, BestProgram(tuple(regions), height, 0), fed=None)
     return generated(graph, graph, layout, model_name="model")
 
 
@@ -133,6 +135,29 @@ def measure(model: Model, folder: Path, *, fed: bool, whole: int | None) -> tupl
     return line, whole
 
 
+def rows_again(folder: Path, models: Sequence[str], *, limit: float = 1.10) -> None:
+    """Prints what rows that are made more than once save within ``limit``; outputs are compared."""
+    print(f"\n| model | image | every row once | --max-macs={limit:.2f} | MACs | instructions |")
+    print("|---|---|---|---|---|---|")
+    for model in MODELS:
+        if models and not any(m in model.name for m in models):
+            continue
+        graph = run_passes(model.graph(folder))
+        for fed in (False, True) if model.fed is not None else (False,):
+            once = generate(graph, model_name="model", fed=fed).static_bytes
+            made = generate(graph, model_name="model", fed=fed, max_macs=limit)
+            if not made.made_again:
+                print(f"| {model.name} | {'fed' if fed else 'in RAM'} | {once:,} | the same | | |")
+                continue
+            ran = ran_on(model.core, graph, made)
+            macs = graph_macs(made.source) + inner_macs(made.graph, made.layout.program)
+            print(
+                f"| {model.name} | {'fed' if fed else 'in RAM'} | {once:,} | {ran.static_bytes:,} "
+                f"| {macs / graph_macs(graph):.3f}x | {ran.instructions / 1e6:,.2f} M |",
+                flush=True,
+            )
+
+
 def by_library(folder: Path, models: Sequence[str]) -> None:
     """Prints what the same row programs take with CMSIS-NN, where a copy is named."""
     print(
@@ -147,7 +172,9 @@ def by_library(folder: Path, models: Sequence[str]) -> None:
         for fed, (core, name) in itertools.product((False, True), cores):
             if fed and model.fed is None:
                 continue
-            made = generate(graph, model_name="model", fed=fed, library=Library(kernels(name)))
+            made = generate(
+                graph, model_name="model", fed=fed, library=KernelLibrary(kernels(name))
+            )
             archive = cmsis_nn_library.archive("arm-none-eabi-gcc", *core.options, "-O2")
             ran = ran_on(core, graph, made, (cmsis_nn_library.include(), str(archive)))
             own = ran_on(core, graph, generate(graph, model_name="model", fed=fed))
@@ -236,6 +263,7 @@ def main() -> None:
             for fed in (False, True):
                 line, whole = measure(model, arguments.folder, fed=fed, whole=whole)
                 print(line, flush=True)
+    rows_again(arguments.folder, arguments.models)
     if not arguments.models:
         codes()
     if cmsis_nn_library.folder() is not None:

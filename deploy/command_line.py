@@ -182,7 +182,7 @@ def parser_of(
 
 def _shown(option: Option, names: Mapping[str, list[str]]) -> dict[str, Any]:
     # argparse reads "%" as the beginning of a name.
-    default = "" if option.default in (None, False) else f" (default: {option.default})".lower()
+    default = "" if option.default in (None, False, ()) else f" (default: {option.default})".lower()
     text = (option.help + default).replace("%", "%%")
     if option.choices:
         return {"choices": option.choices, "help": text}

@@ -107,6 +107,10 @@ def _wants_progress(values: flags.FlagValues) -> bool:
 
 
 def _plan(rest: Sequence[str], values: flags.FlagValues) -> int:
+    from deploy.runtime import isolation
+
+    # The runtimes are imported in their own process while this one imports the rest.
+    isolation.start()
     from deploy import pipeline
 
     if value(values, "share"):

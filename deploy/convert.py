@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deploy import flatbuffer
+from deploy import flatbuffer, other_backends
 from deploy.codes.expected import check_codes, expected_codes
 from deploy.end_types import with_types
 from deploy.ends import input_keys, output_keys, output_names, with_ends
@@ -58,7 +58,6 @@ def to_int8_tflite(
         return _in_order(graph, model, input_type, output_type)
     from keras_fmc.qat.checks import check_deployable
     from keras_fmc.qat.device_rounding import device_rounding, rounds_as_device
-    from keras_fmc.qat.exported import exported
 
     check_deployable(model)
     if not _is_quantised(model):
@@ -75,7 +74,7 @@ def to_int8_tflite(
     elif rounds_as_device(model):
         model = device_rounding(model, on=False)
     scales, complete = _scales(model)
-    graph = _read(_convert(exported(model), _export_keras))
+    graph = _converted(model)
     check_int8(graph, scales=scales, complete=complete)
     check_codes(graph, expected_codes(model))
     return _in_order(without_input_scales(graph), model, input_type, output_type)
@@ -84,9 +83,7 @@ def to_int8_tflite(
 def probe_tflite(probe: keras.Model) -> tuple[bytes, list[int]]:
     """Returns a quantised model that puts out its maps (`keras_fmc.qat.device_rounding.probes`) as
     an int8 .tflite, and the tensor of each of its outputs."""
-    from keras_fmc.qat.exported import exported
-
-    graph = _read(_convert(exported(probe), _export_keras))
+    graph = _converted(probe)
     results = {name: index for signature in graph.signatures for name, index in signature.outputs}
     arguments = {name: index for signature in graph.signatures for name, index in signature.inputs}
     inputs = tuple(arguments[key] for key in input_keys(len(graph.inputs)))
@@ -124,9 +121,22 @@ def convert_path(
     )
 
 
-def _read(content: bytes) -> Graph:
-    """What the converter made, on int8 maps and codes throughout."""
+def _converted(model: keras.Model) -> Graph:
+    """What the converter makes of a quantised model, on int8 maps and codes throughout."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        content = tensorflow_tflite(model)
+    else:
+        content = other_backends.converted(model)
     return by_code(in_int8(flatbuffer.read(content)))
+
+
+def tensorflow_tflite(model: keras.Model) -> bytes:
+    """Returns what TensorFlow's converter makes of a quantised model, as it is."""
+    from keras_fmc.qat.exported import exported
+
+    return _convert(exported(model), _export_keras)
 
 
 def _is_quantised(model: keras.Model) -> bool:

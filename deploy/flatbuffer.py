@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from pathlib import Path
@@ -21,6 +22,7 @@ from deploy.graph import (
     Tensor,
 )
 from deploy.implicit import restored, with_entry
+from deploy.sparse import Compressed, Dense, Level, dense_values
 from keras_fmc.errors import BadInputError, UnsupportedModelError
 from keras_fmc.printable import printable
 
@@ -276,14 +278,10 @@ def _tensor(table: Any, buffers: list[bytes | None], *, lenient: bool) -> Tensor
             expected=f"one of {', '.join(ITEM_BYTES)}",
             remedy="Convert with full int8 quantisation",
         )
-    if table.sparsity is not None and not lenient:
-        raise UnsupportedModelError(
-            f"weights {name} are stored sparse, and TensorFlow Lite Micro has no kernels for that",
-            expected="dense weights",
-            remedy="Convert again without Optimize.EXPERIMENTAL_SPARSITY; pruned weights stay zero",
-        )
     shape = _integers(table.shape)
     data = buffers[table.buffer]
+    if table.sparsity is not None and data is not None:
+        data = _dense(table.sparsity, data, shape, dtype)
     if data is None and table.buffer and 0 in shape:
         data = b""
     signature = None if table.shapeSignature is None else _integers(table.shapeSignature)
@@ -295,7 +293,29 @@ def _tensor(table: Any, buffers: list[bytes | None], *, lenient: bool) -> Tensor
         data=data,
         is_variable=bool(table.isVariable),
         shape_signature=signature or None,
+        stored_sparse=table.sparsity is not None,
     )
+
+
+def _dense(table: Any, data: bytes, shape: tuple[int, ...], dtype: str) -> bytes:
+    """The values of a constant that is stored sparse."""
+    if math.prod(shape) > _LARGEST_FILE_BYTES:
+        raise ValueError(f"sparse values of {math.prod(shape)} elements")
+    made = dense_values(
+        np.frombuffer(data, dtype),
+        shape,
+        order=_integers(table.traversalOrder),
+        blocked=_integers(table.blockMap),
+        levels=[_level(level) for level in table.dimMetadata or ()],
+    )
+    return made.tobytes()
+
+
+def _level(table: Any) -> Level:
+    if table.format == schema.DimensionType.DENSE:
+        return Dense(int(table.denseSize))
+    segments, indices = table.arraySegments, table.arrayIndices
+    return Compressed(np.asarray(segments.values, int), np.asarray(indices.values, int))
 
 
 def _quantization(table: Any) -> Quantization | None:

@@ -34,6 +34,12 @@ ITEM_BYTES: Mapping[str, int] = {
 """Bytes of one element, for the types whose elements fill whole bytes; a resource is the number of
 a variable outside the tensors, and the runtime keeps it where its VAR_HANDLE keeps its data."""
 
+C_TYPES: Mapping[str, str] = {
+    **{dtype: f"{dtype}_t" for dtype in ("int8", "uint8", "int16", "int32", "uint32", "int64")},
+    "float32": "float",
+}
+"""What a type is called in C."""
+
 CALLS: Mapping[str, tuple[str, ...]] = {
     "IF": ("then_subgraph_index", "else_subgraph_index"),
     "WHILE": ("cond_subgraph_index", "body_subgraph_index"),
@@ -95,7 +101,8 @@ class Quantization:
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A tensor of the graph; a constant where ``data`` is set."""
+    """A tensor of the graph; a constant where ``data`` is set, which is dense even if the file had
+    it ``stored_sparse``."""
 
     name: str
     shape: tuple[int, ...]
@@ -104,6 +111,7 @@ class Tensor:
     data: bytes | None = field(default=None, repr=False)
     is_variable: bool = False
     shape_signature: tuple[int, ...] | None = None
+    stored_sparse: bool = False
 
     @property
     def is_constant(self) -> bool:

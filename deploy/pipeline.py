@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +18,12 @@ from deploy.emit.earlier import refuse_overwriting, replacing
 from deploy.emit.files import discard
 from deploy.emit.written import ALL_FILES, FIRMWARE_FILES, MODEL_FILE, REPORT_FILE
 from deploy.outcome import Planned
+from deploy.passes import run_passes
 from deploy.passes.reference_versions import with_reference_versions
 from deploy.passes.short_names import shorten_names
-from deploy.passes.stand_ins import with_stand_ins
 from deploy.progress import Progress
 from deploy.proof.evidence import Evidence, collect
-from deploy.proof.source import run_source
+from deploy.proof.source import SourceFile
 from deploy.report.report import Report
 from deploy.settings import PlanSettings, takes_settings
 from deploy.supported import check_supported, float_warnings
@@ -289,35 +290,25 @@ def run_as_it_is(content: bytes, settings: PlanSettings, name: str, progress: Pr
     Raises:
         BadInputError, UnsupportedModelError: the model cannot be used.
     """
-    original = flatbuffer.read(content, source=name)
-    source = with_stand_ins(original, name)
+    file = SourceFile.read(content, source=name)
+    source = file.graph
     check_supported(source, source=name, customs=settings.customs)
-    reference = None
-    if source is not original:
-        # TensorFlow Lite Micro cannot run the file; LiteRT can, and says what it computes.
-        reference, content = content, flatbuffer.write(source)
     progress.say("running the model as it is")
     if settings.strips and not settings.generates_c:
         from deploy.backends.tflm.strips.workers import start_early
 
         start_early(source)
-    bare = without_plan(source)
-    own = embedded_offsets(source)
-    ran = run_source(
-        content,
-        source,
-        source=name,
-        reference=reference,
+    bare, own = without_plan(source), embedded_offsets(source)
+    ran = file.run(
         without_plan=None if own is None else flatbuffer.write(bare),
         defects=warnings_of(source, target(board="host").kernels),
     )
     ran = replace(ran, warnings=(*ran.warnings, *float_warnings(source)))
-    if ran.content != content:
-        # The plan that the model brings is wrong; a warning says so.
-        own = None
+    # Where the plan that the model brings is wrong, a warning says so.
+    own = own if ran.content == file.content else None
     source = with_reference_versions(bare)
     baseline = flatbuffer.write(source if own is None else embed(source, own))
-    return Ran(source, content, ran, baseline, own)
+    return Ran(source, file.content, ran, baseline, own)
 
 
 def plan_ran(
@@ -329,19 +320,26 @@ def plan_ran(
         UnsupportedModelError: the data of the target do not cover the model.
         VerificationError: every plan failed its check.
     """
+    from deploy.backends.c.build import quick_static_bytes
     from deploy.report.summary import make_report
 
+    source = shorten_names(ran.source)
+    generated_c: list[Future[int | None]] = []
+
     def run(planned: Planned) -> Evidence:
+        if not generated_c:
+            # The model runs in another process; this one would only wait for it.
+            generated_c.append(beside.submit(quick_static_bytes, run_passes(source)))
         predicted = planned.wheel.arena_bytes
         return collect(planned.content, ran.run, graph=ran.source, predicted_bytes=predicted)
 
-    with Guard(settings.time_limit) as guard:
+    with ThreadPoolExecutor(max_workers=1) as beside, Guard(settings.time_limit) as guard:
         checked = best_plan(
             ran.source, goal, settings, progress, own_offsets=ran.own_offsets, run=run, guard=guard
         )
     report = make_report(
         name=name,
-        source=shorten_names(ran.source),
+        source=source,
         baseline=ran.baseline,
         own_offsets=ran.own_offsets,
         planned=checked.planned,
@@ -349,6 +347,7 @@ def plan_ran(
         goal=goal,
         settings=settings,
         evidence=checked.evidence,
+        generated_c_bytes=generated_c[0].result(),
         interrupted=guard.reason,
     )
     for warning in report.warnings:

@@ -19,10 +19,11 @@ from deploy.lifetimes import tensor_lifetimes
 from deploy.memory.plan import AliasReason
 from deploy.operators import OPERATORS, check_shapes
 from deploy.passes.short_names import short_names
+from deploy.passes.stand_ins import with_stand_ins
 from deploy.report.occupancy import Box, live_bytes
 from deploy.supported import check_writes
 from deploy.targets import Kernels, kernels
-from keras_fmc.errors import BadInputError
+from keras_fmc.errors import BadInputError, UnsupportedModelError
 from keras_fmc.maps.feature_maps import (
     Effect,
     FeatureMap,
@@ -127,7 +128,8 @@ def profile_file(
     """
     kind = model_format(path)
     if kind is ModelFormat.TFLITE:
-        graphs = flatbuffer.read_subgraphs(flatbuffer.read_content(path), source=str(path))
+        content = flatbuffer.read_content(path)
+        graphs = [_planned(g) for g in flatbuffer.read_subgraphs(content, source=str(path))]
         if len(graphs) == 1:
             return profile_graph(graphs[0], name=str(path), library=library)
         names = [f"{path}, subgraph {i}, {graph.name}" for i, graph in enumerate(graphs)]
@@ -142,6 +144,15 @@ def profile_file(
     from keras_fmc.maps.feature_maps import profile
 
     return profile(path)
+
+
+def _planned(graph: Graph) -> Graph:
+    """The graph that is planned: with stand-ins for what TensorFlow Lite Micro lacks."""
+    try:
+        return with_stand_ins(graph)
+    except UnsupportedModelError:
+        # No plan can be made of it; its maps are there all the same.
+        return graph
 
 
 def profile_graph(graph: Graph, *, name: str, library: Kernels | None = None) -> GraphProfile:

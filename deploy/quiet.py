@@ -33,10 +33,13 @@ def quiet() -> Iterator[None]:
 def import_tensorflow() -> None:
     """Imports TensorFlow without its start-up lines, which no log level suppresses.
 
+    A command's own process runs Keras on TensorFlow, whatever backend the user trains on.
+
     Raises:
         BadInputError: it is not installed.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     try:
         with quiet():
             import tensorflow  # noqa: F401

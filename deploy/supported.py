@@ -7,6 +7,7 @@ from collections.abc import Collection
 from deploy.graph import ASSIGN, CUSTOM, READ, Graph, Operator
 from deploy.lifetimes import tensor_lifetimes
 from deploy.operators import OPERATORS, check_operators
+from deploy.operators.custom import own_kernels
 from keras_fmc.errors import UnsupportedModelError
 from keras_fmc.printable import one_line
 from keras_fmc.sizes import format_size
@@ -17,7 +18,7 @@ _WITH_INT8 = (
     "Convert the Keras model that the file was made from: fmc convert MODEL.keras "
     "--calibration X.npy"
 )
-
+_LONGEST_NAMES = 200
 
 _WHAT_TO_DO = {
     "ethos-u": (
@@ -46,14 +47,18 @@ _WHAT_TO_DO = {
 """Start of a custom operator's code -> what it is, and what to do."""
 
 
-def _custom(code: str) -> tuple[str, str]:
+def _custom(code: str, lacking: Collection[str]) -> tuple[str, str]:
+    """What a custom operator is, and what to do; ``lacking`` are all that have to be named."""
     for start, known in _WHAT_TO_DO.items():
         if code.startswith(start):
             return known
+    others = [c for c in lacking if not c.startswith(tuple(_WHAT_TO_DO))]
+    names = one_line(",".join(others))
+    named = names if len(names) <= _LONGEST_NAMES else one_line(code)[:_LONGEST_NAMES]
     return (
         "custom operator, which TensorFlow Lite Micro does not have of its own:",
-        f"Where the firmware has a kernel for it, plan with --custom {one_line(code)[:60]}; "
-        "otherwise convert with TFLITE_BUILTINS only",
+        f"Where the firmware has {'a kernel for it' if len(others) == 1 else 'kernels for them'}, "
+        f"plan with --custom {named}; otherwise convert with TFLITE_BUILTINS only",
     )
 
 
@@ -68,8 +73,9 @@ def check_supported(graph: Graph, *, source: str = "model", customs: Collection[
         raise UnsupportedModelError(
             f"{source} has no operators", remedy="Convert the model again with its layers"
         )
+    lacking = [code for code in own_kernels(graph) if code not in customs]
     for part in graph.subgraphs:
-        _check_customs(part, source, customs)
+        _check_customs(part, source, customs, lacking)
     if any(tensor.is_variable for part in graph.others for tensor in part.tensors):
         raise UnsupportedModelError(
             f"{source} has variable tensors in other subgraphs than the first",
@@ -87,14 +93,16 @@ def check_supported(graph: Graph, *, source: str = "model", customs: Collection[
         _check_part(part, source, customs, is_main=part is graph)
 
 
-def _check_customs(graph: Graph, source: str, customs: Collection[str]) -> None:
+def _check_customs(
+    graph: Graph, source: str, customs: Collection[str], lacking: Collection[str]
+) -> None:
     for step, operator in enumerate(graph.operators):
         if operator.opcode == "DELEGATE" or (
             (operator.opcode == CUSTOM or operator.custom_code)
             and operator.kind not in OPERATORS
             and operator.custom_code not in customs
         ):
-            what, remedy = _custom(operator.custom_code)
+            what, remedy = _custom(operator.custom_code, lacking)
             raise UnsupportedModelError(
                 f"{what} {graph.label(step)} in {source}",
                 expected="operators of TensorFlow Lite Micro",

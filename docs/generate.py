@@ -14,7 +14,7 @@ from deploy.emit.worlds import WORLDS
 from deploy.operators import OPERATORS, InC
 from deploy.report.keys import to_markdown
 from deploy.targets import Board, boards, kernels
-from deploy.targets.load import names_in
+from deploy.targets.load import FOLDER, names_in, read_json
 from keras_fmc.qat.supported import supported
 from keras_fmc.sizes import format_size
 
@@ -28,6 +28,7 @@ def write_all(folder: Path) -> None:
         "boards": boards_table(),
         "commands": commands_text(),
         "kinds": table(("kind", "suits"), ((f"`{world.kind}`", world.needs) for world in WORLDS)),
+        "lists": lists_table(),
         "layers": layers_table(),
         "supported": str(supported()),
         "report": to_markdown(),
@@ -109,6 +110,17 @@ def boards_table() -> str:
 def _names(board: Board) -> str:
     names = dataclasses.asdict(board.names)
     return "<br>".join(f"{world}: `{name}`" for world, name in names.items() if name)
+
+
+def lists_table() -> str:
+    """The published lists that names of boards are from."""
+    rows = []
+    for entry in read_json(FOLDER / "lists.json")["lists"]:
+        prefix = f"`{entry['prefix']}…`" if "prefix" in entry else "all"
+        repository = f"`{entry['repository']}`, " if "repository" in entry else ""
+        text = f"{repository}`{entry['files']}`"
+        rows.append((entry["names"], prefix, text, entry["version"], entry.get("note", "")))
+    return table(("world", "names", "list", "version", "note"), rows)
 
 
 def commands_text() -> str:

@@ -7,16 +7,15 @@ import sys
 from keras_fmc.lazy import load
 
 
-def main() -> int:
-    """Runs the command line; another package named deploy in the way is told with its path."""
+def main() -> None:
+    """Runs the command line and ends; another package named deploy in the way is told by path."""
     try:
         cli = load("deploy.cli", wanted="fmc")
     except ImportError as error:
         print(f"fmc: {error}", file=sys.stderr)
-        return 2
-    status: int = cli.main()
-    return status
+        sys.exit(2)
+    cli.leave(cli.main())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-LONGEST_WORD = 160
-"""Characters that are left of what has no spaces, such as a name."""
+LONGEST_WORD = 200
+"""Characters that are left of what has no spaces, such as a name; an address is to stay whole."""
 
 _WORD = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")
 

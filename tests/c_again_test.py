@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from generated import assert_c_is_tflm, equal, in_c, in_tflm, random_samples
+from generated import assert_c_is_tflm, equal, expanding, in_c, in_tflm, random_samples
 from int8_graphs import Int8GraphMaker
 from random_graphs import random_graph
 
@@ -14,6 +14,8 @@ import deploy
 from deploy import flatbuffer
 from deploy.backends.c import again
 from deploy.backends.c.build import GeneratedModel, generate
+from deploy.backends.c.lowering import lower
+from deploy.backends.c.rows_again import inner_macs, made_by_its_reader
 from deploy.graph import Activation, Graph, Padding
 from deploy.macs import graph_macs
 from deploy.passes import run_passes
@@ -67,6 +69,38 @@ def test_a_map_that_waits_is_made_again(draw) -> None:
     assert equal(in_tflm(graph, samples), in_c(twice, samples))
 
 
+@pytest.mark.parametrize("fed", [False, True])
+def test_a_reader_makes_the_rows_of_an_expansion_itself(fed: bool) -> None:
+    graph = expanding()
+    once, again = made(graph, 1.0, fed=fed), made(graph, 3.0, fed=fed)
+    program = again.layout.program
+    inner = [step.inner for step in program.steps if step.inner is not None]
+    assert inner
+    # Three rows for each of 16, but for the first and the last, which have two.
+    assert {(i.rows, i.map_rows) for i in inner} == {(3 * 16 - 2, 16)}
+    each = 16 * 16 * 6 * 40
+    assert inner_macs(again.graph, program) == len(inner) * (each * 46 // 16 - each)
+    assert again.made_again
+    assert again.static_bytes < once.static_bytes - 16 * 40
+    samples = random_samples(graph)
+    assert equal(in_tflm(graph, samples), in_c(again, samples))
+
+
+def test_rows_are_made_by_their_reader_only_where_that_is_possible() -> None:
+    program = lower(run_passes(expanding()))
+    places = {step.output: n for n, step in enumerate(program.steps)}
+    fused = {m for m in places if made_by_its_reader(program, m) is not None}
+    opcodes = {expanding().operators[program.steps[places[m]].operator].opcode for m in fused}
+    assert opcodes == {"CONV_2D"}
+    # The stem has a window of its own, and the last map has its sums for a reader.
+    assert places[min(places)] == 0
+    assert min(places) not in fused
+    (first, second) = (program.steps[1].output, program.steps[4].output)
+    twice = made_by_its_reader(made_by_its_reader(program, first), second)
+    assert sum(step.inner is not None for step in twice.steps) == 2
+    assert len(twice.steps) == len(program.steps) - 2
+
+
 def test_the_graph_with_clones_computes_the_same() -> None:
     graph = run_passes(gated())
     cloned = made(gated(), 2.0).source
@@ -75,15 +109,17 @@ def test_the_graph_with_clones_computes_the_same() -> None:
     assert equal(wanted, litert.run(flatbuffer.write(cloned), samples))
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(7))
 def test_a_higher_limit_never_takes_more_memory(seed: int) -> None:
-    graph = (gated, with_skip)[seed](12) if seed < 2 else random_graph(400 + seed)
+    draws = gated, with_skip, expanding
+    graph = draws[seed](12) if seed < len(draws) else random_graph(399 + seed)
     found = [made(graph, limit) for limit in LIMITS]
     sizes = [model.static_bytes for model in found]
     assert sizes == sorted(sizes, reverse=True)
     own = graph_macs(run_passes(graph))
     for limit, model in zip(LIMITS, found, strict=True):
-        assert graph_macs(model.source) <= limit * own
+        again = inner_macs(model.graph, model.layout.program)
+        assert graph_macs(model.source) + again <= limit * own
 
 
 def test_nothing_is_made_again_for_nothing() -> None:
@@ -116,9 +152,10 @@ def test_clones_go_in_front_of_the_late_reader() -> None:
     assert len(set(names)) == len(names)
 
 
-def test_the_plan_says_so_and_can_be_verified(tmp_path: Path) -> None:
-    path = tmp_path / "gated.tflite"
-    path.write_bytes(flatbuffer.write(gated()))
+@pytest.mark.parametrize("draw", [gated, expanding])
+def test_the_plan_says_so_and_can_be_verified(draw, tmp_path: Path) -> None:
+    path = tmp_path / "drawn.tflite"
+    path.write_bytes(flatbuffer.write(draw()))
     out = tmp_path / "out"
     report = deploy.plan(path, runtime="c", max_macs=2.0, out=out).report
     once = deploy.plan(path, runtime="c", max_macs=1.0).report

@@ -97,6 +97,119 @@ def unary(kind: str) -> Draw:
     return lambda make, rng: make.unary(kind, image(make, rng))
 
 
+def divide(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+    """Quotients of which none is so small that the kernel shifts by more than 31 bits."""
+    x = image(make, rng)
+    y = make.input(tuple(n if rng.integers(3) else 1 for n in make.shape(x)))
+    step = make.scale(x) / make.scale(y) / rng.uniform(64.1, 200)
+    q = Quantization((float(np.float32(step)),), (int(rng.integers(-20, 20)),))
+    activation = (("fused_activation_function", int(pick(rng, Activation.NONE, Activation.RELU))),)
+    return make.operator("DIV", [x, y], make.shape(x), q, Options("DivOptions", activation))
+
+
+def compared(opcode: str) -> Draw:
+    """A comparison, and what it selects: the operands themselves, maps or constants."""
+
+    def draw(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+        x = image(make, rng)
+        shape = make.shape(x)
+        y = _other(make, rng, x)
+        options = Options(opcode.title().replace("_", "") + "Options")
+        pair = [x, y] if rng.integers(2) else [y, x]
+        flags = make.operator(opcode, pair, shape, None, options, dtype="bool", version=2)
+        if rng.integers(2):
+            more = make.operator(
+                "LESS",
+                [_other(make, rng, x), x],
+                shape,
+                None,
+                Options("LessOptions"),
+                dtype="bool",
+                version=2,
+            )
+            logic = str(pick(rng, "LOGICAL_AND", "LOGICAL_OR"))
+            options = Options(logic.title().replace("_", "") + "Options")
+            flags = make.operator(logic, [flags, more], shape, None, options, dtype="bool")
+        if rng.integers(2):
+            flags = make.operator(
+                "LOGICAL_NOT", [flags], shape, None, Options("LogicalNotOptions"), dtype="bool"
+            )
+        chosen = [flags, x, make.constant_like(x, (1,) * int(rng.integers(1, 5)))]
+        if rng.integers(2):
+            chosen[1:] = [_of_scale(make, _other(make, rng, x), x), x]
+        options = Options("SelectV2Options")
+        return make.operator("SELECT_V2", chosen, shape, make.quantization(x), options)
+
+    return draw
+
+
+def _other(make: Int8GraphMaker, rng: np.random.Generator, x: int) -> int:
+    shape = tuple(n if rng.integers(3) else 1 for n in make.shape(x))
+    return make.input(shape) if rng.integers(2) else make.constant_like(x, shape)
+
+
+def select_by_mask(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+    """A constant mask that broadcasts over what it selects from, as attention has it."""
+    x = image(make, rng)
+    shape = tuple(n if rng.integers(2) else 1 for n in make.shape(x))
+    mask = make.graph.constant(f"mask_{x}", rng.integers(0, 2, shape).astype(np.bool_))
+    least = make.constant_like(x, ())
+    operands = [mask, x, least]
+    return make.operator(
+        "SELECT_V2", operands, make.shape(x), make.quantization(x), Options("SelectV2Options")
+    )
+
+
+def matrices(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+    """Batches of matrices that broadcast, turned or not, of maps or constants."""
+    rank = int(rng.integers(2, 6))
+    rows, depth, columns = (int(v) for v in rng.integers(1, 7, 3))
+    batch = [1, *(int(v) for v in rng.integers(1, 4, 3))][: max(rank - 2, 0)]
+    turned = bool(rng.integers(2)), bool(rng.integers(2))
+    shapes = [
+        [n if rng.integers(4) else 1 for n in batch] + ([b, a] if turn else [a, b])
+        for turn, (a, b) in zip(turned, ((rows, depth), (depth, columns)), strict=True)
+    ]
+    out = [*np.broadcast_shapes(*(s[:-2] for s in shapes)), rows, columns]
+    x = make.input(shapes[0])
+    y = make.input(shapes[1]) if rng.integers(3) else make.constant_like(x, shapes[1])
+    step = make.scale(x) * make.scale(y) * np.sqrt(depth) * 60
+    q = Quantization((float(np.float32(step)),), (int(rng.integers(-20, 20)),))
+    options = Options("BatchMatMulOptions", (("adj_x", turned[0]), ("adj_y", turned[1])))
+    return make.operator("BATCH_MATMUL", [x, y], out, q, options, version=2)
+
+
+def log_softmax(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+    x = image(make, rng)
+    x = make.requantize(x, Quantization((float(np.float32(2.0 ** rng.uniform(-12, 3))),), (3,)))
+    q, options = Quantization((1 / 16,), (127,)), Options("LogSoftmaxOptions")
+    return make.operator("LOG_SOFTMAX", [x], make.shape(x), q, options)
+
+
+def unit_length(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+    x = image(make, rng)
+    q, options = Quantization((1 / 128,), (0,)), Options("L2NormOptions")
+    return make.operator("L2_NORMALIZATION", [x], make.shape(x), q, options, version=2)
+
+
+def real_numbers(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+    """float32 at both ends."""
+    shape = (1, *(int(v) for v in rng.integers(1, 9, 3)))
+    q = Quantization((float(np.float32(rng.uniform(0.001, 0.1))),), (int(rng.integers(-128, 128)),))
+    x = make.input(shape, dtype="float32")
+    x = make.operator("QUANTIZE", [x], shape, q, Options("QuantizeOptions"))
+    x = make.conv(x, channels=3, kernel=(3, 1))
+    return make.operator(
+        "DEQUANTIZE",
+        [x],
+        make.shape(x),
+        None,
+        Options("DequantizeOptions"),
+        dtype="float32",
+        version=2,
+    )
+
+
 def concatenation(make: Int8GraphMaker, rng: np.random.Generator) -> int:
     x = image(make, rng)
     axis = int(rng.integers(1, 4))
@@ -105,11 +218,13 @@ def concatenation(make: Int8GraphMaker, rng: np.random.Generator) -> int:
         shape = list(make.shape(x))
         shape[axis] = int(rng.integers(1, 5))
         y = make.constant_like(x, shape) if rng.integers(3) == 0 else make.input(shape)
-        parts.append(y if make.graph.tensors[y].is_constant else _as(make, y, x))
+        parts.append(_of_scale(make, y, x))
     return make.concatenation(parts, axis=axis)
 
 
-def _as(make: Int8GraphMaker, y: int, x: int) -> int:
+def _of_scale(make: Int8GraphMaker, y: int, x: int) -> int:
+    if make.graph.tensors[y].is_constant:
+        return y
     return make.requantize(y, make.quantization(x))
 
 
@@ -311,6 +426,16 @@ DRAWS: dict[str, Draw] = {
     **{kind: plain(kind, options) for kind, options in PLAIN.items()},
     "SQUARED_DIFFERENCE": squared_difference,
     "RSQRT": rsqrt,
+    "DIV": divide,
+    **{
+        kind: compared(kind)
+        for kind in ("EQUAL", "NOT_EQUAL", "GREATER", "GREATER_EQUAL", "LESS", "LESS_EQUAL")
+    },
+    "SELECT_V2": select_by_mask,
+    "BATCH_MATMUL": matrices,
+    "LOG_SOFTMAX": log_softmax,
+    "L2_NORMALIZATION": unit_length,
+    "QUANTIZE and DEQUANTIZE": real_numbers,
     **{kind: arg(kind) for kind in ("ARG_MAX", "ARG_MIN")},
     "REVERSE_V2": reverse,
     "BROADCAST_TO": broadcast_to,

@@ -118,6 +118,23 @@ def test_rows_take_less_than_the_image(model: Path) -> None:
     assert "fed row by row" in fed.verified_reason
 
 
+def test_of_two_images_the_report_names_both(tmp_path: Path) -> None:
+    """One is fed, the larger; the other stands whole."""
+    require("gcc")
+    make = Int8GraphMaker(0)
+    large, small = make.input((1, 16, 16, 3)), make.input((1, 8, 8, 3))
+    x = make.conv(large, channels=4, kernel=(3, 3), stride=(2, 2))
+    x = make.binary("ADD", x, make.conv(small, channels=4, kernel=(3, 3)))
+    graph = make.build(outputs=[make.fully_connected(make.mean(x), units=3)])
+    path = tmp_path / "two.tflite"
+    path.write_bytes(flatbuffer.write(graph))
+    names = [graph.tensors[t].name for t in (large, small)]
+    report = deploy.plan(path, runtime="c", input="rows", out=tmp_path / "out").report
+    way = f"input {names[0]} fed row by row and {names[1]} filled in place before it"
+    assert way in report.verified_reason
+    assert report.arena_bytes < 16 * 16 * 3
+
+
 def test_an_arena_that_is_too_small_is_exit_1_without_c(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert plan(model, "--arena", "1KB", "--out", str(out)) == 1
@@ -195,11 +212,10 @@ def test_an_operator_without_c_is_named(tmp_path: Path) -> None:
     make = Int8GraphMaker(0)
     x = make.input((1, 4, 4, 2))
     q = make.quantization(x)
-    y = make.operator("L2_NORMALIZATION", [x], make.shape(x), q, Options("L2NormOptions"))
+    operands = [x, make.integers("axis", 1)]
+    y = make.operator("CUMSUM", operands, make.shape(x), q, Options("CumsumOptions"))
     content = flatbuffer.write(make.build(outputs=[y]))
-    with pytest.raises(
-        UnsupportedModelError, match=r"L2_NORMALIZATION #0 .* has no C semantics"
-    ) as refusal:
+    with pytest.raises(UnsupportedModelError, match=r"CUMSUM #0 .* has no C semantics") as refusal:
         deploy.plan(content, runtime="c")
     assert refusal.value.remedy == "--runtime=tflm runs it"
 

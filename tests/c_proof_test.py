@@ -11,9 +11,11 @@ import pytest
 from c_compilers import ALL, C99, Compiler, each, require
 from c_proofs import accepted, numbers
 from code_graphs import gate_graph
-from generated import made, residual
+from generated import expanding, made, residual
 
+from deploy.backends.c.build import generate
 from deploy.graph import Graph
+from deploy.passes import run_passes
 
 WARNINGS = ("-Wconversion",)
 
@@ -34,10 +36,15 @@ def test_all_files_compile_without_a_warning(compiler: Compiler, tmp_path: Path)
             compiler.must_compile(source, *WARNINGS, "-DMODEL_EXTERNAL_ARENA")
 
 
-@pytest.mark.parametrize("form", ["whole", "fed", "codes"])
+@pytest.mark.parametrize("form", ["whole", "fed", "codes", "again"])
 def test_every_number_changed_stops_the_compiler(form: str, tmp_path: Path) -> None:
     graph = gate_graph(bits=4)[0] if form == "codes" else residual(8)
-    folder = write(tmp_path, fed=form == "fed", graph=graph)
+    if form == "again":
+        model = generate(run_passes(expanding(6)), model_name="model", fed=True, max_macs=3.0)
+        assert "SCRATCH_OFFSET" in model.files["arena_plan.h"]
+        for name, text in model.files.items():
+            (tmp_path / name).write_text(text)
+    folder = tmp_path if form == "again" else write(tmp_path, fed=form == "fed", graph=graph)
     source = (folder / "arena_plan.c").read_text()
     assert len(numbers((folder / "arena_plan.h").read_text())) > 40
     assert accepted(folder, source) == set()

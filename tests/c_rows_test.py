@@ -19,15 +19,16 @@ from generated import (
     residual,
 )
 from int8_graphs import Int8GraphMaker
+from mixed_graphs import mixed_graph
 from random_graphs import random_graph
 
 from deploy.backends.c.assign import Move, assign, safe_moves
 from deploy.backends.c.build import lay_out
 from deploy.backends.c.layout import place_region
 from deploy.backends.c.lowering import lower
-from deploy.backends.c.program import Map, Program
+from deploy.backends.c.program import Map, RowProgram
 from deploy.backends.c.replay import replay
-from deploy.backends.c.schedule import Cuts, play
+from deploy.backends.c.schedule import ScheduleFacts, play
 from deploy.backends.c.search import search
 from deploy.graph import Graph, Padding
 from deploy.passes import run_passes
@@ -37,6 +38,12 @@ from keras_fmc.errors import UnsupportedModelError
 @pytest.mark.parametrize("seed", range(24))
 def test_random_graphs_are_tflms(seed: int) -> None:
     assert_c_is_tflm(random_graph(seed), seed=seed)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_blocks_of_networks_are_tflms(seed: int) -> None:
+    """Signals and images, ends of any type, skips, attention, masks; every other one is fed."""
+    assert_c_is_tflm(mixed_graph(seed), fed=bool(seed % 2), seed=seed)
 
 
 FED_AS_A_WHOLE = frozenset({30, 33, 34, 37, 38, 46})
@@ -92,7 +99,7 @@ def test_the_search_is_exact_over_all_choices_of_whole_maps(seed: int) -> None:
     last = len(program.steps)
     if not 0 < last <= 9:
         return
-    cuts = Cuts.of(program)
+    cuts = ScheduleFacts.of(program)
 
     def height(first: int, stop: int) -> int:
         both = [
@@ -143,7 +150,7 @@ def test_a_layout_is_caught_where_a_number_is_wrong() -> None:
 
 def test_moves_do_not_overwrite_what_waits() -> None:
     maps = tuple(Map(f"m{k}", 1, 8, k) for k in range(2))
-    program = Program(maps, (), (), (), (), {})
+    program = RowProgram(maps, (), (), (), (), {})
     up = safe_moves(program, {0: 0, 1: 8}, {0: 8, 1: 16})
     assert up == (Move(1, 8, 16), Move(0, 0, 8))
     assert safe_moves(program, {0: 0, 1: 8}, {0: 8, 1: 0}) is None
@@ -221,6 +228,22 @@ def test_rows_stand_over_what_they_are_made_from(seed: int) -> None:
             x = make.pool(x, kind=pool, kernel=kernel, stride=stride, padding=padding)
         x = make.conv(x, channels=int(rng.integers(1, 13)))
     assert_c_is_tflm(make.build(outputs=[make.mean(x)]), fed=bool(seed % 2))
+
+
+def test_an_output_grows_into_the_row_that_it_is_made_from() -> None:
+    """A kernel writes a pixel after it read the window of that pixel, not of the whole row."""
+    make = Int8GraphMaker(0)
+    x = make.input((1, 24, 24, 3))
+    y = make.conv(x, channels=8, kernel=(3, 3), stride=(2, 2))
+    model = assert_c_is_tflm(make.build(outputs=[y]))
+    # Pixel x of 8 bytes ends at 8 (x + 1), its window of 3 channels begins at 3 · 2 x.
+    lead = max(8 * (pixel + 1) - 3 * 2 * pixel for pixel in range(12))
+    assert model.layout.arena_bytes == 24 * 24 * 3 + -(-lead // 4) * 4
+    assert lead < 12 * 8
+    proof = model.files["arena_plan.c"]
+    assert proof.count("\nFMC_BEHIND(") == 12
+    row = f"MODEL_R0_M1_OFFSET, 0, MODEL_M1_ROW_BYTES, {lead}, MODEL_R0_M0_OFFSET, 0,"
+    assert f"FMC_BEHIND({row}" in proof
 
 
 def test_maps_that_pass_each_other_stay() -> None:

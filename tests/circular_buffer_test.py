@@ -6,44 +6,23 @@ import sys
 
 import numpy as np
 import pytest
-from flatbuffers import flexbuffers
 
 import deploy
 from deploy import flatbuffer
 from deploy.backends.tflm.arena import predict_arena
-from deploy.graph import CUSTOM, Graph, GraphBuilder, Operator, Quantization, Tensor
+from deploy.graph import GraphBuilder
 from deploy.operators import check_operators
 from deploy.runtime import tflm
 from deploy.supported import check_supported
 from deploy.targets import target
 from keras_fmc.errors import UnsupportedModelError
 from tests.int8_graphs import Int8GraphMaker
+from tests.stateful_graphs import kept
 
 needs_wheel = pytest.mark.skipif(
     tflm.unavailable_reason() is not None, reason=str(tflm.unavailable_reason())
 )
 READERS = ("RELU", "RESHAPE", "CONV_2D", "CONCATENATION", "SLICE")
-
-
-def kept(reader: str, *, slots: int = 4, depth: int = 6, period: int = 1) -> Graph:
-    """The last ``slots`` inputs, and what another operator makes of them."""
-    make = Int8GraphMaker(slots)
-    scale = Quantization((0.5,), (0,))
-    x = make.graph.tensor(Tensor("x", (1, 1, 1, depth), "int8", scale))
-    make.inputs.append(x)
-    shape = (1, slots, 1, depth)
-    rows = make.graph.tensor(Tensor("rows", shape, "int8", scale, is_variable=True))
-    options = bytes(flexbuffers.Dumps({"cycles_max": period}))
-    code = {"custom_code": "CIRCULAR_BUFFER", "custom_options": options}
-    make.graph.operator(Operator(CUSTOM, (x,), (rows,), **code))
-    made = {
-        "RELU": lambda: make.unary("RELU", rows),
-        "RESHAPE": lambda: make.reshape(rows, (1, slots * depth)),
-        "CONV_2D": lambda: make.conv(rows, channels=3),
-        "CONCATENATION": lambda: make.concatenation([rows, x], axis=1),
-        "SLICE": lambda: make.slice(rows, (0, 1, 0, 0), (1, slots - 1, 1, depth)),
-    }[reader]()
-    return make.build(outputs=[made])
 
 
 @needs_wheel

@@ -183,6 +183,7 @@ def test_options_of_every_kind_are_defined_and_shown() -> None:
     with pytest.raises(BadInputError, match="jobs"):
         parse(command, ["--jobs=0"])
     assert "--bits LIST" in help_text(command)
+    assert not any("(default: ())" in help_text(command) for command in COMMANDS)
 
 
 def test_every_command_is_tried() -> None:

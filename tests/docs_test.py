@@ -70,6 +70,10 @@ def test_what_is_not_run_says_why() -> None:
     assert 0 < sum(reasons.values()) < 40
 
 
+def test_the_readme_is_a_page() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 130
+
+
 def test_every_fence_is_closed_and_known() -> None:
     for page in blocks.pages():
         text = page.read_text()

@@ -1,7 +1,7 @@
 """Generated C on emulated cores: outputs, static RAM, stack, instructions.
 
-Cortex-M needs Debian's qemu-system-arm and gcc-arm-none-eabi; RISC-V gcc-riscv64-unknown-elf,
-picolibc-riscv64-unknown-elf and qemu-system-misc. The instruction count is that of QEMU's
+Cortex-M needs Debian's qemu-system-arm and gcc-arm-none-eabi; RISC-V gcc-riscv64-unknown-elf and
+qemu-system-misc. The instruction count is that of QEMU's
 -icount; it says nothing of wait states or pipelines.
 """
 
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from deploy.backends.c.build import GeneratedModel
+from deploy.graph import C_TYPES
 
 _HERE = Path(__file__).with_name("emulated")
 _TIMEOUT_SECONDS = 500
@@ -36,14 +37,15 @@ class Core:
     abi: str = "soft"
     tools: str = "arm-none-eabi"
     emulator: str = "qemu-system-arm"
-    start: str = "start.c"
-    library: str = "--specs=nosys.specs"
+    start: tuple[str, ...] = ("start.c",)
+    library: tuple[str, ...] = ("--specs=nosys.specs",)
 
     @property
     def options(self) -> tuple[str, ...]:
         """The options of the compiler that choose the core."""
         if self.tools != "arm-none-eabi":
-            return f"-march={self.cpu}", f"-mabi={self.abi}", "-msmall-data-limit=0", self.library
+            alone = ("-msmall-data-limit=0", "-ffreestanding", f"-I{_HERE / 'riscv'}")
+            return f"-march={self.cpu}", f"-mabi={self.abi}", *alone
         return f"-mcpu={self.cpu}", "-mthumb", f"-mfloat-abi={self.abi}"
 
 
@@ -57,8 +59,8 @@ RISC_V = Core(
     abi="ilp32",
     tools="riscv64-unknown-elf",
     emulator="qemu-system-riscv32",
-    start="start_riscv.c",
-    library="--specs=picolibc.specs",
+    start=("start_riscv.c", "string.c"),
+    library=("-nostdlib", "-lgcc"),
 )
 """32 bits, with multiplication and compressed instructions, as small microcontrollers have it."""
 
@@ -106,13 +108,13 @@ def run_on(
     strict = ["-Wall", "-Wextra", "-Werror", "-pedantic", "-Wconversion"]
     _call([*base, *strict, "-c", *own], folder)
     objects = [name[:-1] + "o" for name in own]
-    _call([*base, "-c", "main.c", str(_HERE / "say.c"), str(_HERE / core.start)], folder)
+    around = ("say.c", *core.start)
+    _call([*base, "-c", "main.c", *(str(_HERE / name) for name in around)], folder)
     memory = {"FLASH": core.flash, "RAM": core.ram, "RAM_BYTES": core.ram_bytes}
     defines = [f"-Wl,--defsym={name}={value:#x}" for name, value in memory.items()]
-    link = [f"-T{_HERE / 'link.ld'}", *defines, "-nostartfiles"]
-    link += [] if core.library in core.options else [core.library]
+    link = [f"-T{_HERE / 'link.ld'}", *defines, "-nostartfiles", *core.library]
     archives = [o for o in library if not o.startswith("-")]
-    linked = [*objects, "main.o", "say.o", core.start[:-1] + "o", *archives]
+    linked = [*objects, "main.o", *(f"{name[:-1]}o" for name in around), *archives]
     _call([*base, *linked, *link, "-o", "firmware.elf"], folder)
     sizes = _sizes(f"{core.tools}-size", objects, folder)
     machine = ["-M", core.machine, "-nographic", "-semihosting", "-icount", "shift=0"]
@@ -158,14 +160,14 @@ def _main(
     ins = [a.nbytes for a in samples[0]]
     outs = [a.nbytes for a in expected[0]]
     starts = np.cumsum([0, *ins]).tolist()
-    kinds = [model.graph.tensors[t].dtype for t in model.graph.inputs]
+    kinds = [C_TYPES[model.graph.tensors[t].dtype] for t in model.graph.inputs]
     out_kinds = [model.graph.tensors[t].dtype for t in model.graph.outputs]
     arguments = [
-        f"(const {kind}_t *)(const void *)(given + n * {sum(ins)} + {start})"
+        f"(const {kind} *)(const void *)(given + n * {sum(ins)} + {start})"
         for kind, start in zip(kinds, starts, strict=False)
     ]
     buffers = "".join(
-        f"static {kind}_t out{k}[{size // np.dtype(kind).itemsize}];\n"
+        f"static {C_TYPES[kind]} out{k}[{size // np.dtype(kind).itemsize}];\n"
         for k, (kind, size) in enumerate(zip(out_kinds, outs, strict=True))
     )
     out_names = [f"out{k}" for k in range(len(outs))]

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from deploy.fit.estimate import Estimate
-from deploy.fit.search import Codes, Search, options_of
-from deploy.fit.sites import Site
+from deploy.fit.estimate import GraphNeeds
+from deploy.fit.search import Codes, FitSearch, options_of
+from deploy.fit.sites import CodeSite
 from keras_fmc.choose.plan import BottleneckSpec
 
 PLACES = ((0, 1), (1, 2), (0, 2, 3))
@@ -24,7 +24,7 @@ class Network:
     def __init__(self, seed: int) -> None:
         draw = random.Random(seed)
         self.sites = {
-            index: Site(f"map{index}", (8, 8, channels), index, signed=True, plain=False)
+            index: CodeSite(f"map{index}", (8, 8, channels), index, signed=True, plain=False)
             for index, channels in enumerate(draw.choice((8, 16, 24)) for _ in range(4))
         }
         self.harm = {site.name: draw.uniform(0.1, 3.0) for site in self.sites.values()}
@@ -40,18 +40,18 @@ class Network:
     def sum_of(self, codes: Codes, place: tuple[int, ...]) -> int:
         return sum(self.stored(codes, index) for index in place)
 
-    def estimate(self, codes: Codes) -> Estimate:
+    def estimate(self, codes: Codes) -> GraphNeeds:
         largest = max(self.sum_of(codes, place) for place in PLACES)
         full = {i for place in PLACES for i in place if self.sum_of(codes, place) == largest}
         held = sorted(((i, self.stored(codes, i)) for i in full), key=lambda h: (-h[1], h[0]))
-        return Estimate(largest, 1000, tuple(held))
+        return GraphNeeds(largest, 1000, tuple(held))
 
-    def evaluate(self, states: Sequence[Codes], in_earnest: bool) -> list[Estimate]:
+    def evaluate(self, states: Sequence[Codes], in_earnest: bool) -> list[GraphNeeds]:
         self.asked += len(states)
         return [self.estimate(codes) for codes in states]
 
-    def search(self, limit: int, most_plans: int) -> tuple[dict[int, BottleneckSpec], Estimate]:
-        return Search(
+    def search(self, limit: int, most_plans: int) -> tuple[dict[int, BottleneckSpec], GraphNeeds]:
+        return FitSearch(
             sites=self.sites,
             options=lambda site: options_of(site, (8,)),
             evaluate=self.evaluate,

@@ -23,7 +23,7 @@ from deploy.fit import fit
 from deploy.fit.estimate import Question, estimate
 from deploy.fit.fit import fit_to
 from deploy.fit.search import options_of
-from deploy.fit.sites import Site
+from deploy.fit.sites import CodeSite
 from deploy.passes import run_passes
 from deploy.pipeline import convert
 from deploy.settings import PlanSettings
@@ -184,14 +184,14 @@ def test_bad_input_is_refused_before_anything_is_converted(unet, monkeypatch):
 
 
 def test_options_of_a_map_are_smaller_than_it_and_of_every_kind():
-    site = Site("m", (4, 4, 8), 0, signed=False, plain=True)
+    site = CodeSite("m", (4, 4, 8), 0, signed=False, plain=True)
     options = options_of(site, (8, 4))
     assert all(spec.code_bytes < 4 * 4 * 8 for spec in options)
     assert {spec.rank for spec in options if spec.bits == 8} == {1, 2, 3, 4, 6}
     assert [s.code_bytes for s in options if s.kind is BottleneckKind.PLAIN] == [4 * 4 * 4]
-    signed = Site("m", (4, 4, 8), 0, signed=True, plain=True)
+    signed = CodeSite("m", (4, 4, 8), 0, signed=True, plain=True)
     assert all(spec.kind is BottleneckKind.PROJECTION for spec in options_of(signed, (8, 4)))
-    assert all(spec.bits == 8 for spec in options_of(Site("v", (64,), 0, False, True), (8, 4)))
+    assert all(spec.bits == 8 for spec in options_of(CodeSite("v", (64,), 0, False, True), (8, 4)))
 
 
 def test_limits_of_boards():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import deploy
 from deploy import flatbuffer
 from deploy.backends.tflm.arena import predict_arena
+from deploy.cli import main
 from deploy.graph import Graph, GraphBuilder, Operator, Options, Quantization
 from deploy.proof.samples import sample_inputs
 from deploy.runtime import tflm
@@ -106,6 +108,23 @@ def test_a_float_end_is_told_what_int8_would_save() -> None:
     assert len(told) == 1
     assert "up to 640 B" in told[0]
     assert "would be 256 B" in told[0]
+
+
+@needs_wheel
+def test_commands_do_not_send_anybody_in_a_circle(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What fmc convert tells to do with a .tflite works, and what that tells needs Keras."""
+    make = Int8GraphMaker(0)
+    graph = with_float_ends(make.build(outputs=[make.unary("RELU", make.input((1, 8, 8, 2)))]))
+    path = tmp_path / "ends.tflite"
+    path.write_bytes(flatbuffer.write(graph))
+    assert main(["convert", str(path)]) == 2
+    assert "Use `fmc profile` or `fmc plan`" in capsys.readouterr().err
+    assert main(["plan", str(path), "--strips=false", "--out", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().out
+    assert "Convert the Keras model with int8 inputs and outputs: fmc convert MODEL.keras" in told
+    assert main(["profile", str(path)]) == 0
 
 
 @needs_wheel

@@ -18,7 +18,7 @@ from int8_graphs import Int8GraphMaker
 from deploy import flatbuffer
 from deploy.backends.c import build
 from deploy.backends.c.build import GeneratedModel, generate
-from deploy.backends.c.library import SOURCE, Library
+from deploy.backends.c.library import SOURCE, KernelLibrary
 from deploy.graph import Activation, Graph, Operator, Tensor
 from deploy.passes import run_passes
 from deploy.runtime import compiled, tflm
@@ -39,7 +39,7 @@ def made(
     graph: Graph, *, name: str = "model", fed: bool = False, kernels: str = "portable"
 ) -> GeneratedModel:
     """Returns the C of a graph after the passes; ``kernels``: a library by the name of its data."""
-    library = None if kernels == "portable" else Library(find_kernels(kernels))
+    library = None if kernels == "portable" else KernelLibrary(find_kernels(kernels))
     return generate(run_passes(graph), model_name=name, fed=fed, library=library)
 
 
@@ -50,6 +50,9 @@ def random_samples(graph: Graph, count: int = 3, *, seed: int = 0) -> Samples:
     for _ in range(count):
         sample = []
         for tensor in (graph.tensors[i] for i in graph.inputs):
+            if tensor.dtype == "float32":
+                sample.append(rng.uniform(-8, 8, tensor.shape).astype(np.float32))
+                continue
             info = np.iinfo(tensor.dtype)
             values = rng.integers(info.min, info.max, tensor.shape, endpoint=True)
             sample.append(values.astype(tensor.dtype))
@@ -169,3 +172,14 @@ def residual(size: int = 16, channels: int = 8) -> Graph:
     x = make.binary("ADD", x, y)
     x = make.conv(x, channels=2 * channels, kernel=(3, 3), stride=(2, 2))
     return make.build(outputs=[make.fully_connected(make.mean(x), units=5)])
+
+
+def expanding(size: int = 16) -> Graph:
+    """Narrow maps with wide ones between them, as inverted bottlenecks have them."""
+    make = Int8GraphMaker(2)
+    x = make.conv(make.input((1, size, size, 3)), channels=6, kernel=(3, 3))
+    for _ in range(2):
+        y = make.conv(x, channels=40, activation=Activation.RELU6)
+        y = make.depthwise(y, activation=Activation.RELU6)
+        x = make.conv(y, channels=6)
+    return make.build(outputs=[make.fully_connected(make.mean(x), units=3)])

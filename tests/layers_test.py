@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 DEPLOY = (
     {"graph", "targets", "progress", "quiet", "effort"},
-    {"macs", "flatbuffer", "implicit", "supported", "operators", "memory", "lifetimes"},
+    {"macs", "flatbuffer", "implicit", "supported", "operators", "memory", "lifetimes", "sparse"},
     {"passes", "codes", "int8_check", "ends", "end_types", "float_left", "input_scale"},
     {"settings", "outcome", "runtime"},
     {"predict"},
@@ -20,7 +20,7 @@ DEPLOY = (
     {"proof"},
     {"backends"},
     {"report"},
-    {"emit", "convert", "look_up", "profile"},
+    {"emit", "convert", "look_up", "other_backends", "profile"},
     {"ways"},
     {"fit"},
     {"pipeline"},
@@ -102,6 +102,17 @@ def test_keras_fmc_does_not_import_deploy() -> None:
                 assert not (node.module or "").startswith("deploy"), path
             if isinstance(node, ast.Import):
                 assert not any(alias.name.startswith("deploy") for alias in node.names), path
+
+
+def test_no_two_classes_have_one_name() -> None:
+    written: dict[str, list[str]] = {}
+    for package in ("deploy", "keras_fmc"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.ClassDef):
+                    written.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    assert len(written) > 300
+    assert {name: paths for name, paths in written.items() if len(paths) > 1} == {}
 
 
 def test_memory_knows_neither_graph_nor_target() -> None:

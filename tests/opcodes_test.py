@@ -35,6 +35,7 @@ SPELT = {
     # The form of look-ups, which one makes and the other lets pass.
     "deploy/int8_check.py": {"ADD", "CAST"},
     "deploy/look_up.py": {"CAST", "DEQUANTIZE", "GATHER"},
+    "deploy/passes/dense.py": {"DENSIFY"},
     "deploy/passes/halves.py": {"DEQUANTIZE"},
     "deploy/passes/reference_versions.py": {"DEPTH_TO_SPACE"},
     "deploy/passes/slices.py": {"STRIDED_SLICE"},

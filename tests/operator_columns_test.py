@@ -21,7 +21,7 @@ from deploy.graph import Graph, Options
 from deploy.operators import OPERATORS, InC, Site
 from deploy.operators.by_rows import RowOperator, Uncut
 from deploy.operators.row import computes
-from deploy.operators.window import Moves, Window, window_positions
+from deploy.operators.window import MovesOver, Window, window_positions
 from tests.int8_graphs import Int8GraphMaker
 from tests.operator_draws import (
     ImageDrawing,
@@ -128,7 +128,7 @@ def touched(window: Window, position: int, size: int, count: int, axis: int) -> 
     """Places among ``count`` that a window ties to ``position``, by its definition."""
     stride, dilation = window.strides[axis], window.dilations[axis]
     kernel = range(window.kernel[axis])
-    if window.over is Moves.OUTPUT:
+    if window.over is MovesOver.OUTPUT:
         before = window.paddings(count, count)[axis][0]
         places = {position * stride - before + k * dilation for k in kernel}
         return places & set(range(count))
@@ -149,10 +149,10 @@ def test_a_pixel_changes_what_its_windows_hold(opcode: str) -> None:
         window = row.window(graph, operator)  # type: ignore[misc]
         source = graph.tensors[operator.inputs[row.data]]
         made = graph.tensors[operator.outputs[0]]
-        if window.over is Moves.RUN:
+        if window.over is MovesOver.RUN:
             assert made.elements == source.elements // window.depth * made.shape[-1]
             continue
-        if window.over is Moves.INPUT:
+        if window.over is MovesOver.INPUT:
             extents = zip(source.shape[1:3], window.extents, window.strides, strict=True)
             positions = [window_positions(n, k, s, same=window.same) for n, k, s in extents]
             assert tuple(positions) == made.shape[1:3]
@@ -170,7 +170,7 @@ def test_a_pixel_changes_what_its_windows_hold(opcode: str) -> None:
                 changes += len(places)
             if changes > 200 * (seed + 1):
                 break
-    assert changes > 0 or window.over is Moves.RUN
+    assert changes > 0 or window.over is MovesOver.RUN
 
 
 def test_every_row_that_has_a_kernel_in_c_is_lowered_by_one() -> None:

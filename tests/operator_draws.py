@@ -28,11 +28,31 @@ _NOT_IN_REFERENCE = {"CEIL", "ELU", "ROUND"}
 """LiteRT's reference resolver does not register these; its default one does."""
 _UNIT = Quantization((1 / 256,), (-128,))
 
+REFUSED_TYPES = frozenset({"ADD_N", "CUMSUM"})
+"""Drawn with int32, which the kernels of TFLM do not take."""
+
 
 def is_drawn(kind: str) -> bool:
     """Whether ``operator_draw`` knows an operator: not those that call, or keep state outside
     tensors, nor custom ones, which LiteRT has not; ``tflm_graphs`` draws these."""
     return kind in _DRAWS or kind in STATEFUL
+
+
+def floats(graph: Graph) -> Graph:
+    """The graph with float32 in place of int8."""
+    return graph.replace(
+        tensors=tuple(
+            dataclasses.replace(
+                t,
+                dtype="float32",
+                quantization=None,
+                data=None if t.data is None else t.array().astype("float32").tobytes(),
+            )
+            if t.dtype == "int8"
+            else t
+            for t in graph.tensors
+        )
+    )
 
 
 def operator_draw(opcode: str, seed: int) -> Graph:

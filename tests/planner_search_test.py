@@ -13,7 +13,7 @@ from packing import check_placement, height, random_problem, smallest_height
 from deploy.memory.bound import lower_bound
 from deploy.memory.conflicts import find_conflicts, piece_arrays
 from deploy.memory.instance import build_instance
-from deploy.memory.local_search import Walk
+from deploy.memory.local_search import OrderWalk
 from deploy.memory.planner import plan
 from deploy.memory.problem import Block, Piece, Problem
 from deploy.memory.quick import hull_table
@@ -166,7 +166,7 @@ def staircases(seed: int, blocks: int) -> Problem:
 def test_the_walk_only_goes_down_and_stays_valid(seed):
     problem = staircases(seed, 40)
     pieces = piece_arrays(problem)
-    walk = Walk(pieces, range(40), seed=seed)
+    walk = OrderWalk(pieces, range(40), seed=seed)
     stop = np.zeros(1, dtype=np.int64)
     heights = []
     for moves in (0, 50, 500, 1000):
@@ -176,7 +176,7 @@ def test_the_walk_only_goes_down_and_stays_valid(seed):
     assert heights == sorted(heights, reverse=True)
     assert heights[-1] < heights[0]
     # The same seed takes the same way, and a walk at its goal stays where it is.
-    again = Walk(pieces, range(40), seed=seed)
+    again = OrderWalk(pieces, range(40), seed=seed)
     assert [height(problem, again.go(moves, 0, stop)) for moves in (0, 50)] == heights[:2]
     assert again.go(500, heights[1], stop) == again.go(0, 0, stop)
 

@@ -11,7 +11,7 @@ import pytest
 from deploy import cli, flatbuffer
 from deploy.graph import Graph
 from keras_fmc.errors import BadInputError
-from keras_fmc.printable import one_line, printable, printable_lines, shortened
+from keras_fmc.printable import LONGEST_WORD, one_line, printable, printable_lines, shortened
 from tests.int8_graphs import Int8GraphMaker
 
 HOSTILE = (
@@ -52,11 +52,11 @@ def test_what_prints_stays() -> None:
 
 def test_long_names_keep_their_ends() -> None:
     name = "begin" + "x" * 5000 + "end"
-    assert len(shortened(name)) == 160
+    assert len(shortened(name)) == LONGEST_WORD
     assert shortened(name).startswith("begin")
     assert shortened(name).endswith("end")
-    assert shortened("x" * 160) == "x" * 160
-    assert len(one_line(f"{name} and {name}")) == 2 * 160 + 5
+    assert shortened("x" * LONGEST_WORD) == "x" * LONGEST_WORD
+    assert len(one_line(f"{name} and {name}")) == 2 * LONGEST_WORD + 5
 
 
 def test_an_error_is_two_lines_of_printable_text() -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from support import shared_path
 
-from deploy import cli
+from deploy import cli, pipeline
+from deploy.graph import Graph, Padding
 from deploy.supported import check_supported
 from keras_fmc.errors import UnsupportedModelError
 from tests.int8_graphs import Int8GraphMaker
@@ -46,8 +47,13 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_a_file_that_cannot_be_planned(
-    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    name: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # Nobody waits for a search to be told.
+    monkeypatch.delattr(pipeline, "best_plan")
     path = shared_path(f"cases/tflite/{name}.tflite")
     out = tmp_path / "out"
     assert cli.main(["plan", str(path), "--board=nano33ble", f"--out={out}"]) == 2
@@ -79,6 +85,42 @@ def test_a_custom_operator_is_told_for_what_it_is(code: str, told: str) -> None:
         check_supported(graph.replace(operators=(operator,)))
     assert re.search(told, str(error.value).replace("\n", " "))
     assert len(str(error.value).splitlines()) == 2
+
+
+def test_all_custom_operators_that_a_file_needs_are_named_at_once() -> None:
+    make = Int8GraphMaker(0)
+    x = make.input((1, 4))
+    for code in ("Second", "First", "SignalDelay"):
+        x = make.unary("RELU", x)
+        operator = make.graph.operators[-1]
+        own = replace(operator, opcode="CUSTOM", custom_code=code, options=None)
+        make.graph.operators[-1] = own
+    graph = make.build(outputs=[x])
+    with pytest.raises(UnsupportedModelError, match=r"Second #0 .*\n.*--custom First,Second;"):
+        check_supported(graph)
+    with pytest.raises(UnsupportedModelError, match=r"a kernel for it, plan with --custom First;"):
+        check_supported(graph, customs=("Second",))
+
+
+def test_open_sizes_are_told_for_what_they_are() -> None:
+    """The converter has 1 where a model takes inputs of any length."""
+    make = Int8GraphMaker(0)
+    x = make.input((1, 1, 6, 4))
+    make.conv(x, channels=2, kernel=(3, 3), padding=Padding.VALID)
+    graph = make.build(outputs=[len(make.graph.tensors) - 1])
+
+    def opened(*signature: int) -> Graph:
+        tensors = list(graph.tensors)
+        tensors[x] = replace(tensors[x], shape_signature=signature)
+        return graph.replace(tensors=tuple(tensors))
+
+    with pytest.raises(
+        UnsupportedModelError,
+        match=r"open sizes, \(1, \?, 6, 4\) of input_0, which the file has as \(1, 1, 6, 4\): ",
+    ):
+        check_supported(opened(1, -1, 6, 4))
+    with pytest.raises(UnsupportedModelError, match="open batch"):
+        check_supported(opened(-1, 1, 6, 4))
 
 
 if __name__ == "__main__":

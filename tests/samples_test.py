@@ -51,6 +51,20 @@ def test_what_cannot_be_reached_is_named_with_a_remedy(remote: Path, tmp_path: P
     assert not (tmp_path / "cache").exists()
 
 
+@pytest.mark.parametrize("name", [n for n, s in samples.SAMPLES.items() if s.address])
+def test_an_address_is_told_whole(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(address: str, timeout: float) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(samples.urllib.request, "urlopen", unreachable)
+    monkeypatch.setenv(samples.CACHE_VARIABLE, str(tmp_path))
+    with pytest.raises(BadInputError, match="no route to host") as error:
+        samples.sample_model(name)
+    assert f" {samples.SAMPLES[name].address};" in str(error.value)
+
+
 def test_other_bytes_are_refused_and_not_kept(remote: Path, tmp_path: Path) -> None:
     remote.write_bytes(b"another")
     with pytest.raises(BadInputError, match="is not the file it should be; expected SHA-256"):

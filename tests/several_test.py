@@ -42,6 +42,10 @@ FILES = {
     "res": "models/mlperf_tiny/pretrainedResnet_quant.tflite",
     "vww": "models/mlperf_tiny/vww_96_int8.tflite",
     "wake": "models/public/mww_okay_nabu_v2.tflite",
+    "audio": "models/public/tflm_audio_preprocessor_int8.tflite",
+    "svdf": "models/public/tflm_keyword_scrambled_8bit.tflite",
+    "lstm": "models/public/tflm_trained_lstm_int8.tflite",
+    "tiny": "models/public/tinyengine_vww.tflite",
 }
 MEASURED_SHARED = {
     "digits digits": (23584, (22084, 23572)),
@@ -54,6 +58,10 @@ MEASURED_SHARED = {
     "res kws vww": (112400, (54340, 60996, 112388)),
     "ad wake": (20176, (2260, 19892)),
     "wake ad": (19904, (18516, 19892)),
+    "audio wake": (24096, (8448, 23812)),
+    "wake audio": (23808, (18516, 23808)),
+    "audio lstm svdf": (17296, (8448, 10020, 17284)),
+    "svdf kws tiny": (233664, (8052, 30036, 233664)),
 }
 """Models in the order in which they are made ready -> arena, arena_used_bytes() after each."""
 MEASURED_TWO = {
@@ -63,6 +71,10 @@ MEASURED_TWO = {
     "ad": (1344, 1520, 2276),
     "res": (49152, 5200, 54340),
     "wake": (4512, 14448, 18532),
+    "audio": (3040, 5408, 8448),
+    "svdf": (3152, 7408, 8068),
+    "lstm": (1536, 1712, 3236),
+    "tiny": (161472, 58288, 219760),
 }
 """Model -> array of the head, array of the tail, arena_used_bytes()."""
 

@@ -85,6 +85,34 @@ def _select(make: Int8GraphMaker, x: int) -> int:
     )
 
 
+def _divide(make: Int8GraphMaker, x: int) -> int:
+    y = make.constant_like(x, (1, 1, 1, 4))
+    fine = Quantization((1 / 256,), (0,))
+    return make.operator("DIV", [x, y], SHAPE, fine, Options("DivOptions"), version=2)
+
+
+def _matrices(make: Int8GraphMaker, x: int) -> int:
+    options = Options("BatchMatMulOptions", (("adj_y", True),))
+    return make.operator("BATCH_MATMUL", [x, x], (1, 6, 5, 5), make.quantization(x), options)
+
+
+def _logic(opcode: str, kind: str) -> _Build:
+    """Two comparisons, what is made of them, and what that selects."""
+
+    def build(make: Int8GraphMaker, x: int) -> int:
+        flags = [_compare(name, options)(make, x) for name, options in _COMPARED]
+        count = 1 if opcode == "LOGICAL_NOT" else 2
+        made = make.operator(opcode, flags[:count], SHAPE, None, Options(kind), dtype="bool")
+        inputs = [made, x, make.constant_like(x, SHAPE)]
+        options = Options("SelectV2Options")
+        return make.operator("SELECT_V2", inputs, SHAPE, make.quantization(x), options)
+
+    return build
+
+
+_COMPARED = (("LESS", "LessOptions"), ("EQUAL", "EqualOptions"))
+
+
 def _per_channel(make: Int8GraphMaker, x: int) -> int:
     scales = Quantization((0.01,) * 9, (0,) * 9)
     weights = make.graph.constant("weights", np.ones((9, 4), np.int8), quantization=scales)
@@ -134,7 +162,11 @@ _UNARY = ("SOFTMAX", "RELU", "RELU6", "LEAKY_RELU", "LOGISTIC", "TANH", "HARD_SW
 _BUILDS: dict[str, _Build] = {
     **{kind: _unary(kind) for kind in _UNARY},
     **{kind: _binary(kind) for kind in ("ADD", "SUB", "MUL", "MAXIMUM", "MINIMUM")},
-    "DIV": _binary("DIV", "DivOptions"),
+    "DIV": _divide,
+    "BATCH_MATMUL": _matrices,
+    "LOGICAL_AND": _logic("LOGICAL_AND", "LogicalAndOptions"),
+    "LOGICAL_OR": _logic("LOGICAL_OR", "LogicalOrOptions"),
+    "LOGICAL_NOT": _logic("LOGICAL_NOT", "LogicalNotOptions"),
     "SQUARED_DIFFERENCE": _binary("SQUARED_DIFFERENCE", "SquaredDifferenceOptions"),
     "EQUAL": _compare("EQUAL", "EqualOptions"),
     "NOT_EQUAL": _compare("NOT_EQUAL", "NotEqualOptions"),

@@ -3,7 +3,9 @@ float16 are widened."""
 
 from __future__ import annotations
 
+import dataclasses
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from deploy.passes.halves import without_halves
 from deploy.passes.selects import without_int32_selects, without_selects
 from deploy.passes.stand_ins import with_stand_ins
 from deploy.passes.tiles import without_tiles
+from deploy.profile import GraphProfile, profile_file
 from deploy.runtime import litert, tflm
 from keras_fmc.errors import UnsupportedModelError
 from tests.int8_graphs import Int8GraphMaker
@@ -163,6 +166,49 @@ def test_a_select_of_int32_is_arithmetic_that_never_overflows(
     assert report.bit_exact
     assert not any("different outputs" in warning for warning in report.warnings)
     assert without_int32_selects(rewritten) is rewritten
+
+
+@needs_wheel
+@pytest.mark.parametrize(
+    ("graph", "maps"),
+    [
+        # x; as 6 rows of 1, 6 rows repeated, as the shape of y.
+        (tiled((2, 3), (1, 2)), [6, 6, 12, 12]),
+        (halved(0), [4 * 6, 4 * 4]),
+        (selected((3, 4)), [12, 48, 48, 48]),
+    ],
+    ids=["TILE", "float16", "SELECT"],
+)
+def test_a_file_with_stand_ins_is_verified_and_profiled_as_it_is_planned(
+    graph: Graph, maps: list[int], tmp_path: Path
+) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(flatbuffer.write(graph))
+    deploy.plan(path, out=tmp_path / "out")
+    assert deploy.verify(tmp_path / "out").endswith(f"compared with {path}")
+    found = profile_file(path)
+    assert isinstance(found, GraphProfile)
+    assert [row.size_bytes for row in found.maps.maps] == maps
+
+
+def test_a_tile_that_nothing_equals_is_profiled_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(flatbuffer.write(tiled((2, 3), (2, 1), "int32")))
+    found = profile_file(path)
+    assert isinstance(found, GraphProfile)
+    assert [row.size_bytes for row in found.maps.maps] == [24, 48]
+
+
+@pytest.mark.parametrize("shapes", [((2,), (3,)), ((2,), (2,))])
+def test_selects_whose_shapes_do_not_go_together_are_left(
+    shapes: tuple[tuple[int, ...], tuple[int, ...]],
+) -> None:
+    graph = wrapped((1,), (1,), (1,))
+    tensors = list(graph.tensors)
+    for index, shape in zip(graph.inputs[1:], shapes, strict=True):
+        tensors[index] = dataclasses.replace(tensors[index], shape=shape)
+    damaged = graph.replace(tensors=tuple(tensors))
+    assert without_int32_selects(damaged) is damaged
 
 
 def test_subgraphs_get_their_stand_ins_too() -> None:

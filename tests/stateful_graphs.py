@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from flatbuffers import flexbuffers
 
-from deploy.graph import Graph, Options, Quantization, Tensor
+from deploy.graph import CUSTOM, Graph, Operator, Options, Quantization, Tensor
 from tests.int8_graphs import Int8GraphMaker
 
 STATEFUL = {"SVDF": 2, "UNIDIRECTIONAL_SEQUENCE_LSTM": 5}
@@ -103,3 +104,24 @@ def stateful_operator(opcode: str, seed: int) -> Graph:
             tensors[output] = replace(tensors[output], name="y0")
             return graph.replace(tensors=tuple(tensors))
         seed += 100
+
+
+def kept(reader: str, *, slots: int = 4, depth: int = 6, period: int = 1) -> Graph:
+    """The last ``slots`` inputs, and what another operator makes of them."""
+    make = Int8GraphMaker(slots)
+    scale = Quantization((0.5,), (0,))
+    x = make.graph.tensor(Tensor("x", (1, 1, 1, depth), "int8", scale))
+    make.inputs.append(x)
+    shape = (1, slots, 1, depth)
+    rows = make.graph.tensor(Tensor("rows", shape, "int8", scale, is_variable=True))
+    options = bytes(flexbuffers.Dumps({"cycles_max": period}))
+    code = {"custom_code": "CIRCULAR_BUFFER", "custom_options": options}
+    make.graph.operator(Operator(CUSTOM, (x,), (rows,), **code))
+    made = {
+        "RELU": lambda: make.unary("RELU", rows),
+        "RESHAPE": lambda: make.reshape(rows, (1, slots * depth)),
+        "CONV_2D": lambda: make.conv(rows, channels=3),
+        "CONCATENATION": lambda: make.concatenation([rows, x], axis=1),
+        "SLICE": lambda: make.slice(rows, (0, 1, 0, 0), (1, slots - 1, 1, depth)),
+    }[reader]()
+    return make.build(outputs=[made])

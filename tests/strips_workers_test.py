@@ -13,6 +13,7 @@ from deploy.backends.tflm.strips import choose_strips, walks, workers
 from deploy.backends.tflm.strips.choose import StripChoice
 from deploy.flatbuffer import write
 from deploy.graph import Graph
+from deploy.runtime.child import Child
 from deploy.targets import target
 from tests.int8_graphs import Int8GraphMaker
 
@@ -80,7 +81,7 @@ def dying(monkeypatch, how: str) -> list[subprocess.Popen[bytes]]:
         started.append(process)
         return process
 
-    monkeypatch.setattr(workers.subprocess, "Popen", start)
+    monkeypatch.setattr(subprocess, "Popen", start)
     return started
 
 
@@ -110,13 +111,13 @@ def test_where_no_process_can_be_started_the_caller_does_it_all(monkeypatch):
     def refuse(*arguments, **options):
         raise OSError("no more processes")
 
-    monkeypatch.setattr(workers.subprocess, "Popen", refuse)
+    monkeypatch.setattr(subprocess, "Popen", refuse)
     assert content(in_time(3)) == usual
 
 
 def test_a_worker_ends_with_its_caller():
     """Nobody is left waiting where the caller is gone, however it ended."""
-    worker = workers._Worker()
+    worker = Child(workers.__name__)
     assert isinstance(worker.connection, Connection)
     worker.connection.close()
     assert worker.process.wait(timeout=_PATIENCE_SECONDS) == 0

@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import board_names
 import pytest
 
 from deploy import targets
+from deploy.emit.worlds import ZEPHYR
 from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES
 from deploy.targets.expression import Expression
 from deploy.targets.load import names_in, read_runtime
@@ -129,6 +131,47 @@ def test_a_reserve_that_leaves_nothing_is_refused() -> None:
         targets.target(board="nano33ble", reserve_bytes=256 * 1024)
     with pytest.raises(BadInputError, match="negative"):
         targets.target(board="nano33ble", reserve_bytes=-1)
+
+
+def test_every_name_of_a_board_is_from_one_published_list() -> None:
+    used = set()
+    for world, name in board_names.names():
+        lists = [e for e in board_names.LISTS if e["names"] == world]
+        mine = [e for e in lists if name.startswith(e.get("prefix", ""))]
+        assert len(mine) == 1, (world, name)
+        assert board_names.list_of(world, name) is mine[0]
+        used.add(board_names.LISTS.index(mine[0]))
+    assert used == set(range(len(board_names.LISTS)))
+    (zephyr,) = (e["version"] for e in board_names.LISTS if e["names"] == "zephyr")
+    assert zephyr == ZEPHYR
+
+
+@pytest.mark.parametrize(
+    ("world", "file", "text", "there", "not_there"),
+    [
+        ("platformio", "a.json", '{"frameworks": ["arduino"]}', "nrf:a", "nrf:b"),
+        ("platformio", "b.json", '{"frameworks": ["mbed"]}', None, "nrf:b"),
+        ("arduino", "boards.txt", "a.name=A\nba.menu.pnum.X=x\n", "p:c:a", "p:c:ba"),
+        ("arduino", "boards.txt", "b.name=B\nb.menu.pnum.X=x\n", "p:c:b:pnum=X", "p:c:b:pnum=Y"),
+        ("zephyr", "v/a/a_m7.dts", "", "a/soc/m7", "a/soc/m4"),
+        ("zephyr", "v/a/a_soc_m7.dts", "", "a/soc/m7", "a"),
+        ("zephyr", "v/a/a.dts", "", "a", "a@wifi"),
+        ("esp_idf", "constants.py", "SUPPORTED_TARGETS = ['esp32', 'esp32s2']", "esp32", "esp3"),
+        (
+            *("stm32", "STM32F407V(E-G)Tx.xml", '<Mcu RefName="STM32F407V(E-G)Tx"'),
+            *("STM32F407VGTx", "STM32F407VCTx"),
+        ),
+    ],
+)
+def test_lists_are_read_as_their_projects_write_them(
+    world: str, file: str, text: str, there: str | None, not_there: str, tmp_path: Path
+) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    files = path if world in ("arduino", "esp_idf") else tmp_path
+    assert there is None or board_names.LOOK_UP[world](files, there)
+    assert not board_names.LOOK_UP[world](files, not_there)
 
 
 OWN = {

@@ -22,7 +22,7 @@ from deploy.runtime.isolation import CrashedError
 from deploy.targets import kernels, target
 from keras_fmc.errors import UnsupportedModelError
 from tests.custom_graphs import DRAWS, custom_graph
-from tests.operator_draws import is_drawn, operator_draw
+from tests.operator_draws import REFUSED_TYPES, floats, is_drawn, operator_draw
 
 needs_wheel = pytest.mark.skipif(
     tflm.unavailable_reason() is not None, reason=str(tflm.unavailable_reason())
@@ -30,9 +30,7 @@ needs_wheel = pytest.mark.skipif(
 HOST = target(board="host")
 SEEDS = range(4)
 NOT_IN_TFLM = {"REDUCE_ANY", "REDUCE_PROD", "RELU_0_TO_1", "RELU_N1_TO_1"}
-"""Rows of operators that the converter makes and generated C runs."""
-REFUSED_TYPES = {"ADD_N", "CUMSUM"}
-"""Drawn with int32, which the kernels of TFLM do not take."""
+"""Rows of operators that the converter makes and TensorFlow Lite Micro has no kernels of."""
 
 
 _NOT_FOUND = ("Didn't find op", "Failed to get registration")
@@ -75,23 +73,6 @@ def test_what_the_resolver_registers_every_library_knows() -> None:
     assert set(ADD_FUNCTIONS) == set(OPERATORS) - NOT_IN_TFLM
     for name in ("reference", "cmsis-nn-dsp", "esp-nn-esp32s3"):
         assert set(ADD_FUNCTIONS) <= set(kernels(name).rules)
-
-
-def floats(graph: Graph) -> Graph:
-    """The graph with float32 in place of int8."""
-    return graph.replace(
-        tensors=tuple(
-            dataclasses.replace(
-                t,
-                dtype="float32",
-                quantization=None,
-                data=None if t.data is None else t.array().astype("float32").tobytes(),
-            )
-            if t.dtype == "int8"
-            else t
-            for t in graph.tensors
-        )
-    )
 
 
 def assert_predicted(graph: Graph) -> None:

@@ -129,7 +129,7 @@ def _killed(content: bytes) -> None:
     tflm.fits(content, 4640)
     worker = isolation._worker
     assert worker is not None
-    os.kill(worker._process.pid, signal.SIGKILL)
+    os.kill(worker.process.pid, signal.SIGKILL)
     tflm.run(content, tflm.random_inputs(content), arena_bytes=4640, isolated=True)
 
 

@@ -6,6 +6,7 @@ That the sizes are TFLM's own is measured in ``several_test``.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from c_compilers import ARM_C99, ARM_CXX17, C11, C99, CXX17, require
 from deploy import flatbuffer
 from deploy.backends.tflm.several import predict_two
 from deploy.cli import main
+from deploy.emit.skeleton import KINDS
 from deploy.pipeline import emit_project, plan, verify
 from deploy.report.report import Report
 from deploy.settings import PlanSettings
@@ -32,7 +34,13 @@ BOARD = {
     "runtime": "tflm-2026-08-arm32",
     "flash": "1MB",
     "reserve": "0",
-    "names": {"zephyr": "split", "arduino": "a:b:split", "platformio": "a:split", "stm32": "S"},
+    "names": {
+        "zephyr": "split",
+        "arduino": "a:b:split",
+        "platformio": "a:split",
+        "stm32": "S",
+        "esp_idf": "esp32s3",
+    },
     "source": "made up",
 }
 
@@ -185,17 +193,25 @@ def test_the_proof_compiles_until_a_size_is_changed(
         assert compiler.compile(tmp_path / "arena_plan.c").returncode != 0, macro
 
 
-@pytest.mark.parametrize("kind", ["cmake", "arduino", "platformio", "zephyr", "stm32cube"])
+SOURCES = {".c": ARM_C99, ".cc": ARM_CXX17, ".cpp": ARM_CXX17, ".ino": ARM_CXX17}
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_projects_give_the_allocator_both_buffers(folder: Path, kind: str, tmp_path: Path) -> None:
     boards = str(folder.parent / "boards.json")
     names = emit_project(folder, kind=kind, out=tmp_path, board_file=boards)
-    runner = next(tmp_path / n for n in names if Path(n).stem == "model_runner" and "runner.c" in n)
+    paths = [tmp_path / name for name in names if Path(name).suffix in SOURCES]
+    for path in paths:
+        sketch = ["-include", "Arduino.h"] if path.suffix == ".ino" else []
+        SOURCES[path.suffix].must_compile(path, "-I", str(DECLARATIONS), *sketch)
+    # The proof, its check, the model, the runner, the main program.
+    assert len(paths) == 5
+    runner = next(path for path in paths if path.stem == "model_runner")
     text = runner.read_text()
     assert "MicroAllocator::Create(tail_arena, M_TAIL_ARENA_BYTES, tensor_arena," in text
     assert "GetModel(model_data), resolver, allocator);" in text
-    require("arm-none-eabi-g++", "arm-none-eabi-nm")
-    ARM_CXX17.must_compile(runner, "-I", str(DECLARATIONS))
-    command = ["arm-none-eabi-nm", "-S", "-C", f"{runner.name}.o"]
+    require("arm-none-eabi-g++", "arm-none-eabi-objdump")
+    command = ["arm-none-eabi-objdump", "-t", "-C", f"{runner.name}.o"]
     symbols = subprocess.run(
         command, cwd=runner.parent, capture_output=True, text=True, check=True
     ).stdout
@@ -205,15 +221,16 @@ def test_projects_give_the_allocator_both_buffers(folder: Path, kind: str, tmp_p
         ("tail_arena", report.tail_arena_bytes),
     ):
         row = next(line for line in symbols.splitlines() if line.endswith(f"::{array}"))
-        assert int(row.split()[1], 16) == size
-
-
-def test_an_emitted_main_program_compiles(folder: Path, tmp_path: Path) -> None:
-    boards = str(folder.parent / "boards.json")
-    for name in emit_project(folder, kind="cmake", out=tmp_path, board_file=boards):
-        compiler = {".c": ARM_C99, ".cc": ARM_CXX17}.get(Path(name).suffix)
-        if compiler is not None:
-            compiler.must_compile(tmp_path / name, "-I", str(DECLARATIONS))
+        symbol = re.search(r"\s(\.\S+)\s+([0-9a-f]{8}) ", row)
+        assert symbol is not None
+        section, bytes_of_it = symbol.groups()
+        assert int(bytes_of_it, 16) == size
+        # The tail is planned into the external memory.
+        if kind == "esp-idf":
+            assert section == {"tensor_arena": ".bss", "tail_arena": ".ext_ram.bss"}[array]
+    if kind == "esp-idf":
+        options = (tmp_path / "sdkconfig.defaults").read_text()
+        assert "CONFIG_SPIRAM_ALLOW_BSS_SEG_EXTERNAL_MEMORY=y" in options
 
 
 def test_verify_holds_the_sizes_against_the_model(folder: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from deploy.emit.written import MODEL_FILE, REPORT_FILE
 from deploy.graph import Graph
 from deploy.implicit import as_written
 from deploy.memory.plan import AliasReason, MemoryPlan, PlannedPiece, PlannedTensor
-from deploy.proof.arena_plan import Apart, ArenaSizes, arena_plan_files
+from deploy.proof.arena_plan import ArenaSizes, TwoMemories, arena_plan_files
 from deploy.report.html import to_html
 from deploy.report.report import Report
 from deploy.report.shared import SharedReport
@@ -48,7 +48,7 @@ def firmware_files(report: Report, content: bytes, graph: Graph) -> dict[str, by
     return files
 
 
-def arena_sizes(report: Report | SharedReport, apart: Apart | None = None) -> ArenaSizes:
+def arena_sizes(report: Report | SharedReport, apart: TwoMemories | None = None) -> ArenaSizes:
     """Returns the sizes of a report's arena, or arenas, that its proof states."""
     return ArenaSizes(
         arena_bytes=report.arena_bytes,
@@ -61,7 +61,7 @@ def arena_sizes(report: Report | SharedReport, apart: Apart | None = None) -> Ar
     )
 
 
-def _apart(report: Report) -> Apart | None:
+def _apart(report: Report) -> TwoMemories | None:
     """The two arrays of a report whose head and tail stand in two memories.
 
     Raises:
@@ -75,7 +75,7 @@ def _apart(report: Report) -> Apart | None:
         raise VerificationError(
             "the report has two arenas", "the memories of both", f"{len(report.memories)} memories"
         )
-    return Apart(
+    return TwoMemories(
         head_arena_bytes=report.head_arena_bytes,
         tail_arena_bytes=report.tail_arena_bytes,
         head_memory=head.name,

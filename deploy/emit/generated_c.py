@@ -11,8 +11,9 @@ from pathlib import Path
 from deploy import flatbuffer
 from deploy.backends.c.build import GeneratedModel, generate, stand_in_files
 from deploy.backends.c.evidence import CEvidence, collect
-from deploy.backends.c.library import Library
+from deploy.backends.c.library import KernelLibrary
 from deploy.backends.c.names import Names, state
+from deploy.backends.c.rows_again import inner_macs
 from deploy.backends.tflm.embed import without_plan
 from deploy.emit.generated_codes import macs_of, stored_codes
 from deploy.emit.written import MODEL_FILE, REPORT_FILE
@@ -21,7 +22,7 @@ from deploy.macs import graph_macs
 from deploy.outcome import Region
 from deploy.passes import passes_of, run_passes
 from deploy.passes.reference_versions import with_reference_versions
-from deploy.proof.source import SourceRun, run_source
+from deploy.proof.source import SourceFile, SourceRun
 from deploy.report.occupancy import boxes, peak
 from deploy.report.report import Report, ReportOperator, ReportTensor
 from deploy.report.summary import (
@@ -69,7 +70,7 @@ def plan_c(
         VerificationError: the C does not compile, or an output differs.
     """
     graph = run_passes(source, passes=passes_of(passes))
-    own = None if library is None else Library(library)
+    own = None if library is None else KernelLibrary(library)
     model = generate(graph, model_name=name, fed=fed, library=own, max_macs=max_macs)
     return PlannedC(model, collect(model, ran))
 
@@ -100,12 +101,11 @@ def verify_c(folder: str | Path, report: Report, *, source: str | None) -> str:
             received=path,
             remedy="Name it with --source",
         )
-    content = flatbuffer.read_content(path)
-    read = flatbuffer.read(content, source=path)
+    file = SourceFile.read(flatbuffer.read_content(path), source=path)
     fed = any(re.search(r"_INPUT\d*_ROWS$", line) for line in _macros(folder, report))
     planned = plan_c(
-        with_reference_versions(without_plan(read)),
-        run_source(content, read, source=path),
+        with_reference_versions(without_plan(file.graph)),
+        file.run(),
         name=Path(report.model).stem,
         fed=fed,
         passes=report.passes,
@@ -150,7 +150,7 @@ def c_report(
     """Returns the report of a generated model: its arena is all of its static memory."""
     model, evidence = planned.model, planned.evidence
     graph, layout = model.graph, model.layout
-    macs = graph_macs(model.source)
+    macs = graph_macs(model.source) + inner_macs(graph, layout.program)
     stack = stack_of(_without_library(model), name=model.name, core=goal.board.core)
     if model.uses_library and stack.size_bytes is not None:
         stack = Stack(stack.size_bytes, f"{stack.source}, without what the kernel library takes")

@@ -5,21 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from deploy.graph import Graph, Tensor
-from deploy.proof.names import c_comment, short_name
+from deploy.graph import C_TYPES, Graph, Tensor
+from deploy.proof.names import c_comment, float_literal, short_name
 from keras_fmc.errors import UnsupportedModelError
 
-_CPP_TYPES = {
-    "float32": "float",
-    "int8": "int8_t",
-    "uint8": "uint8_t",
-    "int16": "int16_t",
-    "int32": "int32_t",
-    "int64": "int64_t",
-    "bool": "bool",
-}
+_CPP_TYPES = {**C_TYPES, "bool": "bool"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +47,7 @@ class CppPort:
         quantization = tensor.quantization
         if quantization is not None and self.is_quantized:
             lines += [
-                f"constexpr float k{self.name}Scale = {_float_literal(quantization.scales[0])};",
+                f"constexpr float k{self.name}Scale = {float_literal(quantization.scales[0])};",
                 f"constexpr int32_t k{self.name}ZeroPoint = {quantization.zero_points[0]};",
                 *self._helper(),
             ]
@@ -126,9 +116,3 @@ def side_of(tensors: Sequence[Tensor], side: str) -> Iterator[CppPort]:
             )
         suffix = str(number) if len(tensors) > 1 else ""
         yield CppPort(side.capitalize() + suffix, side, number, tensor)
-
-
-def _float_literal(value: float) -> str:
-    # Nine digits tell all 32-bit floats apart.
-    text = f"{np.float32(value):.9g}"
-    return text + ("f" if "." in text or "e" in text else ".0f")

@@ -1,8 +1,8 @@
 """The worlds of firmware: what each needs of a board, and the TensorFlow Lite Micro it builds.
 
-Names of boards are from the lists that the projects publish, of November 2026: PlatformIO's
-board files (of those with the framework Arduino), the boards.txt of the Arduino cores, the
-boards of Zephyr, ESP-IDF's targets, and STM32CubeMX's parts as STM32_open_pin_data has them.
+Names of boards are those of the lists that the projects publish, of PlatformIO's boards those that
+have the framework Arduino. ``deploy/targets/lists.json`` says which lists, at which versions, and
+``tests/board_names.py`` holds the boards against clones of them.
 """
 
 from __future__ import annotations
@@ -108,10 +108,10 @@ _CHIRALE_CORES = ("esp32:", "arduino:mbed_portenta", "arduino:mbed_giga", "ardui
 ESP_TFLITE_MICRO = "1.4.0"
 """Version of espressif/esp-tflite-micro, of August 2026, that the kernels of ESP-NN hold for."""
 ESP_NN = "1.2.3"
-ZEPHYR = "v4.2.0"
-ZEPHYR_TFLM = "8d404de73acf7687831e16d88e86e4f73cfddf8e"
+ZEPHYR = "v4.4.0"
+ZEPHYR_TFLM = "fcc760af130f3a595b5802cdebcc77461e54f382"
 """Of zephyrproject-rtos/tflite-micro: the revision that Zephyr's manifest names."""
-ZEPHYR_TFLM_OF = "February 2025"
+ZEPHYR_TFLM_OF = "February 2026"
 
 
 def library_of(board: Board) -> Library:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from deploy.backends.c.bits import added_name
 from deploy.backends.c.build import laid_out
-from deploy.backends.c.library import Library
+from deploy.backends.c.library import KernelLibrary
 from deploy.backends.c.names import state
 from deploy.backends.tflm.arena import predict_arena
 from deploy.backends.tflm.codes.lower import lower_codes, stored_code_maps
@@ -43,7 +43,7 @@ _WALKS = ((1.05, 20_000), (2.0, 50_000))
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
+class GraphNeeds:
     """What a graph needs.
 
     Attributes:
@@ -74,7 +74,7 @@ class Question:
     asker: int
 
 
-def estimate(question: Question) -> Estimate:
+def estimate(question: Question) -> GraphNeeds:
     """Returns what a graph needs; a function of the question alone."""
     if os.getpid() != question.asker:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -96,7 +96,7 @@ def estimate(question: Question) -> Estimate:
             packed = run_passes(lowered.graph, context, passes=settings.pass_list)
             if graph_macs(packed) <= settings.max_macs * graph_macs(graph):
                 found.append((packed, momentary_maps(packed, lowered.stored)))
-    best: Estimate | None = None
+    best: GraphNeeds | None = None
     for candidate, never_whole in found:
         for level, work in _WALKS:
             try:
@@ -122,18 +122,18 @@ def estimate(question: Question) -> Estimate:
             if best is None or one.arena_bytes < best.arena_bytes:
                 best = one
     if best is None:
-        return Estimate(sys.maxsize, graph_macs(graph), ())
+        return GraphNeeds(sys.maxsize, graph_macs(graph), ())
     return best
 
 
 def _of_plan(
     named: Graph, graph: Graph, memory: MemoryPlan, goal: Target, limit_bytes: int
-) -> Estimate:
+) -> GraphNeeds:
     arena = predict_arena(graph, offsets=memory.offsets, target=goal)
     occupied = boxes(report_tensors(memory), report_pieces(memory.pieces))
     room = max(0, limit_bytes - arena.tail_bytes)
     held = _in_the_way(occupied, len(graph.operators), room)
-    return Estimate(arena.arena_bytes, graph_macs(graph), _by_tensor(named, held))
+    return GraphNeeds(arena.arena_bytes, graph_macs(graph), _by_tensor(named, held))
 
 
 def _in_the_way(occupied: Sequence[Box], operators: int, room: int) -> dict[str, int]:
@@ -165,12 +165,12 @@ def _by_tensor(named: Graph, held: dict[str, int]) -> tuple[tuple[int, int], ...
     return tuple(sorted(found, key=lambda item: (-item[1], item[0])))
 
 
-def _of_c(named: Graph, graph: Graph, question: Question) -> Estimate:
+def _of_c(named: Graph, graph: Graph, question: Question) -> GraphNeeds:
     library = question.settings.c_library()
     found = laid_out(
         graph,
         fed=question.settings.input == "rows",
-        library=None if library is None else Library(library),
+        library=None if library is None else KernelLibrary(library),
         max_macs=question.settings.max_macs,
         quick=not question.in_earnest,
     )
@@ -186,4 +186,4 @@ def _of_c(named: Graph, graph: Graph, question: Question) -> Estimate:
             rows = region.placed.schedule.lines.get(index)
             size = entry.size_bytes if rows is None else rows * entry.row_bytes
             held[entry.name] = max(held.get(entry.name, 0), size)
-    return Estimate(found.static_bytes, graph_macs(found.graph), _by_tensor(named, held))
+    return GraphNeeds(found.static_bytes, graph_macs(found.graph), _by_tensor(named, held))

@@ -20,10 +20,10 @@ import numpy as np
 
 from deploy import flatbuffer
 from deploy.effort import Guard, effort_named
-from deploy.fit.estimate import Estimate, Question, estimate
+from deploy.fit.estimate import GraphNeeds, Question, estimate
 from deploy.fit.outcome import Fit, FitPoint, MapReason
-from deploy.fit.search import Codes, Search, options_of
-from deploy.fit.sites import Site, find_tensors
+from deploy.fit.search import Codes, FitSearch, options_of
+from deploy.fit.sites import CodeSite, find_tensors
 from deploy.fit.what_if import can_be_plain, with_codes
 from deploy.macs import graph_macs
 from deploy.passes.reference_versions import with_reference_versions
@@ -107,7 +107,7 @@ class _Source:
     costs: CodeCosts
     content: bytes
     graph: Graph
-    whole: Estimate
+    whole: GraphNeeds
     warnings: tuple[str, ...]
 
     def loss(self, spec: BottleneckSpec) -> float:
@@ -167,16 +167,16 @@ class _Fitting:
         sites = self._sites(source)
         refused: set[tuple[str, int]] = set()
 
-        def options(site: Site) -> list[BottleneckSpec]:
+        def options(site: CodeSite) -> list[BottleneckSpec]:
             every = options_of(site, self.bits)
             return [spec for spec in every if (spec.kind.value, spec.bits or 8) not in refused]
 
         limit = self.limit.size_bytes
-        seen: list[tuple[dict[int, BottleneckSpec], Estimate]] = []
+        seen: list[tuple[dict[int, BottleneckSpec], GraphNeeds]] = []
         received = ""
         for _ in range(_ATTEMPTS):
             self.made = 0
-            search = Search(
+            search = FitSearch(
                 sites=sites,
                 options=options,
                 evaluate=lambda states, earnest: self._estimates(source.graph, states, earnest),
@@ -248,7 +248,9 @@ class _Fitting:
             warnings=_warnings(labels),
         )
 
-    def _estimates(self, graph: Graph, states: Sequence[Codes], in_earnest: bool) -> list[Estimate]:
+    def _estimates(
+        self, graph: Graph, states: Sequence[Codes], in_earnest: bool
+    ) -> list[GraphNeeds]:
         coded = [with_codes(graph, dict(state)) for state in states]
         questions = [
             Question(one.graph, self.planning, self.limit.size_bytes, in_earnest, os.getpid())
@@ -265,7 +267,7 @@ class _Fitting:
         self.progress.say("what-if plans", self.made / self.most_plans)
         return [_by_owner(one, own.owners) for one, own in zip(found, coded, strict=True)]
 
-    def _sites(self, source: _Source) -> dict[int, Site]:
+    def _sites(self, source: _Source) -> dict[int, CodeSite]:
         """Tensor → map that may get a code."""
         names = [item.name for item in source.maps.kept if item.name not in source.barred]
         costs, graph = source.costs, source.graph
@@ -274,12 +276,12 @@ class _Fitting:
         for name, tensor in tensors.items():
             shape = source.maps[name].shape
             plain = can_be_plain(graph, tensor)
-            site = Site(name, shape, tensor, name in source.negative, plain)
+            site = CodeSite(name, shape, tensor, name in source.negative, plain)
             if tensor not in sites and tensor not in graph.outputs and options_of(site, self.bits):
                 sites[tensor] = site
         return sites
 
-    def _converted(self, source: _Source, plan: CompressionPlan) -> Estimate:
+    def _converted(self, source: _Source, plan: CompressionPlan) -> GraphNeeds:
         from deploy.convert import to_int8_tflite
         from keras_fmc.rewrite import insert_bottlenecks
 
@@ -290,15 +292,15 @@ class _Fitting:
     def _fit(
         self,
         source: _Source,
-        sites: Mapping[int, Site],
+        sites: Mapping[int, CodeSite],
         codes: Codes,
-        found: Estimate,
-        real: Estimate,
-        seen: Sequence[tuple[dict[int, BottleneckSpec], Estimate]],
+        found: GraphNeeds,
+        real: GraphNeeds,
+        seen: Sequence[tuple[dict[int, BottleneckSpec], GraphNeeds]],
     ) -> Fit:
         plan, whole = source.plan(codes), source.whole
 
-        def point(estimate_: Estimate, specs: Sequence[BottleneckSpec]) -> FitPoint:
+        def point(estimate_: GraphNeeds, specs: Sequence[BottleneckSpec]) -> FitPoint:
             loss = sum(source.loss(spec) for spec in specs)
             texts = tuple(spec.to_text() for spec in specs)
             return FitPoint(estimate_.arena_bytes, loss, estimate_.macs, texts)
@@ -326,7 +328,7 @@ class _Fitting:
         )
 
     def _reasons(
-        self, source: _Source, sites: Mapping[int, Site], plan: CompressionPlan
+        self, source: _Source, sites: Mapping[int, CodeSite], plan: CompressionPlan
     ) -> tuple[MapReason, ...]:
         if not plan.bottlenecks:
             enough = "strips or rows are enough"
@@ -356,7 +358,7 @@ class _Fitting:
         return tuple(found)
 
     def _does_not_fit(
-        self, source: _Source, sites: dict[int, Site], codes: Codes, found: Estimate
+        self, source: _Source, sites: dict[int, CodeSite], codes: Codes, found: GraphNeeds
     ) -> DoesNotFitError:
         graph = source.graph
         loss = sum(source.loss(spec) for spec in codes.values())
@@ -417,7 +419,7 @@ def _job_count(jobs: int | None) -> int | None:
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
 
 
-def _by_owner(one: Estimate, owners: dict[int, int]) -> Estimate:
+def _by_owner(one: GraphNeeds, owners: dict[int, int]) -> GraphNeeds:
     held: dict[int, int] = {}
     for index, size in one.held:
         owner = owners.get(index, index)

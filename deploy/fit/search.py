@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from deploy.fit.estimate import Estimate
-from deploy.fit.sites import Site
+from deploy.fit.estimate import GraphNeeds
+from deploy.fit.sites import CodeSite
 from keras_fmc.choose.plan import BottleneckKind, BottleneckSpec
 
 Codes = Mapping[int, BottleneckSpec]
-Evaluate = Callable[[Sequence[Codes], bool], list[Estimate]]
+Evaluate = Callable[[Sequence[Codes], bool], list[GraphNeeds]]
 Loss = Callable[[BottleneckSpec], float]
 
 _SHARES = (3 / 4, 1 / 2, 3 / 8, 1 / 4, 3 / 16, 1 / 8, 1 / 16)
@@ -31,7 +31,7 @@ _SMALL_SHARE = 0.02
 """Maps that hold less of what is too much are not tried."""
 
 
-def options_of(site: Site, bits: Sequence[int]) -> tuple[BottleneckSpec, ...]:
+def options_of(site: CodeSite, bits: Sequence[int]) -> tuple[BottleneckSpec, ...]:
     """Returns the codes that a map may get, each smaller than the map.
 
     Of those of one width that take as many bytes it is the one of most channels.
@@ -56,7 +56,7 @@ def options_of(site: Site, bits: Sequence[int]) -> tuple[BottleneckSpec, ...]:
 
 
 @dataclass(slots=True)
-class Search:
+class FitSearch:
     """The search for one model.
 
     Attributes:
@@ -70,15 +70,15 @@ class Search:
         stop: asked between rounds.
     """
 
-    sites: Mapping[int, Site]
-    options: Callable[[Site], Sequence[BottleneckSpec]]
+    sites: Mapping[int, CodeSite]
+    options: Callable[[CodeSite], Sequence[BottleneckSpec]]
     evaluate: Evaluate
     loss: Loss
     limit_bytes: int
     most_macs: float
     most_plans: int
     stop: Callable[[], bool]
-    seen: list[tuple[dict[int, BottleneckSpec], Estimate]] = field(default_factory=list)
+    seen: list[tuple[dict[int, BottleneckSpec], GraphNeeds]] = field(default_factory=list)
     plans: int = 0
     _ranked: dict[int, tuple[BottleneckSpec, ...]] = field(default_factory=dict)
 
@@ -86,10 +86,10 @@ class Search:
         """The sum over codes."""
         return sum(self.loss(spec) for spec in codes.values())
 
-    def fits(self, estimate: Estimate) -> bool:
+    def fits(self, estimate: GraphNeeds) -> bool:
         return estimate.arena_bytes <= self.limit_bytes and estimate.macs <= self.most_macs
 
-    def run(self) -> tuple[dict[int, BottleneckSpec], Estimate]:
+    def run(self) -> tuple[dict[int, BottleneckSpec], GraphNeeds]:
         """Returns the codes of least loss found that fit, or else those of the smallest arena."""
         codes, found = self._forward()
         if not self.fits(found):
@@ -99,13 +99,13 @@ class Search:
         (earnest,) = self._ask([codes], True)
         return codes, earnest if self.fits(earnest) else found
 
-    def _ask(self, states: Sequence[Codes], in_earnest: bool = False) -> list[Estimate]:
+    def _ask(self, states: Sequence[Codes], in_earnest: bool = False) -> list[GraphNeeds]:
         found = self.evaluate(states, in_earnest)
         self.plans += len(states)
         self.seen += [(dict(s), e) for s, e in zip(states, found, strict=True)]
         return found
 
-    def _forward(self) -> tuple[dict[int, BottleneckSpec], Estimate]:
+    def _forward(self) -> tuple[dict[int, BottleneckSpec], GraphNeeds]:
         codes: dict[int, BottleneckSpec] = {}
         (found,) = self._ask([codes])
         tried: set[int] = set()
@@ -136,14 +136,14 @@ class Search:
             found = min(found, earnest, key=self._excess)
         return codes, found
 
-    def _excess(self, estimate: Estimate) -> tuple[float, float, int]:
+    def _excess(self, estimate: GraphNeeds) -> tuple[float, float, int]:
         over = max(0, estimate.arena_bytes - self.limit_bytes)
         slow = max(0.0, estimate.macs / max(self.most_macs, 1) - 1)
         return over * (1 + slow), slow, estimate.arena_bytes
 
     def _backward(
-        self, codes: dict[int, BottleneckSpec], found: Estimate
-    ) -> tuple[dict[int, BottleneckSpec], Estimate]:
+        self, codes: dict[int, BottleneckSpec], found: GraphNeeds
+    ) -> tuple[dict[int, BottleneckSpec], GraphNeeds]:
         barred = dict.fromkeys(codes, -1)
         """Tensor → the last option, by loss, that is known not to fit; -1 for none."""
         while self.plans < self.most_plans and not self.stop():

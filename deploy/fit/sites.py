@@ -20,7 +20,7 @@ _CLOSE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class CodeSite:
     """A map that may get a code.
 
     Attributes:

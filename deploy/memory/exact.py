@@ -19,7 +19,7 @@ import numpy as np
 from deploy.memory.conflicts import Conflicts, PieceArrays
 from deploy.memory.greedy import static_orders
 from deploy.memory.instance import build_instance
-from deploy.memory.local_search import Walk
+from deploy.memory.local_search import OrderWalk
 from deploy.memory.search import FOUND, IMPOSSIBLE, UNKNOWN, search
 from deploy.memory.search_gaps import search_gaps
 
@@ -35,7 +35,7 @@ Outcome = tuple[int, tuple[int, ...]]
 _Result = TypeVar("_Result")
 
 
-class Effort(NamedTuple):
+class NodeLimits(NamedTuple):
     """How much an attempt may cost: nodes for each restart of each lane."""
 
     nodes: int
@@ -70,12 +70,12 @@ class ExactSearch:
         self._seed = seed
         self._workers = workers
         self._lanes = [self._remembering, self._forgetting]
-        self._walks: list[Walk] = []
+        self._walks: list[OrderWalk] = []
         if not (self._instance.solid and self._instance.complete):
             # Both are strong where blocks interlock and weak where they are boxes.
             self._lanes.insert(0, self._gaps)
             self._walks = [
-                Walk(pieces, order, seed=(seed, number))
+                OrderWalk(pieces, order, seed=(seed, number))
                 for number, order in enumerate(static_orders(pieces)[:_WALKS])
             ]
         self._moves = _MOVES_TIMES_PAIRS // conflicts.count**2
@@ -86,7 +86,7 @@ class ExactSearch:
         search(self._instance, self._instance.priorities[0], tall, node_limit=0, stop=stop)
         search_gaps(conflicts, tall, node_limit=0, stop=stop)
 
-    def attempt(self, target: int, effort: Effort, cancelled: Callable[[], bool]) -> Outcome:
+    def attempt(self, target: int, effort: NodeLimits, cancelled: Callable[[], bool]) -> Outcome:
         """FOUND with offsets, IMPOSSIBLE (a proof), or UNKNOWN after the node limits.
 
         Raises:
@@ -130,7 +130,7 @@ class ExactSearch:
                 raise
         return [future.result() for future in futures]
 
-    def _remembering(self, lane: int, race: _Race, target: int, effort: Effort) -> None:
+    def _remembering(self, lane: int, race: _Race, target: int, effort: NodeLimits) -> None:
         """Restarts that keep half of what the sections' failures taught."""
         failures = np.ones(len(self._instance.member_first) - 1, dtype=np.int64)
         for restart in range(effort.restarts):
@@ -138,7 +138,7 @@ class ExactSearch:
                 return
             failures = 1 + failures // 2
 
-    def _forgetting(self, lane: int, race: _Race, target: int, effort: Effort) -> None:
+    def _forgetting(self, lane: int, race: _Race, target: int, effort: NodeLimits) -> None:
         """Restarts that begin afresh."""
         for restart in range(effort.restarts):
             if not self._restart(lane, race, target, effort.nodes, restart, None):
@@ -179,7 +179,7 @@ class ExactSearch:
         rank = np.argsort(order) + 0.1 * size * generator.standard_normal(size)
         return np.argsort(rank, kind="stable").astype(np.int64)
 
-    def _gaps(self, lane: int, race: _Race, target: int, effort: Effort) -> None:
+    def _gaps(self, lane: int, race: _Race, target: int, effort: NodeLimits) -> None:
         """Longer and longer runs of the search over gaps, each in the place of a restart."""
         for turn in range(_GAP_TURNS):
             restart = turn * effort.restarts // _GAP_TURNS
@@ -261,7 +261,7 @@ def minimise(
         for offsets in exact.walk(goal, cancelled):
             height_bytes = min(height_bytes, found(offsets, "local search"))
         target, given_up = goal, goal - step_bytes
-        effort = Effort(nodes, _RESTARTS)
+        effort = NodeLimits(nodes, _RESTARTS)
         while target < height_bytes:
             outcome, offsets = exact.attempt(target, effort, cancelled)
             if outcome == FOUND:
@@ -275,5 +275,5 @@ def minimise(
             if steps <= 1:
                 break
             target = given_up + steps // 2 * step_bytes
-            effort = Effort(nodes // 4, _RESTARTS // 4)
+            effort = NodeLimits(nodes // 4, _RESTARTS // 4)
         nodes *= 2

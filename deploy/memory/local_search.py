@@ -15,7 +15,7 @@ from deploy.memory.conflicts import PieceArrays
 from deploy.memory.quick import first_fit_compiled, hull_table
 
 
-class Walk:
+class OrderWalk:
     """A walk that can be continued.
 
     Args:

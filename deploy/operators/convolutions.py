@@ -14,7 +14,7 @@ from deploy.operators.by_rows import (
 from deploy.operators.elementwise import check_activation, together
 from deploy.operators.row import Shape, Site
 from deploy.operators.rows import Scattering, Sliding
-from deploy.operators.window import Moves, Window, window_of, window_positions
+from deploy.operators.window import MovesOver, Window, window_of, window_positions
 
 
 def conv_2d(site: Site) -> tuple[Shape | None, ...]:
@@ -111,15 +111,15 @@ def matrix_products(site: Site) -> int:
 
 def weights_window(graph: Graph, operator: Operator) -> Window:
     """The window of weights (o, kh, kw, c)."""
-    return _weights_window(graph, operator, Moves.INPUT)
+    return _weights_window(graph, operator, MovesOver.INPUT)
 
 
 def transposed_window(graph: Graph, operator: Operator) -> Window:
     """The window of weights (o, kh, kw, c), with the padding of the convolution transposed."""
-    return _weights_window(graph, operator, Moves.OUTPUT)
+    return _weights_window(graph, operator, MovesOver.OUTPUT)
 
 
-def _weights_window(graph: Graph, operator: Operator, over: Moves) -> Window:
+def _weights_window(graph: Graph, operator: Operator, over: MovesOver) -> Window:
     _, height, width, depth = graph.tensors[operator.inputs[1]].shape
     return window_of(operator, (height, width), depth=depth, over=over)
 
@@ -127,7 +127,7 @@ def _weights_window(graph: Graph, operator: Operator, over: Moves) -> Window:
 def dense_window(graph: Graph, operator: Operator) -> Window:
     """FULLY_CONNECTED, weights (u, d): one row of d values at a time."""
     depth = graph.tensors[operator.inputs[1]].shape[-1]
-    return Window((1, 1), depth=depth, over=Moves.RUN)
+    return Window((1, 1), depth=depth, over=MovesOver.RUN)
 
 
 def pool_window(graph: Graph, operator: Operator) -> Window:

@@ -121,8 +121,17 @@ class Site:
         """What to do about a shape that does not follow from the others."""
         operator = self.operator
         tensors = [self.graph.tensors[i] for i in (*operator.present_inputs, *operator.outputs)]
-        is_open = any(-1 in (tensor.shape_signature or ()) for tensor in tensors)
-        return OPEN_BATCH if is_open else DAMAGED
+        if not any(-1 in (tensor.shape_signature or ()) for tensor in tensors):
+            return DAMAGED
+        for index in self.graph.inputs:
+            given = self.graph.tensors[index]
+            if -1 in (given.shape_signature or ())[1:]:
+                sizes = ", ".join("?" if n < 0 else str(n) for n in given.shape_signature or ())
+                return (
+                    f"The model was converted with open sizes, ({sizes}) of {given.name}, which "
+                    f"the file has as {given.shape}: convert it again with those of the device"
+                )
+        return OPEN_BATCH
 
     def fail(
         self,

@@ -101,7 +101,7 @@ def _convolutions() -> Iterable[OperatorRow]:
     yield _row(opcode, (3, 4), shape, weighted, options, rows, _KERNEL, _SUMS, **own)
     own = {"products": conv.matrix_products}
     opcode, shape = "BATCH_MATMUL", conv.batch_matmul
-    yield _row(opcode, 2, shape, _ALL, "BatchMatMul", _WHOLE, _TFLM, _SCALED, **own)
+    yield _row(opcode, 2, shape, _ALL, "BatchMatMul", _WHOLE, _KERNEL, _SCALED, **own)
 
     pool: _Columns = {"window": conv.pool_window, "interval": intervals.pool}
     rows, shape = conv.POOL_ROWS, conv.pool_2d
@@ -118,7 +118,7 @@ def _pairs() -> Iterable[OperatorRow]:
     yield _row("ADD", 2, shape, _ALL, "Add", rows, _KERNEL, _NUMBERS, **within)
     yield _row("SUB", 2, shape, _ALL, "Sub", rows, _KERNEL, _NUMBERS, **within)
     yield _row("MUL", 2, shape, _ALL, "Mul", rows, _KERNEL, _NUMBERS, **within)
-    yield _row("DIV", 2, shape, _ALL, "Div", _WHOLE, _TFLM, scaled)
+    yield _row("DIV", 2, shape, _ALL, "Div", _WHOLE, _KERNEL, scaled)
     difference = "SquaredDifference"
     yield _row("SQUARED_DIFFERENCE", 2, shape, _ALL, difference, rows, _KERNEL, scaled)
     for opcode, interval in (("MAXIMUM", intervals.maximum), ("MINIMUM", intervals.minimum)):
@@ -127,16 +127,16 @@ def _pairs() -> Iterable[OperatorRow]:
     yield _row("FLOOR_DIV", 2, shape, _ALL, "FloorDiv", _WHOLE, _TFLM)
     yield _row("FLOOR_MOD", 2, shape, _ALL, "FloorMod", _WHOLE, _TFLM)
     compared = types.compared
-    yield _row("EQUAL", 2, shape, compared, "Equal", _WHOLE, _TFLM, scaled)
-    yield _row("NOT_EQUAL", 2, shape, compared, "NotEqual", _WHOLE, _TFLM, scaled)
-    yield _row("GREATER", 2, shape, compared, "Greater", _WHOLE, _TFLM, scaled)
-    yield _row("GREATER_EQUAL", 2, shape, compared, "GreaterEqual", _WHOLE, _TFLM, scaled)
-    yield _row("LESS", 2, shape, compared, "Less", _WHOLE, _TFLM, scaled)
-    yield _row("LESS_EQUAL", 2, shape, compared, "LessEqual", _WHOLE, _TFLM, scaled)
-    yield _row("LOGICAL_AND", 2, shape, types.logical, "LogicalAnd", _WHOLE, _TFLM)
-    yield _row("LOGICAL_OR", 2, shape, types.logical, "LogicalOr", _WHOLE, _TFLM)
+    yield _row("EQUAL", 2, shape, compared, "Equal", _WHOLE, _KERNEL, scaled)
+    yield _row("NOT_EQUAL", 2, shape, compared, "NotEqual", _WHOLE, _KERNEL, scaled)
+    yield _row("GREATER", 2, shape, compared, "Greater", _WHOLE, _KERNEL, scaled)
+    yield _row("GREATER_EQUAL", 2, shape, compared, "GreaterEqual", _WHOLE, _KERNEL, scaled)
+    yield _row("LESS", 2, shape, compared, "Less", _WHOLE, _KERNEL, scaled)
+    yield _row("LESS_EQUAL", 2, shape, compared, "LessEqual", _WHOLE, _KERNEL, scaled)
+    yield _row("LOGICAL_AND", 2, shape, types.logical, "LogicalAnd", _WHOLE, _KERNEL)
+    yield _row("LOGICAL_OR", 2, shape, types.logical, "LogicalOr", _WHOLE, _KERNEL)
     yield _row("PRELU", 2, each.prelu, _ALL, "", rows, _KERNEL, _NUMBERS)
-    yield _row("SELECT_V2", 3, shape, types.selected, "SelectV2", _WHOLE, _TFLM)
+    yield _row("SELECT_V2", 3, shape, types.selected, "SelectV2", _WHOLE, _KERNEL)
     yield _row("ADD_N", (2, _MANY), each.equal_shapes, _ALL, "AddN", _WHOLE, _TFLM, scaled)
 
 
@@ -164,16 +164,16 @@ def _units() -> Iterable[OperatorRow]:
         yield _row(opcode, 1, same, _FIRST, options, _WHOLE, _TFLM)
     for opcode in ("CEIL", "FLOOR", "LOG", "ROUND", "SIN", "SQRT"):
         yield _row(opcode, 1, same, _FIRST, "", _WHOLE, _TFLM)
-    yield _row("LOGICAL_NOT", 1, same, types.logical, "LogicalNot", _WHOLE, _TFLM)
+    yield _row("LOGICAL_NOT", 1, same, types.logical, "LogicalNot", _WHOLE, _KERNEL)
     yield _row("ZEROS_LIKE", 1, same, _FIRST, "ZerosLike", _WHOLE, _TFLM)
     yield _row("QUANTIZE", 1, same, _ANY, "Quantize", rows, _KERNEL, _NUMBERS)
-    yield _row("DEQUANTIZE", 1, same, _ANY, "Dequantize", rows, _TFLM, scaled)
+    yield _row("DEQUANTIZE", 1, same, _ANY, "Dequantize", rows, _KERNEL, scaled)
     yield _row("CAST", 1, same, _ANY, "Cast", rows, _KERNEL)
 
     flags = _NUMBERS | _BARE
     yield _row("SOFTMAX", 1, each.softmax, _ANY, "Softmax", rows, _KERNEL, flags)
-    yield _row("LOG_SOFTMAX", 1, each.normalised, _FIRST, "LogSoftmax", _WHOLE, _TFLM, scaled)
-    yield _row("L2_NORMALIZATION", 1, each.normalised, _FIRST, "L2Norm", _WHOLE, _TFLM, scaled)
+    yield _row("LOG_SOFTMAX", 1, each.normalised, _FIRST, "LogSoftmax", _WHOLE, _KERNEL, scaled)
+    yield _row("L2_NORMALIZATION", 1, each.normalised, _FIRST, "L2Norm", _WHOLE, _KERNEL, scaled)
 
 
 def _recurrent() -> Iterable[OperatorRow]:

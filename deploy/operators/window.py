@@ -12,7 +12,7 @@ Pair = tuple[int, int]
 """(along rows, along columns)."""
 
 
-class Moves(Enum):
+class MovesOver(Enum):
     """What a window moves over."""
 
     INPUT = "the input: an output pixel is computed from what lies in the window"
@@ -32,7 +32,7 @@ class Window:
     dilations: Pair = (1, 1)
     same: bool = False
     depth: int = 1
-    over: Moves = Moves.INPUT
+    over: MovesOver = MovesOver.INPUT
 
     @property
     def extents(self) -> Pair:
@@ -55,7 +55,7 @@ class Window:
 
 
 def window_of(
-    operator: Operator, kernel: Pair, *, depth: int = 1, over: Moves = Moves.INPUT
+    operator: Operator, kernel: Pair, *, depth: int = 1, over: MovesOver = MovesOver.INPUT
 ) -> Window:
     """Returns the window of a kernel, moved and padded as the options say."""
     strides = operator.integer("stride_h", 1) or 1, operator.integer("stride_w", 1) or 1

@@ -27,6 +27,7 @@ def without_halves(graph: Graph) -> Graph:
             and source is not None
             and source.dtype == "float16"
             and source.is_constant
+            and operator.outputs
             and operator.outputs[0] not in graph.outputs
         ):
             made = operator.outputs[0]

@@ -51,8 +51,14 @@ def without_int32_selects(graph: Graph) -> Graph:
 def _is_int32(graph: Graph, operator: Operator) -> bool:
     if operator.opcode != "SELECT_V2" or len(operator.inputs) != 3 or len(operator.outputs) != 1:
         return False
-    kinds = [graph.tensors[i].dtype for i in (*operator.inputs, *operator.outputs) if i >= 0]
-    return kinds == ["bool", "int32", "int32", "int32"]
+    ends = [graph.tensors[i] for i in (*operator.inputs, *operator.outputs) if i >= 0]
+    if [tensor.dtype for tensor in ends] != ["bool", "int32", "int32", "int32"]:
+        return False
+    try:
+        return np.broadcast_shapes(*(t.shape for t in ends[:3])) == ends[3].shape
+    except ValueError:
+        # Shapes that do not go together are refused where SELECT_V2 is checked.
+        return False
 
 
 def _rewrite(builder: GraphBuilder, graph: Graph, operator: Operator) -> None:

@@ -40,11 +40,11 @@ class ArenaSizes:
     target: str
     limit_bytes: int | None = None
     limit_source: str = ""
-    apart: Apart | None = None
+    apart: TwoMemories | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Apart:
+class TwoMemories:
     """The arrays of a head and a tail that stand in two memories, in bytes.
 
     Attributes:
@@ -120,7 +120,7 @@ def _check_sizes(plan: MemoryPlan, sizes: ArenaSizes) -> None:
         )
 
 
-def _check_apart(sizes: ArenaSizes, apart: Apart) -> None:
+def _check_apart(sizes: ArenaSizes, apart: TwoMemories) -> None:
     head = (sizes.head_bytes, apart.head_arena_bytes, apart.head_limit_bytes)
     tail = (sizes.tail_bytes, apart.tail_arena_bytes, apart.tail_limit_bytes)
     for part, (needed, array, limit) in {"head": head, "tail": tail}.items():
@@ -212,7 +212,7 @@ class _Writer:
             f"#define {self.prefix}_REGION_BYTES {self.sizes.limit_bytes}\n"
         )
 
-    def _apart_defines(self, apart: Apart) -> str:
+    def _apart_defines(self, apart: TwoMemories) -> str:
         p = self.prefix
         head, tail = c_comment(apart.head_memory), c_comment(apart.tail_memory)
         return (

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deploy import flatbuffer
 from deploy.graph import Graph
 from deploy.proof.samples import RESET
-from deploy.proof.source import SourceRun, check_repeats, run_source
+from deploy.proof.source import SourceFile, SourceRun, check_repeats
 from deploy.runtime import litert, tflm
 from keras_fmc.errors import UnsupportedModelError, VerificationError
 
@@ -56,7 +55,7 @@ def collect(
         UnsupportedModelError: the source cannot be run.
     """
     if isinstance(source, bytes):
-        source = run_source(source, flatbuffer.read(source))
+        source = SourceFile.read(source).run()
     if source.not_run is not None:
         return Evidence(False, source.not_run, None, None, 0, source.warnings)
     count = len(source.outputs)

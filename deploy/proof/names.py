@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+
 from deploy.memory.plan import PlannedTensor
 
 _TENSOR_NAME_CHARACTERS = 28
@@ -44,6 +46,12 @@ def c_string(text: str) -> str:
     """Returns a string literal of printable ASCII, free of trigraphs."""
     escaped = _ascii(text).replace("\\", "\\\\").replace('"', '\\"').replace("?", "\\?")
     return f'"{escaped}"'
+
+
+def float_literal(value: float) -> str:
+    """Returns a literal of a 32-bit float; nine digits tell all of them apart."""
+    text = f"{np.float32(value):.9g}"
+    return text + ("f" if "." in text or "e" in text else ".0f")
 
 
 def _ascii(text: str) -> str:

@@ -14,6 +14,7 @@ from deploy.graph import Graph
 from deploy.macs import graph_macs
 from deploy.operators.custom import own_kernels
 from deploy.passes.reference_versions import with_reference_versions
+from deploy.passes.stand_ins import with_stand_ins
 from deploy.proof.samples import RESET, sample_inputs
 from deploy.runtime import isolation, litert, tflm
 from keras_fmc.errors import FmcError, UnsupportedModelError, VerificationError
@@ -48,6 +49,53 @@ class SourceRun:
     warnings: tuple[str, ...] = ()
     defects: tuple[str, ...] = ()
     not_run: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A model file as TensorFlow Lite Micro is given it.
+
+    Attributes:
+        graph: the model, with stand-ins for what the runtime lacks.
+        content: its bytes: the file, or the file with stand-ins.
+        reference: the file, where that is not what the runtime is given: LiteRT can run it, and
+            says what it computes.
+        source: names the file in messages.
+    """
+
+    graph: Graph
+    content: bytes = field(repr=False)
+    reference: bytes | None = field(default=None, repr=False)
+    source: str = "the model"
+
+    @classmethod
+    def read(cls, content: bytes, *, source: str = "the model") -> SourceFile:
+        """Reads the bytes of a .tflite file.
+
+        Raises:
+            BadInputError, UnsupportedModelError: it cannot be read, or nothing can stand for what
+                the runtime lacks.
+        """
+        original = flatbuffer.read(content, source=source)
+        graph = with_stand_ins(original, source)
+        if graph is original:
+            return cls(graph, content, source=source)
+        return cls(graph, flatbuffer.write(graph), content, source)
+
+    def run(self, *, without_plan: bytes | None = None, defects: tuple[str, ...] = ()) -> SourceRun:
+        """Runs it, as `run_source` does, whose arguments these are.
+
+        Raises:
+            UnsupportedModelError: as `run_source`.
+        """
+        return run_source(
+            self.content,
+            self.graph,
+            source=self.source,
+            reference=self.reference,
+            without_plan=without_plan,
+            defects=defects,
+        )
 
 
 def run_source(

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from deploy.backends.c.build import quick_static_bytes
 from deploy.backends.tflm.arena import predict_arena
 from deploy.backends.tflm.defects import warnings_of
 from deploy.backends.tflm.online import simulate
@@ -18,7 +17,6 @@ from deploy.macs import graph_macs, operator_macs, relative_macs
 from deploy.memory.plan import AliasReason
 from deploy.operators.custom import own_kernels
 from deploy.outcome import ArenaPrediction
-from deploy.passes import run_passes
 from deploy.proof.evidence import Evidence
 from deploy.proof.samples import sample_inputs
 from deploy.report.charge import stored_codes
@@ -55,9 +53,14 @@ def make_report(
     goal: Target,
     settings: PlanSettings,
     evidence: Evidence,
+    generated_c_bytes: int | None,
     interrupted: str | None = None,
 ) -> Report:
-    """Returns the report of a run; every figure in it was computed or measured by that run."""
+    """Returns the report of a run; every figure in it was computed or measured by that run.
+
+    Args:
+        generated_c_bytes: static RAM of the model's C, where that is quick to know.
+    """
     graph, arena = planned.graph, planned.arena
     limit, limit_source = limit_of(goal, settings, arena.arena_bytes, _two(arena))
     tensors = report_tensors(planned.memory)
@@ -104,7 +107,7 @@ def make_report(
         time_ratio_assertions=time_ratio(graph, source, goal.kernels, assertions=True),
         time_source=goal.kernels.times_source,
         notes=_notes(goal),
-        generated_c_bytes=quick_static_bytes(run_passes(source)),
+        generated_c_bytes=generated_c_bytes,
         **model_keys(graph, planned.content, arena, planned.wheel),
     )
 

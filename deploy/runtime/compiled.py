@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deploy.graph import Graph
+from deploy.graph import C_TYPES, Graph
 from keras_fmc.errors import VerificationError
 
 _COMPILERS = ("cc", "gcc", "clang")
@@ -151,7 +151,7 @@ def main_source(
     in_names = [f"input{k if many_in else ''}" for k in range(len(inputs))]
     out_names = [f"output{k if many_out else ''}" for k in range(len(outputs))]
     buffers = [
-        f"static {graph.tensors[t].dtype}_t {buffer}[{graph.tensors[t].elements}];"
+        f"static {C_TYPES[graph.tensors[t].dtype]} {buffer}[{graph.tensors[t].elements}];"
         for t, buffer in zip((*graph.inputs, *graph.outputs), in_names + out_names, strict=True)
     ]
     reads = " && ".join(

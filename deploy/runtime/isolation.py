@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import atexit
 import importlib
-import os
 import signal
-import socket
-import subprocess
 import sys
 import threading
 from multiprocessing.connection import Connection
 from typing import Any
 
+from deploy.runtime.child import Child
 from keras_fmc.errors import FmcError, VerificationError
 
 TIMEOUT_SECONDS = 120.0
 """A call that takes longer is given up: a broken model may never return."""
+
+_PATIENCE_SECONDS = 5.0
+"""How long a child that ends by itself is waited for, to tell how it ended."""
+
+_LOADED = "loaded"
 
 _MODULES = ("deploy.runtime.tflm", "deploy.runtime.litert")
 
@@ -31,53 +34,37 @@ class CrashedError(VerificationError):
     """The process that ran the model ended, or did not answer in time."""
 
 
-class _Worker:
-    """One child process and the connection to it."""
-
-    def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        environment = dict(os.environ, PYTHONPATH=os.pathsep.join(p for p in sys.path if p))
-        root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        environment["PYTHONPATH"] = root + os.pathsep + environment["PYTHONPATH"]
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "deploy.runtime.isolation", str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-        self._connection = Connection(ours.detach())
+class _Worker(Child):
+    """The child that runs models."""
 
     def call(self, module: str, function: str, args: tuple, kwargs: dict) -> Any:
         try:
-            self._connection.send((module, function, args, kwargs))
-            if not self._connection.poll(TIMEOUT_SECONDS):
-                self.close()
+            self.connection.send((module, function, args, kwargs))
+            if not self.connection.poll(TIMEOUT_SECONDS):
+                self.close(patience_seconds=_PATIENCE_SECONDS)
                 raise CrashedError(
                     f"{function} did not return within {TIMEOUT_SECONDS:.0f} seconds"
                 )
-            return self._connection.recv()
+            return self.connection.recv()
         except (EOFError, OSError) as error:
-            self.close()
+            self.close(patience_seconds=_PATIENCE_SECONDS)
             raise CrashedError(
                 f"the process that ran the model ended during {function}",
-                received=_ending(self._process.returncode),
+                received=_ending(self.process.returncode),
                 remedy="The plan or the arena made the runtime touch memory that is not its own",
             ) from error
-
-    def close(self) -> None:
-        self._connection.close()
-        try:
-            self._process.wait(5.0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
 
 
 _LOCK = threading.Lock()
 _worker: _Worker | None = None
+
+
+def start() -> None:
+    """Starts the child, so that it imports the runtimes while the caller does something else."""
+    global _worker
+    with _LOCK:
+        if _worker is None:
+            _worker = _Worker(__name__, _LOADED)
 
 
 def call(module: str, function: str, *args: object, **kwargs: object) -> Any:
@@ -90,7 +77,7 @@ def call(module: str, function: str, *args: object, **kwargs: object) -> Any:
     global _worker
     with _LOCK:
         if _worker is None:
-            _worker = _Worker()
+            _worker = _Worker(__name__)
         try:
             error, result = _worker.call(module, function, args, kwargs)
         except CrashedError:
@@ -106,6 +93,7 @@ def close() -> None:
     global _worker
     with _LOCK:
         if _worker is not None:
+            # Between calls nothing of it is worth waiting for.
             _worker.close()
             _worker = None
 
@@ -119,11 +107,18 @@ def _ending(code: int | None) -> str:
     return f"exit status {code}"
 
 
-def _serve(descriptor: int) -> None:
-    """The child: answers calls until the parent closes the connection."""
+def _serve(descriptor: int, *, loaded: bool = False) -> None:
+    """The child: answers calls until the parent closes the connection.
+
+    Args:
+        loaded: imports all runtimes at once, not with the first call of each.
+    """
     # Ctrl-C in a terminal reaches this process, too, and is meant for its parent.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(descriptor)
+    if loaded:
+        for name in _MODULES:
+            importlib.import_module(name).load()
     while True:
         try:
             module, function, args, kwargs = connection.recv()
@@ -140,4 +135,4 @@ def _serve(descriptor: int) -> None:
 
 
 if __name__ == "__main__":
-    _serve(int(sys.argv[1]))
+    _serve(int(sys.argv[1]), loaded=_LOADED in sys.argv[2:])

@@ -5,6 +5,7 @@ The reference resolver is used on purpose: XNNPACK rounds differently and refuse
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Sequence
 
@@ -22,6 +23,12 @@ def unavailable_reason() -> str | None:
     if importlib.util.find_spec("ai_edge_litert") is None:
         return "ai-edge-litert is not installed"
     return None
+
+
+def load() -> None:
+    """Imports the runtime, where it is installed, before the first model needs it."""
+    if unavailable_reason() is None:
+        importlib.import_module("ai_edge_litert.interpreter")
 
 
 def run(content: bytes, inputs: Sequence[Sequence[np.ndarray]]) -> list[list[np.ndarray]]:

@@ -8,6 +8,7 @@ the runtime. What it prints on file descriptors 1 and 2 is captured and becomes 
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import platform
@@ -75,6 +76,12 @@ def unavailable_reason() -> str | None:
             f"this is {platform.system()} {platform.machine()})"
         )
     return None
+
+
+def load() -> None:
+    """Imports the runtime, where it is installed, before the first model needs it."""
+    if unavailable_reason() is None:
+        importlib.import_module("tflite_micro.python.tflite_micro.runtime")
 
 
 def version() -> str | None:

@@ -27,7 +27,7 @@ _CLOCK = re.compile(r"(\d{1,4})MHz")
 
 
 @dataclass(frozen=True, slots=True)
-class Core:
+class CoreTimes:
     """What is known of the time of a core.
 
     Attributes:
@@ -64,13 +64,13 @@ def parse_clock(text: str, where: str) -> int:
 
 
 @functools.cache
-def cores() -> Mapping[str, Core]:
+def cores() -> Mapping[str, CoreTimes]:
     """Returns the cores with known times, by name."""
     fields = Fields(read_json(_FILE), _FILE.name)
     found = {}
     for number, entry in enumerate(fields.take("cores", list)):
         row = Fields(entry, f"{_FILE.name}, core {number}")
-        core = Core(
+        core = CoreTimes(
             name=row.take("core", str),
             kernels=row.take("kernels", str),
             cycles_per_instruction=row.take("cycles_per_instruction", float),
@@ -85,7 +85,7 @@ def cores() -> Mapping[str, Core]:
     return found
 
 
-def core_of(board: Board, kernels: str) -> Core | None:
+def core_of(board: Board, kernels: str) -> CoreTimes | None:
     """Returns what is known of a board's core with a kernel library; None where nothing is."""
     core = cores().get(board.core)
     known = core is not None and board.clock_hz and kernels.startswith(core.kernels)

@@ -14,8 +14,8 @@ from deploy.targets.records import (
     Defect,
     KernelRule,
     Kernels,
+    PrepareStep,
     Selection,
-    Step,
     StepKind,
     Time,
 )
@@ -190,7 +190,7 @@ def _rule(data: Any, definitions: Mapping[str, str], where: str, *, int16: bool)
     return rule
 
 
-def _step(text: Any, definitions: Mapping[str, str], where: str) -> Step:
+def _step(text: Any, definitions: Mapping[str, str], where: str) -> PrepareStep:
     kind, _, rest = str(text).partition(" ")
     if kind not in {k.value for k in StepKind}:
         raise BadInputError(
@@ -199,7 +199,7 @@ def _step(text: Any, definitions: Mapping[str, str], where: str) -> Step:
             received=repr(text),
         )
     if kind != StepKind.TEMPORARY.value:
-        return Step(StepKind(kind), size_bytes=Expression(rest, definitions))
+        return PrepareStep(StepKind(kind), size_bytes=Expression(rest, definitions))
     rest, _, condition = rest.partition(" if ")
     side, _, index = rest.partition(" ")
     if side not in ("input", "output") or not (index == "*" or index.isdecimal()):
@@ -208,7 +208,7 @@ def _step(text: Any, definitions: Mapping[str, str], where: str) -> Step:
             expected="temp input 0 or temp input *",
             received=repr(text),
         )
-    return Step(
+    return PrepareStep(
         StepKind.TEMPORARY,
         side=side,
         index=None if index == "*" else int(index),

@@ -86,7 +86,7 @@ class StepKind(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class PrepareStep:
     """One allocation of a kernel while it prepares.
 
     A temporary names a tensor of the operator by ``side`` ("input", "output") and ``index``
@@ -118,11 +118,11 @@ class KernelRule:
     """
 
     data_bytes: Mapping[str, int]
-    steps: tuple[Step, ...]
+    steps: tuple[PrepareStep, ...]
     temporaries: int = 0
     temporary_inputs: int = 0
     int16: bool = True
-    initial: tuple[Step, ...] = ()
+    initial: tuple[PrepareStep, ...] = ()
 
     @property
     def has_scratch(self) -> bool:

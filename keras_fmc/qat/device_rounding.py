@@ -66,7 +66,7 @@ def device_rounding(model: keras.Model, on: bool = True) -> keras.Model:
 
     Raises:
         BadInputError: a model that was not quantised natively, or whose ranges follow the data, so
-            that scales are not known.
+            that scales are not known; JAX without its 64-bit integers.
         UnsupportedModelError: a subclassed model, or a layer that is called with several scales.
 
     Source: `MultiplyByQuantizedMultiplier` of tensorflow/lite/kernels/internal/common.cc.
@@ -144,6 +144,15 @@ def rounds_as_device(model: keras.Model) -> bool:
 
 
 def _check(graph: LayerGraph, on: bool) -> None:
+    if on and keras.backend.backend() == "jax":
+        import jax
+
+        if not jax.config.read("jax_enable_x64"):
+            raise BadInputError(
+                "device_rounding computes in 64-bit integers, which JAX has switched off",
+                expected="jax_enable_x64",
+                remedy="Set JAX_ENABLE_X64=1, or convert the model, which needs no switch",
+            )
     weighted = [node for node in graph.nodes if isinstance(node.operation, FAKE_QUANT_LAYERS)]
     if not weighted:
         raise BadInputError(

@@ -16,7 +16,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from deploy.backends.c.assign import Layout
+from deploy.backends.c.assign import RowLayout
 from deploy.graph import Graph, GraphBuilder
 from deploy.macs import graph_macs, operator_macs
 
@@ -75,12 +75,22 @@ class Tried:
 
     graph: Graph
     coded: Graph
-    layout: Layout
+    layout: RowLayout
     static_bytes: int
+
+    @property
+    def rows_again(self) -> bool:
+        """Whether steps make rows that they read themselves."""
+        return any(step.inner is not None for step in self.layout.program.steps)
 
 
 def with_maps_made_again(
-    tried: Tried, *, max_macs: float, work: int, lay_out: Callable[[Graph], Tried | None]
+    tried: Tried,
+    *,
+    max_macs: float,
+    work: int,
+    lay_out: Callable[[Graph], Tried | None],
+    by_rows: Callable[[Tried, float], Tried],
 ) -> Tried:
     """Returns what takes the least memory within a limit of multiply-accumulates.
 
@@ -89,6 +99,8 @@ def with_maps_made_again(
         max_macs: the limit, as a multiple of the graph's own.
         work: steps times rows of the graph's program, which a try costs about.
         lay_out: graph -> its layout; None where it has none.
+        by_rows: a layout, and how many multiply-accumulates more it may take -> the layout with
+            rows made again for each row of their reader.
     """
     macs = graph_macs(tried.graph)
     known: dict[tuple[Again, ...], Tried | None] = {}
@@ -97,6 +109,7 @@ def with_maps_made_again(
         if level > max_macs:
             break
         found = _at_level(tried, level * macs, work, lay_out, known)
+        found = by_rows(found, level * macs - graph_macs(found.graph))
         if found.static_bytes < best.static_bytes:
             best = found
     return best

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from deploy.backends.c.layout import Placed, place_region, sizes
-from deploy.backends.c.program import Program
-from deploy.backends.c.search import Found
+from deploy.backends.c.program import RowProgram
+from deploy.backends.c.search import BestProgram
 
 _EFFORT = 400
 
@@ -27,7 +27,7 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
+class AddressedRegion:
     """A region with its addresses, and what is moved before it, in an order that is safe."""
 
     placed: Placed
@@ -37,7 +37,7 @@ class Region:
     def offsets(self) -> Mapping[int, int]:
         return self.placed.offsets
 
-    def at_once(self, program: Program) -> bool:
+    def at_once(self, program: RowProgram) -> bool:
         """Whether a step whose kernel has an order of its own makes all rows in one call.
 
         Its output, its input and its scratch are apart then.
@@ -59,7 +59,7 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class RowLayout:
     """A program with all its addresses.
 
     Attributes:
@@ -68,46 +68,48 @@ class Layout:
         fed: the map that the application feeds row by row, or None.
     """
 
-    program: Program
-    regions: tuple[Region, ...]
+    program: RowProgram
+    regions: tuple[AddressedRegion, ...]
     arena_bytes: int
     lower_bound_bytes: int
     fed: int | None
 
 
-def assign(program: Program, found: Found, *, fed: int | None) -> Layout:
+def assign(program: RowProgram, found: BestProgram, *, fed: int | None) -> RowLayout:
     """Returns the program with one address for each map in each region."""
-    regions: list[Region] = []
+    regions: list[AddressedRegion] = []
     where: dict[int, int] = {}
     for number, placed in enumerate(found.regions):
         here = {m: at for m, at in where.items() if m in sizes(program, placed.schedule)}
-        region = Region(placed, ()) if not number else _next(program, placed, here, found)
+        region = AddressedRegion(placed, ()) if not number else _next(program, placed, here, found)
         regions.append(region)
         schedule = region.placed.schedule
         for m in (*schedule.sinks, *schedule.passengers):
             where[m] = region.offsets[m]
     height = max((r.placed.height_bytes for r in regions), default=0)
-    return Layout(program, tuple(regions), height, found.lower_bound_bytes, fed)
+    return RowLayout(program, tuple(regions), height, found.lower_bound_bytes, fed)
 
 
-def _next(program: Program, placed: Placed, here: Mapping[int, int], found: Found) -> Region:
+def _next(
+    program: RowProgram, placed: Placed, here: Mapping[int, int], found: BestProgram
+) -> AddressedRegion:
     """The region with its maps where they are, or moved to where it wants them."""
     schedule = placed.schedule
     limit = found.height_bytes
     still = place_region(program, schedule, fixed=here, limit_bytes=limit, effort=_EFFORT)
     if still is not None:
-        return Region(still, ())
+        return AddressedRegion(still, ())
     moves = safe_moves(program, here, placed.offsets)
     if moves is not None:
-        return Region(placed, moves)
+        return AddressedRegion(placed, moves)
     # Maps that would have to pass each other stay where they are, at the price of the height.
     higher = place_region(program, schedule, fixed=here, effort=_EFFORT)
     assert higher is not None
-    return Region(higher, ())
+    return AddressedRegion(higher, ())
 
 
 def safe_moves(
-    program: Program, origin: Mapping[int, int], target: Mapping[int, int]
+    program: RowProgram, origin: Mapping[int, int], target: Mapping[int, int]
 ) -> tuple[Move, ...] | None:
     """Returns moves, one map at a time, that overwrite none of the others; None if none do."""
     at = dict(origin)

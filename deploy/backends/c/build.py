@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from deploy.backends.c.again import Tried, with_maps_made_again
-from deploy.backends.c.assign import Layout, assign
+from deploy.backends.c.assign import RowLayout, assign
 from deploy.backends.c.bits import with_bits
 from deploy.backends.c.emit import model_source
 from deploy.backends.c.header import header
-from deploy.backends.c.library import HEADER, SOURCE, Library
+from deploy.backends.c.library import HEADER, SOURCE, KernelLibrary
 from deploy.backends.c.lowering import lower
 from deploy.backends.c.names import Names, static_bytes
 from deploy.backends.c.packing import best_packing, candidates
 from deploy.backends.c.plan_header import plan_header
-from deploy.backends.c.program import Program
+from deploy.backends.c.program import RowProgram
 from deploy.backends.c.proof import plan_source
 from deploy.backends.c.replay import replay
+from deploy.backends.c.rows_again import with_rows_made_again
 from deploy.backends.c.search import search
 from deploy.graph import Graph
 from deploy.proof.names import c_comment
@@ -26,10 +29,10 @@ from keras_fmc.errors import UnsupportedModelError
 
 _KERNELS = Path(__file__).with_name("kernels")
 _STAND_IN = Path(__file__).with_name("stand_in")
-_HEADERS = ("fmc_fixed_point.h", "fmc_kernels.h")
+_INCLUDED = re.compile(r'#include "(\w+\.h)"')
 _QUICK_WORK = 12_000
 """Steps times rows that are made, up to which a search takes about a third of a second."""
-_END_TYPES = ("int8", "uint8", "int16", "int32")
+_END_TYPES = ("int8", "uint8", "int16", "int32", "float32")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,7 @@ class GeneratedModel:
 
     graph: Graph
     source: Graph = field(repr=False)
-    layout: Layout
+    layout: RowLayout
     name: str
     files: Mapping[str, str] = field(repr=False)
     static_bytes: int
@@ -83,7 +86,7 @@ def file_names(model_name: str) -> tuple[str, ...]:
 def stand_in_files() -> dict[str, str]:
     """Returns what takes the place of the library where a model is compiled without it."""
     own = {path.name: path.read_text() for path in sorted(_STAND_IN.iterdir())}
-    return own | {"fmc_softmax.c": (_KERNELS / "fmc_softmax.c").read_text()}
+    return own | _kernel_files(["fmc_softmax.c"])
 
 
 def generate(
@@ -91,7 +94,7 @@ def generate(
     *,
     model_name: str,
     fed: bool = False,
-    library: Library | None = None,
+    library: KernelLibrary | None = None,
     max_macs: float = 1.0,
 ) -> GeneratedModel:
     """Returns the C of a graph; with ``fed`` the application hands over the image row by row.
@@ -113,7 +116,7 @@ def generate(
         found.coded,
         found.layout,
         model_name=model_name,
-        made_again=found.graph is not graph,
+        made_again=found.graph is not graph or found.rows_again,
     )
 
 
@@ -134,7 +137,7 @@ def quick_static_bytes(graph: Graph) -> int | None:
         return None
 
 
-def _work(program: Program) -> int:
+def _work(program: RowProgram) -> int:
     """Steps times rows that are made: what a search takes grows with it."""
     return len(program.steps) * sum(program.maps[step.output].rows for step in program.steps)
 
@@ -143,7 +146,7 @@ def laid_out(
     graph: Graph,
     *,
     fed: bool,
-    library: Library | None = None,
+    library: KernelLibrary | None = None,
     max_macs: float = 1.0,
     quick: bool = False,
 ) -> Tried:
@@ -166,10 +169,23 @@ def laid_out(
             return None
 
     work = _work(tried.layout.program)
-    return with_maps_made_again(tried, max_macs=max_macs, work=work, lay_out=attempt)
+
+    def by_rows(found: Tried, most_macs: float) -> Tried:
+        layout = with_rows_made_again(
+            found.coded,
+            found.layout,
+            most_macs=most_macs,
+            work=work,
+            lay_out=lambda program: lay_out(program, fed=found.layout.fed),
+        )
+        return dataclasses.replace(found, layout=layout, static_bytes=static_bytes(layout))
+
+    return with_maps_made_again(
+        tried, max_macs=max_macs, work=work, lay_out=attempt, by_rows=by_rows
+    )
 
 
-def _with_codes(graph: Graph, *, fed: bool, library: Library | None, quick: bool) -> Tried:
+def _with_codes(graph: Graph, *, fed: bool, library: KernelLibrary | None, quick: bool) -> Tried:
     """The graph with the codes packed for which it is smallest, and its layout."""
     for index in (*graph.inputs, *graph.outputs):
         if graph.tensors[index].dtype not in _END_TYPES:
@@ -179,7 +195,7 @@ def _with_codes(graph: Graph, *, fed: bool, library: Library | None, quick: bool
                 remedy="--runtime=tflm runs it",
             )
 
-    def measured(coded: Graph) -> tuple[int, Layout]:
+    def measured(coded: Graph) -> tuple[int, RowLayout]:
         program = lower(coded, library)
         if not program.steps:
             raise UnsupportedModelError(
@@ -195,7 +211,7 @@ def _with_codes(graph: Graph, *, fed: bool, library: Library | None, quick: bool
 
 
 def generated(
-    source: Graph, coded: Graph, layout: Layout, *, model_name: str, made_again: bool = False
+    source: Graph, coded: Graph, layout: RowLayout, *, model_name: str, made_again: bool = False
 ) -> GeneratedModel:
     """Returns the C of a graph that is laid out already."""
     return GeneratedModel(
@@ -210,7 +226,7 @@ def generated(
     )
 
 
-def lay_out(program: Program, *, fed: int | None) -> Layout:
+def lay_out(program: RowProgram, *, fed: int | None) -> RowLayout:
     """Returns the program of least height with its addresses."""
     found = search(program, fed=fed)
     if found is None:
@@ -221,7 +237,7 @@ def lay_out(program: Program, *, fed: int | None) -> Layout:
     return layout
 
 
-def _fed_layout(program: Program) -> Layout:
+def _fed_layout(program: RowProgram) -> RowLayout:
     """The layout with the largest input fed that can be; the others stand whole."""
     maps = program.maps
     refusal: UnsupportedModelError | None = None
@@ -236,7 +252,7 @@ def _fed_layout(program: Program) -> Layout:
     raise refusal
 
 
-def _needs_whole(program: Program, fed: int | None) -> UnsupportedModelError:
+def _needs_whole(program: RowProgram, fed: int | None) -> UnsupportedModelError:
     readers = [s.label for s in program.steps for r in s.reads if r.map == fed]
     late = readers[-1] if readers else "an output"
     return UnsupportedModelError(
@@ -247,10 +263,9 @@ def _needs_whole(program: Program, fed: int | None) -> UnsupportedModelError:
     )
 
 
-def _files(graph: Graph, layout: Layout, model_name: str) -> dict[str, str]:
+def _files(graph: Graph, layout: RowLayout, model_name: str) -> dict[str, str]:
     name = Names.of(model_name).function
-    kernels = sorted({step.source for step in layout.program.steps})
-    headers = (*_HEADERS, HEADER) if SOURCE in kernels else _HEADERS
+    kernels = sorted({source for step in layout.program.steps for source in step.sources})
     return {
         f"{name}.h": header(graph, layout, model_name=model_name),
         f"{name}.c": model_source(graph, layout, model_name=model_name),
@@ -258,11 +273,23 @@ def _files(graph: Graph, layout: Layout, model_name: str) -> dict[str, str]:
         f"{name}_constants.c": _constants_source(layout, name, model_name),
         "arena_plan.h": plan_header(layout, model_name=model_name),
         "arena_plan.c": plan_source(layout, replay(layout), model_name=model_name),
-        **{file: (_KERNELS / file).read_text() for file in (*headers, *kernels)},
+        **_kernel_files(["fmc_fixed_point.h", "fmc_kernels.h", *kernels]),
     }
 
 
-def _constants_header(layout: Layout, name: str, model_name: str) -> str:
+def _kernel_files(names: Sequence[str]) -> dict[str, str]:
+    """Kernels with the headers that they include."""
+    found: dict[str, str] = {}
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in found and (_KERNELS / name).exists():
+            found[name] = (_KERNELS / name).read_text()
+            waiting += _INCLUDED.findall(found[name])
+    return dict(sorted(found.items()))
+
+
+def _constants_header(layout: RowLayout, name: str, model_name: str) -> str:
     guard = f"{name.upper()}_CONSTANTS_H_"
     by_library = any(step.source == SOURCE for step in layout.program.steps)
     headers = ("fmc_kernels.h", HEADER) if by_library else ("fmc_kernels.h",)
@@ -289,7 +316,7 @@ def _constants_header(layout: Layout, name: str, model_name: str) -> str:
     return "\n".join(lines)
 
 
-def _constants_source(layout: Layout, name: str, model_name: str) -> str:
+def _constants_source(layout: RowLayout, name: str, model_name: str) -> str:
     lines = [
         f"/* Constants of {c_comment(model_name)}, for flash. Generated. */",
         f'#include "{name}_constants.h"',

@@ -12,13 +12,13 @@ import re
 from pathlib import Path
 from string import Template
 
-from deploy.backends.c.assign import Layout, Region
+from deploy.backends.c.assign import AddressedRegion, RowLayout
 from deploy.backends.c.library import PREFIX, SOURCE
 from deploy.backends.c.names import Names, counters, state
 from deploy.backends.c.program import Read, Step
 from deploy.backends.c.rows_text import above_text, first_text, stop_text
 from deploy.backends.c.schedule import turn_rows
-from deploy.graph import Graph
+from deploy.graph import C_TYPES, Graph
 from deploy.proof.names import c_comment
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -26,13 +26,13 @@ _INDENT = "  "
 _LINE = 99
 
 
-def model_source(graph: Graph, layout: Layout, *, model_name: str) -> str:
+def model_source(graph: Graph, layout: RowLayout, *, model_name: str) -> str:
     """Returns NAME.c."""
-    return _Writer(graph, layout, model_name).text()
+    return _SourceWriter(graph, layout, model_name).text()
 
 
-class _Writer:
-    def __init__(self, graph: Graph, layout: Layout, model_name: str) -> None:
+class _SourceWriter:
+    def __init__(self, graph: Graph, layout: RowLayout, model_name: str) -> None:
         self.graph, self.layout, self.program = graph, layout, layout.program
         self.names = Names.of(model_name)
         self.model_name = model_name
@@ -102,7 +102,7 @@ class _Writer:
         ]
 
     def _type(self, tensor: int) -> str:
-        return f"{self.graph.tensors[tensor].dtype}_t"
+        return C_TYPES[self.graph.tensors[tensor].dtype]
 
     def _place(self, m: int, region: int) -> str:
         return f"FMC_ARENA + {self.names.offset(region, m)}"
@@ -187,7 +187,7 @@ class _Writer:
 class _RegionWriter:
     """The code of one region."""
 
-    def __init__(self, writer: _Writer, number: int, region: Region) -> None:
+    def __init__(self, writer: _SourceWriter, number: int, region: AddressedRegion) -> None:
         self.writer, self.number, self.region = writer, number, region
         self.schedule = region.placed.schedule
         self.program, self.names = writer.program, writer.names

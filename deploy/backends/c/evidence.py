@@ -9,6 +9,7 @@ import numpy as np
 
 from deploy.backends.c.build import GeneratedModel, stand_in_files
 from deploy.graph import Graph
+from deploy.proof.names import short_name
 from deploy.proof.source import SourceRun
 from deploy.runtime import compiled, tflm
 from keras_fmc.errors import VerificationError
@@ -53,7 +54,7 @@ def collect(model: GeneratedModel, source: SourceRun) -> CEvidence:
         check=model.uses_library,
     )
     _compare(source.outputs, actual, model.graph)
-    way = "the image fed row by row" if model.fed_rows is not None else "the image in RAM"
+    way = _way(model)
     library = ", a stand-in for CMSIS-NN's functions" if model.uses_library else ""
     there = tflm.unavailable_reason() is None
     runtime = f"the tflite_micro wheel {tflm.version()}" if there else "LiteRT"
@@ -65,6 +66,17 @@ def collect(model: GeneratedModel, source: SourceRun) -> CEvidence:
         samples=len(source.samples),
         warnings=source.warnings,
     )
+
+
+def _way(model: GeneratedModel) -> str:
+    """How the inputs are handed over; of several, which."""
+    if model.fed_rows is None:
+        return "the image in RAM"
+    names = [short_name(model.graph.tensors[t].name) for t in model.graph.inputs]
+    fed = names.pop(model.fed_input)
+    if not names:
+        return "the image fed row by row"
+    return f"input {fed} fed row by row and {', '.join(names)} filled in place before it"
 
 
 def _compare(

@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from string import Template
 
-import numpy as np
-
-from deploy.backends.c.assign import Layout
+from deploy.backends.c.assign import RowLayout
 from deploy.backends.c.library import SOURCE
 from deploy.backends.c.names import Names, state, static_bytes
-from deploy.graph import Graph, Tensor
-from deploy.proof.names import c_comment, short_name
+from deploy.graph import C_TYPES, Graph, Tensor
+from deploy.proof.names import c_comment, float_literal, short_name
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _RUN = """\
@@ -29,7 +27,7 @@ _FEED = """\
 _OTHERS = " Other inputs are filled in place\n * before it; the run overwrites them."
 
 
-def header(graph: Graph, layout: Layout, *, model_name: str) -> str:
+def header(graph: Graph, layout: RowLayout, *, model_name: str) -> str:
     """Returns NAME.h."""
     names = Names.of(model_name)
     fed = layout.fed is not None
@@ -79,10 +77,10 @@ def _arguments(side: str, count: int) -> list[str]:
     return [f"{side}{k if count > 1 else ''}" for k in range(count)]
 
 
-def _functions(graph: Graph, layout: Layout, names: Names) -> list[str]:
+def _functions(graph: Graph, layout: RowLayout, names: Names) -> list[str]:
     name, kind = names.function, f"{names.function}_status"
     outputs = [
-        f"{graph.tensors[t].dtype}_t *{argument}"
+        f"{C_TYPES[graph.tensors[t].dtype]} *{argument}"
         for t, argument in zip(graph.outputs, _arguments("output", len(graph.outputs)), strict=True)
     ]
     inputs = _arguments("input", len(graph.inputs))
@@ -92,24 +90,24 @@ def _functions(graph: Graph, layout: Layout, names: Names) -> list[str]:
         if m != layout.fed and m in layout.regions[0].offsets:
             lines.append(
                 f"/* Where the run reads {inputs[k]}. */\n"
-                f"{graph.tensors[t].dtype}_t *{name}_{inputs[k]}(void);"
+                f"{C_TYPES[graph.tensors[t].dtype]} *{name}_{inputs[k]}(void);"
             )
     if layout.fed is not None:
-        row = graph.tensors[layout.program.maps[layout.fed].tensor].dtype
+        row = C_TYPES[graph.tensors[layout.program.maps[layout.fed].tensor].dtype]
         return [
             *lines,
             f"{kind} {name}_begin(void);",
-            f"{kind} {name}_feed_row(const {row}_t *row);",
+            f"{kind} {name}_feed_row(const {row} *row);",
             f"{kind} {name}_finish({', '.join(outputs)});",
         ]
     parts = [
-        f"const {graph.tensors[t].dtype}_t *{argument}"
+        f"const {C_TYPES[graph.tensors[t].dtype]} *{argument}"
         for t, argument in zip(graph.inputs, inputs, strict=True)
     ]
     return [*lines, f"{kind} {name}_run({', '.join(parts + outputs)});"]
 
 
-def _ports(graph: Graph, layout: Layout, names: Names) -> list[str]:
+def _ports(graph: Graph, layout: RowLayout, names: Names) -> list[str]:
     lines = []
     for side, indices in (("INPUT", graph.inputs), ("OUTPUT", graph.outputs)):
         for k, t in enumerate(indices):
@@ -131,10 +129,7 @@ def _quantization(stem: str, tensor: Tensor) -> list[str]:
     q = tensor.quantization
     if q is None or len(q.scales) != 1:
         return []
-    # Nine digits tell all 32-bit floats apart.
-    text = f"{np.float32(q.scales[0]):.9g}"
-    literal = text + ("f" if "." in text or "e" in text else ".0f")
     return [
-        f"#define {stem}_SCALE {literal}",
+        f"#define {stem}_SCALE {float_literal(q.scales[0])}",
         f"#define {stem}_ZERO_POINT ({q.zero_points[0]})",
     ]

@@ -14,15 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deploy.backends.c.program import Program
-from deploy.backends.c.schedule import Behind, Schedule
+from deploy.backends.c.program import RowProgram
+from deploy.backends.c.schedule import SCRATCH, Behind, Schedule
 
 ALIGNMENT = 4
 _RANDOM_ORDERS = 60
 _PAIRS_TRIED = 6000
 _ALL_ORDERS_OF = 5
-_SCRATCH = -1
-"""Stands for the scratch of a region among its maps."""
 
 Forbidden = dict[tuple[int, int], tuple[int, int]]
 """(a, b) -> open interval of b's address less a's address, a < b."""
@@ -42,7 +40,7 @@ class Placed:
     scratch: int = 0
 
 
-def sizes(program: Program, schedule: Schedule) -> dict[int, int]:
+def sizes(program: RowProgram, schedule: Schedule) -> dict[int, int]:
     """Returns the bytes of each map of a region: whole, or of its line buffer."""
     found = {
         m: program.maps[m].size_bytes
@@ -54,7 +52,7 @@ def sizes(program: Program, schedule: Schedule) -> dict[int, int]:
 
 
 def place_region(
-    program: Program,
+    program: RowProgram,
     schedule: Schedule,
     *,
     fixed: Mapping[int, int] | None = None,
@@ -67,7 +65,7 @@ def place_region(
     """
     size = sizes(program, schedule)
     if schedule.scratch_bytes:
-        size[_SCRATCH] = schedule.scratch_bytes
+        size[SCRATCH] = schedule.scratch_bytes
     forbidden = _forbidden(program, schedule, size)
     floor = live_floor(program, schedule, size)
     best: dict[int, int] | None = None
@@ -84,11 +82,11 @@ def place_region(
                 break
     if best is None or (limit_bytes is not None and height > limit_bytes):
         return None
-    scratch = best.pop(_SCRATCH, 0)
+    scratch = best.pop(SCRATCH, 0)
     return Placed(schedule, best, _rounded(height), _rounded(floor), scratch)
 
 
-def live_floor(program: Program, schedule: Schedule, size: Mapping[int, int]) -> int:
+def live_floor(program: RowProgram, schedule: Schedule, size: Mapping[int, int]) -> int:
     """Returns the most bytes that are alive at once: no layout of the schedule is lower."""
     before = sum(size[m] for m in (*schedule.sources, *schedule.passengers))
     after = sum(size[m] for m in (*schedule.sinks, *schedule.passengers))
@@ -97,14 +95,14 @@ def live_floor(program: Program, schedule: Schedule, size: Mapping[int, int]) ->
     alive = np.sum([high - low for low, high in schedule.spans.values()], axis=0)
     alive = alive + schedule.scratch
     for entry in schedule.behind:
-        low, high = schedule.spans[entry.source]
+        low, high = _span(schedule, entry.source)
         ends = high[entry.event] - low[entry.event] - (entry.left[1] - entry.left[0])
         # A row over others that end with it.
-        alive[entry.event] -= min(ends, size[entry.target])
+        alive[entry.event] -= min(ends, program.maps[entry.target].row_bytes)
     return max(before, after, int(np.max(alive)))
 
 
-def _forbidden(program: Program, schedule: Schedule, size: Mapping[int, int]) -> Forbidden:
+def _forbidden(program: RowProgram, schedule: Schedule, size: Mapping[int, int]) -> Forbidden:
     found: Forbidden = {}
     behind: dict[tuple[int, int], list[Behind]] = {}
     for entry in schedule.behind:
@@ -138,7 +136,7 @@ def _apart(schedule: Schedule, a: int, b: int, behind: Sequence[Behind]) -> tupl
     if both.any():
         bounds.append((int((a_low - b_high)[both].min()), int((a_high - b_low)[both].max())))
     for entry in behind:
-        over = entry.first - entry.lead_bytes
+        over = entry.first - entry.lead_bytes - entry.begin
         low, high = entry.left
         row = int(b_high[entry.event])
         if low < high:
@@ -150,7 +148,7 @@ def _apart(schedule: Schedule, a: int, b: int, behind: Sequence[Behind]) -> tupl
 
 
 def _span(schedule: Schedule, m: int) -> tuple[np.ndarray, np.ndarray]:
-    if m == _SCRATCH:
+    if m == SCRATCH:
         return np.zeros_like(schedule.scratch), schedule.scratch
     return schedule.spans[m]
 
@@ -171,8 +169,8 @@ def _orders(
         (*lines, *whole),
         (*born, *whole),
     ]
-    if _SCRATCH in size:
-        first = [(*order, _SCRATCH) for order in first] + [(_SCRATCH, *order) for order in first]
+    if SCRATCH in size:
+        first = [(*order, SCRATCH) for order in first] + [(SCRATCH, *order) for order in first]
     if len(size) <= _ALL_ORDERS_OF:
         return itertools.chain(first, itertools.permutations(sorted(size)))
     # Many maps at once are mostly maps that wait: a few orders do.

@@ -24,7 +24,7 @@ _MANY_ROWS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Library:
+class KernelLibrary:
     """CMSIS-NN as the kernels of a target have it."""
 
     kernels: Kernels
@@ -111,4 +111,4 @@ def scratch_arguments(scratch: Scratch | None) -> str:
     return "" if scratch is None else ", {scratch}, {scratch_bytes}"
 
 
-__all__ = ["HEADER", "PREFIX", "SOURCE", "Library", "scratch_arguments", "takes_depthwise"]
+__all__ = ["HEADER", "PREFIX", "SOURCE", "KernelLibrary", "scratch_arguments", "takes_depthwise"]

@@ -12,32 +12,33 @@ from typing import NoReturn
 import numpy as np
 
 from deploy.backends.c.bits import C_OPERATORS
-from deploy.backends.c.library import Library
+from deploy.backends.c.library import KernelLibrary
 from deploy.backends.c.program import (
     SAME_ROW,
     Constant,
     Grid,
     Map,
-    Program,
     Read,
+    RowProgram,
     Rows,
     Scratch,
     Step,
     pixels,
     whole,
 )
-from deploy.graph import ITEM_BYTES, Graph, Operator, Tensor
+from deploy.graph import C_TYPES, ITEM_BYTES, Graph, Operator, Tensor
 from deploy.operators import OPERATORS, InC
+from deploy.operators.registered import add_function
 from keras_fmc.errors import UnsupportedModelError
 
-_C_TYPES = {dtype: f"{dtype}_t" for dtype in ("int8", "int16", "int32", "uint32")}
 _VALUES_A_LINE = 24
+_IN_TFLM = "--runtime=tflm runs it"
 
 
 class Lowering:
     """Collects the program of a graph; ``library``: in place of portable kernels."""
 
-    def __init__(self, graph: Graph, library: Library | None = None) -> None:
+    def __init__(self, graph: Graph, library: KernelLibrary | None = None) -> None:
         self.graph = graph
         self.library = library
         self.maps: list[Map] = []
@@ -147,14 +148,14 @@ class Lowering:
 
     def array(self, values: np.ndarray | Sequence[int], dtype: str) -> str:
         """Returns the name of a constant array with these values."""
-        flat = np.asarray(values).ravel().tolist()
+        flat = np.asarray(values, np.int64).ravel().tolist()
         mark = "u" if dtype == "uint32" else ""
         lines = [
             ",".join(f"{v}{mark}" for v in flat[i : i + _VALUES_A_LINE])
             for i in range(0, len(flat), _VALUES_A_LINE)
         ]
         body = "{" + ",\n".join(lines) + "}"
-        kind = _C_TYPES[dtype]
+        kind = C_TYPES[dtype]
         return self._constant(
             f"{kind} $[{len(flat)}]", body, len(flat) * ITEM_BYTES[dtype], "values"
         )
@@ -184,14 +185,14 @@ class Lowering:
         raise UnsupportedModelError(
             f"{self.graph.label(step)} has no C semantics with {received}",
             expected=expected,
-            remedy="--runtime=tflm runs it",
+            remedy=_IN_TFLM,
         )
 
-    def program(self) -> Program:
+    def program(self) -> RowProgram:
         used = {m for s in self.steps for m in (s.output, *(r.map for r in s.reads))}
         used |= {self.map_of[t] for t in (*self.graph.inputs, *self.graph.outputs)}
         assert used == set(range(len(self.maps)))
-        return Program(
+        return RowProgram(
             maps=tuple(self.maps),
             steps=tuple(self.steps),
             inputs=tuple(self.map_of[t] for t in self.graph.inputs),
@@ -216,7 +217,7 @@ class Lowering:
         return next((view for view in views if view[0] > 1), views[0])
 
 
-def lower(graph: Graph, library: Library | None = None) -> Program:
+def lower(graph: Graph, library: KernelLibrary | None = None) -> RowProgram:
     """Returns the row program of a graph, before it is laid out.
 
     Args:
@@ -234,7 +235,7 @@ def lower(graph: Graph, library: Library | None = None) -> Program:
             raise UnsupportedModelError(
                 f"{graph.label(step)} has no C semantics",
                 expected=f"one of {', '.join(sorted(known))}",
-                remedy="--runtime=tflm runs it",
+                remedy=_IN_TFLM if add_function(operator.kind) else "No runtime has it",
             )
     lowering = Lowering(graph, library)
     for step, operator in enumerate(graph.operators):

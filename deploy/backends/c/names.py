@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deploy.backends.c.assign import Layout, Region
+from deploy.backends.c.assign import AddressedRegion, RowLayout
 from deploy.proof.names import c_prefix
 
 COUNTER_BYTES = 2
@@ -60,7 +60,7 @@ class Counters:
     kept: dict[int, int]
 
 
-def counters(layout: Layout, region: Region) -> Counters:
+def counters(layout: RowLayout, region: AddressedRegion) -> Counters:
     """Returns the counters of a region; a region of one step has none."""
     schedule, maps = region.placed.schedule, layout.program.maps
     if schedule.single:
@@ -93,7 +93,7 @@ class State:
         return "int16_t" if self.counter_bytes == COUNTER_BYTES else "int32_t"
 
 
-def state(layout: Layout) -> State:
+def state(layout: RowLayout) -> State:
     """Returns the counters that the largest region needs."""
     each = [counters(layout, region) for region in layout.regions]
     most_rows = max((m.rows for m in layout.program.maps), default=0)
@@ -108,6 +108,6 @@ def state(layout: Layout) -> State:
     )
 
 
-def static_bytes(layout: Layout) -> int:
+def static_bytes(layout: RowLayout) -> int:
     """Returns all the static RAM of the generated code."""
     return layout.arena_bytes + state(layout).size_bytes

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from deploy.backends.c.assign import Layout, Region
+from deploy.backends.c.assign import AddressedRegion, RowLayout
 from deploy.backends.c.names import Names, static_bytes
 from deploy.proof.names import c_comment, short_name
 
 
-def plan_header(layout: Layout, *, model_name: str) -> str:
+def plan_header(layout: RowLayout, *, model_name: str) -> str:
     """Returns arena_plan.h."""
     names = Names.of(model_name)
     guard = f"{names.macro}_ARENA_PLAN_H_"
@@ -40,7 +40,7 @@ def plan_header(layout: Layout, *, model_name: str) -> str:
     return "\n".join([*lines, "", "#endif", ""])
 
 
-def _region(layout: Layout, number: int, region: Region, names: Names) -> list[str]:
+def _region(layout: RowLayout, number: int, region: AddressedRegion, names: Names) -> list[str]:
     schedule = region.placed.schedule
     steps = layout.program.steps[schedule.first : schedule.stop]
     first, last = steps[0].label, steps[-1].label

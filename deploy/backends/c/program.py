@@ -125,6 +125,23 @@ class Scratch:
 
 
 @dataclass(frozen=True, slots=True)
+class Inner:
+    """An operator whose rows a step makes itself, in scratch, as often as it reads them.
+
+    Attributes:
+        source: the file of its kernel.
+        rows: how many are made in all; ``map_rows``: how many its map has.
+        lead_bytes: how far before them the row that is made of them may begin; None: apart.
+    """
+
+    operator: int
+    source: str
+    rows: int
+    map_rows: int
+    lead_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One operator, or a part of one, as a kernel call that makes a row of ``output``.
 
@@ -136,7 +153,8 @@ class Step:
         source: the file of the kernel.
         any_order: it does so in an order of its own, so only where what it writes stands apart
             from all that it reads.
-        scratch: of a kernel of a library that asks for some, even if that is none.
+        scratch: of a kernel of a library that asks for some, even if that is none; of rows that
+            the step makes itself, which are those of ``inner``.
     """
 
     label: str
@@ -148,6 +166,12 @@ class Step:
     many_rows: bool = False
     any_order: bool = False
     scratch: Scratch | None = None
+    inner: Inner | None = None
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The files of all kernels that it calls."""
+        return (self.source,) if self.inner is None else (self.inner.source, self.source)
 
     @property
     def scratch_bytes(self) -> int:
@@ -165,7 +189,7 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class RowProgram:
     """Maps and steps in an order in which they can run; ``aliases``: tensor -> map."""
 
     maps: tuple[Map, ...]
@@ -203,3 +227,10 @@ def pixels(shape: Sequence[int]) -> tuple[int, int, int]:
     for extent in shape:
         count *= extent
     return 1, 1, count
+
+
+def row_axis(shape: Sequence[int]) -> int | None:
+    """Returns the axis whose steps are the rows of ``pixels(shape)``; None: there is one row."""
+    if len(shape) == 4 and shape[0] == 1:
+        return 1 if shape[1] > 1 else 2
+    return 1 if len(shape) == 3 and shape[0] == 1 else None

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from string import Template
 
-from deploy.backends.c.assign import Layout, Region
+from deploy.backends.c.assign import AddressedRegion, RowLayout
 from deploy.backends.c.names import Names
 from deploy.backends.c.program import Step
 from deploy.backends.c.replay import Event, RegionTrace
@@ -20,7 +20,7 @@ from deploy.proof.names import c_comment
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
-def plan_source(layout: Layout, traces: Sequence[RegionTrace], *, model_name: str) -> str:
+def plan_source(layout: RowLayout, traces: Sequence[RegionTrace], *, model_name: str) -> str:
     """Returns arena_plan.c."""
     names = Names.of(model_name)
     statements = [*_maps(layout, names)]
@@ -32,7 +32,7 @@ def plan_source(layout: Layout, traces: Sequence[RegionTrace], *, model_name: st
     )
 
 
-def _maps(layout: Layout, names: Names) -> Iterator[str]:
+def _maps(layout: RowLayout, names: Names) -> Iterator[str]:
     yield f"FMC_IS({names.macro}_ARENA_BYTES, {layout.arena_bytes})"
     for m, entry in enumerate(layout.program.maps):
         yield f"FMC_IS({names.rows(m)}, {entry.rows})"
@@ -45,7 +45,12 @@ class _Region:
     """The statements of one region."""
 
     def __init__(
-        self, layout: Layout, number: int, region: Region, trace: RegionTrace, names: Names
+        self,
+        layout: RowLayout,
+        number: int,
+        region: AddressedRegion,
+        trace: RegionTrace,
+        names: Names,
     ) -> None:
         self.layout, self.number, self.region, self.names = layout, number, region, names
         self.schedule, self.maps = region.placed.schedule, layout.program.maps
@@ -90,15 +95,26 @@ class _Region:
             yield f"FMC_IS({place}, {self.region.placed.scratch})"
         if self.region.at_once(self.layout.program):
             yield from self._at_once(steps[self.schedule.first])
-        uses = {steps[number].output: steps[number].scratch_bytes for number in here}
+        uses = {steps[number].output: steps[number] for number in here}
         for m in sorted(self.region.offsets):
             bounds = [
-                (span[0] - uses[entry.map], span[1])
+                (span[0] - step.scratch_bytes, self._over_scratch(step, m, span[1]))
                 for event, entry in enumerate(self.trace.events)
-                if uses.get(entry.map) and (span := self._span(m, event)) is not None
+                if (step := uses.get(entry.map)) is not None
+                and step.scratch_bytes
+                and (span := self._span(m, event)) is not None
             ]
             for low, high in _united(bounds):
                 yield f"FMC_CLEAR({self._offset(m)}, {place}, {low}, {high})"
+
+    def _over_scratch(self, step: Step, m: int, end: int) -> int:
+        """How far in front of the scratch of a step a map has to begin that ends at ``end``.
+
+        A row that is made of rows in scratch may stand over them, behind what is read.
+        """
+        lead = None if step.inner is None or step.output != m else step.inner.lead_bytes
+        one_row = self.schedule.lines.get(m) == 1
+        return end if lead is None or not one_row else min(end, lead)
 
     def _at_once(self, step: Step) -> Iterator[str]:
         """A call that makes all rows in an order of its own: all that it touches is apart."""
@@ -267,7 +283,10 @@ class _Region:
         return self._alive_rows[m]
 
     def _grows(self, source: int, target: int, written: Sequence[int]) -> Iterator[str]:
-        """Each row of the target ends before what is still read of the source, or is behind it."""
+        """Each row of the target ends before what is still read of the source, or is behind it.
+
+        While a row is made, its kernel may write behind what it reads.
+        """
         rows = self.last_read.get(source, {})
         row_count = self.maps[source].rows
         for row, event in enumerate(written):
@@ -282,9 +301,17 @@ class _Region:
                     f"{self._offset(source)}, {needed}, {self.names.row_bytes(source)}, "
                     f"{self.names.size_bytes(source)})"
                 )
+            for read in entry.reads if self._writes_behind(entry, source) else ():
+                yield (
+                    f"FMC_BEHIND({self._offset(target)}, {row}, {self.names.row_bytes(target)}, "
+                    f"{read.lead_bytes}, {self._offset(source)}, {read.first}, "
+                    f"{self.names.row_bytes(source)}, {self.names.size_bytes(source)})"
+                )
 
     def _reads(self, entry: Event, source: int, row: int) -> bool:
         """Whether an event reads a row that it must not write over."""
+        if self._writes_behind(entry, source):
+            return False
         same = self.maps[source].row_bytes == self.maps[entry.map].row_bytes
         return any(
             read.map == source
@@ -292,6 +319,13 @@ class _Region:
             and not (read.lead_bytes == 0 and same)
             for read in entry.reads
         )
+
+    def _writes_behind(self, entry: Event, source: int) -> bool:
+        """Whether an event reads one map alone, and its kernel writes behind what it reads."""
+        if len(entry.reads) != 1:
+            return False
+        read = entry.reads[0]
+        return read.map == source and read.first < read.stop and read.lead_bytes is not None
 
     def _offset(self, m: int) -> str:
         return self.names.offset(self.number, m)

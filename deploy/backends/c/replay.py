@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from deploy.backends.c.assign import Layout, Region
+from deploy.backends.c.assign import AddressedRegion, RowLayout
 from deploy.backends.c.program import Read, Step
 from keras_fmc.errors import VerificationError
 
@@ -51,18 +51,18 @@ class RegionTrace:
     held: dict[int, int]
 
 
-def replay(layout: Layout) -> tuple[RegionTrace, ...]:
+def replay(layout: RowLayout) -> tuple[RegionTrace, ...]:
     """Returns what happened in each region.
 
     Raises:
         VerificationError: a kernel reads bytes that are not those it ought to read, or a row is
             written outside of the arena, its buffer, or over bytes that its kernel still reads.
     """
-    return _Replay(layout).run()
+    return _RowReplay(layout).run()
 
 
-class _Replay:
-    def __init__(self, layout: Layout) -> None:
+class _RowReplay:
+    def __init__(self, layout: RowLayout) -> None:
         self.layout, self.maps = layout, layout.program.maps
         self.arena = np.full(layout.arena_bytes, _NOTHING, np.int64)
         self.base = np.cumsum([0, *(m.rows * m.row_bytes for m in self.maps)]).tolist()
@@ -73,7 +73,7 @@ class _Replay:
                 self.readers.setdefault(read.map, []).append((step, read))
         self.made: dict[int, int] = {}
         self.kept: dict[int, int] = {}
-        self.region: Region | None = None
+        self.region: AddressedRegion | None = None
         self.events: list[Event] = []
         self.held: dict[int, int] = {}
 
@@ -94,7 +94,7 @@ class _Replay:
             self._expect(last[m], self._whole(m), f"the output {self.maps[m].name}")
         return tuple(traces)
 
-    def _play(self, region: Region) -> RegionTrace:
+    def _play(self, region: AddressedRegion) -> RegionTrace:
         schedule = region.placed.schedule
         self.region, self.events, self.held = region, [], {}
         self.made = {s.output: 0 for s in self._steps(region)}
@@ -107,7 +107,7 @@ class _Replay:
                     self._make(m)
         return RegionTrace(tuple(self.events), self.held)
 
-    def _steps(self, region: Region) -> tuple[Step, ...]:
+    def _steps(self, region: AddressedRegion) -> tuple[Step, ...]:
         schedule = region.placed.schedule
         return self.layout.program.steps[schedule.first : schedule.stop]
 
@@ -149,7 +149,9 @@ class _Replay:
         if step is None or not step.scratch_bytes:
             return
         begin, size = self.region.placed.scratch, step.scratch_bytes
-        if begin < target + row_bytes and target < begin + size:
+        lead = None if step.inner is None else step.inner.lead_bytes
+        behind = lead is not None and target + lead <= begin
+        if begin < target + row_bytes and target < begin + size and not behind:
             raise _wrong(f"{step.label} writes its output over its scratch")
         self._write(begin, np.full(size, _NOTHING, np.int64))
 

@@ -13,14 +13,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from deploy.backends.c.program import Program, Read
+from deploy.backends.c.program import Read, RowProgram
+
+SCRATCH = -1
+"""Stands for the scratch of a region among its maps."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cuts:
+class ScheduleFacts:
     """What the schedule of every region of a program needs, worked out once."""
 
-    program: Program
+    program: RowProgram
     alive: tuple[tuple[int, ...], ...]
     producers: Mapping[int, int]
     windows: tuple[tuple[tuple[int, list[int], list[int]], ...], ...] = field(repr=False)
@@ -28,7 +31,7 @@ class Cuts:
     still read, and the row behind the last that is read; one entry more for "all done"."""
 
     @staticmethod
-    def of(program: Program) -> Cuts:
+    def of(program: RowProgram) -> ScheduleFacts:
         windows = tuple(
             tuple(
                 (read.map, *_windows(program, read, program.maps[step.output].rows))
@@ -37,10 +40,10 @@ class Cuts:
             for step in program.steps
         )
         alive = tuple(program.alive())
-        return Cuts(program, alive, program.producers(), windows)
+        return ScheduleFacts(program, alive, program.producers(), windows)
 
 
-def _windows(program: Program, read: Read, out_rows: int) -> tuple[list[int], list[int]]:
+def _windows(program: RowProgram, read: Read, out_rows: int) -> tuple[list[int], list[int]]:
     rows = program.maps[read.map].rows
     if read.all_rows or program.maps[read.map].sums:
         return [0] * out_rows + [rows], [rows] * out_rows
@@ -54,11 +57,13 @@ def _windows(program: Program, read: Read, out_rows: int) -> tuple[list[int], li
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """A row of a line buffer of one row is written while it is made from another map.
+    """A row is written while it is made from another map: that of a line buffer of one row, or of
+    a whole map that grows into one.
 
     Attributes:
         event: which.
         target, source: the maps.
+        begin: byte of the target at which the row begins.
         first: byte of the source at which the first row that is read begins.
         left: bytes [low, high) of the source that are still read afterwards.
         lead_bytes: how far before ``first`` the row may begin at most.
@@ -67,6 +72,7 @@ class Behind:
     event: int
     target: int
     source: int
+    begin: int
     first: int
     left: tuple[int, int]
     lead_bytes: int
@@ -85,7 +91,7 @@ class Schedule:
         lines: line buffers: map -> rows held at most.
         spans: map -> for each event the bytes [low, high) of it that hold what is still read, from
             where it begins; low = high where it holds nothing.
-        behind: the rows of line buffers that may be written over what they are made from.
+        behind: the rows that may be written over what they are made from.
         events: the maps whose row is made, in order.
         scratch: for each event the bytes of scratch that its kernel uses.
     """
@@ -114,13 +120,17 @@ class Schedule:
         return self.stop - self.first == 1 and not self.lines and len(self.sinks) == 1
 
 
-def play(cuts: Cuts, first: int, stop: int, *, fed: int | None, backwards: bool) -> Schedule:
+def play(
+    cuts: ScheduleFacts, first: int, stop: int, *, fed: int | None, backwards: bool
+) -> Schedule:
     """Plays the steps [first, stop) as one region."""
     return _Player(cuts, first, stop, fed, backwards).run()
 
 
 class _Player:
-    def __init__(self, cuts: Cuts, first: int, stop: int, fed: int | None, backwards: bool) -> None:
+    def __init__(
+        self, cuts: ScheduleFacts, first: int, stop: int, fed: int | None, backwards: bool
+    ) -> None:
         self.cuts, self.first, self.stop, self.fed, self.backwards = (
             cuts,
             first,
@@ -151,7 +161,8 @@ class _Player:
         self.last_read: dict[int, int] = {}
         self.events: list[int] = []
         self.changes: dict[int, list[tuple[int, int, int, int]]] = {}
-        self.pairs: list[tuple[int, int, int, int, int, int, int]] = []
+        self.pairs: list[tuple[int, int, int, int, int, int, int, int]] = []
+        self.over_scratch: list[tuple[int, int, int]] = []
         self.whole = {*self.sources, *self.passengers, *self.sinks}
         for m in (*self.sources, *self.passengers):
             self.changes[m] = [(0, 0, self.rows[m], 0)]
@@ -204,7 +215,10 @@ class _Player:
             self.lines[target] = max(self.lines.get(target, 0), held)
             self.last_read[target] = event
         sources = [source for source, _, _ in windows]
-        if step is not None:
+        if step is not None and step.inner is not None:
+            if is_line and step.inner.lead_bytes is not None and not self.maps[target].sums:
+                self.over_scratch.append((event, target, step.inner.lead_bytes))
+        elif step is not None:
             self._note_reads(step.reads, windows, event, target, row)
         for m in sources:
             self.last_read[m] = event
@@ -225,21 +239,28 @@ class _Player:
         row: int,
     ) -> None:
         """Notes where a row may be written over what it is made from: see ``Behind``."""
-        if target in self.whole or self.maps[target].sums or len(reads) != 1:
+        if self.maps[target].sums or len(reads) != 1:
             return
         (read,), ((source, _, _),) = reads, windows
+        if target in self.sinks and source not in self.sources:
+            return
         first, stop = read.window(row)
         if read.lead_bytes is None or source in self.passengers or source in self.sinks:
             return
         if first < stop and not self.maps[source].sums:
             left = self._needed(source, done=target)
             kept = self.kept.get(source, 0)
-            self.pairs.append((event, target, source, first, left, self.made[source], kept))
+            made = self.made[source]
+            self.pairs.append((event, target, source, row, first, left, made, kept))
 
     def _behind(self) -> Iterator[Behind]:
-        for event, target, source, first, left, made, kept in self.pairs:
-            if self.lines[target] != 1:
+        for event, target, lead in self.over_scratch:
+            if self.lines[target] == 1:
+                yield Behind(event, target, SCRATCH, 0, 0, (0, 0), lead)
+        for event, target, source, row, first, left, made, kept in self.pairs:
+            if target not in self.sinks and self.lines[target] != 1:
                 continue
+            begin = row * self.maps[target].row_bytes if target in self.sinks else 0
             (read,) = self.cuts.program.steps[self.cuts.producers[target]].reads
             assert read.lead_bytes is not None
             row_bytes = self.maps[source].row_bytes
@@ -252,6 +273,7 @@ class _Player:
                 event,
                 target,
                 source,
+                begin,
                 (first - base) * row_bytes,
                 (max(low, 0) * row_bytes, high * row_bytes),
                 read.lead_bytes,

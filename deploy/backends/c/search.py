@@ -12,14 +12,14 @@ import heapq
 from dataclasses import dataclass
 
 from deploy.backends.c.layout import Placed, place_region
-from deploy.backends.c.program import Program
-from deploy.backends.c.schedule import Cuts, play
+from deploy.backends.c.program import RowProgram
+from deploy.backends.c.schedule import ScheduleFacts, play
 
 _LONGEST_REGION = 160
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class BestProgram:
     """The regions of the best program, in order, its height and what no other goes below."""
 
     regions: tuple[Placed, ...]
@@ -27,26 +27,26 @@ class Found:
     lower_bound_bytes: int
 
 
-def search(program: Program, *, fed: int | None) -> Found | None:
+def search(program: RowProgram, *, fed: int | None) -> BestProgram | None:
     """Returns the program of least height; None where ``fed`` cannot be fed at all."""
     return _Search(program, fed).run()
 
 
 class _Search:
-    def __init__(self, program: Program, fed: int | None) -> None:
+    def __init__(self, program: RowProgram, fed: int | None) -> None:
         self.program, self.fed = program, fed
-        self.cuts = Cuts.of(program)
+        self.cuts = ScheduleFacts.of(program)
         self.last = len(program.steps)
         self.regions: dict[tuple[int, int], Placed] = {}
 
-    def run(self) -> Found | None:
+    def run(self) -> BestProgram | None:
         height = self._least_height()
         if height is None:
             return None
         for cut in range(self.last):
             self._region(cut, cut + 1)
         path = self._least_work(height)
-        return Found(path, height, min(height, self._bound()))
+        return BestProgram(path, height, min(height, self._bound()))
 
     def _least_height(self) -> int | None:
         settled: set[int] = set()

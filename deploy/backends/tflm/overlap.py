@@ -14,7 +14,7 @@ import numpy as np
 from deploy.backends.tflm.scratch import OperatorNumbers
 from deploy.graph import Graph, Operator
 from deploy.operators import OPERATORS
-from deploy.operators.window import Moves
+from deploy.operators.window import MovesOver
 from deploy.targets.records import GATHERED_PIXELS, Kernels
 
 
@@ -34,7 +34,7 @@ def overlap_distance(operator: Operator, graph: Graph, kernels: Kernels) -> int 
     window = OPERATORS[operator.opcode].window
     if window is None:
         return None
-    is_run = window(graph, operator).over is Moves.RUN
+    is_run = window(graph, operator).over is MovesOver.RUN
     batched = source.shape[:1] != (1,) and not is_run
     if not source.in_head or source.dtype != "int8" or made.dtype != "int8" or batched:
         return None

@@ -20,7 +20,7 @@ from deploy.backends.tflm.scratch import (
 )
 from deploy.graph import ASSIGN, Graph, Operator, Tensor
 from deploy.implicit import as_written
-from deploy.targets.records import KernelRule, Runtime, Step, StepKind, Structure
+from deploy.targets.records import KernelRule, PrepareStep, Runtime, StepKind, Structure
 from deploy.targets.target import Target
 
 
@@ -69,7 +69,7 @@ def persistent(
     """
     if allocator is None:
         allocator = target.runtime.fixed[:-1]
-    return _Replay(as_written(graph).graph, target, below_bytes).run(allocator)
+    return _Allocator(as_written(graph).graph, target, below_bytes).run(allocator)
 
 
 _Site = tuple[tuple[int, int], Operator, OperatorNumbers]
@@ -96,7 +96,7 @@ def _sites(graph: Graph, runtime: Runtime) -> Iterator[_Site]:
             yield (number, index), operator, numbers
 
 
-class _Replay:
+class _Allocator:
     """Sizes of both ends while the runtime allocates; ``need`` is the largest sum so far, ``front``
     the most that stood at the start."""
 
@@ -293,7 +293,7 @@ class _Replay:
         self.need = max(self.need, self.start + self.tail)
 
 
-def _tensors(operator: Operator, step: Step) -> tuple[int, ...]:
+def _tensors(operator: Operator, step: PrepareStep) -> tuple[int, ...]:
     ends = operator.inputs if step.side == "input" else operator.outputs
     if step.index is None:
         return tuple(t for t in ends if t >= 0)

@@ -11,7 +11,7 @@ from functools import cached_property
 from deploy.graph import CUSTOM, ITEM_BYTES, Graph, Operator, Tensor
 from deploy.operators import OPERATORS
 from deploy.operators.custom import CUSTOM_NUMBERS, custom_number
-from deploy.operators.window import Moves, Window
+from deploy.operators.window import MovesOver, Window
 from deploy.targets.records import KernelRule, Kernels, StepKind
 from keras_fmc.errors import UnsupportedModelError
 
@@ -159,7 +159,7 @@ class OperatorNumbers(dict[str, int]):
         if prefix == "dilation":
             return self._window.dilations["hw".index(axis)]
         if prefix == "pad":
-            padded = "out" if self._window.over is Moves.OUTPUT else "in"
+            padded = "out" if self._window.over is MovesOver.OUTPUT else "in"
             sizes = self[f"{padded}_h"], self[f"{padded}_w"]
             return self._window.paddings(*sizes)["hw".index(axis)][0]
         if name == "multiplier":

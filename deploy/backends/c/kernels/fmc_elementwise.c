@@ -1,4 +1,5 @@
 /* Two operands value by value, with broadcasting over columns and channels; and tables. */
+#include "fmc_each.h"
 #include "fmc_fixed_point.h"
 #include "fmc_kernels.h"
 
@@ -21,18 +22,6 @@ static int8_t squared(const fmc_binary_t *p, int32_t a, int32_t b) {
       fmc_scale((x - y) * (x - y), p->out_multiplier, p->out_shift) + p->out_offset, p->low,
       p->high);
 }
-
-/* Runs an expression of x = a[..] and y = b[..] over columns and channels. */
-#define FMC_EACH(expression)                                                            \
-  for (int32_t i = 0; i < p->columns; i++, a += p->a_column, b += p->b_column) {        \
-    const int8_t *a_value = a, *b_value = b;                                            \
-    for (int32_t c = 0; c < p->channels; c++) {                                         \
-      const int32_t x = *a_value, y = *b_value;                                         \
-      *out++ = (expression);                                                            \
-      a_value += p->a_channel;                                                          \
-      b_value += p->b_channel;                                                          \
-    }                                                                                   \
-  }
 
 void fmc_add(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out) {
   FMC_EACH(sum(p, x, y, 1))

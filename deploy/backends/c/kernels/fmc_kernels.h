@@ -70,8 +70,33 @@ void fmc_mul(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *ou
 void fmc_squared_difference(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out);
 void fmc_maximum(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out);
 void fmc_minimum(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out);
+void fmc_divide(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out);
+/* 0 or 1. */
+void fmc_equal(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out);
+void fmc_not_equal(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out);
+void fmc_less(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out);
+void fmc_less_equal(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out);
 /* b holds the slopes of negative values. */
 void fmc_prelu(const fmc_binary_t *p, const int8_t *a, const int8_t *b, int8_t *out);
+
+/* a where the condition is not 0, else b. In place. */
+typedef struct {
+  int32_t columns, channels;
+  int32_t condition_column, condition_channel, a_column, a_channel, b_column, b_channel;
+} fmc_select_t;
+
+void fmc_select(const fmc_select_t *p, const int8_t *condition, const int8_t *a, const int8_t *b,
+                int8_t *out);
+
+/* out[batch][row][column]: sums over the depth of a[batch][row] * b[batch][column]. */
+typedef struct {
+  int32_t batch[3], a_batch[3], b_batch[3];
+  int32_t rows, columns, depth;
+  int32_t a_row, a_depth, b_column, b_depth;
+  int32_t a_offset, b_offset, out_offset, multiplier, shift;
+} fmc_matmul_t;
+
+void fmc_matmul(const fmc_matmul_t *p, const int8_t *a, const int8_t *b, int8_t *out);
 
 /* out[i] = table[in[i] + 128]; in place. */
 void fmc_table(const int8_t *table, const int8_t *in, int8_t *out, int32_t count);
@@ -81,6 +106,20 @@ typedef struct {
 } fmc_softmax_t;
 
 void fmc_softmax(const fmc_softmax_t *p, const int8_t *in, int8_t *out);
+
+/* code_multiplier and code_shift: from Q5.26 to levels of the input. In place. */
+typedef struct {
+  int32_t count, depth, multiplier, shift, least, code_multiplier, code_shift;
+} fmc_log_softmax_t;
+
+void fmc_log_softmax(const fmc_log_softmax_t *p, const int8_t *in, int8_t *out);
+
+typedef struct {
+  int32_t count, depth, in_offset;
+} fmc_unit_length_t;
+
+/* In place. */
+void fmc_unit_length(const fmc_unit_length_t *p, const int8_t *in, int8_t *out);
 
 /* sums[c] += in[i][c]; the first row clears them. */
 void fmc_accumulate(int32_t *sums, const int8_t *in, int32_t columns, int32_t channels,
@@ -122,6 +161,11 @@ void fmc_pad(const fmc_pad_t *p, const int8_t *in, int32_t rows, int8_t *out);
 
 /* Rows or columns picked by number: out[i] = in[index[i]], `run` bytes each. */
 void fmc_pick(const int16_t *index, int32_t count, int32_t run, const int8_t *in, int8_t *out);
+
+/* Real numbers to codes, in place; codes to real numbers. */
+void fmc_quantize(const float *in, int32_t count, float scale, int32_t zero, int8_t *out);
+void fmc_dequantize(const int8_t *in, int32_t count, int32_t is_unsigned, float scale,
+                    int32_t zero, float *out);
 
 /* Bytes to int32; a number added, within [low, high], in place; entries of `run` bytes. */
 void fmc_widen(const int8_t *in, int32_t count, int32_t is_unsigned, int32_t *out);

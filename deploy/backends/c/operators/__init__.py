@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from deploy.backends.c.lowering import Lowering
 from deploy.backends.c.operators import (
+    comparisons,
     elementwise,
+    floats,
     indices,
+    matrices,
     measured,
     moves,
+    normalised,
     reductions,
     weighted,
     windows,
@@ -28,5 +32,8 @@ def lower_operator(lowering: Lowering, step: int) -> None:
     function(lowering, step)
 
 
-_FAMILIES = (elementwise, indices, measured, moves, reductions, weighted, windows)
+_FAMILIES = (
+    *(comparisons, elementwise, floats, indices, matrices, measured, moves, normalised),
+    *(reductions, weighted, windows),
+)
 """Imported so that their functions stand in ``KERNELS``."""

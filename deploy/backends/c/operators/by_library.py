@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deploy.backends.c.library import PREFIX, SOURCE, Library, scratch_arguments
+from deploy.backends.c.library import PREFIX, SOURCE, KernelLibrary, scratch_arguments
 from deploy.backends.c.lowering import Lowering
 from deploy.backends.c.program import Grid, Rows
 from deploy.operators.window import Window
@@ -12,7 +12,7 @@ from deploy.operators.window import Window
 
 def window_step(
     lowering: Lowering,
-    library: Library,
+    library: KernelLibrary,
     step: int,
     function: str,
     arguments: Sequence[str],

@@ -8,7 +8,7 @@ from deploy.backends.c.fixed_point import zero_point
 from deploy.backends.c.lowering import Lowering, constant_integers
 from deploy.backends.c.operators.indices import lookup
 from deploy.backends.c.operators.registry import lowers
-from deploy.backends.c.program import SAME_ROW, Read, Rows, pixels
+from deploy.backends.c.program import SAME_ROW, Read, Rows, pixels, row_axis
 from deploy.graph import ITEM_BYTES
 from deploy.operators import OPERATORS, Site
 from deploy.operators.copied import Copied, natural_strides
@@ -207,13 +207,13 @@ def _join(lowering: Lowering, step: int, axis: int, shape: tuple[int, ...]) -> N
     operator = lowering.graph.operators[step]
     y = operator.outputs[0]
     item = ITEM_BYTES[lowering.tensor(y).dtype]
-    row_axis = _row_axis(shape)
-    rows = shape[row_axis] if row_axis is not None and axis >= row_axis else 1
+    along = row_axis(shape)
+    rows = shape[along] if along is not None and axis >= along else 1
     row_bytes = lowering.tensor(y).size_bytes // rows
-    by_rows = rows > 1 and axis == row_axis
+    by_rows = rows > 1 and axis == along
     outer = 1 if by_rows or rows > 1 else math.prod(shape[:axis])
-    if rows > 1 and row_axis is not None and not by_rows:
-        outer = math.prod(shape[row_axis + 1 : axis])
+    if rows > 1 and along is not None and not by_rows:
+        outer = math.prod(shape[along + 1 : axis])
     reads: list[Read] = []
     calls, begin = [], 0
     for x in operator.inputs:
@@ -249,13 +249,6 @@ def _join(lowering: Lowering, step: int, axis: int, shape: tuple[int, ...]) -> N
     lowering.step(step, output, reads, "\n".join(calls), "fmc_copy.c")
 
 
-def _row_axis(shape: tuple[int, ...]) -> int | None:
-    """The axis whose steps are the rows of ``pixels(shape)``."""
-    if len(shape) == 4 and shape[0] == 1:
-        return 1 if shape[1] > 1 else 2
-    return 1 if len(shape) == 3 and shape[0] == 1 else None
-
-
 def _copy(lowering: Lowering, step: int, part: Copied) -> None:
     """Adds the step out[i, j, …] = in[base + i · strides[0] + j · strides[1] + …], in bytes.
 
@@ -266,7 +259,7 @@ def _copy(lowering: Lowering, step: int, part: Copied) -> None:
     item = ITEM_BYTES[lowering.tensor(y).dtype]
     base, strides = part.start * item, [stride * item for stride in part.strides]
     in_view = lowering.view_of(source)
-    axis = _row_axis(shape)
+    axis = row_axis(shape)
     if axis is not None and shape[axis] > 1:
         rest = [(n, s) for i, (n, s) in enumerate(zip(shape, strides, strict=True)) if i != axis]
         lines, left = divmod(strides[axis], in_view[1])

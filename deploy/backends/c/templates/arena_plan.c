@@ -37,6 +37,11 @@
   FMC_PROVE((a) + ((row) + 1) * (a_row_bytes) <= (b) + (needed) * (b_row_bytes) ||    \
                 (a) + (row) * (a_row_bytes) >= (b) + (b_bytes),                       \
             "row " #row " of " #a " overwrites row " #needed " of " #b)
+/* Row `row` of a is written `lead` bytes or more behind row `first` of b, from which it is read. */
+#define FMC_BEHIND(a, row, a_row_bytes, lead, b, first, b_row_bytes, b_bytes)                      \
+  FMC_PROVE((a) + (row) * (a_row_bytes) + (lead) <= (b) + (first) * (b_row_bytes) ||               \
+                (a) + (row) * (a_row_bytes) >= (b) + (b_bytes),                                    \
+            "row " #row " of " #a " overwrites what it is made from in " #b)
 /* What a and b hold at the same time would meet at distances of b less a between the two. */
 #define FMC_CLEAR(a, b, low, high) \
   FMC_PROVE((b) - (a) <= (low) || (b) - (a) >= (high), #a " overlaps " #b)

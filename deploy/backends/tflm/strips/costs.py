@@ -16,7 +16,7 @@ from deploy.backends.tflm.scratch import OperatorNumbers, operator_requests
 from deploy.backends.tflm.strips.clones import THINNED, Clone, reads_few_pixels, thinning
 from deploy.backends.tflm.strips.diagonal import OfStrips, strip_operator
 from deploy.backends.tflm.strips.network import Network
-from deploy.backends.tflm.strips.schedule import Concatenation, Program, Run, Slice
+from deploy.backends.tflm.strips.schedule import Concatenation, Program, RowSlice, Run
 from deploy.graph import Graph, GraphBuilder, Operator, Options
 from deploy.memory.problem import HEIGHT_ALIGNMENT_BYTES
 from deploy.targets import Kernels, Target
@@ -75,9 +75,9 @@ class Costs:
         for step in program.steps:
             if isinstance(step, Run):
                 total += costs[step.operator]
-            elif self.view_bytes is not None and isinstance(step, Slice | Concatenation):
+            elif self.view_bytes is not None and isinstance(step, RowSlice | Concatenation):
                 total += self.view_bytes
-            elif isinstance(step, Slice):
+            elif isinstance(step, RowSlice):
                 (first, end), (start, stop) = values[step.source].rows, values[step.output].rows
                 total += self.slice_bytes
                 constants.add(("begin", start - first))

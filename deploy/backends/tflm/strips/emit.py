@@ -9,7 +9,7 @@ import numpy as np
 from deploy.backends.tflm.strips.diagonal import strip_parameters
 from deploy.backends.tflm.strips.network import Network, ValueNumber
 from deploy.backends.tflm.strips.operators import same_paddings
-from deploy.backends.tflm.strips.schedule import Concatenation, Pad, Program, Run, Slice
+from deploy.backends.tflm.strips.schedule import Concatenation, Pad, Program, RowSlice, Run
 from deploy.graph import Graph, GraphBuilder, Operator, Options, Tensor
 from deploy.operators.rows import Rows
 from keras_fmc.names import free_name
@@ -43,7 +43,7 @@ class _Emitter:
         for step in self.program.steps:
             if isinstance(step, Run):
                 self._run(step)
-            elif isinstance(step, Slice):
+            elif isinstance(step, RowSlice):
                 self._slice(step)
             elif isinstance(step, Concatenation):
                 self._concatenation(step)
@@ -97,7 +97,7 @@ class _Emitter:
     def _integers(self, purpose: str, values: object) -> int:
         return self._constant(purpose, np.array(values, np.int32))
 
-    def _slice(self, step: Slice) -> None:
+    def _slice(self, step: RowSlice) -> None:
         source, output = self.program.values[step.source], self.program.values[step.output]
         rank = len(self.graph.tensors[output.tensor].shape)
         axis = self.network.axis[output.tensor]

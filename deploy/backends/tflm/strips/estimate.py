@@ -14,7 +14,7 @@ from deploy.backends.tflm.strips.footprint import Analysis, Footprint, LiveRows
 from deploy.backends.tflm.strips.network import Network
 from deploy.backends.tflm.strips.never_whole import is_in_one_tensor, is_live_at_once, tensors_named
 from deploy.backends.tflm.strips.packing import packed_height
-from deploy.backends.tflm.strips.schedule import Concatenation, Program, Run, Slice, schedule
+from deploy.backends.tflm.strips.schedule import Concatenation, Program, RowSlice, Run, schedule
 from deploy.backends.tflm.strips.tiles import TileSolver
 from deploy.backends.tflm.strips.unsound import Unsound
 from deploy.graph import Graph
@@ -196,7 +196,7 @@ class Estimator:
         peaks: dict[int, int] = {}
         strips: dict[int, int] = {}
         for step, here in zip(program.steps, load, strict=True):
-            if isinstance(step, Slice | Concatenation):
+            if isinstance(step, RowSlice | Concatenation):
                 continue
             if here > peaks.get(step.operator, 0):
                 peaks[step.operator] = here

@@ -16,7 +16,7 @@ from deploy.backends.tflm.strips.blocks import Blocks, Growth, LiveRows, load_of
 from deploy.backends.tflm.strips.cuts import Cuts
 from deploy.backends.tflm.strips.network import Network, ValueNumber
 from deploy.backends.tflm.strips.operators import same_paddings
-from deploy.backends.tflm.strips.schedule import Concatenation, Program, Run, Slice
+from deploy.backends.tflm.strips.schedule import Concatenation, Program, RowSlice, Run
 from deploy.operators.rows import Rows
 
 
@@ -151,7 +151,7 @@ class Analysis:
             if isinstance(step, Concatenation):
                 for place, value in enumerate(step.sources):
                     self.used_in.setdefault(value, []).append((step, place))
-            elif isinstance(step, Slice):
+            elif isinstance(step, RowSlice):
                 self.sliced.add(step.source)
         # Values that operators, or windows before, have a part of.
         self.seen: set[ValueNumber] = set()
@@ -160,7 +160,7 @@ class Analysis:
         for index, step in enumerate(program.steps):
             if isinstance(step, Run):
                 self._run(index, step)
-            elif isinstance(step, Slice):
+            elif isinstance(step, RowSlice):
                 self._slice(index, step)
             elif isinstance(step, Concatenation):
                 self._concatenation(step)
@@ -256,7 +256,7 @@ class Analysis:
             sources = tuple(dict.fromkeys(v for v in inputs if v >= 0))
             self.candidates.append((index, outputs[0], sources))
 
-    def _slice(self, index: int, step: Slice) -> None:
+    def _slice(self, index: int, step: RowSlice) -> None:
         rows = self.program.values[step.output].rows
         parts = tuple(
             _Owned(owner, max(start, rows[0]), min(stop, rows[1]))
@@ -271,7 +271,7 @@ class Analysis:
         else:
             self.owned[step.output] = parts
 
-    def _must_copy(self, step: Slice, parts: tuple[_Owned, ...]) -> bool:
+    def _must_copy(self, step: RowSlice, parts: tuple[_Owned, ...]) -> bool:
         values = self.program.values
         for window, place in self.used_in.get(step.output, ()):
             owner = parts[0].value

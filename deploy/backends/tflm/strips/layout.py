@@ -19,7 +19,7 @@ from deploy.backends.tflm.sharing import Alias
 from deploy.backends.tflm.strips.emit import emit
 from deploy.backends.tflm.strips.footprint import Footprint
 from deploy.backends.tflm.strips.network import Network, ValueNumber
-from deploy.backends.tflm.strips.schedule import Concatenation, Program, Run, Slice
+from deploy.backends.tflm.strips.schedule import Concatenation, Program, RowSlice, Run
 from deploy.backends.tflm.strips.unsound import Unsound
 from deploy.graph import Graph
 from deploy.lifetimes import tensor_lifetimes
@@ -177,7 +177,7 @@ def _aliases(
 ) -> tuple[Alias, ...]:
     aliases = []
     for index, step in enumerate(program.steps):
-        if isinstance(step, Slice) and index not in found.copies:
+        if isinstance(step, RowSlice) and index not in found.copies:
             pair = Alias(tensor[step.output], tensor[step.source], AliasReason.SLICE_VIEW)
             aliases.append(pair)
         elif isinstance(step, Concatenation):

@@ -52,3 +52,9 @@ def packed_height(
     pieces.sort()
     table = np.array(pieces, np.int64)
     return int(pack(table, len(blocks), bound, ceiling, alignment, rounds, swaps))
+
+
+def load_compiled() -> None:
+    """Loads the compiled code, half a second's work, before a placement has to wait for it."""
+    rows = (LiveRows(0, HEIGHT_ALIGNMENT_BYTES, 0, 1),)
+    packed_height((rows, rows), bound=0, ceiling=4 * HEIGHT_ALIGNMENT_BYTES)

@@ -35,7 +35,7 @@ class Run(NamedTuple):
     tile: TileStep | None
 
 
-class Slice(NamedTuple):
+class RowSlice(NamedTuple):
     """Rows of one value."""
 
     source: ValueNumber
@@ -57,7 +57,7 @@ class Pad(NamedTuple):
     operator: int
 
 
-Step = Run | Slice | Concatenation | Pad
+Step = Run | RowSlice | Concatenation | Pad
 
 
 class Program(NamedTuple):
@@ -335,7 +335,7 @@ class _Scheduler:
         value = self._take(tensor, old, parts)
         if value in self.seen:
             output = self._value(tensor, old)
-            self.steps.append(Slice(value, output))
+            self.steps.append(RowSlice(value, output))
             parts.append((old, output))
 
     def _take(self, tensor: int, rows: Rows, parts: list[tuple[Rows, ValueNumber]]) -> ValueNumber:
@@ -348,7 +348,7 @@ class _Scheduler:
                     around = value
         if around is not None:
             output = self._value(tensor, rows)
-            self.steps.append(Slice(around, output))
+            self.steps.append(RowSlice(around, output))
         else:
             pieces = _cover(rows, parts)
             # What has been there for longer is sliced first, so that a real copy of it comes
@@ -361,7 +361,7 @@ class _Scheduler:
                 for strip, value in taken.items():
                     if value in self.seen and strip != newest:
                         taken[strip] = self._value(tensor, strip)
-                        self.steps.append(Slice(value, taken[strip]))
+                        self.steps.append(RowSlice(value, taken[strip]))
             output = self._join([taken[r] for _, r in pieces])
         parts.append((rows, output))
         return output

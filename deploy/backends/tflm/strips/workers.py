@@ -1,8 +1,7 @@
 """Runs walks in several processes; what they find does not depend on how many there are.
 
 The caller's own process takes walks like any other. A worker is started once and kept, as that
-costs the import of NumPy; it is a process of its own, not a fork, so that threads and locks of the
-caller stay out of it. A worker that ends gives its walk back.
+costs the import of NumPy. A worker that ends gives its walk back.
 """
 
 from __future__ import annotations
@@ -11,20 +10,19 @@ import atexit
 import os
 import pickle
 import signal
-import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
-from pathlib import Path
 
 from deploy.backends.tflm.strips.costs import Costs
 from deploy.backends.tflm.strips.network import Network
+from deploy.backends.tflm.strips.packing import load_compiled
 from deploy.backends.tflm.strips.tuning import EFFORT
 from deploy.backends.tflm.strips.walks import Found, Walk, run_walk
 from deploy.graph import Graph
 from deploy.passes.dead import drop_dead
+from deploy.runtime.child import Child
 from deploy.targets import Target
 
 _MOST_WORKERS = 8
@@ -159,36 +157,14 @@ def _help(board: _Board, number: int, job: tuple[Graph, Costs, Target, frozenset
     _give_back(number, worker)
 
 
-class _Worker:
-    """A process that runs walks, and the connection to it."""
-
-    def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        root = str(Path(__file__).resolve().parents[4])
-        path = os.pathsep.join([root, *(p for p in sys.path if p)])
-        with theirs:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", __name__, str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
-                env=dict(os.environ, PYTHONPATH=path),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-        self.connection = Connection(ours.detach())
-
-    def close(self) -> None:
-        self.connection.close()
-        self.process.kill()
-        self.process.wait()
-
-
 def start_early(graph: Graph) -> None:
-    """Starts a worker while the caller does something else, if the graph is worth one.
+    """Loads what a search needs while the caller waits for something else, here and in a worker.
 
-    Until it has imported what it needs, half a second goes by.
+    Either takes half a second or more. Where the graph is not worth a worker, none is started.
     """
     network = Network(drop_dead(graph))
+    if network.row_operators:
+        threading.Thread(target=load_compiled).start()
     if _cores() > 1 and len(network.row_operators) >= EFFORT.few:
         worker = _lend(0)
         if worker is not None:
@@ -196,22 +172,22 @@ def start_early(graph: Graph) -> None:
 
 
 _LOCK = threading.Lock()
-_idle: dict[int, _Worker] = {}
+_idle: dict[int, Child] = {}
 
 
-def _lend(number: int) -> _Worker | None:
+def _lend(number: int) -> Child | None:
     """A worker for this thread alone; None where no process can be started."""
     with _LOCK:
         worker = _idle.pop(number, None)
     if worker is not None and worker.process.poll() is None:
         return worker
     try:
-        return _Worker()
+        return Child(__name__)
     except OSError:
         return None
 
 
-def _give_back(number: int, worker: _Worker) -> None:
+def _give_back(number: int, worker: Child) -> None:
     with _LOCK:
         if number not in _idle:
             _idle[number] = worker
@@ -241,8 +217,7 @@ def _serve(descriptor: int) -> None:
     # Ctrl-C in a terminal reaches all processes of a command; the caller decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     connection = Connection(descriptor)
-    # What a walk would import at its first estimate.
-    from deploy.backends.tflm.strips import packing_search  # noqa: F401
+    load_compiled()
 
     def stop() -> bool:
         return connection.poll(0)
