@@ -10,6 +10,7 @@ import numpy as np
 
 from deploy import flatbuffer
 from deploy.graph import Graph, Tensor
+from deploy.macs import graph_macs
 from deploy.progress import Progress
 from deploy.runtime import litert, tflm
 from keras_fmc.errors import BadInputError
@@ -72,16 +73,24 @@ def predict(
 
 
 _SAMPLES_A_STEP = 64
+_PRODUCTS_A_STEP = 5_000_000_000
+"""Ten seconds of reference kernels, or so: far from the time after which a run counts as hung."""
 
 
 def run_codes(
     content: bytes, arrays: Sequence[np.ndarray], *, progress: bool | None = False
 ) -> list[list[np.ndarray]]:
-    """Returns the outputs of an int8 model for each sample; `arrays` holds codes for each input."""
+    """Returns the outputs of an int8 model for each sample; `arrays` holds codes for each input.
+
+    Samples of a model that keeps state run in one go, one after the other.
+    """
+    graph = flatbuffer.read(content)
     samples = [[array[i : i + 1] for array in arrays] for i in range(len(arrays[0]))]
     in_wheel = tflm.unavailable_reason() is None
     shown = sys.stderr.isatty() if progress is None else progress
-    step = max(_SAMPLES_A_STEP, -(-len(samples) // 20)) if shown else max(len(samples), 1)
+    step = max(1, min(_SAMPLES_A_STEP, _PRODUCTS_A_STEP // max(graph_macs(graph), 1)))
+    if graph.keeps_state:
+        step = max(len(samples), 1)
     rows: list[list[np.ndarray]] = []
     with Progress(enabled=shown) as bar:
         for start in range(0, len(samples), step):

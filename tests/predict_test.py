@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import sys
 
@@ -10,17 +11,23 @@ import pytest
 
 from deploy import flatbuffer, pipeline
 from deploy.graph import Graph
-from deploy.predict import predict
+from deploy.predict import predict, run_codes
+from deploy.proof.samples import sample_inputs
 from deploy.runtime import litert, tflm
 from deploy.settings import PlanSettings
 from keras_fmc.errors import BadInputError
 from tests.int8_graphs import Int8GraphMaker
+from tests.stateful_graphs import stateful
+
+PREDICT = importlib.import_module("deploy.predict")
+"""The module; the package has the function under its name."""
+SHAPES = (6, 6, 3), (4, 4, 2)
 
 
 def two_ended() -> Graph:
     """Two inputs of unlike shapes, two outputs."""
     make = Int8GraphMaker(5)
-    left, right = make.input((1, 6, 6, 3)), make.input((1, 4, 4, 2))
+    left, right = (make.input((1, *shape)) for shape in SHAPES)
     outputs = [make.conv(left, channels=4), make.conv(right, channels=5)]
     return make.build(outputs=outputs)
 
@@ -73,6 +80,53 @@ def test_floats_in_and_out_for_many_samples(wheel: bool, monkeypatch: pytest.Mon
     assert isinstance(again, dict)
     for name, values in found.items():
         np.testing.assert_array_equal(again[name], values)
+
+
+@pytest.mark.parametrize("progress", [False, True])
+def test_no_run_of_many_samples_takes_long(progress: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that takes longer than a broken model may is given up, however many samples it has."""
+    lengths: list[int] = []
+
+    def run(content: bytes, samples: list[list[np.ndarray]]) -> list[list[np.ndarray]]:
+        lengths.append(len(samples))
+        return usual(content, samples)
+
+    usual = litert.run
+    monkeypatch.setattr(tflm, "unavailable_reason", lambda: "none for this platform")
+    monkeypatch.setattr(litert, "run", run)
+    content = flatbuffer.write(two_ended())
+    rng = np.random.default_rng(1)
+    arrays = [rng.standard_normal((150, *shape)).astype(np.float32) for shape in SHAPES]
+    found = predict(content, arrays, progress=progress)
+    assert lengths == [64, 64, 22]
+    assert isinstance(found, dict)
+    for one, other in zip(found.values(), by_hand(content, arrays), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    lengths.clear()
+    monkeypatch.setattr(PREDICT, "graph_macs", lambda graph: 10**9)
+    predict(content, [array[:7] for array in arrays], progress=progress)
+    assert lengths == [5, 2]
+
+
+@pytest.mark.parametrize("progress", [False, True])
+def test_samples_of_a_model_that_keeps_state_run_in_one_go(
+    progress: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PREDICT, "_SAMPLES_A_STEP", 2)
+    graph = stateful(0)
+    content = flatbuffer.write(graph)
+    if (reason := tflm.unavailable_reason()) is not None:
+        pytest.skip(reason)
+    given = [sample for sample in sample_inputs(graph) if sample]
+    arrays = [np.concatenate(of_input) for of_input in zip(*given, strict=True)]
+    samples = [[array[i : i + 1] for array in arrays] for i in range(len(arrays[0]))]
+    wanted = tflm.run(content, samples, arena_bytes=tflm.ROOMY_ARENA_BYTES)
+    found = run_codes(content, arrays, progress=progress)
+    for one, other in zip(found, wanted, strict=True):
+        for left, right in zip(one, other, strict=True):
+            np.testing.assert_array_equal(left, right)
+    alone = [tflm.run(content, [s], arena_bytes=tflm.ROOMY_ARENA_BYTES)[0] for s in samples]
+    assert any(np.any(a[0] != w[0]) for a, w in zip(alone, wanted, strict=True))
 
 
 def test_samples_that_do_not_fit_the_model_are_refused() -> None:
