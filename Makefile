@@ -46,7 +46,7 @@ demo: env
 test: env $(VENV)/.docs $(VENV)/.oracle .venv-edge/.ready .venv-tfmot/.ready
 	$(TF_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile
 
-# A minute and a half on two idle cores: all but the files that tests/conftest.py calls long.
+# Four minutes on two cores: all but the files that tests/conftest.py calls long.
 test-quick: env
 	$(TF_ENV) $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not long"
 
