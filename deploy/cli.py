@@ -6,6 +6,7 @@ A mistake of fmc itself ends in a traceback and 70.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -14,7 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from deploy.command_line import help_text, nearest, overview, parse
-from deploy.commands import COMMANDS
+from deploy.commands import COMMANDS, print_text
 from keras_fmc.errors import BadInputError, FmcError
 from keras_fmc.printable import printable_lines
 
@@ -30,27 +31,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs ``fmc`` and returns its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments:
-        print(overview(COMMANDS))
+        print_text(overview(COMMANDS))
         return FmcError.exit_code
     if arguments[0] == "--version":
         from keras_fmc import __version__
 
-        print(f"fmc {__version__}")
+        print_text(f"fmc {__version__}")
         return 0
     try:
         return _dispatch(arguments[0], arguments[1:])
     except FmcError as error:
         print(f"fmc: {error}", file=sys.stderr)
         if any(a in ("--json", "--json=true") for a in arguments):
-            print(json.dumps(_data(error), indent=2))
+            print_text(json.dumps(_data(error), indent=2))
         return error.exit_code
     except KeyboardInterrupt:
         print("fmc: interrupted; nothing was written.", file=sys.stderr)
         return _INTERRUPTED
-    except BrokenPipeError:
-        # The reader of our output has gone, as in `fmc boards | head`.
-        sys.stderr.close()
-        return 0
     except Exception:
         print(printable_lines(traceback.format_exc()), file=sys.stderr, end="")
         return _INTERNAL_ERROR
@@ -60,7 +57,7 @@ def _dispatch(name: str, arguments: Sequence[str]) -> int:
     if name in _HELP:
         # `fmc help plan` is `fmc plan -h`.
         if name != "help" or not arguments:
-            print(overview(COMMANDS))
+            print_text(overview(COMMANDS))
             return 0
         name, arguments = arguments[0], ["-h"]
     command = COMMANDS.get(name)
@@ -72,7 +69,7 @@ def _dispatch(name: str, arguments: Sequence[str]) -> int:
         )
     parsed = parse(command, arguments)
     if parsed is None:
-        print(help_text(command))
+        print_text(help_text(command))
         return 0
     return command.run(*parsed)
 
@@ -96,11 +93,9 @@ def leave(status: int) -> NoReturn:
     Keras and what runs beside it are left to end as they are used to.
     """
     if "numba" in sys.modules and "keras" not in sys.modules:
-        try:
+        with contextlib.suppress(OSError):
             sys.stdout.flush()
             sys.stderr.flush()
-        except BrokenPipeError:
-            pass
         os._exit(status)
     sys.exit(status)
 

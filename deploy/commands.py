@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,15 +47,26 @@ KINDS = ("cmake", "arduino", "esp-idf", "platformio", "zephyr", "stm32cube")
 _NO_C_OPTIONS = ("strips", "two-arenas", "overlap", "view-operators", "minimise", "max-macs")
 
 
+def print_text(text: str) -> None:
+    """Prints text; where its reader has gone, as in ``fmc boards | head``, it goes nowhere.
+
+    The command ends as it would have: a gate must not take the plan for one that fits.
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
 def print_lines(text: str) -> None:
     """Prints lines; what would steer the terminal, in a name of a file or tensor, is escaped."""
-    print(printable_lines(text))
+    print_text(printable_lines(text))
 
 
 def _print_form(values: flags.FlagValues, *, text: str, line: str, data: Any) -> None:
     """Prints one of the three forms that every command has."""
     if value(values, "json"):
-        print(json.dumps(data, indent=2))
+        print_text(json.dumps(data, indent=2))
     else:
         print_lines(line if value(values, "quiet") else text)
 
@@ -132,7 +144,7 @@ def _plan_shared(rest: Sequence[str], values: flags.FlagValues) -> int:
     result = plan_shared(rest, settings_of(values), out=out)
     report = result.report
     if value(values, "json"):
-        print(report.to_json(), end="")
+        print_text(report.to_json().rstrip("\n"))
         return result.exit_code
     print_lines(summary(report) if value(values, "quiet") else to_text(report))
     if out is not None and not value(values, "quiet"):
@@ -189,7 +201,7 @@ def show(result: Result, values: flags.FlagValues) -> int:
 
     report = result.report
     if value(values, "json"):
-        print(encode(report), end="")
+        print_text(encode(report).rstrip("\n"))
         return result.exit_code
     if value(values, "quiet"):
         print_lines(summary(report))

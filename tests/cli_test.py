@@ -85,6 +85,44 @@ def test_a_mistake_of_fmc_is_not_taken_for_a_model_that_does_not_fit(
     assert "KeyError: 'surprise'" in capsys.readouterr().err
 
 
+def into(output: int, *arguments: str) -> tuple[int, str]:
+    """Exit status and errors of a command that writes to a descriptor."""
+    root = Path(cli.__file__).parent.parent
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.cli", *arguments],
+        cwd=root, stdout=output, stderr=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [((), 0), (("--json",), 0), (("--arena=600",), 1), (("--arena=600", "--json"), 1)],
+)
+def test_a_reader_that_has_gone_changes_no_exit_status(
+    tmp_path: Path, options: tuple[str, ...], status: int
+) -> None:
+    model = save(small_graph(), tmp_path / "m.tflite")
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        assert into(writer, "plan", model, *options) == (status, "")
+    finally:
+        os.close(writer)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full on this system")
+@pytest.mark.parametrize("command", ["plan", "profile"])
+def test_output_that_cannot_be_written_is_not_taken_for_a_plan(
+    tmp_path: Path, command: str
+) -> None:
+    model = save(small_graph(), tmp_path / "m.tflite")
+    with open("/dev/full", "w") as full:
+        status, errors = into(full.fileno(), command, model)
+    assert status == 70
+    assert "No space left on device" in errors
+
+
 @pytest.mark.parametrize("strips", ["false", "true"])
 def test_planning_imports_no_tensorflow(tmp_path: Path, strips: str) -> None:
     path = save(small_graph(), tmp_path / "m.tflite")
