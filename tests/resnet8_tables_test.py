@@ -16,7 +16,10 @@ from keras import layers
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 import resnet8_cifar10
 import resnet8_tables
-from resnet8_tables import ARMS, BIT, HALF, LOW, QUARTER, Arm, Code, Results, Stages
+import resnet8_training
+from resnet8_arms import ARMS, BIT, HALF, LOW, QUARTER, Arm, Code
+from resnet8_tables import Results
+from resnet8_training import Stages
 from walk import Data
 
 import keras_fmc as fmc
@@ -24,7 +27,7 @@ import keras_fmc as fmc
 
 @pytest.fixture(scope="module")
 def maps():
-    return resnet8_tables.stored_maps(resnet8_cifar10.resnet8())
+    return resnet8_training.stored_maps(resnet8_cifar10.resnet8())
 
 
 def test_every_map_of_the_network_is_there(maps):
@@ -93,6 +96,13 @@ def test_the_best_code_is_that_of_validation_and_lost_is_counted_seed_by_seed(re
     int8 = found["int8 on the device against the fitted float model"]
     assert int8 == ("half: plain, 4 bits", pytest.approx(0.15), True)
     assert len(found) == 4
+
+
+def test_every_arm_that_ran_on_the_device_has_a_row(results):
+    results.entries.append(entry(ARMS[1], 0, 0.9, 0.9, fitted_test=0.855, device_test=0.852))
+    rows = [row for row in resnet8_tables.figures(results) if "device" in row[0]]
+    assert [row[1] for row in rows] == ["int8", "half: plain, 4 bits"]
+    assert rows[0][3:] == (pytest.approx(0.3), False)
 
 
 def test_the_table_says_what_is_there(results, capsys):
