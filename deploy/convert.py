@@ -125,18 +125,17 @@ def _converted(model: keras.Model) -> Graph:
     """What the converter makes of a quantised model, on int8 maps and codes throughout."""
     import keras
 
-    if keras.backend.backend() == "tensorflow":
-        content = tensorflow_tflite(model)
-    else:
-        content = other_backends.converted(model)
+    from keras_fmc.qat.exported import exported
+
+    here = keras.backend.backend() == "tensorflow"
+    convert = tensorflow_tflite if here else other_backends.converted
+    content = convert(exported(model))
     return by_code(in_int8(flatbuffer.read(content)))
 
 
 def tensorflow_tflite(model: keras.Model) -> bytes:
-    """Returns what TensorFlow's converter makes of a quantised model, as it is."""
-    from keras_fmc.qat.exported import exported
-
-    return _convert(exported(model), _export_keras)
+    """Returns what TensorFlow's converter makes of an exported model, as it is."""
+    return _convert(model, _export_keras)
 
 
 def _is_quantised(model: keras.Model) -> bool:

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def converted(model: keras.Model) -> bytes:
-    """Returns what the converter makes of a quantised model on JAX or PyTorch.
+    """Returns what the converter makes of an exported model on JAX or PyTorch.
 
     Raises:
-        BadInputError: TensorFlow is not installed, or a layer's class is not known there.
+        BadInputError: TensorFlow is not installed.
         UnsupportedModelError: the converter refuses the model, or its process ended.
     """
     with tempfile.TemporaryDirectory() as folder:

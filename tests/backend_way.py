@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,11 +20,33 @@ import keras_fmc as fmc
 from deploy import flatbuffer
 from tests.keras_models import MODELS
 
+OWN = "own_layer"
+
+
+@keras.saving.register_keras_serializable("tests.backend_way")
+class Snake(keras.layers.Layer):
+    """A layer of the user's own, which a process without this module does not know."""
+
+    def call(self, x: Any) -> Any:
+        return x + keras.ops.sin(x) ** 2
+
+    def compute_output_shape(self, shape: Any) -> Any:
+        return shape
+
+
+def own_layer() -> keras.Model:
+    fmc.register_layer(Snake, elementwise=True)
+    inputs = keras.Input((8, 8, 3))
+    x = Snake()(keras.layers.Conv2D(4, 3, padding="same", activation="relu")(inputs))
+    x = keras.layers.Conv2D(4, 3, activation="relu")(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    return keras.Model(inputs, keras.layers.Dense(3)(x))
+
 
 def outcome(name: str) -> dict[str, object]:
     """Bottlenecks, quantisation, training, saving and conversion of a model; see above."""
     keras.utils.set_random_seed(3)
-    model = MODELS[name]()
+    model = own_layer() if name == OWN else MODELS[name]()
     generator = np.random.default_rng(3)
     samples = [generator.random((24, *tensor.shape[1:]), np.float32) for tensor in model.inputs]
     given = samples if len(samples) > 1 else samples[0]

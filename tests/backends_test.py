@@ -41,10 +41,12 @@ def run(backend: str, *command: str, **variables: str) -> subprocess.CompletedPr
 def test_a_model_goes_the_whole_way(backend: str) -> None:
     if tflm.unavailable_reason() is not None:
         pytest.skip(str(tflm.unavailable_reason()))
-    done = run(backend, "-m", "tests.backend_way", "se_resnet", JAX_ENABLE_X64="1")
+    names = ("se_resnet", "own_layer")
+    done = run(backend, "-m", "tests.backend_way", *names, JAX_ENABLE_X64="1")
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)["se_resnet"]
-    assert found == {"backend": backend, "compressed": True, "moved": True, "off": 0, "of": 72}
+    expected = {"backend": backend, "compressed": True, "moved": True, "off": 0, "of": 72}
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert found == [{name: expected} for name in names]
 
 
 def test_device_rounding_names_the_switch_of_jax() -> None:

@@ -16,6 +16,7 @@ _MODULES = (
     "keras_fmc.layers.channel_scale",
     "keras_fmc.layers.elementwise",
     "keras_fmc.layers.inverse_root",
+    "keras_fmc.layers.look_up",
     "keras_fmc.layers.matrix_product",
     "keras_fmc.layers.unit_length",
     "keras_fmc.layers.code_quantizer",

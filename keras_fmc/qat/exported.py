@@ -2,37 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 
+from keras_fmc.layers.look_up import LookUp
 from keras_fmc.model.custom_layers import is_absent, is_elementwise
 from keras_fmc.model.layer_graph import LayerNode, trace
 from keras_fmc.model.surgery import clone, rebuild
 from keras_fmc.qat.grids import Grids
-
-
-class LookUp(keras.layers.Layer):
-    """The table of an elementwise layer as CAST and GATHER, to be converted, not to be run.
-
-    In float the index would be the code; `deploy.look_up` makes it that in the int8 file.
-
-    Args:
-        table: 256 real values, those of the codes from -128 on.
-    """
-
-    def __init__(self, table: Sequence[float], **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.table = tuple(float(value) for value in table)
-
-    def call(self, inputs: Any) -> Any:
-        import tensorflow as tf
-
-        return tf.gather(tf.constant(self.table, tf.float32), tf.cast(inputs, tf.int32))
-
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return input_shape
 
 
 def exported(model: keras.Model) -> keras.Model:
