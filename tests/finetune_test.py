@@ -246,6 +246,8 @@ def first_rate(student, x, y, **options) -> float:
         ({"weight": 1.5}, "weight of the teacher; expected 0 to 1"),
         ({"temperature": 0}, "temperature; expected above 0"),
         ({"entering_share": 2}, "entering_share; expected 0 to 1"),
+        ({"augment": "flip"}, "augment; expected a function or layer; received flip"),
+        ({"rate": 0.0}, "rate; expected above 0"),
         ({"frozen_share": 1}, "frozen_share; expected 0 to below 1"),
         ({"teacher": keras.Sequential([keras.Input((6,)), layers.Dense(5)])}, "other outputs"),
     ],

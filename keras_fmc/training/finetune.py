@@ -91,7 +91,7 @@ def finetune(
     Raises:
         BadInputError: a teacher of other outputs, or a number out of its range.
     """
-    _check(model, teacher, epochs, weight, temperature, entering_share, frozen_share)
+    _check(model, teacher, epochs, weight, temperature, augment, rate, entering_share, frozen_share)
     units = kernel_units(model)
     if rate is None:
         near = bool(units) or (
@@ -341,6 +341,8 @@ def _check(
     epochs: int,
     weight: float,
     temperature: float,
+    augment: Callable[[Any], Any] | None,
+    rate: float | None,
     entering_share: float,
     frozen_share: float,
 ) -> None:
@@ -348,6 +350,8 @@ def _check(
         ("epochs", epochs, epochs >= 1, "at least 1"),
         ("weight of the teacher", weight, 0 <= weight <= 1, "0 to 1"),
         ("temperature", temperature, temperature > 0, "above 0"),
+        ("augment", augment, augment is None or callable(augment), "a function or layer"),
+        ("rate", rate, rate is None or rate > 0, "above 0"),
         ("entering_share", entering_share, 0 <= entering_share <= 1, "0 to 1"),
         ("frozen_share", frozen_share, 0 <= frozen_share < 1, "0 to below 1"),
     ):
