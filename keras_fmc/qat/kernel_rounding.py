@@ -85,7 +85,8 @@ class DeviceRequantize(layers.Layer):
         super().__init__(**kwargs)
         self.step = float(step)
         self.output_scale = float(output_scale)
-        self.unit = _power(step / output_scale) if unit is None else float(unit)
+        held = float(np.float32(output_scale))
+        self.unit = _power(step / held) if unit is None else float(unit)
         self.supports_masking = True
 
     def call(self, inputs: Any) -> Any:
@@ -401,7 +402,9 @@ def _long(value: int) -> Any:
 
 def requantized_mean(*, scale: float, output_scale: float, positions: int, name: str) -> Any:
     """Returns the `DeviceRequantize` of MEAN over so many positions."""
-    exponent = math.frexp(scale / output_scale)[1] - math.floor(math.log2(positions))
+    # Where both have one scale, what float32 leaves of it must not be taken for less than 1.
+    ratio = scale / float(np.float32(output_scale))
+    exponent = math.frexp(ratio)[1] - math.floor(math.log2(positions))
     unit = min(1.0, math.ldexp(1.0, exponent))
     return DeviceRequantize(step=scale / positions, output_scale=output_scale, unit=unit, name=name)
 
