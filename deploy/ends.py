@@ -33,8 +33,10 @@ def output_names(model: Any) -> list[str]:
     otherwise that of its layer."""
     structure = model.output
     if isinstance(structure, dict) and len(structure) == len(model.outputs):
-        by_tensor = {id(tensor): str(key) for key, tensor in structure.items()}
-        return [by_tensor[id(tensor)] for tensor in model.outputs]
+        by_tensor: dict[int, list[str]] = {}
+        for key in sorted(structure, reverse=True):
+            by_tensor.setdefault(id(structure[key]), []).append(str(key))
+        return [by_tensor[id(tensor)].pop() for tensor in model.outputs]
     return [str(name) for name in model.output_names]
 
 

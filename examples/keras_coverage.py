@@ -26,6 +26,7 @@ import numpy as np
 import keras_fmc as fmc
 from deploy import flatbuffer
 from deploy.convert import to_int8_tflite
+from deploy.ends import output_names
 from deploy.graph import Graph
 from deploy.profile import profile_graph
 from deploy.runtime import tflm
@@ -170,7 +171,7 @@ def train(model: keras.Model, x: list[np.ndarray]) -> None:
         model.compile(keras.optimizers.SGD(1e-3), loss="mse", jit_compile=False)
         model.fit(inputs, outputs, epochs=1, verbose=0)
         return
-    targets = dict(zip(model.output_names, outputs, strict=True))
+    targets = dict(zip(output_names(model), outputs, strict=True))
     names = list(targets)
     model.compile(keras.optimizers.SGD(1e-3), loss=dict.fromkeys(names, "mse"), jit_compile=False)
     model.fit(inputs, targets if len(names) > 1 else targets[names[0]], epochs=1, verbose=0)
@@ -235,7 +236,9 @@ def _ends(graph: Graph) -> list[tuple[str, tuple[int, ...]]]:
 
 
 def _ends_of(model: keras.Model) -> list[tuple[str, tuple[int, ...]]]:
-    names = [tensor._keras_history.operation.name for tensor in model.inputs] + _names(model)
+    functional = model._functional if isinstance(model, keras.Sequential) else model
+    names = [tensor._keras_history.operation.name for tensor in model.inputs]
+    names += output_names(functional)
     tensors = [*model.inputs, *model.outputs]
     return [(name, tuple(t.shape[1:])) for name, t in zip(names, tensors, strict=True)]
 
