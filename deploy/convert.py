@@ -75,7 +75,7 @@ def to_int8_tflite(
         model = device_rounding(model, on=False)
     scales, complete = _scales(model)
     graph = _converted(model)
-    check_int8(graph, scales=scales, complete=complete)
+    check_int8(graph, scales=scales, complete=complete, requantised=_requantised(model))
     check_codes(graph, expected_codes(model))
     return _in_order(without_input_scales(graph), model, input_type, output_type)
 
@@ -143,6 +143,13 @@ def _is_quantised(model: keras.Model) -> bool:
     from keras_fmc.qat.weight_layers import FAKE_QUANT_LAYERS
 
     return any(isinstance(node.operation, FAKE_QUANT_LAYERS) for node in trace(model).nodes)
+
+
+def _requantised(model: keras.Model) -> int:
+    from keras_fmc.layers.other_scale import OtherScale
+    from keras_fmc.model.layer_graph import trace
+
+    return sum(isinstance(node.operation, OtherScale) for node in trace(model).nodes)
 
 
 def _scales(model: keras.Model) -> tuple[dict[str, Scale], bool]:

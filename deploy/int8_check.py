@@ -22,7 +22,11 @@ _INTEGERS = ("int8", "int32")
 
 
 def check_int8(
-    graph: Graph, *, scales: dict[str, Scale] | None = None, complete: bool = False
+    graph: Graph,
+    *,
+    scales: dict[str, Scale] | None = None,
+    complete: bool = False,
+    requantised: int = 0,
 ) -> None:
     """Checks that a converted model is int8 throughout.
 
@@ -31,12 +35,18 @@ def check_int8(
         scales: (scale, zero point) by the name of the layer that rounds to it; each must be in
             the model.
         complete: whether these are all scales that the activations may have.
+        requantised: how many QUANTIZE from int8 to int8 the model has at most.
 
     Raises:
         UnsupportedModelError: an operator or tensor that is not so; names it.
     """
     places = look_up_places(graph)
     for step, operator in enumerate(graph.operators):
+        if operator.opcode == "QUANTIZE" and requantised > 0:
+            types = {graph.tensors[index].dtype for index in (*operator.inputs, *operator.outputs)}
+            if types == {"int8"}:
+                requantised -= 1
+                continue
         if operator.opcode in CHANGES_TYPE:
             tensor = graph.tensors[operator.outputs[0]]
             raise UnsupportedModelError(
@@ -107,8 +117,13 @@ def _check_scales(graph: Graph, scales: dict[str, Scale], complete: bool) -> Non
                 expected="one scale and zero point",
             )
         found[index] = (quantization.scales[0], quantization.zero_points[0])
+    constants = [
+        (tensor.quantization.scales[0], tensor.quantization.zero_points[0])
+        for tensor in graph.tensors
+        if tensor.is_constant and tensor.dtype == "int8" and tensor.quantization is not None
+    ]
     for name, scale in sorted(scales.items()):
-        if not any(_same(scale, other) for other in found.values()):
+        if not any(_same(scale, other) for other in (*found.values(), *constants)):
             raise UnsupportedModelError(
                 f"no tensor of the converted model has the range of layer {name!r}",
                 expected=f"scale {scale[0]:.6g} and zero point {scale[1]}",

@@ -2,14 +2,18 @@
 
     DEQUANTIZE → CAST → GATHER of an int8 table     →     CAST → ADD 128 → GATHER
 
-The table has the 256 results of the codes from -128 on (`keras_fmc.qat.exported`).
+The table has the 256 results of the codes from -128 on (`keras_fmc.qat.exported`). One that is what
+QUANTIZE makes of them becomes a QUANTIZE.
 """
 
 from __future__ import annotations
 
+import numpy as np
+
 from deploy.backends.tflm.codes.emit import Emitter
-from deploy.graph import Graph, GraphBuilder, Operator
+from deploy.graph import Graph, GraphBuilder, Operator, Quantization
 from deploy.passes.dead import drop_dead
+from keras_fmc.fixed_point import requantize_table
 
 _ENTRIES = 256
 
@@ -30,9 +34,18 @@ def by_code(graph: Graph) -> Graph:
         table = graph.tensors[operator.inputs[0]]
         assert table.quantization is not None
         emitter = Emitter(builder, graph.tensors[output].name)
-        emitter.look_up(source, table.array(), table.quantization, output=output)
+        before = graph.tensors[source].quantization
+        if before is not None and _is_requantized(table.array(), before, table.quantization):
+            emitter.requantize(source, output)
+        else:
+            emitter.look_up(source, table.array(), table.quantization, output=output)
         builder.operators += emitter.operators
     return drop_dead(builder.build(like=graph)) if found else graph
+
+
+def _is_requantized(table: np.ndarray, before: Quantization, behind: Quantization) -> bool:
+    grids = [(q.scales[0], q.zero_points[0]) for q in (before, behind)]
+    return bool(np.array_equal(table, requantize_table(*grids[0], *grids[1])))
 
 
 def _source(graph: Graph, makers: dict[int, int], operator: Operator) -> int | None:

@@ -67,6 +67,15 @@ def multiply(x: Any, real: float) -> Any:
     return divide_by_power(high_mul(x << max(shift, 0), quantized), max(-shift, 0))
 
 
+def requantize_table(scale: float, zero_point: int, output_scale: float, output_zero: int) -> Any:
+    """Codes that QUANTIZE from int8 to int8 makes of the codes from -128 on.
+
+    Source: tensorflow/lite/kernels/internal/reference/requantize.h.
+    """
+    real = float(np.float32(scale)) / float(np.float32(output_scale))
+    return np.clip(multiply(CODES - zero_point, real) + output_zero, -128, 127)
+
+
 def exp_on_negative(raw: Any, bits: int) -> Any:
     """e^x in Q0 of x ≤ 0 in Q`bits`."""
     raw = np.asarray(raw, np.int64)

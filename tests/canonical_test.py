@@ -79,6 +79,27 @@ def hard_swish(x: object) -> object:
     return x * ops.relu6(x + 3.0) / 6.0
 
 
+@keras.saving.register_keras_serializable("canonical_test")
+class Own(layers.Layer):
+    """Computes of a weight and of an embedding what stands beside the map, for each sample."""
+
+    def __init__(self, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.table = layers.Embedding(5, 4)
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        self.w = self.add_weight(name="w", shape=(shape[-1],))
+        self.table.build((5,))
+
+    def call(self, x: object) -> object:
+        rows = ops.broadcast_to(ops.relu(self.w), (ops.shape(x)[0], 1, 5, 4))
+        return ops.concatenate([rows, x * ops.sum(self.w) - self.table(ops.arange(5))], axis=1)
+
+
+def _grid(*shape: int) -> np.ndarray:
+    return np.random.default_rng(4).uniform(0.5, 1.5, shape).astype(np.float32)
+
+
 MAPS: dict[str, Build] = {
     "x / c - 1": lambda x: x / 127.5 - 1.0,
     "c - x": lambda x: 1.0 - x,
@@ -155,6 +176,35 @@ MAPS: dict[str, Build] = {
     "ops.normalize": lambda x: ops.normalize(x, axis=-1),
     "functions of TensorFlow": layers.Lambda(of_tensorflow),
     "padding": lambda x: layers.Conv2D(3, 3, 2)(layers.ZeroPadding2D(((0, 1), (1, 1)))(x)),
+    "map + constant": lambda x: (x + _grid(6, 5, 4)) * _grid(1, 6, 1, 4) - _grid(5, 1),
+    "constant / map": lambda x: ops.divide(_grid(6, 5, 4), 1.0 + ops.relu(x)) + x / _grid(6, 1, 1),
+    "map on constant": lambda x: ops.subtract(
+        _grid(6, 5, 4), ops.mean(x, axis=(1, 2), keepdims=True)
+    ),
+    "joined with constants": lambda x: ops.concatenate(
+        [2 * ops.ones_like(x)[..., :1], x, ops.full_like(x, 0.3), ops.zeros_like(x)], axis=-1
+    ),
+    "of weights": Own(),
+    "pad channels": lambda x: ops.pad(x, ((0, 0), (1, 0), (0, 0), (2, 1))),
+    "rows or columns alone": lambda x: ops.sum(x, axis=1) + ops.max(x, axis=2)[:, :5],
+    "least": lambda x: ops.min(x, axis=(1, 2)) + ops.min(x, axis=1)[:, 0],
+    "norms": lambda x: (
+        ops.norm(x, axis=-1, keepdims=True) * ops.norm(x[:, 0], ord=1, axis=1)[:, None, None]
+    ),
+    "deviation": lambda x: ops.std(x, axis=(1, 2)) + ops.var(x, axis=(1, 2)),
+    "largest of halves": lambda x: ops.max(ops.reshape(x, (-1, 6, 5, 2, 2)), axis=-1),
+    "tile": lambda x: ops.tile(ops.mean(x, axis=1, keepdims=True), (1, 3, 1, 2)),
+    "softmax of positions": layers.Softmax(axis=(1, 2)),
+    "softmax of rows": lambda x: ops.softmax(x, axis=1) + layers.Softmax(axis=-2)(x),
+    "ReLU from a threshold": layers.ReLU(max_value=2.0, negative_slope=0.1, threshold=0.2),
+    "curves with arguments": lambda x: (
+        ops.celu(ops.hard_shrink(x, 0.2), 0.5)
+        + ops.threshold(ops.soft_shrink(x, 0.1), 0.3, -0.2) * ops.squareplus(x, 2)
+    ),
+    "names of curves": lambda x: layers.Conv2D(4, 1, activation="sparse_plus")(
+        layers.Activation("celu")(layers.Activation("squareplus")(x))
+    ),
+    "central crop": lambda x: layers.CenterCrop(3, 2)(layers.RandomCrop(6, 5)(x)),
     "augmentation": keras.Sequential([layers.RandomFlip(), layers.RandomZoom(0.2)]),
 }
 
@@ -196,6 +246,11 @@ SEQUENCES: dict[str, Build] = {
     "frames": lambda x: layers.TimeDistributed(layers.Conv2D(2, 2))(
         layers.Reshape((3, 3, 4, 1))(x)
     ),
+    "positions": lambda x: layers.Conv1D(4, 3)(x) + _grid(7, 4),
+    "repeat": lambda x: layers.RepeatVector(3)(layers.GlobalMaxPooling1D()(x)),
+    "scores": lambda x: ops.sum(x * layers.Softmax(axis=1)(layers.Dense(1)(x)), axis=1),
+    "means of steps": lambda x: ops.mean(x, axis=-1) + ops.sum(x, axis=2),
+    "pad features": lambda x: ops.pad(x, ((0, 0), (1, 0), (2, 3))),
     "join": lambda x: layers.Concatenate(axis=1)([layers.Conv1D(4, 3)(x), x]),
     "two outputs": lambda x: (lambda y: [y, layers.MaxPooling1D()(y)])(layers.Conv1D(4, 3)(x)),
 }
@@ -259,14 +314,21 @@ def test_custom_layers_train_and_stay_shared() -> None:
     assert any(not np.array_equal(a, b) for a, b in zip(moving, after, strict=True))
 
 
-class Own(layers.Layer):
-    """Computes with a weight that no stock layer holds."""
+class InTraining(layers.Layer):
+    """Has a weight that inference knows nothing of."""
 
     def build(self, shape: tuple[int | None, ...]) -> None:
         self.w = self.add_weight(name="w", shape=(shape[-1],))
 
+    def call(self, x: object, training: bool | None = None) -> object:
+        return x * self.w if training else x * 2.0
+
+
+class Mixed(layers.Layer):
+    """What a sample becomes depends on the others."""
+
     def call(self, x: object) -> object:
-        return x * ops.sum(self.w)
+        return x - ops.mean(x, axis=0, keepdims=True) * ops.ones((ops.shape(x)[0], 1, 1, 1))
 
 
 REFUSED: dict[str, tuple[Build, str]] = {
@@ -287,8 +349,24 @@ REFUSED: dict[str, tuple[Build, str]] = {
         lambda x: layers.MultiHeadAttention(1, 2)(x, x, use_causal_mask=True),
         "MultiHeadAttention with a causal mask has no int8 form.*\n.*without masks",
     ),
-    "own weights": (Own(name="own"), "'own': custom layer Own .*weights of its own.*\n.*keras.ops"),
-    "celu": (layers.Conv2D(3, 1, activation="celu"), "activation 'celu'.*\n.*hard_swish"),
+    "weights in training": (
+        InTraining(name="own"),
+        "'own': custom layer InTraining .*weights of its own.*\n.*keras.ops",
+    ),
+    "samples together": (Mixed(name="own"), "'own': custom layer Mixed cannot be followed"),
+    "log softmax": (
+        layers.Conv2D(3, 1, activation="log_softmax"),
+        "activation 'log_softmax'.*\n.*hard_swish",
+    ),
+    "softmax of the batch": (lambda x: layers.Softmax(axis=0)(x), "Softmax over axes 0"),
+    "random crop": (layers.RandomCrop(3, 3), "RandomCrop of another size.*\n.*data pipeline"),
+    "larger crop": (layers.CenterCrop(9, 9), "CenterCrop.*enlarges a map of 6x5.*\n.*Resizing"),
+    "choice": (lambda x: ops.where(x > 0, x, 2 * x), "2 layers.*\n.*elementwise=True"),
+    "place": (lambda x: ops.argmax(x, axis=-1), "Argmax has no int8 form.*\n.*on the host"),
+    "grouped queries": (
+        lambda x: layers.GroupQueryAttention(2, 2, 1)(x[:, 0], x[:, 0]),
+        "GroupedQueryAttention has no int8 form.*\n.*MultiHeadAttention",
+    ),
     "ops.cumsum": (lambda x: ops.cumsum(x, axis=1), "Cumsum has no int8 form here.*\n.*supported"),
     "matmul": (lambda x: ops.matmul(np.ones((3, 5), "float32"), x), "Matmul.*\n.*constant"),
     "backwards": (lambda x: x[:, ::-1], "GetItem with these arguments has no int8 form"),
@@ -318,7 +396,7 @@ def test_what_has_no_form_is_refused_at_every_first_call(name: str) -> None:
 def test_all_reasons_come_at_once() -> None:
     model = model_of(
         MAP,
-        lambda x: layers.Activation("celu", name="b")(
+        lambda x: layers.Activation("log_softmax", name="b")(
             ops.cumsum(layers.LayerNormalization(axis=1, name="a")(x), axis=1)
         ),
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 
@@ -206,9 +207,27 @@ class Positions(layers.Layer):
         return x + self.places
 
 
+@keras.saving.register_keras_serializable("keras_models")
+class ClassToken(layers.Layer):
+    """A trained token in front, whose positions come from an embedding."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.places = layers.Embedding(5, 8)
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        self.token = self.add_weight(name="token", shape=(1, 1, shape[-1]))
+        self.places.build((5,))
+
+    def call(self, x: Any) -> Any:
+        token = ops.broadcast_to(self.token, (ops.shape(x)[0], 1, x.shape[-1]))
+        return ops.concatenate([token, x], axis=1) + self.places(ops.arange(5))
+
+
 def vision_transformer() -> keras.Model:
     inputs = keras.Input((8, 8, 3))
     x = Positions()(layers.Reshape((4, 8))(layers.Conv2D(8, 4, 4)(inputs)))
+    x = ClassToken()(x)
     y = layers.LayerNormalization()(x)
     x = x + layers.MultiHeadAttention(2, 4)(y, y)
     x = x + layers.Dense(8)(layers.Dense(12, activation="relu")(layers.LayerNormalization()(x)))
@@ -377,6 +396,80 @@ def adapted() -> keras.Model:
     return keras.Model(inputs, layers.Dense(1)(layers.Dense(8, activation="silu")(x)))
 
 
+def detector() -> keras.Model:
+    """Boxes decoded in the model: places and scores by sigmoids, sizes by an exponential."""
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(12, 1)(_unit(inputs, 4, strides=2))
+    x = layers.Reshape((-1, 6))(x)
+    place, size, scores = ops.sigmoid(x[..., :2]), ops.exp(x[..., 2:4]), ops.sigmoid(x[..., 4:])
+    return keras.Model(inputs, ops.concatenate([place, size, scores], axis=-1))
+
+
+@keras.saving.register_keras_serializable("keras_models")
+class WeightedSum(layers.Layer):
+    """The fused sum of EfficientDet, whose weights are not negative and add up to about one."""
+
+    def build(self, shapes: Any) -> None:
+        self.w = self.add_weight(name="w", shape=(len(shapes),), initializer="ones")
+
+    def call(self, maps: Any) -> Any:
+        w = ops.relu(self.w)
+        w = w / (ops.sum(w) + 1e-4)
+        return sum(w[index] * x for index, x in enumerate(maps))
+
+
+def weighted_pyramid() -> keras.Model:
+    inputs = keras.Input((8, 8, 3))
+    one = _unit(inputs, 4, strides=2)
+    two = _unit(one, 4, strides=2)
+    down = WeightedSum()([one, layers.UpSampling2D()(two)])
+    up = WeightedSum()([two, layers.MaxPooling2D()(layers.Activation("swish")(down))])
+    return _head(inputs, up)
+
+
+@keras.saving.register_keras_serializable("keras_models")
+class Coordinates(layers.Layer):
+    """CoordConv: two maps of where a position lies."""
+
+    def call(self, x: Any) -> Any:
+        batch, rows, columns, _ = ops.shape(x)
+        y = ops.broadcast_to(ops.linspace(-1.0, 1.0, rows)[:, None], (rows, columns))
+        z = ops.broadcast_to(ops.linspace(-1.0, 1.0, columns), (rows, columns))
+        maps = ops.broadcast_to(ops.stack([y, z], axis=-1)[None], (batch, rows, columns, 2))
+        return ops.concatenate([x, maps], axis=-1)
+
+
+def coordinates() -> keras.Model:
+    """Constant maps joined, added and multiplied; a shortcut whose further channels are zeros."""
+    inputs = keras.Input((8, 6, 2))
+    window = np.hanning(10)[1:-1, None, None].astype(np.float32)
+    x = _unit(Coordinates()(inputs), 4) * window
+    y = layers.AveragePooling2D(2)(x)
+    y = ops.pad(y, ((0, 0), (0, 0), (0, 0), (1, 1))) + np.arange(72.0).reshape(4, 3, 6) / 72
+    return _head(inputs, layers.ReLU()(layers.Conv2D(6, 3, 2, padding="same")(x) + y))
+
+
+def statistics() -> keras.Model:
+    """Means of one axis, deviations, a softmax of positions, a mean joined to its own map."""
+    inputs = keras.Input((8, 6, 1))
+    x = ops.mean(_unit(inputs, 4), axis=2)
+    scores = layers.Softmax(axis=1)(layers.Dense(1)(layers.Dense(3, activation="tanh")(x)))
+    wide = ops.concatenate([x, ops.tile(ops.mean(x, axis=1, keepdims=True), (1, 8, 1))], axis=-1)
+    outputs = [ops.sum(x * scores, axis=1), ops.std(x, axis=1), ops.min(x, axis=1), wide]
+    return keras.Model(inputs, outputs)
+
+
+def repeated() -> keras.Model:
+    """Attention as tutorials write it, and curves that are tables."""
+    inputs = keras.Input((8, 3))
+    x = layers.Conv1D(4, 3, padding="same", activation="celu")(inputs)
+    x = layers.ReLU(threshold=0.1)(layers.Conv1D(4, 1)(x))
+    w = layers.Flatten()(layers.Dense(1, activation="tanh")(x))
+    w = layers.Permute((2, 1))(layers.RepeatVector(4)(layers.Activation("softmax")(w)))
+    x = layers.Lambda(lambda t: ops.sum(t, axis=1))(layers.Multiply()([x, w]))
+    return keras.Model(inputs, layers.Dense(2)(x))
+
+
 def logits_and_more() -> keras.Model:
     """A map, its softmax and its sum put out together."""
     inputs = keras.Input((6, 6, 2))
@@ -393,7 +486,8 @@ MODELS: dict[str, Build] = {
         *(both_ways_gru, keywords_conv, tcn, ghost, shuffle, mobilenet_v3, efficientnet_lite),
         *(cbam, conv_mixer, mlp_mixer, vision_transformer, distance, variational, regression),
         *(nested_twice, augmented, functions, edges, convnext, bare_norms, spectral, mobilevit),
-        *(dense_einsum, adapted, logits_and_more),
+        *(dense_einsum, adapted, detector, weighted_pyramid, coordinates, statistics, repeated),
+        logits_and_more,
     )
 }
 

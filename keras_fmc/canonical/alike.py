@@ -12,7 +12,11 @@ from keras_fmc.canonical.editor import Editor
 from keras_fmc.layers.slice import Slice
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode
 
-_MOVING = (layers.Cropping2D, layers.Permute, layers.Reshape, layers.ZeroPadding2D, Slice)
+_PLAIN = (
+    *(layers.Cropping2D, layers.Permute, layers.Reshape, layers.ZeroPadding2D, Slice),
+    *(layers.AveragePooling2D, layers.GlobalAveragePooling2D),
+    *(layers.MaxPooling2D, layers.GlobalMaxPooling2D),
+)
 
 
 def alike(editor: Editor) -> LayerGraph:
@@ -32,7 +36,7 @@ def alike(editor: Editor) -> LayerGraph:
 
 def _key(editor: Editor, node: LayerNode) -> tuple[str, str, int] | None:
     layer = node.operation
-    if type(layer) not in _MOVING or len(node.inputs) != 1:
+    if type(layer) not in _PLAIN or len(node.inputs) != 1:
         return None
     config = {key: value for key, value in layer.get_config().items() if key != "name"}
     text = json.dumps(keras.saving.serialize_keras_object(config), sort_keys=True, default=str)

@@ -2,7 +2,8 @@
 
     Average([x, y, z])                →  Add, Add, Rescaling(1/3)
     Add([x, y, z])                    →  Add([Add([x, y]), z]); products and extremes alike
-    exponential(x), softsign(x)       →  Elementwise, a table
+    exponential(x), softsign(x)       →  Elementwise, a table; so ReLU with a threshold, or with a
+                                         slope and a maximum
     hard_sigmoid(x)                   →  ReLU6(x + 3) / 6
     hard_tanh(x)                      →  ReLU6(3x + 3) / 3 - 1
     selu(x), ELU(alpha)(x)            →  weighted sum of elu(x) and ReLU(x)
@@ -25,6 +26,7 @@ import numpy as np
 from keras import layers
 
 from keras_fmc.canonical.editor import Editor
+from keras_fmc.canonical.softmax import softmax
 from keras_fmc.layers.elementwise import ACTIVATIONS as LOOKED_UP
 from keras_fmc.layers.elementwise import Elementwise
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers, producers
@@ -148,6 +150,11 @@ def arithmetic(editor: Editor) -> LayerGraph:
             function = LOOKED_UP[activation_name(operation)]
             make = functools.partial(_elementwise, function)
             editor.last(node, make, [editor.at(node.inputs[0])])
+        elif kind is layers.Softmax:
+            softmax(editor, node)
+        elif kind is layers.ReLU and _bent(operation):
+            make = functools.partial(_relu_by_table, operation)
+            editor.last(node, make, [editor.at(node.inputs[0])])
         elif kind is layers.ReLU and _ceiling(operation):
             _scaled_relu6(editor, node, (6 / operation.max_value, 0.0), operation.max_value / 6)
         else:
@@ -202,6 +209,17 @@ def _exponential(editor: Editor, node: LayerNode, alpha: float, scale: float) ->
 
 def _ceiling(layer: layers.ReLU) -> bool:
     return not (layer.threshold or layer.negative_slope or layer.max_value in (None, 6))
+
+
+def _bent(layer: layers.ReLU) -> bool:
+    """Whether it is none of the ReLUs that the device has."""
+    return bool(layer.threshold) or bool(layer.negative_slope and layer.max_value is not None)
+
+
+def _relu_by_table(layer: layers.ReLU, name: str) -> Elementwise:
+    highest = float(np.inf) if layer.max_value is None else layer.max_value
+    arguments = (layer.negative_slope, highest, layer.threshold)
+    return Elementwise("activations.relu", arguments=arguments, name=name)
 
 
 def _scaled_relu6(

@@ -4,8 +4,8 @@ that they call.
 Keras runs a layer on symbolic tensors as it runs a model: what `call` does with `keras.ops`, with
 operators and with other layers leaves a graph. That graph takes the layer's place. Layers inside
 stay the same objects, so a layer that is called twice stays shared. A weight of the layer's own may
-scale or shift channels; other computing with such weights, and functions of TensorFlow that
-`tensorflow_functions` does not name, are refused.
+scale, shift or join maps; what is computed of weights alone does so in their place
+(`of_weights`). Functions of TensorFlow that `tensorflow_functions` does not name are refused.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from keras import layers
 from keras.src.utils.naming import to_snake_case as auto_name
 
 from keras_fmc.canonical import recurrent, tensorflow_functions
+from keras_fmc.canonical.composed import composed
 from keras_fmc.canonical.editor import Editor
-from keras_fmc.canonical.stand_ins import STAND_INS
+from keras_fmc.canonical.of_weights import check_each_sample, unseen_weights, with_variables
+from keras_fmc.canonical.stand_ins import REMEDIES, STAND_INS
 from keras_fmc.errors import FmcError
 from keras_fmc.model.custom_layers import (
     Form,
@@ -49,7 +51,7 @@ _PLAIN = (
     "Use LSTM, GRU, SimpleRNN or Bidirectional on sequences of a fixed length, stateless and "
     "without masks, or Conv1D layers, dilated and causal for a long view"
 )
-_DENSE = "Use Dense on the last axis, or matrix products of two maps"
+_CROP = "Crop in the data pipeline, or write CenterCrop or Resizing in the model"
 _UNROLLED = Registered(Form.EXPANDS, recurrent.unroll)
 _MEND = "Return from expand(layer, *inputs) what the layer makes of the inputs"
 
@@ -59,6 +61,10 @@ def expand(editor: Editor, *, depth: int = 0) -> LayerGraph:
     found = False
     expansions: dict[int, LayerGraph] = {}
     for node in editor.graph.nodes:
+        if isinstance(node.operation, layers.RandomCrop) and _changes_shape(editor, node):
+            what = "RandomCrop of another size has no int8 form here: it resizes at inference"
+            editor.refuse(node, what, _CROP)
+            continue
         entry = registered(node.operation)
         if entry is not None and entry.form is not Form.EXPANDS:
             _kept(editor, node)
@@ -68,9 +74,16 @@ def expand(editor: Editor, *, depth: int = 0) -> LayerGraph:
         elif type(node.operation) in STAND_INS:
             entry = Registered(Form.EXPANDS, STAND_INS[type(node.operation)])
         elif not _is_opaque(node):
-            editor.keep(node)
+            inner = composed(editor.graph, node)
+            if inner is None:
+                editor.keep(node)
+            else:
+                found = True
+                _splice(editor, node, inner)
             continue
-        if node.kwargs.get("training"):
+        # Augmentation layers of Keras have it by default.
+        own = isinstance(node.operation, layers.CenterCrop)
+        if node.kwargs.get("training") and not own:
             editor.refuse(node, "it is called with training=True", "Call it without training=")
             continue
         try:
@@ -86,7 +99,8 @@ def expand(editor: Editor, *, depth: int = 0) -> LayerGraph:
                 editor.refuse(node, f"{kind} cannot be unrolled: {line}", _PLAIN)
                 continue
             if type(node.operation) in STAND_INS:
-                editor.refuse(node, f"{kind} has no int8 form here: {line}", _DENSE)
+                remedy = REMEDIES.get(type(node.operation), _WRITE)
+                editor.refuse(node, f"{kind} has no int8 form here: {line}", remedy)
                 continue
             if entry is not None:
                 what = f"the expansion of {kind} does something else: {line}"
@@ -103,6 +117,11 @@ def expand(editor: Editor, *, depth: int = 0) -> LayerGraph:
     graph = expand(again, depth=depth + 1)
     editor.refusals += [item for item in again.refusals if item not in editor.refusals]
     return graph
+
+
+def _changes_shape(editor: Editor, node: LayerNode) -> bool:
+    shapes = {editor.graph.values[value].shape for value in (*node.inputs, *node.outputs)}
+    return len(shapes) > 1
 
 
 def _kept(editor: Editor, node: LayerNode) -> None:
@@ -197,10 +216,27 @@ def _called(function: Any) -> str:
 
 
 def _followed(editor: Editor, node: LayerNode) -> LayerGraph:
-    """Returns the graph that a call of the layer leaves, with an input for each tensor it reads."""
+    """Returns the graph that a call of the layer leaves, with an input for each tensor it reads.
+
+    A layer that asks how many samples there are gets one, and is held against what it does to two.
+    """
+    try:
+        return _followed_with(editor, node, None)
+    except (FmcError, TypeError, ValueError, AttributeError, NotImplementedError):
+        if isinstance(node.operation, layers.TimeDistributed):
+            raise
+        with contextlib.suppress(FmcError, TypeError, ValueError, AttributeError):
+            graph = _followed_with(editor, node, 1)
+            check_each_sample(graph, editor, node)
+            return graph
+        raise
+
+
+def _followed_with(editor: Editor, node: LayerNode, batch: int | None) -> LayerGraph:
     operation = node.operation
     ids = dict.fromkeys(node.inputs)
-    inputs = {id_: keras.Input(batch_shape=editor.graph.values[id_].shape) for id_ in ids}
+    shapes = {id_: (batch, *editor.graph.values[id_].shape[1:]) for id_ in ids}
+    inputs = {id_: keras.Input(batch_shape=shape) for id_, shape in shapes.items()}
 
     def fill(leaf: Any) -> Any:
         return inputs[leaf.id] if isinstance(leaf, ValueRef) else leaf
@@ -215,29 +251,21 @@ def _followed(editor: Editor, node: LayerNode) -> LayerGraph:
         else:
             function = operation.call
             kwargs = {key: value for key, value in kwargs.items() if key != "training"}
-        with _operators_of_weights(), tensorflow_functions.followed():
-            outputs = function(*args, **kwargs)
-        leaves = keras.tree.flatten(outputs)
-        if len(leaves) != len(node.outputs) or not all(
-            isinstance(leaf, keras.KerasTensor) for leaf in leaves
-        ):
-            raise ValueError("it returns something else than tensors")
-        graph = trace(keras.Model(list(inputs.values()), leaves))
-        own = {id(weight) for weight in operation.weights} if _has_weights(operation) else set()
-        seen = {
-            id(weight)
-            for inner in graph.nodes
-            if isinstance(inner.operation, keras.Layer)
-            for weight in inner.operation.weights
-        }
-        seen |= {
-            id(leaf)
-            for inner in graph.nodes
-            for leaf in keras.tree.flatten((inner.args, inner.kwargs))
-            if isinstance(leaf, keras.Variable)
-        }
-        if own - seen:
-            raise ValueError("it computes with weights of its own, which no stock layer holds")
+
+        def follow() -> LayerGraph:
+            with _operators_of_weights(), tensorflow_functions.followed():
+                outputs = function(*args, **kwargs)
+            leaves = keras.tree.flatten(outputs)
+            if len(leaves) != len(node.outputs) or not all(
+                isinstance(leaf, keras.KerasTensor) for leaf in leaves
+            ):
+                raise ValueError("it returns something else than tensors")
+            return trace(keras.Model(list(inputs.values()), leaves))
+
+        graph = follow()
+        unseen = unseen_weights(operation, graph)
+        if unseen:
+            graph = with_variables(graph, unseen, follow)
         return _by_step(graph) if isinstance(operation, layers.TimeDistributed) else graph
 
 
@@ -328,10 +356,6 @@ def _operators_of_weights() -> Iterator[None]:
                 delattr(keras.Variable, name)
             else:
                 setattr(keras.Variable, name, before)
-
-
-def _has_weights(operation: keras.Operation) -> bool:
-    return isinstance(operation, keras.Layer) and bool(operation.weights)
 
 
 def _layers_in(operation: Any) -> list[keras.Layer]:

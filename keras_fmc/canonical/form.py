@@ -11,6 +11,7 @@ import keras
 from keras_fmc.canonical.alike import alike
 from keras_fmc.canonical.arithmetic import activations, arithmetic, hard_swish, scalings
 from keras_fmc.canonical.attention import attention, products
+from keras_fmc.canonical.constants import constants
 from keras_fmc.canonical.editor import Editor, Refusal
 from keras_fmc.canonical.expand import expand, is_own
 from keras_fmc.canonical.normalisation import normalisation
@@ -32,6 +33,7 @@ PASSES: tuple[Callable[[Editor], LayerGraph], ...] = (
     attention,
     products,
     one_dimension,
+    constants,
     # Behind all that can make a Rescaling, or ReLU6(x + 3) / 6.
     hard_swish,
     scalings,

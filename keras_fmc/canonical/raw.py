@@ -30,6 +30,7 @@ from keras_fmc.canonical.twin_arithmetic import (
     square,
 )
 from keras_fmc.canonical.twin_moves import (
+    filled,
     joined,
     moved,
     padded,
@@ -47,7 +48,7 @@ from keras_fmc.canonical.twins import (
     reshape_to,
     sources_of,
 )
-from keras_fmc.layers.elementwise import FUNCTIONS
+from keras_fmc.layers.elementwise import FUNCTIONS, WITH_ARGUMENTS
 from keras_fmc.layers.slice import Slice
 from keras_fmc.layers.unit_length import UnitLength
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode
@@ -72,12 +73,23 @@ def raw(editor: Editor) -> LayerGraph:
     return editor.done()
 
 
+_ON_THE_HOST = "Put out the values that it reads, and choose among them on the host"
+_CHOOSE = (
+    "Write it with ops.maximum, ops.minimum, ops.relu or ops.clip; a function of each value alone "
+    "may be a layer of your own that is a table of codes on the device: "
+    "keras_fmc.register_layer(elementwise=True)"
+)
+
 REMEDIES = {
     "Matmul": "Multiply two maps of one rank, or a map by a constant matrix",
     "Einsum": "Write it as Dense layers, additions and products",
     "Normalize": "Normalise the last axis to length 1",
     "Multiply": "Multiply by a number, by one number a channel, or by another map",
-    "Add": "Add a number, one number a channel, or another map",
+    "Add": "Add a number, one number a channel, a map that is the same for all samples, or another "
+    "map",
+    **dict.fromkeys(("Argmax", "Argmin", "Argsort", "TopK", "Sort", "InTopK"), _ON_THE_HOST),
+    **dict.fromkeys(("Where", "Greater", "GreaterEqual", "Less", "LessEqual"), _CHOOSE),
+    **dict.fromkeys(("Equal", "NotEqual", "LogicalAnd", "LogicalOr", "LogicalNot"), _CHOOSE),
 }
 
 
@@ -108,6 +120,14 @@ def _activation(function: str) -> Twin:
         return True
 
     return twin
+
+
+def _softmax(editor: Editor, node: LayerNode) -> bool:
+    axis = node.operation.axis
+    if axis is None:
+        return False
+    editor.last(node, lambda name: layers.Softmax(axis, name=name), sources_of(editor, node))
+    return True
 
 
 def _relu(editor: Editor, node: LayerNode) -> bool:
@@ -162,7 +182,7 @@ def _slice(starts: tuple[int, ...], sizes: tuple[int, ...], name: str) -> layers
     return Slice(starts, sizes, name=name)
 
 
-def _reduce(pool: type[layers.Layer] | None, *, factor: Callable[[int], float]) -> Twin:
+def _reduce(pool: type[layers.Layer], *, factor: Callable[[int], float]) -> Twin:
     """A mean, maximum or sum over all positions; a mean over channels is a convolution."""
 
     def twin(editor: Editor, node: LayerNode) -> bool:
@@ -172,16 +192,19 @@ def _reduce(pool: type[layers.Layer] | None, *, factor: Callable[[int], float]) 
         keepdims = bool(node.operation.keepdims)
         if None in shape[1:] or axes is None:
             return False
+        largest = pool is layers.GlobalMaxPooling2D
         if len(shape) == 2 and axes == (1,):
-            if pool is layers.GlobalMaxPooling2D or not keepdims:
+            if largest or not keepdims:
                 return False
             return _mean_of_channels(editor, node, source, factor(shape[-1] or 1))
-        if pool is layers.GlobalMaxPooling2D and axes == (len(shape) - 1,):
+        if largest and axes == (len(shape) - 1,):
             return _largest_of_channels(editor, node, source)
         positions = tuple(range(1, len(shape) - 1))
-        if axes == (len(shape) - 1,) and len(shape) == 4 and pool is not layers.GlobalMaxPooling2D:
+        if axes == (len(shape) - 1,) and len(shape) in (3, 4):
             return _mean_of_channels(editor, node, source, factor(shape[-1] or 1))
-        if axes != positions or len(shape) not in (3, 4) or pool is None:
+        if len(shape) == 4 and axes in ((1,), (2,)):
+            return _along(editor, node, largest, axes[0], factor)
+        if axes != positions or len(shape) not in (3, 4):
             return False
         value = source
         if len(shape) == 3:
@@ -202,10 +225,27 @@ def _reduce(pool: type[layers.Layer] | None, *, factor: Callable[[int], float]) 
     return twin
 
 
+def _along(
+    editor: Editor, node: LayerNode, largest: bool, axis: int, factor: Callable[[int], float]
+) -> bool:
+    """Over rows or columns alone: a pooling over all of them."""
+    source = editor.at(node.inputs[0])
+    length = editor.shape(source)[axis] or 1
+    window = (length, 1) if axis == 1 else (1, length)
+    pool = layers.MaxPooling2D if largest else layers.AveragePooling2D
+    value = editor.part(node, "pool", lambda name: pool(window, name=name), [source])
+    scale = factor(length)
+    if scale != 1:
+        make = lambda name: layers.Rescaling(scale, name=name)  # noqa: E731
+        value = editor.part(node, "sum", make, [value])
+    editor.last(node, reshape_to(*output_of(editor, node)[1:]), [value])
+    return True
+
+
 def _largest_of_channels(editor: Editor, node: LayerNode, source: int) -> bool:
     """The channels of a position stand side by side: a pooling over rows of them."""
     shape = editor.shape(source)
-    if len(shape) not in (3, 4):
+    if len(shape) < 3:
         return False
     positions, channels = math.prod(size or 1 for size in shape[1:-1]), shape[-1] or 1
     rows = editor.part(node, "rows", reshape_to(positions, channels, 1), [source])
@@ -237,7 +277,7 @@ def _mean_of_channels(editor: Editor, node: LayerNode, source: int, scale: float
             "trainable": False,
             "name": name,
         }
-        layer = layers.Dense(1, **options) if len(shape) == 2 else layers.Conv2D(1, 1, **options)
+        layer = layers.Dense(1, **options) if len(shape) < 4 else layers.Conv2D(1, 1, **options)
         layer.build(shape)
         return layer
 
@@ -297,6 +337,7 @@ TWINS: dict[str, Twin] = {
     "Divide": merge(layers.Multiply, number="divide"),
     "Elu": _elu,
     "ExpandDims": moved,
+    "FullLike": filled(None),
     "Gelu": _gelu,
     "GetItem": sliced,
     "Glu": _gated,
@@ -317,6 +358,7 @@ TWINS: dict[str, Twin] = {
     "Multiply": merge(layers.Multiply, number="multiply"),
     "Negative": negative,
     "Normalize": _normalised,
+    "OnesLike": filled(1.0),
     "Pad": padded,
     "Power": power,
     "Ravel": moved,
@@ -328,7 +370,7 @@ TWINS: dict[str, Twin] = {
     "Selu": _activation("selu"),
     "Sigmoid": _activation("sigmoid"),
     "Silu": _activation("silu"),
-    "Softmax": _activation("softmax"),
+    "Softmax": _softmax,
     "Softplus": _activation("softplus"),
     "Split": split,
     "Square": square,
@@ -343,7 +385,9 @@ TWINS: dict[str, Twin] = {
     "Transpose": permuted,
     "TrueDivide": merge(layers.Multiply, number="divide"),
     "Unstack": unstacked,
+    "ZerosLike": filled(0.0),
 }
 """Operation of Keras → what writes the layers that do the same."""
 
 TWINS |= {name: looked_up(function) for name, function in FUNCTIONS.items()}
+TWINS |= {name: looked_up(*entry) for name, entry in WITH_ARGUMENTS.items()}

@@ -3,6 +3,8 @@
 EinsumDense("abc,cd->abd")      →  Dense, where it contracts the last axes
 SpectralNormalization(layer)    →  the layer, with the weights as they are normalised; training
                                    goes on without
+RepeatVector(n)                 →  Reshape, UpSampling1D
+CenterCrop(rows, columns)       →  Cropping2D
 """
 
 from __future__ import annotations
@@ -46,6 +48,21 @@ def _einsum(layer: Any, x: Any) -> Any:
     return y if len(new) == 1 else ops.reshape(y, (-1, *rest, *new))
 
 
+def _repeated(layer: Any, x: Any) -> Any:
+    one = layers.Reshape((1, x.shape[-1]))(x)
+    return one if layer.n == 1 else layers.UpSampling1D(layer.n)(one)
+
+
+def _central(layer: Any, x: Any) -> Any:
+    """Raises ValueError: the map is smaller, and Keras would resize it."""
+    if layer.data_format != "channels_last" or len(x.shape) != 4:
+        raise ValueError("it does not crop maps of channels last")
+    rest = [x.shape[1] - layer.height, x.shape[2] - layer.width]
+    if min(rest) < 0:
+        raise ValueError(f"it enlarges a map of {x.shape[1]}x{x.shape[2]}")
+    return layers.Cropping2D(tuple((size // 2, size - size // 2) for size in rest))(x)
+
+
 def dense_form(equation: str, bias_axes: str | None, rank: int) -> tuple[int, int] | None:
     """(axes that stay, axes that are summed over) of "abc,cd->abd" and the like; None for others.
 
@@ -70,7 +87,15 @@ def dense_form(equation: str, bias_axes: str | None, rank: int) -> tuple[int, in
 
 
 STAND_INS: dict[type[keras.Layer], Callable[..., Any]] = {
+    layers.CenterCrop: _central,
     layers.EinsumDense: _einsum,
+    layers.RepeatVector: _repeated,
     layers.SpectralNormalization: _spectral,
 }
 """Layer → what is called as expand(layer, x); see `keras_fmc.register_layer`."""
+
+REMEDIES: dict[type[keras.Layer], str] = {
+    layers.CenterCrop: "Use Resizing, or Cropping2D",
+    layers.EinsumDense: "Use Dense on the last axis, or matrix products of two maps",
+}
+"""Layer → what to write where there is no such form."""

@@ -19,13 +19,15 @@ from keras_fmc.canonical.twins import (
     sources_of,
 )
 from keras_fmc.layers.channel_scale import channel_scale
+from keras_fmc.layers.constant_map import constant_map
 from keras_fmc.layers.elementwise import Elementwise
 from keras_fmc.layers.matrix_product import MatrixProduct
 from keras_fmc.model.layer_graph import LayerNode, ValueRef
 
 
 def merge(make: type[layers.Layer], *, number: str) -> Twin:
-    """x ∘ y of two tensors is a merging layer; with a constant per channel it is `Rescaling`."""
+    """x ∘ y of two tensors is a merging layer; with a constant per channel it is `Rescaling`, with
+    one that differs from position to position y is a `ConstantMap`."""
 
     def twin(editor: Editor, node: LayerNode) -> bool:
         left, right = operands_of(node)
@@ -40,8 +42,10 @@ def merge(make: type[layers.Layer], *, number: str) -> Twin:
         value = constant(other)
         if value is None or not isinstance(reference, ValueRef):
             return False
-        if isinstance(other, keras.Variable):
-            return _trained(editor, node, reference.id, number, other)
+        if isinstance(other, keras.Variable) and _trained(
+            editor, node, reference.id, number, other
+        ):
+            return True
         if number == "divide" and reference is right and value.size == 1:
             one_over = functools.partial(_by_table, "reciprocal")
             source = editor.part(node, "reciprocal", one_over, [editor.at(reference.id)])
@@ -50,11 +54,53 @@ def merge(make: type[layers.Layer], *, number: str) -> Twin:
             )
             return True
         form = _affine(number, value, constant_first=reference is right)
-        if form is None:
-            return False
-        return _rescale(editor, node, reference.id, *form)
+        trained = isinstance(other, keras.Variable)
+        if form is not None and not trained and _rescale(editor, node, reference.id, *form):
+            return True
+        return _with_map(editor, node, make, number, value, trained and other.trainable)
 
     return twin
+
+
+def _with_map(
+    editor: Editor,
+    node: LayerNode,
+    make: type[layers.Layer],
+    number: str,
+    value: np.ndarray,
+    trainable: bool,
+) -> bool:
+    """x ∘ c with a constant that differs from position to position, or c ∘ x."""
+    left, _ = operands_of(node)
+    source = editor.at(node.inputs[0])
+    first = not isinstance(left, ValueRef)
+    values = without_batch(value, len(output_of(editor, node)))
+    if values is None or (number == "divide" and not first and (trainable or not values.all())):
+        return False
+    if number == "divide" and first:
+        one_over = functools.partial(_by_table, "reciprocal")
+        source = editor.part(node, "reciprocal", one_over, [source])
+    elif number == "divide":
+        values = 1 / values
+    other = constant_part(editor, node, "constant", values, trainable=trainable)
+    sources = [other, source] if first else [source, other]
+    editor.last(node, lambda name: make(name=name), sources, shape=output_of(editor, node))
+    return True
+
+
+def without_batch(value: np.ndarray, rank: int) -> np.ndarray | None:
+    """A constant as one sample of `rank` axes, batch included, has it; None if samples differ."""
+    if value.ndim < rank:
+        return value.reshape((1,) * (rank - 1 - value.ndim) + value.shape)
+    return value[0] if value.ndim == rank and value.shape[0] == 1 else None
+
+
+def constant_part(
+    editor: Editor, node: LayerNode, part: str, values: np.ndarray, *, trainable: bool = False
+) -> int:
+    """Calls a constant map that takes part in what a call is rewritten to."""
+    make = functools.partial(constant_map, values=values, trainable=trainable)
+    return editor.part(node, part, make, [editor.graph.inputs[0]])
 
 
 def _affine(
@@ -215,9 +261,13 @@ def _by_table(function: str, *arguments: Any) -> layers.Layer:
     return Elementwise(function, arguments=numbers, name=name)
 
 
-def looked_up(function: str) -> Twin:
+def looked_up(function: str, attributes: Sequence[str] = ()) -> Twin:
+    """A function by a table; `attributes` of the operation are its arguments behind x."""
+
     def twin(editor: Editor, node: LayerNode) -> bool:
-        editor.last(node, functools.partial(_by_table, function), sources_of(editor, node))
+        numbers = [float(getattr(node.operation, name)) for name in attributes]
+        make = functools.partial(_by_table, function, *numbers)
+        editor.last(node, make, sources_of(editor, node))
         return True
 
     return twin

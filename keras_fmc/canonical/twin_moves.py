@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
+import keras
 import numpy as np
 from keras import layers
 
 from keras_fmc.canonical.editor import Editor
 from keras_fmc.canonical.expand import constant
 from keras_fmc.canonical.slices import Slicing, slicing
+from keras_fmc.canonical.twin_arithmetic import constant_part, without_batch
 from keras_fmc.canonical.twins import (
+    Twin,
     axes_of,
     divided,
+    operands_of,
     output_of,
     reshape_to,
     sources_of,
 )
+from keras_fmc.layers.constant_map import constant_map
 from keras_fmc.layers.slice import Slice
-from keras_fmc.model.layer_graph import LayerNode
+from keras_fmc.model.layer_graph import LayerNode, ValueRef
 
 
 def moved(editor: Editor, node: LayerNode) -> bool:
@@ -66,16 +72,54 @@ def permuted(editor: Editor, node: LayerNode) -> bool:
 
 
 def joined(editor: Editor, node: LayerNode) -> bool:
-    sources = sources_of(editor, node)
     axis = node.operation.axis
-    rank = len(editor.shape(sources[0]))
+    rank = len(output_of(editor, node))
     if axis % rank == 0:
+        return False
+    sources = _parts(editor, node, rank)
+    if sources is None:
         return False
     if len(sources) == 1:
         editor.alias(node.outputs[0], sources[0])
         return True
     editor.last(node, lambda name: layers.Concatenate(axis=axis, name=name), sources)
     return True
+
+
+def _parts(editor: Editor, node: LayerNode, rank: int) -> list[int] | None:
+    """The tensors that are joined, and constants among them as maps."""
+    (joined,) = (*node.args, *node.kwargs.values())
+    found: list[int] = []
+    makers = []
+    for index, leaf in enumerate(joined):
+        if isinstance(leaf, ValueRef):
+            found.append(editor.at(leaf.id))
+            continue
+        value = constant(leaf)
+        values = None if value is None or value.ndim != rank else without_batch(value, rank)
+        if values is None:
+            return None
+        makers.append((index, values, isinstance(leaf, keras.Variable) and leaf.trainable))
+    for index, values, trainable in makers:
+        part = constant_part(editor, node, f"constant{index}", values, trainable=trainable)
+        found.insert(index, part)
+    return found
+
+
+def filled(value: float | None) -> Twin:
+    """ones_like(x) and the like; without a value it is an argument."""
+
+    def twin(editor: Editor, node: LayerNode) -> bool:
+        shape = output_of(editor, node)
+        given = constant(operands_of(node)[1]) if value is None else np.asarray(value)
+        if None in shape[1:] or given is None or given.size != 1:
+            return False
+        values = np.full([size or 1 for size in shape[1:]], float(given.reshape(())))
+        make = functools.partial(constant_map, values=values)
+        editor.last(node, make, [editor.graph.inputs[0]], shape=shape)
+        return True
+
+    return twin
 
 
 def stacked(editor: Editor, node: LayerNode) -> bool:
@@ -100,15 +144,34 @@ def padded(editor: Editor, node: LayerNode) -> bool:
     rank = len(editor.shape(source))
     width = np.broadcast_to(np.asarray(operation.pad_width), (rank, 2))
     is_zero = node.kwargs.get("constant_values") is None or (value is not None and not value.any())
-    if operation.mode != "constant" or not is_zero or width[0].any() or width[-1].any():
+    if operation.mode != "constant" or not is_zero or width[0].any() or rank not in (2, 3, 4):
         return False
-    pads = tuple((int(before), int(behind)) for before, behind in width[1:-1])
+    pads = tuple((int(before), int(behind)) for before, behind in width[1:])
+    if width[-1].any():
+        return _padded_channels(editor, node, source, pads)
     if rank == 4:
-        editor.last(node, lambda name: layers.ZeroPadding2D(pads, name=name), [source])
+        editor.last(node, lambda name: layers.ZeroPadding2D(pads[:2], name=name), [source])
     elif rank == 3:
         editor.last(node, lambda name: layers.ZeroPadding1D(pads[0], name=name), [source])
     else:
-        return False
+        editor.alias(node.outputs[0], source)
+    return True
+
+
+def _padded_channels(
+    editor: Editor, node: LayerNode, source: int, pads: tuple[tuple[int, int], ...]
+) -> bool:
+    """Zeros beside channels are columns of a map whose rows are positions."""
+    if len(pads) == 3 and any(map(any, pads[:2])):
+        make = lambda name: layers.ZeroPadding2D(pads[:2], name=name)  # noqa: E731
+        source = editor.part(node, "around", make, [source])
+    shape = editor.shape(source)
+    positions, channels = math.prod(size or 1 for size in shape[1:-1]), shape[-1]
+    rows = editor.part(node, "rows", reshape_to(positions, channels, 1), [source])
+    around = (pads[0] if len(pads) == 2 else (0, 0), pads[-1])
+    make_wide = lambda name: layers.ZeroPadding2D(around, name=name)  # noqa: E731
+    wide = editor.part(node, "wide", make_wide, [rows])
+    editor.last(node, reshape_to(*output_of(editor, node)[1:]), [wide])
     return True
 
 

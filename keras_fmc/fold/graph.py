@@ -15,6 +15,7 @@ import numpy as np
 from keras import layers
 
 from keras_fmc.fold.algebra import Kind, Linear
+from keras_fmc.layers.constant_map import ConstantMap
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef, ValueSpec
 from keras_fmc.names import free_name
 
@@ -68,7 +69,11 @@ class WorkGraph:
         return next((node for node in self.nodes if value in node.outputs), None)
 
     def readers(self, value: int) -> list[LayerNode]:
-        return [node for node in self.nodes if value in node.inputs]
+        return [
+            node
+            for node in self.nodes
+            if value in node.inputs and not isinstance(node.operation, ConstantMap)
+        ]
 
     def sole_reader(self, value: int) -> LayerNode | None:
         """Returns the one call that reads `value`, None if there are more or it is an output."""

@@ -16,6 +16,7 @@ import keras
 from keras_fmc.errors import BadInputError
 from keras_fmc.fold.fold import fold_for_device
 from keras_fmc.layers.code_quantizer import CodeQuantizer
+from keras_fmc.layers.constant_map import ConstantMap
 from keras_fmc.layers.gf2 import GF2Bottleneck
 from keras_fmc.layers.slice import Slice
 from keras_fmc.maps.feature_maps import Effect, MapOperator
@@ -24,6 +25,7 @@ from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers
 from keras_fmc.model.operations import activation_name, row_of
 from keras_fmc.qat.device_form import device_form
 from keras_fmc.qat.input_scale import scaled_inputs
+from keras_fmc.qat.other_scales import with_other_scales
 from keras_fmc.qat.weight_layers import FAKE_QUANT_LAYERS
 
 
@@ -52,7 +54,8 @@ def lower(graph: LayerGraph) -> Lowered:
     if any(isinstance(node.operation, FAKE_QUANT_LAYERS) for node in graph.nodes):
         return _Lowering(graph, graph, {}).run()
     folded = fold_for_device(graph)
-    return _Lowering(graph, device_form(folded.graph, split_codes=False), folded.gone).run()
+    device = with_other_scales(device_form(folded.graph, split_codes=False))
+    return _Lowering(graph, device, folded.gone).run()
 
 
 class _Lowering:
@@ -63,6 +66,7 @@ class _Lowering:
         self.names = self._names()
         self.values: dict[str, tuple[str, tuple[int, ...], int]] = {}
         self.operators: list[MapOperator] = []
+        self.constants: set[str] = set()
 
     def run(self) -> Lowered:
         for value in self.device.inputs:
@@ -171,7 +175,11 @@ class _Lowering:
 
     def _add(self, node: LayerNode) -> None:
         operation = node.operation
+        if self._is_constant(node):
+            self.constants |= {self.names[value] for value in node.outputs}
+            return
         inputs = tuple(self.names[value] for value in node.inputs)
+        inputs = tuple(name for name in inputs if name not in self.constants)
         outputs = tuple(self.names[value] for value in node.outputs)
         for value in node.outputs:
             self._value(value)
@@ -192,6 +200,11 @@ class _Lowering:
         effect = self._effect(node)
         offset = self._offset(node) if effect is Effect.VIEW else 0
         self.operators.append(MapOperator(name, " + ".join(kinds), inputs, outputs, effect, offset))
+
+    def _is_constant(self, node: LayerNode) -> bool:
+        """Whether what a call makes is a constant of the device, as its rounding is."""
+        reads = [self.names[value] for value in node.inputs]
+        return isinstance(node.operation, ConstantMap) or self.constants.issuperset(reads)
 
     def _offset(self, node: LayerNode) -> int:
         """Where a part begins, in elements, which are bytes here."""

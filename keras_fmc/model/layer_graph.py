@@ -16,6 +16,7 @@ import keras
 from keras.src.models.functional import functional_like_constructor
 
 from keras_fmc.errors import BadInputError, UnsupportedModelError
+from keras_fmc.layers.constant_map import ConstantMap
 from keras_fmc.model.named_outputs import own_class
 from keras_fmc.names import free_name
 
@@ -132,9 +133,14 @@ def producers(graph: LayerGraph) -> dict[int, int]:
 
 
 def consumers(graph: LayerGraph) -> dict[int, tuple[int, ...]]:
-    """Returns value id → ascending indices of the nodes that read it, each node once."""
+    """Returns value id → ascending indices of the nodes that read it, each node once.
+
+    A constant map reads no values: its input says how many samples there are.
+    """
     readers: dict[int, list[int]] = {id_: [] for id_ in range(len(graph.values))}
     for index, node in enumerate(graph.nodes):
+        if isinstance(node.operation, ConstantMap):
+            continue
         for id_ in sorted(set(node.inputs)):
             readers[id_].append(index)
     return {id_: tuple(indices) for id_, indices in readers.items()}

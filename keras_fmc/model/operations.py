@@ -24,10 +24,12 @@ import keras
 import numpy as np
 from keras import layers
 
+from keras_fmc.layers.constant_map import ConstantMap
 from keras_fmc.layers.elementwise import Elementwise
 from keras_fmc.layers.fake_quant import FakeQuant
 from keras_fmc.layers.inverse_root import InverseRoot
 from keras_fmc.layers.matrix_product import MatrixProduct
+from keras_fmc.layers.other_scale import OtherScale
 from keras_fmc.layers.slice import Slice
 from keras_fmc.layers.transposed import DepthToSpace
 from keras_fmc.layers.unit_length import UnitLength
@@ -106,7 +108,9 @@ TABLE: dict[type[keras.Layer], Row] = {
     layers.Flatten: Row(Role.SAME, Effect.VIEW, Moves.SPREAD, keeps_sign=True),
     Slice: Row(Role.SAME, keeps_sign=True),
     DepthToSpace: Row(Role.SAME, keeps_sign=True),
+    ConstantMap: Row(Role.FREE),
     Elementwise: _LOOKED_UP,
+    OtherScale: Row(Role.FREE, Effect.ELEMENTWISE, keeps_sign=True, any_shape=True),
     FakeQuant: Row(Role.ABSENT, Effect.VIEW, keeps_sign=True),
     layers.ActivityRegularization: _ABSENT,
     layers.AlphaDropout: _ABSENT,

@@ -14,6 +14,7 @@ from keras_fmc.layers.projection import ProjectionBottleneck
 from keras_fmc.model.layer_graph import LayerGraph, trace
 from keras_fmc.model.operations import row_of
 from keras_fmc.qat.device_form import device_form
+from keras_fmc.qat.other_scales import with_other_scales
 from keras_fmc.qat.placement import scale_groups
 from keras_fmc.qat.refusals import refusal
 from keras_fmc.qat.weight_layers import FAKE_QUANT_LAYERS
@@ -59,7 +60,7 @@ def checked_graph(model: keras.Model) -> LayerGraph:
     if refusals:
         raise _refused(model, refusals)
     if not any(isinstance(node.operation, GF2Bottleneck) for node in graph.nodes):
-        scale_groups(graph)
+        scale_groups(with_other_scales(graph))
     return form.graph
 
 

@@ -14,6 +14,7 @@ from keras_fmc.errors import BadInputError, UnsupportedModelError
 from keras_fmc.layers.fake_quant import FakeQuant
 from keras_fmc.layers.inverse_root import InverseRoot
 from keras_fmc.layers.matrix_product import MatrixProduct
+from keras_fmc.layers.other_scale import OtherScale
 from keras_fmc.layers.unit_length import UnitLength
 from keras_fmc.model.custom_layers import is_elementwise
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, producers, trace
@@ -222,6 +223,11 @@ def _roundings(graph: LayerGraph) -> dict[str, keras.Layer]:
             step = math.prod(_float32(grid_before(value).scale) for value in node.inputs)
             output_scale = grid_behind(node.outputs[0]).scale
             return DeviceRequantize(step=step, output_scale=output_scale, name=name)
+        if kind is OtherScale:
+            step = _float32(grid_before(node.inputs[0]).scale)
+            return DeviceRequantize(
+                step=step, output_scale=grid_behind(node.outputs[0]).scale, name=name
+            )
         is_table = is_activation(operation) and not fused(node.inputs[0])
         smooth = isinstance(operation, (layers.Resizing, layers.UpSampling2D))
         is_table = is_table or kind is InverseRoot or is_elementwise(operation)

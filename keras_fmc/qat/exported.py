@@ -1,4 +1,5 @@
-"""Registered layers (`keras_fmc.model.custom_layers`) as TensorFlow's converter reads them."""
+"""Registered layers (`keras_fmc.model.custom_layers`) as TensorFlow's converter reads them, and
+changes of scale, which it would drop."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_fmc.layers.look_up import LookUp
+from keras_fmc.layers.other_scale import OtherScale
 from keras_fmc.model.custom_layers import is_absent, is_elementwise
 from keras_fmc.model.layer_graph import LayerNode, trace
 from keras_fmc.model.surgery import clone, rebuild
@@ -22,7 +24,7 @@ def exported(model: keras.Model) -> keras.Model:
     grids = Grids(graph)
 
     def call(node: LayerNode, layer: Any, inputs: tuple[Any, ...]) -> Any:
-        if is_elementwise(node.operation):
+        if _is_table(node):
             target = grids.behind(node.outputs[0])
             table = [target.scale * (code - target.zero_point) for code in grids.table(node)]
             return LookUp(table, name=node.name)(inputs[0])
@@ -32,4 +34,8 @@ def exported(model: keras.Model) -> keras.Model:
 
 
 def _is_own(node: LayerNode) -> bool:
-    return is_elementwise(node.operation) or is_absent(node.operation)
+    return _is_table(node) or is_absent(node.operation)
+
+
+def _is_table(node: LayerNode) -> bool:
+    return is_elementwise(node.operation) or isinstance(node.operation, OtherScale)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from keras_fmc.fixed_point import requantize_table
 from keras_fmc.layers.fake_quant import FakeQuant
 from keras_fmc.layers.gf2 import GF2Bottleneck
+from keras_fmc.layers.other_scale import OtherScale
 from keras_fmc.model.custom_layers import values_of
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers, producers
 from keras_fmc.model.operations import fixed_range
@@ -45,8 +47,15 @@ class Grids:
         """The 256 codes that a layer registered as elementwise makes of the codes from -128 on.
 
         code → round(f(scale · (code - zero)) / output scale) + output zero
+
+        That of another scale is rounded as QUANTIZE does, in fixed point.
         """
         source, target = self.before(node.inputs[0]), self.behind(node.outputs[0])
+        if isinstance(node.operation, OtherScale):
+            found = requantize_table(
+                source.scale, source.zero_point, target.scale, target.zero_point
+            )
+            return [int(code) for code in found]
         x = float(np.float32(source.scale)) * (CODES - source.zero_point)
         shape = self.graph.values[node.inputs[0]].shape
         levels = values_of(node.operation, shape, x.astype(np.float32)) / float(

@@ -24,6 +24,7 @@ from keras_fmc.names import free_name
 from keras_fmc.qat.codes import capped_sources, code_of, feeds_gf2, gf2_ranges
 from keras_fmc.qat.device_form import device_form, ends_in_activation, quantised_graph
 from keras_fmc.qat.input_scale import BYTES, is_image, scaled_inputs
+from keras_fmc.qat.other_scales import with_other_scales
 from keras_fmc.qat.placement import ScaleGroup, activation_name, scale_groups
 from keras_fmc.qat.weight_bits import bits_of_layers
 from keras_fmc.qat.weight_layers import QUANTIZED, smallest_magnitude
@@ -37,7 +38,7 @@ def quantize(
     weight_bits: int | Mapping[str, int] = 8,
 ) -> keras.Model:
     """Returns the QAT model of `model`; see `keras_fmc.qat.quantize`, which checks the inputs."""
-    graph = device_form(quantised_graph(model))
+    graph = with_other_scales(device_form(quantised_graph(model)))
     bits = bits_of_layers(graph, weight_bits)
     groups = scale_groups(graph)
     ranges = group_ranges(graph, groups, arrays)

@@ -83,6 +83,12 @@ def scale_groups(graph: LayerGraph) -> tuple[ScaleGroup, ...]:
     return _Grouping(graph).groups()
 
 
+def conflicts(graph: LayerGraph) -> dict[int, tuple[str, ...]]:
+    """Returns value whose kernel fixes its scale → the calls that join it with tensors of another
+    scale; a layer without an int8 form counts as one that chooses its scale."""
+    return _Grouping(graph, known_only=False).conflicts()
+
+
 def role(node: LayerNode) -> Role:
     """Returns what a call does to the scale.
 
@@ -110,13 +116,42 @@ def role(node: LayerNode) -> Role:
 class _Grouping:
     """Joins the tensors of one graph into groups."""
 
-    def __init__(self, graph: LayerGraph) -> None:
+    def __init__(self, graph: LayerGraph, *, known_only: bool = True) -> None:
         self.graph = graph
-        self.roles = {node.name: role(node) for node in graph.nodes}
+        self.roles = {
+            node.name: role(node) if known_only or row_of(node.operation) is not None else Role.FREE
+            for node in graph.nodes
+        }
         self.readers, self.makers = consumers(graph), producers(graph)
         self._leader = list(range(len(graph.values)))
 
     def groups(self) -> tuple[ScaleGroup, ...]:
+        groups = [self._group(values) for values in self._members()]
+        return tuple(group for group in groups if group is not None)
+
+    def conflicts(self) -> dict[int, tuple[str, ...]]:
+        found = {}
+        for values in self._members():
+            fixed = {}
+            sources = 0
+            for value in values:
+                node = self._maker(value)
+                role = None if node is None else self.roles[node.name]
+                if node is not None and role is Role.FIXED:
+                    fixed[value] = fixed_range(node.operation)
+                elif node is None or role is Role.CODED or self._makes_rounded(node):
+                    sources += 1
+            if not fixed or (not sources and len(set(fixed.values())) == 1):
+                continue
+            for value in fixed:
+                readers = (self.graph.nodes[index] for index in self.readers[value])
+                joining = tuple(node.name for node in readers if self._hands_on(node))
+                if joining:
+                    found[value] = joining
+        return found
+
+    def _members(self) -> list[list[int]]:
+        """The values of each group."""
         for node in self.graph.nodes:
             if self._hands_on(node):
                 first, *others = (self._find(value) for value in (*node.inputs, *node.outputs))
@@ -126,8 +161,7 @@ class _Grouping:
         members: dict[int, list[int]] = {}
         for value in made:
             members.setdefault(self._find(value), []).append(value)
-        groups = [self._group(values) for values in members.values()]
-        return tuple(group for group in groups if group is not None)
+        return list(members.values())
 
     def _find(self, value: int) -> int:
         while self._leader[value] != value:

@@ -16,7 +16,7 @@ _UNROLL = (
 _CURVED = "Use relu, leaky_relu, hard_swish or silu, which the device has in int8"
 
 _REMEDIES: dict[str, str] = {
-    "GroupQueryAttention": _ATTEND,
+    "GroupedQueryAttention": _ATTEND,
     "AdditiveAttention": _ATTEND,
     "ConvLSTM1D": _UNROLL,
     "ConvLSTM2D": _UNROLL,
@@ -24,7 +24,6 @@ _REMEDIES: dict[str, str] = {
     "Embedding": "Look the vectors up on the host, and feed them to the model",
     "Masking": "Feed samples of one length, padded with zeros",
     "LocallyConnected2D": "Use Conv2D",
-    "RandomCrop": "Crop on the host; in the model it resizes at inference, too",
 }
 
 _STOCK = "Use one of the layers that keras_fmc.supported() lists"

@@ -104,6 +104,10 @@ class Emitter:
         reshapes = Options("ReshapeOptions", (("new_shape", flat),))
         return self._add("RESHAPE", (rows, new_shape), output, reshapes)
 
+    def requantize(self, source: int, output: int) -> int:
+        """Brings a map to the scale of `output`."""
+        return self._add("QUANTIZE", (source,), output, Options("QuantizeOptions"))
+
     def first_channels(self, source: int, output: int) -> int:
         """Keeps as many channels as `output` has."""
         shape = self.builder.tensors[output].shape
