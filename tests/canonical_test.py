@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras import layers, ops
 
 import keras_fmc as fmc
+from deploy.ends import output_names
 from keras_fmc.canonical.form import canonical
 from keras_fmc.errors import BadInputError, UnsupportedModelError
 from keras_fmc.fold.fold import fold_for_device
@@ -450,6 +451,121 @@ def test_what_the_table_lists_is_taken_and_the_rest_names_the_table() -> None:
     model = keras.Model(inputs, keras.ops.cumsum(inputs, axis=1))
     with pytest.raises(fmc.FmcError, match=r"keras_fmc\.supported\(\)"):
         fmc.check(model)
+
+
+def _sequence(layer: keras.Layer, **kwargs: object) -> Build:
+    return lambda x: layer(layers.Reshape((6, 20))(x), **kwargs)
+
+
+def _normal(cls: type[keras.Layer], *args: object) -> tuple[list[Build], list[Build]]:
+    return [cls(*args, axis=-1), cls(*args)], [cls(*args, axis=1)]
+
+
+def _attended(layer: keras.Layer, **kwargs: object) -> Build:
+    def call(x: object) -> object:
+        x = layers.Reshape((6, 20))(x)
+        is_pair = isinstance(layer, layers.Attention)
+        return layer([x, x], **kwargs) if is_pair else layer(x, x, **kwargs)
+
+    return call
+
+
+def _pair(layer: keras.Layer) -> Build:
+    return lambda x: layer([x[:, 0], x[:, 1]])
+
+
+_SMOOTH = (["nearest", "bilinear"], ["bicubic", "lanczos3"])
+
+CONDITIONS: dict[str, tuple[list[Build], list[Build]]] = {
+    "UpSampling2D": tuple(  # type: ignore[dict-item]
+        [layers.UpSampling2D(interpolation=name) for name in names] for names in _SMOOTH
+    ),
+    "Resizing": tuple(  # type: ignore[dict-item]
+        [layers.Resizing(3, 4, interpolation=name) for name in names] for names in _SMOOTH
+    ),
+    "BatchNormalization": (
+        [layers.BatchNormalization()],
+        [
+            layers.BatchNormalization(axis=1),
+            lambda x: layers.BatchNormalization()(x, training=True),
+        ],
+    ),
+    "CenterCrop": ([layers.CenterCrop(6, 5)], [layers.CenterCrop(7, 5)]),
+    "EinsumDense": (
+        [layers.EinsumDense("abcd,de->abce", output_shape=(None, None, 3))],
+        [layers.EinsumDense("abcd,be->aecd", output_shape=(3, None, None))],
+    ),
+    "LayerNormalization": _normal(layers.LayerNormalization),
+    "RMSNormalization": _normal(layers.RMSNormalization),
+    "UnitNormalization": _normal(layers.UnitNormalization),
+    "GroupNormalization": _normal(layers.GroupNormalization, 2),
+    "MultiHeadAttention": (
+        [_attended(layers.MultiHeadAttention(1, 2))],
+        [_attended(layers.MultiHeadAttention(1, 2), use_causal_mask=True)],
+    ),
+    "Attention": (
+        [_attended(layers.Attention())],
+        [_attended(layers.Attention(), use_causal_mask=True)],
+    ),
+    "Dot": (
+        [_pair(layers.Dot(2)), lambda x: layers.Dot(1, normalize=True)([x[:, 0, 0], x[:, 1, 1]])],
+        [_pair(layers.Dot(2, normalize=True)), lambda x: layers.Dot(3)([x, x])],
+    ),
+    **{
+        cls.__name__: ([_sequence(cls(2))], [_sequence(cls(2, stateful=True))])
+        for cls in (layers.LSTM, layers.GRU, layers.SimpleRNN)
+    },
+    "RNN": (
+        [_sequence(layers.RNN(layers.GRUCell(2)))],
+        [_sequence(layers.RNN(layers.GRUCell(2), stateful=True))],
+    ),
+    "Bidirectional": (
+        [_sequence(layers.Bidirectional(layers.GRU(2)))],
+        [_sequence(layers.Bidirectional(layers.GRU(2, stateful=True)))],
+    ),
+}
+"""Layer of a row with a condition → calls that keep it, calls that do not."""
+
+
+def test_integers_at_the_front_are_refused_with_what_to_feed() -> None:
+    tokens = keras.Input((7,), dtype="int32", name="tokens")
+    x = layers.GlobalAveragePooling1D()(layers.Embedding(20, 3, name="words")(tokens))
+    text = "rows of 'words' up outside.*\n?.*keras.Input\\(\\(7, 3\\)\\)"
+    with pytest.raises(BadInputError, match=text):
+        fmc.check(keras.Model(tokens, x))
+    image = keras.Input(MAP, dtype="uint8")
+    with pytest.raises(BadInputError, match=r"no float32 tensor.*\n?.*input_type='uint8'"):
+        fmc.check(keras.Model(image, layers.Rescaling(1 / 255)(image)))
+
+
+def test_a_tensor_that_is_put_out_under_two_keys_has_both_names() -> None:
+    inputs = keras.Input((3,))
+    x = layers.Dense(2)(inputs)
+    assert output_names(keras.Model(inputs, {"b": x, "a": x})) == ["a", "b"]
+
+
+def test_constants_of_weights_train_and_samples_stay_apart() -> None:
+    model = model_of(MAP, lambda x: layers.GlobalAveragePooling2D()(Own(name="own")(x)))
+    before = [np.array(weight) for weight in model.weights]
+    small = rebuild(canonical(model).graph)
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.weights, strict=True))
+    counts = sorted(int(np.prod(weight.shape)) for weight in small.trainable_weights)
+    assert counts == [4, 5 * 4, 1 * 5 * 4]
+    fixed = model_of(MAP, lambda x: layers.Conv2D(2, 1)(x + _grid(6, 5, 4)))
+    assert len(rebuild(canonical(fixed).graph).trainable_weights) == 2
+
+
+def test_conditions_of_the_table_are_those_that_hold() -> None:
+    rows = {row.layer for row in fmc.supported() if row.condition and ":" not in row.layer}
+    assert rows == set(CONDITIONS)
+    for name, (kept, broken) in CONDITIONS.items():
+        for build in kept:
+            fmc.check(model_of(MAP, build))
+        for build in broken:
+            inputs = keras.Input(batch_shape=(2, *MAP))
+            model = keras.Model(inputs, build(inputs), name=name)
+            with pytest.raises(UnsupportedModelError):
+                fmc.check(model)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from keras import layers
 from kernel_arithmetic import kernel_levels
 
 import keras_fmc as fmc
+from keras_fmc.qat.kernel_rounding import requantized_mean
 from keras_fmc.qat.weight_layers import (
     FakeQuantConv2D,
     FakeQuantConv2DTranspose,
@@ -317,6 +318,15 @@ def test_options_survive_the_configuration():
     stock = layers.Conv2D(4, 1).get_config()
     default = FakeQuantConv2D.from_config(stock)
     assert [getattr(default, name) for name in options] == [None, None, False, False]
+
+
+@pytest.mark.parametrize("positions", [1, 6, 16])
+def test_a_mean_on_the_scale_of_its_map_is_rounded_as_one_of_equal_scales(positions: int) -> None:
+    """MEAN takes m = ½ and a shift of 1 of two equal float32 scales, however float64 has them."""
+    for scale in np.random.default_rng(positions).uniform(0.01, 0.1, 40):
+        held = float(np.float32(scale))
+        layer = requantized_mean(scale=held, output_scale=scale, positions=positions, name="mean")
+        assert layer.unit == min(1.0, 2.0 ** (1 - int(np.log2(positions))))
 
 
 if __name__ == "__main__":

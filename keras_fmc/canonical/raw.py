@@ -87,7 +87,7 @@ REMEDIES = {
     "Multiply": "Multiply by a number, by one number a channel, or by another map",
     "Add": "Add a number, one number a channel, a map that is the same for all samples, or another "
     "map",
-    **dict.fromkeys(("Argmax", "Argmin", "Argsort", "TopK", "Sort", "InTopK"), _ON_THE_HOST),
+    **dict.fromkeys(("Argmax", "Argmin", "InTopK", "TopK"), _ON_THE_HOST),
     **dict.fromkeys(("Where", "Greater", "GreaterEqual", "Less", "LessEqual"), _CHOOSE),
     **dict.fromkeys(("Equal", "NotEqual", "LogicalAnd", "LogicalOr", "LogicalNot"), _CHOOSE),
 }

@@ -128,15 +128,37 @@ def _check_training(model: keras.Model, graph: LayerGraph) -> None:
             )
 
 
+def _float_remedy(graph: LayerGraph, value: int) -> str:
+    """What to do about an input of integers."""
+    tables = [node for node in graph.nodes if isinstance(node.operation, keras.layers.Embedding)]
+    for node in tables:
+        if value in node.inputs:
+            shape = tuple(graph.values[node.outputs[0]].shape[1:])
+            return (
+                f"Look the rows of {node.layer_name!r} up outside: let the model begin behind it, "
+                f"with keras.Input({shape}), and feed it table[tokens], where table is "
+                "get_weights()[0] of that layer"
+            )
+    if graph.values[value].dtype == "uint8":
+        return (
+            "Build the model with keras.Input(shape), which takes the same bytes as numbers; "
+            "convert(..., input_type='uint8') makes the device take bytes"
+        )
+    return (
+        "Build the model with keras.Input(shape, dtype='float32') and feed it preprocessed "
+        "samples; the int8 model takes int8"
+    )
+
+
 def _check_types(graph: LayerGraph) -> None:
-    for value in (graph.values[id_] for id_ in graph.inputs):
+    for id_ in graph.inputs:
+        value = graph.values[id_]
         if value.dtype != "float32":
             raise BadInputError(
                 f"input {value.name!r} of the model is no float32 tensor",
                 expected="float32",
                 received=value.dtype,
-                remedy="Build the model with keras.Input(shape, dtype='float32') and feed it "
-                "preprocessed samples; the int8 model takes int8",
+                remedy=_float_remedy(graph, id_),
             )
         if None in value.shape[1:]:
             raise BadInputError(

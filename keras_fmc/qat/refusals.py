@@ -21,7 +21,8 @@ _REMEDIES: dict[str, str] = {
     "ConvLSTM1D": _UNROLL,
     "ConvLSTM2D": _UNROLL,
     "Conv3D": "Fold the third dimension into channels, and use Conv2D",
-    "Embedding": "Look the vectors up on the host, and feed them to the model",
+    "Embedding": "Look the rows up outside: let the model begin behind it, with an input of the "
+    "vectors. An Embedding of fixed positions, inside a layer of your own, is a constant",
     "Masking": "Feed samples of one length, padded with zeros",
     "LocallyConnected2D": "Use Conv2D",
 }

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keras_fmc.canonical import attention, normalisation, one_dimension, raw, recurrent
+from keras import layers
+
+from keras_fmc.canonical import (
+    attention,
+    composed,
+    normalisation,
+    one_dimension,
+    raw,
+    recurrent,
+    stand_ins,
+)
 from keras_fmc.canonical.approximate import APPROXIMATED
 from keras_fmc.layers import elementwise
 from keras_fmc.model import operations
@@ -16,6 +26,13 @@ _CONDITIONS = {
     "UpSampling1D": "",
     "Resizing": _SMOOTH,
     "BatchNormalization": "on the last axis, without training=True",
+}
+_OF_ONE_RANK = "two vectors, or two sequences without normalize="
+_STAND_INS = {
+    layers.CenterCrop: ("Cropping2D", "no larger than the map"),
+    layers.EinsumDense: ("a dense layer", "over the last axes"),
+    layers.RepeatVector: ("RESIZE_NEAREST_NEIGHBOR", ""),
+    layers.SpectralNormalization: ("the layer inside, with the weights as they are", ""),
 }
 
 
@@ -47,6 +64,7 @@ def supported() -> SupportedTable:
     Layers of the user's own and `Lambda` are taken where what they call stands in the table, or
     where `register_layer` says what they do.
     """
+    tables = {*elementwise.FUNCTIONS, *elementwise.WITH_ARGUMENTS}
     rows = [
         Supported(cls.__name__, row.role.value, _CONDITIONS.get(cls.__name__, ""))
         for cls, row in TABLE.items()
@@ -71,11 +89,10 @@ def supported() -> SupportedTable:
     rows += [
         Supported(cls.__name__, "convolutions, matrix products and a softmax", "without masks")
         for cls in attention.LAYERS
+        if cls is not layers.Dot
     ]
-    rows += [
-        Supported("EinsumDense", "a dense layer", "over the last axes"),
-        Supported("SpectralNormalization", "the layer inside, with the weights as they are"),
-    ]
+    rows += [Supported("Dot", "a product and a sum, or a matrix product", _OF_ONE_RANK)]
+    rows += [Supported(cls.__name__, *_STAND_INS[cls]) for cls in stand_ins.STAND_INS]
     rows += [
         Supported(
             cls.__name__,
@@ -94,12 +111,11 @@ def supported() -> SupportedTable:
     ]
     rows += [
         Supported(f"keras.ops: {name}", "the layers that do the same", "arguments that they have")
-        for name in raw.TWINS
-        if name not in elementwise.FUNCTIONS
+        for name in sorted({*raw.TWINS, *composed.COMPOSED} - tables)
     ]
     rows += [
         Supported(f"keras.ops: {name}", "a table of 256 codes: CAST, ADD, GATHER")
-        for name in elementwise.FUNCTIONS
+        for name in sorted(tables)
     ]
     rows += [
         Supported(f"activation: {name}", _activation(name))
