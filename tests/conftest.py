@@ -90,7 +90,10 @@ Elsewhere a single test of more than about 2 s has the mark where it stands.
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks every test by its file: what it needs is what the file imports."""
+    """Marks every test by its file: what it needs is what the file imports.
+
+    Long files come first: processes that take file by file then end at about the same time.
+    """
     for item in items:
         module = item.getparent(pytest.Module)
         assert module is not None
@@ -98,6 +101,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.long)
         for name in needs(module.obj):
             item.add_marker(name)
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 def needs(module: ModuleType) -> set[str]:
