@@ -101,6 +101,18 @@ def _grid(*shape: int) -> np.ndarray:
     return np.random.default_rng(4).uniform(0.5, 1.5, shape).astype(np.float32)
 
 
+@keras.saving.register_keras_serializable("canonical_test")
+class Standardised(layers.Layer):
+    """A convolution whose kernel has mean 0 and variance 1 in each channel."""
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        self.kernel = self.add_weight(name="kernel", shape=(3, 3, shape[-1], 5))
+
+    def call(self, x: object) -> object:
+        mean, variance = ops.moments(self.kernel, axes=(0, 1, 2), keepdims=True)
+        return ops.conv(x, (self.kernel - mean) / ops.sqrt(variance + 1e-5), padding="same")
+
+
 MAPS: dict[str, Build] = {
     "x / c - 1": lambda x: x / 127.5 - 1.0,
     "c - x": lambda x: 1.0 - x,
@@ -195,6 +207,18 @@ MAPS: dict[str, Build] = {
     "deviation": lambda x: ops.std(x, axis=(1, 2)) + ops.var(x, axis=(1, 2)),
     "largest of halves": lambda x: ops.max(ops.reshape(x, (-1, 6, 5, 2, 2)), axis=-1),
     "tile": lambda x: ops.tile(ops.mean(x, axis=1, keepdims=True), (1, 3, 1, 2)),
+    "repeat rows": lambda x: ops.repeat(ops.repeat(x, 2, axis=1), 3, axis=2),
+    "roll": lambda x: ops.roll(ops.roll(x, 2, axis=1), -1, axis=-1),
+    "mirrors": lambda x: ops.pad(
+        ops.pad(x, ((0, 0), (1, 2), (2, 0), (0, 0)), mode="reflect"),
+        ((0, 0), (1, 0), (1, 1), (0, 2)),
+        mode="symmetric",
+    ),
+    "pad with ones": lambda x: ops.pad(x, ((0, 0), (1, 2), (0, 1), (0, 0)), constant_values=1.0),
+    "grey": lambda x: ops.image.rgb_to_grayscale(x[..., :3]),
+    "ops.dot": lambda x: ops.dot(x, _grid(4, 3)),
+    "kernels of one's own": lambda x: ops.depthwise_conv(Standardised()(x), _grid(3, 3, 5, 2), 2),
+    "ops.conv": lambda x: ops.conv(x, _grid(2, 1, 4, 3), dilation_rate=2),
     "softmax of positions": layers.Softmax(axis=(1, 2)),
     "softmax of rows": lambda x: ops.softmax(x, axis=1) + layers.Softmax(axis=-2)(x),
     "ReLU from a threshold": layers.ReLU(max_value=2.0, negative_slope=0.1, threshold=0.2),

@@ -29,6 +29,7 @@ from keras_fmc.canonical.twin_arithmetic import (
     power,
     square,
 )
+from keras_fmc.canonical.twin_convolutions import convolved
 from keras_fmc.canonical.twin_moves import (
     filled,
     joined,
@@ -74,6 +75,7 @@ def raw(editor: Editor) -> LayerGraph:
 
 
 _ON_THE_HOST = "Put out the values that it reads, and choose among them on the host"
+_LOGITS = "Put out the values that it reads, and take the logarithm on the host"
 _CHOOSE = (
     "Write it with ops.maximum, ops.minimum, ops.relu or ops.clip; a function of each value alone "
     "may be a layer of your own that is a table of codes on the device: "
@@ -87,6 +89,7 @@ REMEDIES = {
     "Multiply": "Multiply by a number, by one number a channel, or by another map",
     "Add": "Add a number, one number a channel, a map that is the same for all samples, or another "
     "map",
+    **dict.fromkeys(("LogSoftmax", "Logsumexp"), _LOGITS),
     **dict.fromkeys(("Argmax", "Argmin", "InTopK", "TopK"), _ON_THE_HOST),
     **dict.fromkeys(("Where", "Greater", "GreaterEqual", "Less", "LessEqual"), _CHOOSE),
     **dict.fromkeys(("Equal", "NotEqual", "LogicalAnd", "LogicalOr", "LogicalNot"), _CHOOSE),
@@ -317,6 +320,11 @@ def _resized(editor: Editor, node: LayerNode) -> bool:
     return True
 
 
+def _dot(editor: Editor, node: LayerNode) -> bool:
+    """By a constant it is a matrix product; of two maps it is none."""
+    return len(node.inputs) == 1 and matmul(editor, node)
+
+
 def _nothing(editor: Editor, node: LayerNode) -> bool:
     if getattr(node.operation, "dtype", None) not in (None, "float32"):
         return False
@@ -333,7 +341,10 @@ TWINS: dict[str, Twin] = {
     "Cast": _nothing,
     "Clip": _clip,
     "Concatenate": joined,
+    "Conv": convolved(depthwise=False),
     "Copy": _nothing,
+    "DepthwiseConv": convolved(depthwise=True),
+    "Dot": _dot,
     "Divide": merge(layers.Multiply, number="divide"),
     "Elu": _elu,
     "ExpandDims": moved,
