@@ -14,7 +14,7 @@ from keras_fmc.layers.fake_quant import FakeQuant
 from keras_fmc.model.layer_graph import trace
 from keras_fmc.model.ranges import TensorRecord, best_range
 from keras_fmc.qat.device_form import device_form
-from keras_fmc.qat.native import group_ranges
+from keras_fmc.qat.native import group_ranges, off_ties
 from keras_fmc.qat.placement import SIGMOID_RANGE, scale_groups
 
 
@@ -101,6 +101,19 @@ def test_the_float_model_stays_as_it_was() -> None:
     fmc.quantize(model, calibration=data)
     for one, other in zip(before, model.get_weights(), strict=True):
         assert np.array_equal(one, other)
+
+
+def test_zero_never_lies_between_two_codes() -> None:
+    rng = np.random.default_rng(0)
+    for place in rng.integers(0, 255, 50) + 0.5:
+        step = rng.uniform(0.001, 0.1)
+        low, high = off_ties(-place * step, (255 - place) * step)
+        now = -low / ((high - low) / 255)
+        assert 0.005 < abs(now - place) < 0.025
+        assert low <= -place * step
+        assert high >= (255 - place) * step
+    assert off_ties(-1.0, 1.1) == (-1.0, 1.1)
+    assert off_ties(0.0, 255.0) == (0.0, 255.0)
 
 
 if __name__ == "__main__":

@@ -84,6 +84,8 @@ def group_ranges(
             found = [BYTES]
         # As the rounding layers hold them, and so the file its scales.
         low, high = min(low for low, _ in found), max(high for _, high in found)
+        if group.fixed is trained[index] is None:
+            low, high = off_ties(low, high)
         ranges.append((float(np.float32(low)), float(np.float32(high))))
     of = {value: index for index, group in enumerate(groups) for value in group.values}
     for value, (source, factor) in scaled_inputs(graph).items():
@@ -92,6 +94,23 @@ def group_ranges(
             low, high = ranges[of[source]]
             ranges[index] = (float(np.float32(low * factor)), float(np.float32(high * factor)))
     return ranges
+
+
+def off_ties(low: float, high: float) -> tuple[float, float]:
+    """A range whose zero does not lie half-way between two codes, as that of -1 … 1 does.
+
+    There float32 decides which code stands for zero, and the operator that training rounds with
+    decides otherwise than the file. The range grows by a fiftieth of a code.
+    """
+    step = (high - low) / LEVELS
+    place = -low / step if step > 0 else 0.0
+    if not 0 < place < LEVELS or abs(place % 1 - 0.5) > _NEAR_TIE:
+        return low, high
+    wider = 0.02 * step
+    return (low - wider, high) if place <= LEVELS / 2 else (low, high + wider)
+
+
+_NEAR_TIE = 0.005
 
 
 def _unbounded(graph: LayerGraph, group: ScaleGroup) -> tuple[int, ...]:
