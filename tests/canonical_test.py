@@ -563,6 +563,26 @@ def test_integers_at_the_front_are_refused_with_what_to_feed() -> None:
         fmc.check(keras.Model(image, layers.Rescaling(1 / 255)(image)))
 
 
+def test_names_that_no_layer_can_have_are_refused_and_inputs_have_any() -> None:
+    def model(name: str, first: str, last: str) -> keras.Model:
+        inputs = keras.Input((6, 5, 1), name="_größe, links")
+        x = layers.Flatten()(layers.Conv2D(2, 3, name=first)(inputs))
+        return keras.Model(inputs, layers.Dense(2, name=last)(x), name=name)
+
+    for wrong in ("my model!", "_model"):
+        with pytest.raises(BadInputError, match=f"model '{wrong}' has a name.*\n?.*name='m"):
+            fmc.check(model(wrong, "conv.1-a", "out>1"))
+    text = "layer '_größe' has a name .*received layer '_größe', layer 'a b'.*\n?.*name='gr__e'"
+    with pytest.raises(BadInputError, match=text):
+        fmc.quantize(model("m", "_größe", "a b"), calibration=np.zeros((2, 6, 5, 1), "float32"))
+    good = model("m", "conv.1-a", "out>1")
+    x = np.random.default_rng(0).normal(size=(2, 6, 5, 1)).astype(np.float32)
+    assert fmc.quantize(good, calibration=x).output_names == ["out>1"]
+    plan = fmc.choose_bottlenecks(good, ceiling=0.5)
+    small = fmc.insert_bottlenecks(good, plan, calibration=x).model
+    assert [tensor.name for tensor in small.inputs] == ["_größe, links"]
+
+
 def test_a_tensor_that_is_put_out_under_two_keys_has_both_names() -> None:
     inputs = keras.Input((3,))
     x = layers.Dense(2)(inputs)
