@@ -388,6 +388,7 @@ REFUSED: dict[str, tuple[Build, str]] = {
     "random crop": (layers.RandomCrop(3, 3), "RandomCrop of another size.*\n.*data pipeline"),
     "larger crop": (layers.CenterCrop(9, 9), "CenterCrop.*enlarges a map of 6x5.*\n.*Resizing"),
     "choice": (lambda x: ops.where(x > 0, x, 2 * x), "2 layers.*\n.*elementwise=True"),
+    "least with a bound": (lambda x: ops.min(x, axis=(1, 2), initial=0.0), "Min"),
     "place": (lambda x: ops.argmax(x, axis=-1), "Argmax has no int8 form.*\n.*on the host"),
     "grouped queries": (
         lambda x: layers.GroupQueryAttention(2, 2, 1)(x[:, 0], x[:, 0]),
@@ -598,6 +599,22 @@ def test_constants_of_weights_train_and_samples_stay_apart() -> None:
     assert counts == [4, 5 * 4, 1 * 5 * 4]
     fixed = model_of(MAP, lambda x: layers.Conv2D(2, 1)(x + _grid(6, 5, 4)))
     assert len(rebuild(canonical(fixed).graph).trainable_weights) == 2
+
+
+@keras.saving.register_keras_serializable("canonical_test")
+class Frozen(layers.Layer):
+    """Weights that are not trained, as they are and after a function."""
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        kind = {"shape": shape[1:], "trainable": False, "initializer": "random_normal"}
+        self.w, self.v = self.add_weight(name="w", **kind), self.add_weight(name="v", **kind)
+
+    def call(self, x: object) -> object:
+        return x * self.w + ops.square(self.v)
+
+
+def test_constants_of_frozen_weights_stay_frozen() -> None:
+    assert not rebuild(canonical(model_of(MAP, Frozen())).graph).trainable_weights
 
 
 def test_conditions_of_the_table_are_those_that_hold() -> None:
