@@ -43,12 +43,14 @@ $(VENV)/.docs: $(VENV)/.ready
 demo: env
 	$(TF_ENV) $(BIN)/python examples/demo.py
 
+# Two processes take file by file, in the order of tests/conftest.py.
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 test: env $(VENV)/.docs $(VENV)/.oracle .venv-edge/.ready .venv-tfmot/.ready
-	$(TF_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(TF_ENV) $(BIN)/python -m pytest $(PARALLEL)
 
-# Four minutes on two cores: all but the files that tests/conftest.py calls long.
+# All but what is marked long, by tests/conftest.py or where it stands.
 test-quick: env
-	$(TF_ENV) $(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not long"
+	$(TF_ENV) $(BIN)/python -m pytest -q $(PARALLEL) -m "not long"
 
 lint: env
 	$(BIN)/ruff check .

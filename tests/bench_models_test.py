@@ -17,6 +17,7 @@ from tests.int8_graphs import Int8GraphMaker
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.mark.long
 @pytest.mark.skipif(tflm.unavailable_reason() is not None, reason=str(tflm.unavailable_reason()))
 def test_planned_and_refused_models_stand_in_the_table(tmp_path: Path) -> None:
     make = Int8GraphMaker(0)

@@ -47,6 +47,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return planned(residual(), tmp_path_factory.mktemp("planned"), fed=request.param)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_project_of_every_kind(kind: str, folder: Path, tmp_path: Path) -> None:
     report = pipeline.read_report(folder / "report.json")

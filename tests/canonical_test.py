@@ -216,6 +216,7 @@ def model_of(shape: tuple[int, ...], build: Build) -> keras.Model:
     return model
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CASES)
 def test_canonical_form_is_the_same_function_in_known_layers(name: str) -> None:
     shape, build = CASES[name]

@@ -48,6 +48,7 @@ def test_resnet18_at_4x_as_the_paper_counts():
     assert reasons(plan)["layer1_0_bn2"] is SkipReason.NOT_ELIGIBLE
 
 
+@pytest.mark.long
 def test_vgg16_at_6x_as_the_paper_counts():
     plan = choose_bottlenecks(vgg(zoo.VGG16), ceiling=1 / 6, eligible="paper")
     assert plan.ceiling_bytes == 224 * 224 * 64 // 6
@@ -55,6 +56,7 @@ def test_vgg16_at_6x_as_the_paper_counts():
     assert plan.bottlenecks[1].name == "block1_pool"
 
 
+@pytest.mark.long
 def test_vgg19_at_8x_as_the_paper_counts():
     plan = choose_bottlenecks(vgg(zoo.VGG19), ceiling=1 / 8, eligible="paper")
     assert [spec.rank for spec in plan.bottlenecks] == [8, 32, 32, 128, 128, 128]

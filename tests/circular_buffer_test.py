@@ -25,6 +25,7 @@ needs_wheel = pytest.mark.skipif(
 READERS = ("RELU", "RESHAPE", "CONV_2D", "CONCATENATION", "SLICE")
 
 
+@pytest.mark.long
 @needs_wheel
 @pytest.mark.parametrize("reader", READERS)
 def test_the_arena_is_exact_and_the_plan_is_verified(reader: str) -> None:
@@ -43,6 +44,7 @@ def test_the_arena_is_exact_and_the_plan_is_verified(reader: str) -> None:
     assert "rows" not in {tensor.name for tensor in report.tensors}
 
 
+@pytest.mark.long
 @needs_wheel
 def test_strips_do_not_cut_what_is_kept() -> None:
     """Maps behind the buffer are large enough for strips; what it keeps is read as it stands."""

@@ -32,17 +32,24 @@ LONG = frozenset(
         "c_plan_test",
         "c_proof_test",
         "c_rows_test",
+        "check_folder_test",
         "cli_keras_test",
         "cli_test",
+        "code_costs_test",
+        "code_expected_test",
         "code_plan_test",
+        "code_quantizer_test",
         "code_strips_test",
         "compare_test",
         "convert_test",
         "custom_layers_test",
+        "device_rounding_test",
         "docs_test",
         "end_types_test",
+        "finetune_test",
         "fit_test",
         "gf2_device_test",
+        "gf2_test",
         "implicit_test",
         "keras_coverage_test",
         "keras_ends_test",
@@ -54,7 +61,10 @@ LONG = frozenset(
         "qat_test",
         "qat_training_test",
         "random_plans_test",
+        "report_figures_test",
         "requantize_test",
+        "resnet8_tables_test",
+        "rewrite_test",
         "several_test",
         "skeleton_test",
         "strips_arena_test",
@@ -70,13 +80,20 @@ LONG = frozenset(
         "training_test",
         "ways_test",
         "weight_bits_test",
+        "what_if_test",
     }
 )
-"""Files of tests that take more than about 9 s of processor time each."""
+"""Files of many tests that take more than about 9 s of processor time together.
+
+Elsewhere a single test of more than about 2 s has the mark where it stands.
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks every test by its file: what it needs is what the file imports."""
+    """Marks every test by its file: what it needs is what the file imports.
+
+    Long files come first: processes that take file by file then end at about the same time.
+    """
     for item in items:
         module = item.getparent(pytest.Module)
         assert module is not None
@@ -84,6 +101,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.long)
         for name in needs(module.obj):
             item.add_marker(name)
+    items.sort(key=lambda item: item.path.stem not in LONG)
 
 
 def needs(module: ModuleType) -> set[str]:

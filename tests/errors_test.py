@@ -57,6 +57,7 @@ def test_importing_the_packages_is_light() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.long
 def test_a_public_function_keeps_its_name_from_the_submodule() -> None:
     code = (
         "import keras_fmc.fold, deploy.convert, keras_fmc, deploy;"
@@ -71,6 +72,7 @@ def test_a_public_function_keeps_its_name_from_the_submodule() -> None:
     assert done.stdout.strip() == "none"
 
 
+@pytest.mark.long
 def test_importing_the_package_beside_keras_is_enough_to_load_its_layers(tmp_path: Path) -> None:
     path = tmp_path / "m.keras"
     save = (

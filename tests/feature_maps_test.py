@@ -294,6 +294,7 @@ def test_map_read_before_it_is_made_is_refused():
         )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("build", "maps", "peak"),
     [

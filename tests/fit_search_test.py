@@ -73,6 +73,7 @@ class Network:
         return min(losses)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("share", [0.5, 0.75])
 def test_what_is_found_fits_and_loses_little_more_than_the_least(share: float) -> None:
     lost = least = 0.0

@@ -88,6 +88,7 @@ def with_float_ends(graph: Graph) -> Graph:
     return builder.build(like=graph, inputs=tuple(inputs), outputs=tuple(outputs))
 
 
+@pytest.mark.long
 @needs_wheel
 @pytest.mark.parametrize("seed", [0, 1, 2, 4])
 def test_random_graphs_with_float_ends_are_planned_exactly(seed: int) -> None:
@@ -98,6 +99,7 @@ def test_random_graphs_with_float_ends_are_planned_exactly(seed: int) -> None:
     assert report.verified_arena_bytes == report.predicted_arena_bytes_wheel
 
 
+@pytest.mark.long
 @needs_wheel
 def test_a_float_end_is_told_what_int8_would_save() -> None:
     make = Int8GraphMaker(0)

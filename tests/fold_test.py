@@ -117,6 +117,7 @@ class _Drawn:
         return layers.Dense(3)(self.bn(layers.Dense(5)(x)))
 
 
+@pytest.mark.long
 @settings(derandomize=True, max_examples=60, deadline=None, phases=[Phase.generate])
 @given(st.data(), st.integers(1, 6), st.integers(0, 10**6))
 def test_function_stays(data: st.DataObject, blocks: int, seed: int) -> None:

@@ -152,6 +152,7 @@ def test_missing_file_unknown_suffix_and_plain_folder_are_refused(tmp_path):
         model_format(tmp_path)
 
 
+@pytest.mark.long
 def test_saved_model_holds_no_layers_but_converts(tmp_path):
     model = zoo.randomize(zoo.small_cnn())
     model.export(tmp_path / "export", verbose=False)

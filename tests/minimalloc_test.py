@@ -70,6 +70,7 @@ def test_the_format_has_no_words_for_staircases(tmp_path, piece):
         write_problem(Problem((Block("a", (piece,)),)), tmp_path / "x.csv")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not IS_COMPILED, reason="without numba the search takes minutes for these")
 @pytest.mark.parametrize("instance", "ABCDEFGHIJK")
 def test_hard_instances_fit(instance):

@@ -146,6 +146,7 @@ def test_the_log_is_silent_until_a_program_asks(caplog: pytest.LogCaptureFixture
     assert f"model: arena {result.report.arena_bytes} bytes for {result.report.target}" in told
 
 
+@pytest.mark.long
 def test_the_callback_logs_arena_and_accuracy(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -97,6 +97,7 @@ def test_equals_trying_everything(seed):
     assert result.height_bytes == result.lower_bound_bytes == smallest_height(problem)
 
 
+@pytest.mark.long
 @settings(max_examples=60, derandomize=True, deadline=None, database=None)
 @given(
     seed=st.integers(0, 2**32),
@@ -274,6 +275,7 @@ def test_an_easy_plan_loads_no_compiler_and_no_solver():
     assert heavy == "[]"
 
 
+@pytest.mark.long
 def test_the_same_placement_without_numba():
     pytest.importorskip("numba", reason="compares with compiled code")
     code = (

@@ -55,6 +55,7 @@ def by_hand(content: bytes, arrays: list[np.ndarray]) -> list[np.ndarray]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("wheel", [True, False])
 def test_floats_in_and_out_for_many_samples(wheel: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not wheel:

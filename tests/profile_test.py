@@ -25,6 +25,7 @@ from tests.random_graphs import random_graph
 LIBRARIES = ("reference", "cmsis-nn-dsp", "esp-nn-generic")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(25))
 def test_live_bytes_are_those_of_the_plan(seed: int) -> None:
     """What the plan's pieces hold at every operator, counted byte by byte."""

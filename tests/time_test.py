@@ -172,6 +172,7 @@ def chosen(**settings: object) -> StripChoice:
     return choose_strips(tall(), target=goal, work=30_000, plan_rounds=0, **settings)  # type: ignore[arg-type]
 
 
+@pytest.mark.long
 def test_a_bound_on_time_holds_and_costs_bytes_at_most() -> None:
     free = chosen()
     ratio = time_ratio(free.graph, tall(), DSP)
