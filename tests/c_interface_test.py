@@ -68,19 +68,20 @@ def test_an_image_that_is_fed(tmp_path: Path, cxx: bool) -> None:
     CHECK(model_feed_row(image(0)) == MODEL_NOT_BEGUN);
     CHECK(model_finish(out) == MODEL_NOT_BEGUN);
     for (broken = 0; broken < MODEL_INPUT_ROWS; broken += 3) {
+      const int now = broken / 3 % 2;
       CHECK(model_begin() == MODEL_OK);
       for (r = 0; r < broken; r++) {
-        CHECK(model_feed_row(image(0) + r * MODEL_INPUT_ROW_BYTES) == MODEL_OK);
+        CHECK(model_feed_row(image(!now) + r * MODEL_INPUT_ROW_BYTES) == MODEL_OK);
       }
       CHECK(model_finish(out) == MODEL_ROWS_MISSING);
       CHECK(model_begin() == MODEL_OK);
       for (r = 0; r < MODEL_INPUT_ROWS; r++) {
-        CHECK(model_feed_row(image(1) + r * MODEL_INPUT_ROW_BYTES) == MODEL_OK);
+        CHECK(model_feed_row(image(now) + r * MODEL_INPUT_ROW_BYTES) == MODEL_OK);
       }
       CHECK(model_feed_row(image(1)) == MODEL_TOO_MANY_ROWS);
       CHECK(model_feed_row(NULL) == MODEL_NULL_POINTER);
       CHECK(model_finish(NULL) == MODEL_NULL_POINTER);
-      CHECK(model_finish(out) == MODEL_OK); RIGHT(1)
+      CHECK(model_finish(out) == MODEL_OK); RIGHT(now)
       CHECK(model_finish(out) == MODEL_NOT_BEGUN);
     }"""
     assert run(tmp_path, made(residual(), fed=True), body, cxx=cxx) == ""
