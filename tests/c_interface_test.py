@@ -106,5 +106,16 @@ def test_an_arena_of_the_application(tmp_path: Path) -> None:
     assert run(tmp_path, made(residual()), body, "-DMODEL_EXTERNAL_ARENA") == ""
 
 
+def test_the_header_tells_scales_and_zero_points() -> None:
+    model = made(residual())
+    header = model.files["model.h"]
+    for side, tensor in (("INPUT", model.graph.inputs[0]), ("OUTPUT", model.graph.outputs[0])):
+        q = model.graph.tensors[tensor].quantization
+        assert q is not None
+        assert f"#define MODEL_{side}_ZERO_POINT ({q.zero_points[0]})\n" in header
+        text = header.split(f"#define MODEL_{side}_SCALE ")[1].split("\n")[0]
+        assert np.float32(text.rstrip("f")) == np.float32(q.scales[0])
+
+
 if __name__ == "__main__":
     sys.exit(pytest.main([__file__]))
