@@ -13,7 +13,7 @@ from random_graphs import random_graph
 import deploy
 from deploy import flatbuffer
 from deploy.backends.c import again
-from deploy.backends.c.build import GeneratedModel, generate
+from deploy.backends.c.build import GeneratedModel, generate, generated, lay_out
 from deploy.backends.c.lowering import lower
 from deploy.backends.c.rows_again import inner_macs, made_by_its_reader
 from deploy.graph import Activation, Graph, Padding
@@ -91,14 +91,58 @@ def test_rows_are_made_by_their_reader_only_where_that_is_possible() -> None:
     places = {step.output: n for n, step in enumerate(program.steps)}
     fused = {m for m in places if made_by_its_reader(program, m) is not None}
     opcodes = {expanding().operators[program.steps[places[m]].operator].opcode for m in fused}
-    assert opcodes == {"CONV_2D"}
-    # The stem has a window of its own, and the last map has its sums for a reader.
-    assert places[min(places)] == 0
-    assert min(places) not in fused
+    # The last map has its sums for a reader.
+    assert opcodes == {"CONV_2D", "DEPTHWISE_CONV_2D"}
+    assert max(places) not in fused
     (first, second) = (program.steps[1].output, program.steps[4].output)
     twice = made_by_its_reader(made_by_its_reader(program, first), second)
     assert sum(step.inner is not None for step in twice.steps) == 2
     assert len(twice.steps) == len(program.steps) - 2
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_reader_makes_rows_of_any_window_itself(seed: int) -> None:
+    """Every map whose reader can make its rows, at once; windows of several rows on both sides."""
+    graph = run_passes(chain(seed))
+    program = lower(graph)
+    for m in sorted(program.producers(), reverse=seed % 2 == 0):
+        program = made_by_its_reader(program, m) or program
+    inner = [step.inner for step in program.steps if step.inner is not None]
+    assert inner
+    fed = program.inputs[0] if seed in (1, 3) else None
+    model = generated(graph, graph, lay_out(program, fed=fed), model_name="model")
+    samples = random_samples(graph)
+    assert equal(in_tflm(graph, samples), in_c(model, samples))
+
+
+def chain(seed: int) -> Graph:
+    """Windows of several rows, one behind the other; strides, pads, rows left over."""
+    make = Int8GraphMaker(seed)
+    rng = make.rng
+    x = make.input((1, int(rng.integers(9, 18)), 7, 3))
+    for turn in range(4):
+        padding = Padding.SAME if turn or rng.random() < 0.5 else Padding.VALID
+        window = {
+            "kernel": (int(rng.integers(2, 7)), int(rng.integers(1, 4))),
+            "stride": (int(rng.integers(1, 3)), 1),
+            "padding": padding,
+        }
+        if seed % 3 == 1 and turn == 0:
+            # Windows of rows that are not the first lie above the map, too.
+            window |= {"kernel": (6, 1), "stride": (2, 1), "padding": Padding.SAME}
+        kind = int(rng.integers(4))
+        if kind < 2:
+            x = make.conv(x, channels=int(rng.integers(2, 9)), **window)
+        elif kind == 2:
+            x = make.depthwise(x, **window)
+        else:
+            x = make.pool(x, **window)
+        if turn == 1:
+            x = make.transpose_conv(x, channels=2, stride=(1, 2))
+    if seed % 3 == 0:
+        _, height, _, _ = make.shape(x)
+        x = make.conv(x, channels=2, kernel=(height, 1), padding=Padding.VALID)
+    return make.build(outputs=[x])
 
 
 def test_the_graph_with_clones_computes_the_same() -> None:

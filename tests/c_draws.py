@@ -44,6 +44,20 @@ def conv(make: Int8GraphMaker, rng: np.random.Generator) -> int:
     return make.conv(x, channels=channels, activation=act, **window(make, rng, x, dilated=True))
 
 
+def padded(make: Int8GraphMaker, rng: np.random.Generator) -> int:
+    """A PAD, up to wider than the kernel, so that windows lie beside the map."""
+    x = image(make, rng)
+    amounts = [(0, 0), *(tuple(int(v) for v in rng.integers(0, 5, 2)) for _ in range(2)), (0, 0)]
+    x = make.pad(x, amounts)
+    _, height, width, _ = make.shape(x)
+    kernel = int(rng.integers(1, min(4, height + 1))), int(rng.integers(1, min(4, width + 1)))
+    stride = tuple(int(v) for v in rng.integers(1, 4, 2))
+    options = {"kernel": kernel, "stride": stride, "padding": Padding.VALID}
+    if rng.integers(3) == 0:
+        return make.depthwise(x, multiplier=int(rng.integers(1, 3)), **options)
+    return make.conv(x, channels=int(rng.integers(1, 12)), **options)
+
+
 def depthwise(make: Int8GraphMaker, rng: np.random.Generator) -> int:
     x = image(make, rng)
     options = window(make, rng, x, dilated=True)
@@ -402,6 +416,7 @@ def mirror_pad(make: Int8GraphMaker, rng: np.random.Generator) -> int:
 DRAWS: dict[str, Draw] = {
     "CONV_2D": conv,
     "DEPTHWISE_CONV_2D": depthwise,
+    "PAD and a window": padded,
     "TRANSPOSE_CONV": transpose_conv,
     "FULLY_CONNECTED": dense,
     **{kind: pool(kind) for kind in ("AVERAGE_POOL_2D", "MAX_POOL_2D")},

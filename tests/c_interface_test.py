@@ -68,19 +68,20 @@ def test_an_image_that_is_fed(tmp_path: Path, cxx: bool) -> None:
     CHECK(model_feed_row(image(0)) == MODEL_NOT_BEGUN);
     CHECK(model_finish(out) == MODEL_NOT_BEGUN);
     for (broken = 0; broken < MODEL_INPUT_ROWS; broken += 3) {
+      const int now = broken / 3 % 2;
       CHECK(model_begin() == MODEL_OK);
       for (r = 0; r < broken; r++) {
-        CHECK(model_feed_row(image(0) + r * MODEL_INPUT_ROW_BYTES) == MODEL_OK);
+        CHECK(model_feed_row(image(!now) + r * MODEL_INPUT_ROW_BYTES) == MODEL_OK);
       }
       CHECK(model_finish(out) == MODEL_ROWS_MISSING);
       CHECK(model_begin() == MODEL_OK);
       for (r = 0; r < MODEL_INPUT_ROWS; r++) {
-        CHECK(model_feed_row(image(1) + r * MODEL_INPUT_ROW_BYTES) == MODEL_OK);
+        CHECK(model_feed_row(image(now) + r * MODEL_INPUT_ROW_BYTES) == MODEL_OK);
       }
       CHECK(model_feed_row(image(1)) == MODEL_TOO_MANY_ROWS);
       CHECK(model_feed_row(NULL) == MODEL_NULL_POINTER);
       CHECK(model_finish(NULL) == MODEL_NULL_POINTER);
-      CHECK(model_finish(out) == MODEL_OK); RIGHT(1)
+      CHECK(model_finish(out) == MODEL_OK); RIGHT(now)
       CHECK(model_finish(out) == MODEL_NOT_BEGUN);
     }"""
     assert run(tmp_path, made(residual(), fed=True), body, cxx=cxx) == ""
@@ -103,6 +104,17 @@ def test_an_arena_of_the_application(tmp_path: Path) -> None:
     CHECK(model_run(image(1), out) == MODEL_OK); RIGHT(1)
     for (i = MODEL_ARENA_BYTES; i < (int)sizeof memory; i++) { CHECK(bytes[i] == 0x5A); }"""
     assert run(tmp_path, made(residual()), body, "-DMODEL_EXTERNAL_ARENA") == ""
+
+
+def test_the_header_tells_scales_and_zero_points() -> None:
+    model = made(residual())
+    header = model.files["model.h"]
+    for side, tensor in (("INPUT", model.graph.inputs[0]), ("OUTPUT", model.graph.outputs[0])):
+        q = model.graph.tensors[tensor].quantization
+        assert q is not None
+        assert f"#define MODEL_{side}_ZERO_POINT ({q.zero_points[0]})\n" in header
+        text = header.split(f"#define MODEL_{side}_SCALE ")[1].split("\n")[0]
+        assert np.float32(text.rstrip("f")) == np.float32(q.scales[0])
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ LIBRARIES = pytest.mark.parametrize("real", [False, True], ids=["stand-in", "CMS
 KERNELS = ("cmsis-nn-dsp", "cmsis-nn-mve")
 _OPERATORS = (
     *("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "AVERAGE_POOL_2D", "MAX_POOL_2D"),
-    *("ADD", "SOFTMAX"),
+    *("ADD", "SOFTMAX", "PAD and a window"),
 )
 _KERNELS = Path(build.__file__).with_name("kernels")
 

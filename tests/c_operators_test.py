@@ -9,12 +9,12 @@ import sys
 import numpy as np
 import pytest
 from c_draws import DRAWS
-from generated import assert_c_is_tflm, merged
+from generated import assert_c_is_tflm, equal, in_c, in_tflm, made, merged
 from int8_graphs import Int8GraphMaker
 from single_operators import NAMES, single_operator
 
 from deploy.backends.c.lowering import lower
-from deploy.graph import Graph, Operator, Tensor
+from deploy.graph import Graph, Operator, Options, Quantization, Tensor
 from deploy.operators import OPERATORS, InC
 from deploy.operators.registered import NOT_IN_TFLM
 from keras_fmc.errors import UnsupportedModelError
@@ -36,6 +36,64 @@ def test_an_operator_of_any_shape_is_tflms(name: str) -> None:
         found = DRAWS[name](make, rng)
         outputs += [found] if isinstance(found, int) else found
     assert_c_is_tflm(make.build(outputs=outputs))
+
+
+OF_PAIRS = {
+    **{kind: kind.capitalize() for kind in ("ADD", "SUB", "MUL", "DIV")},
+    "SQUARED_DIFFERENCE": "SquaredDifference",
+    **{kind: kind.title().replace("_", "") for kind in ("LESS", "GREATER_EQUAL", "EQUAL")},
+}
+
+
+@pytest.mark.parametrize("name", OF_PAIRS)
+def test_every_pair_of_codes_is_tflms(name: str) -> None:
+    """At scales whose ratios are short numbers, so that many results lie half between two codes.
+
+    Quotients by zero are among them.
+    """
+    make, rng = Int8GraphMaker(3), np.random.default_rng(3)
+    codes = np.arange(-128, 128, dtype=np.int8)
+    pairs = [a.reshape(1, 64, 64, 16).copy() for a in np.meshgrid(codes, codes)]
+    x, y = (make.input((1, 64, 64, 16)) for _ in pairs)
+    outputs = []
+    for ratio in (1.0, 1.5, 0.1, 4.0):
+        scale = rng.uniform(0.01, 0.06)
+        a, b = (_at(make, rng, t, s) for t, s in ((x, scale), (y, scale * ratio)))
+        if name in ("LESS", "GREATER_EQUAL", "EQUAL"):
+            options = Options(f"{OF_PAIRS[name]}Options")
+            shape = make.shape(a)
+            flags = make.operator(name, [a, b], shape, None, options, dtype="bool", version=2)
+            operands = [flags, a, make.constant_like(a, (1,))]
+            options = Options("SelectV2Options")
+            q = make.quantization(a)
+            outputs.append(make.operator("SELECT_V2", operands, shape, q, options))
+            continue
+        unit = {"DIV": 1 / ratio / 90, "ADD": scale, "SUB": scale}.get(name, scale**2 * ratio * 32)
+        fields = (("fused_activation_function", 0),) if name != "SQUARED_DIFFERENCE" else ()
+        options = Options(f"{OF_PAIRS[name]}Options", fields)
+        q = Quantization((float(np.float32(unit)),), (3,))
+        outputs.append(make.operator(name, [a, b], make.shape(a), q, options, version=2))
+    graph = make.build(outputs=outputs)
+    assert equal(in_tflm(graph, [pairs]), in_c(made(graph), [pairs]))
+
+
+def _at(make: Int8GraphMaker, rng: np.random.Generator, x: int, scale: float) -> int:
+    """The codes of an input, taken over by a map of another scale and zero point."""
+    view = make.reshape(x, make.shape(x))
+    wanted = Quantization((float(np.float32(scale)),), (int(rng.integers(-30, 30)),))
+    tensor = make.graph.tensors[view]
+    make.graph.tensors[view] = dataclasses.replace(tensor, quantization=wanted)
+    return view
+
+
+def test_halves_of_real_numbers_go_away_from_zero_as_tflms_do() -> None:
+    make = Int8GraphMaker(0)
+    x = make.input((1, 8, 8, 4), dtype="float32")
+    q, options = Quantization((0.25,), (5,)), Options("QuantizeOptions")
+    graph = make.build(outputs=[make.operator("QUANTIZE", [x], (1, 8, 8, 4), q, options)])
+    halves = (np.arange(-128, 128, dtype=np.float32) + np.float32(0.5)) * np.float32(0.25)
+    samples = [[halves.reshape(1, 8, 8, 4)]]
+    assert equal(in_tflm(graph, samples), in_c(made(graph), samples))
 
 
 def has_semantics(name: str) -> bool:

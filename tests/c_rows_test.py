@@ -21,6 +21,7 @@ from generated import (
 from int8_graphs import Int8GraphMaker
 from mixed_graphs import mixed_graph
 from random_graphs import random_graph
+from row_graphs import row_graph
 
 from deploy.backends.c.assign import Move, assign, safe_moves
 from deploy.backends.c.build import lay_out
@@ -44,6 +45,12 @@ def test_random_graphs_are_tflms(seed: int) -> None:
 def test_blocks_of_networks_are_tflms(seed: int) -> None:
     """Signals and images, ends of any type, skips, attention, masks; every other one is fed."""
     assert_c_is_tflm(mixed_graph(seed), fed=bool(seed % 2), seed=seed)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_windows_that_no_simple_rule_describes_are_tflms(seed: int) -> None:
+    """Windows beside the map, rows left over, branches of other heights, ends inside."""
+    assert_c_is_tflm(row_graph(seed), seed=seed)
 
 
 FED_AS_A_WHOLE = frozenset({30, 33, 34, 37, 38, 46})

@@ -98,12 +98,30 @@ class KernelLibrary:
         return sum(request.room_bytes for request in operator_requests(0, rule, known))
 
 
-def takes_depthwise(source: Grid, window: Window) -> bool:
+def takes_depthwise(source: Grid, out: Grid, window: Window, *, top: int, left: int) -> bool:
     """Whether the library computes a depthwise convolution right.
 
-    Of one input channel it makes a convolution, for which kernels of one row are not safe.
+    Of one input channel it makes a convolution, for which kernels of one row are not safe. Of a
+    window that lies beside the map it clears more scratch than it asks for
+    (``arm_depthwise_conv_s8_opt``, which takes a kernel to reach the map).
+
+    Args:
+        top, left: rows above the map and columns on its left that are padded.
     """
-    return source.channels > 1 or window.kernel[0] > 1
+    if source.channels == 1 and window.kernel[0] == 1:
+        return False
+    axes = zip(
+        (source.rows, source.columns),
+        (out.rows, out.columns),
+        window.strides,
+        window.extents,
+        (top, left),
+        strict=True,
+    )
+    return all(
+        pad < extent and (count - 1) * stride - pad < size
+        for size, count, stride, extent, pad in axes
+    )
 
 
 def scratch_arguments(scratch: Scratch | None) -> str:

@@ -4,11 +4,9 @@
 
 A wide map between two narrow ones (an expansion) is held in a line buffer while everything else of
 its region comes and goes. Where its rows are made anew for each row of the reader, in scratch, they
-take room only while the reader's kernel runs; the price is their multiply-accumulates. That is done
-for convolutions of one pixel, whose rows are made of the row of the same number.
-
-Other convolutions are not tried: the rows that make up all windows of one row of the reader would
-have to be held together in place of the map's own.
+take room only while the reader's kernel runs; the price is their multiply-accumulates. Where the
+map's own rows have windows of several rows, the reader reads all rows of the source that the rows
+of its window are made from.
 """
 
 from __future__ import annotations
@@ -19,7 +17,8 @@ from collections.abc import Callable
 from deploy.backends.c.assign import RowLayout
 from deploy.backends.c.layout import place_region
 from deploy.backends.c.names import static_bytes
-from deploy.backends.c.program import SAME_ROW, Inner, Read, RowProgram, Scratch, Step
+from deploy.backends.c.program import Inner, Read, RowProgram, Rows, Scratch, Step
+from deploy.backends.c.rows_text import above_text, first_text, stop_text
 from deploy.backends.c.schedule import ScheduleFacts, play
 from deploy.graph import Graph
 from deploy.macs import operator_macs
@@ -98,10 +97,12 @@ def made_by_its_reader(program: RowProgram, m: int) -> RowProgram | None:
     if not fits or maker.scratch is not None or reader.scratch is not None or reader.inner:
         return None
     (source,), (read,) = maker.reads, reader.reads
-    if source.rows != SAME_ROW or source.all_rows or read.all_rows or maker.inner:
+    if source.all_rows or read.all_rows or maker.inner or not _can_be_joined(source, read):
         return None
     rows = program.maps[reader.output].rows
     windows = [stop - begin for begin, stop in map(read.window, range(rows))]
+    if min(windows) < 1:
+        return None
     fused = _fused(
         program,
         maker,
@@ -115,17 +116,54 @@ def made_by_its_reader(program: RowProgram, m: int) -> RowProgram | None:
     return dataclasses.replace(program, steps=tuple(steps))
 
 
+def _can_be_joined(source: Read, read: Read) -> bool:
+    """Whether the windows of all rows of a window are one window that a rule describes."""
+    plain = all(r.rows.table is None and r.rows.divisor == 1 for r in (source, read))
+    return plain and source.rows.begin <= 0
+
+
+def _joined(source: Rows, read: Rows) -> Rows:
+    """The rows of the source that make up the rows [first, stop) of the map between.
+
+    first(first_read(r)) and stop(stop_read(r) - 1); rows that the map between does not have only
+    make it reach further below, where ``source.begin`` is not above 0.
+    """
+    return Rows(
+        step=read.step * source.step,
+        begin=read.begin * source.step + source.begin,
+        end=(read.end - 1) * source.step + source.end,
+    )
+
+
 def _fused(program: RowProgram, maker: Step, reader: Step, inner: Inner, most_rows: int) -> Step:
     """The step that makes the rows of a window in scratch, and then a row of them."""
     (source,), (read,) = maker.reads, reader.reads
-    make = maker.call.replace("{out}", "{scratch}").replace("{out_rows}", "{rows0}")
-    use = reader.call.replace("{in0}", "{scratch}")
+    out_rows = program.maps[reader.output].rows
+    first, stop = (text(read, "{row}", out_rows) for text in (first_text, stop_text))
+    count = stop if first == "0" else f"{stop} - ({first})"
+    above = _rows_above(source, first)
+    make = maker.call.replace("{out}", "{scratch}").replace("{out_rows}", count)
+    use = reader.call.replace("{in0}", "{scratch}").replace("{rows0}", count)
+    use = use.replace("{above0}", above_text(read, "{row}", out_rows)).replace("{first0}", first)
     return dataclasses.replace(
         reader,
         label=f"{reader.label}, with rows of {maker.label}",
-        reads=(Read(source.map, read.rows, source.view_rows, source.view_row_bytes),),
-        call=f"{make.replace('{above0}', '0')}\n{use}",
+        reads=(
+            Read(
+                source.map, _joined(source.rows, read.rows), source.view_rows, source.view_row_bytes
+            ),
+        ),
+        call=f"{make.replace('{above0}', above)}\n{use}",
         many_rows=False,
         scratch=Scratch(most_rows * program.maps[maker.output].row_bytes, ()),
         inner=inner,
     )
+
+
+def _rows_above(source: Read, first: str) -> str:
+    """How many rows of the window of a row, whose number is a C expression, lie above the map."""
+    if source.rows.begin == 0:
+        return "0"
+    if first.isdigit():
+        return str(max(-source.rows.first(int(first)), 0))
+    return f"fmc_at_least({-source.rows.begin} - ({first}) * {source.rows.step}, 0)"

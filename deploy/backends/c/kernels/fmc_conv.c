@@ -2,7 +2,7 @@
 #include "fmc_fixed_point.h"
 #include "fmc_kernels.h"
 
-/* The taps of a window that lie on the map: [first, stop). */
+/* The taps of a window that lie on the map: [first, stop); none where it lies beside the map. */
 typedef struct {
   int32_t first, stop;
 } taps_t;
@@ -11,6 +11,7 @@ static taps_t taps(int32_t origin, int32_t extent, int32_t count, int32_t dilati
   taps_t t;
   t.first = origin < 0 ? (-origin + dilation - 1) / dilation : 0;
   t.stop = origin >= extent ? 0 : fmc_at_most(count, (extent - origin + dilation - 1) / dilation);
+  t.stop = fmc_at_least(t.stop, t.first);
   return t;
 }
 

@@ -30,7 +30,9 @@ static inline int32_t fmc_one_over_one_plus(int32_t a) {
   const int32_t half = fmc_half_sum(a, INT32_MAX);
   int32_t x = 1515870810 + fmc_high_multiply(half, -1010580540);
   for (int32_t i = 0; i < 3; i++) {
-    x += fmc_saturating_shift(fmc_high_multiply(x, (1 << 29) - fmc_high_multiply(half, x)), 2);
+    const int32_t more =
+        fmc_saturating_shift(fmc_high_multiply(x, (1 << 29) - fmc_high_multiply(half, x)), 2);
+    x = (int32_t)((uint32_t)x + (uint32_t)more); /* a quotient by zero leaves the range */
   }
   return fmc_saturating_shift(x, 1);
 }

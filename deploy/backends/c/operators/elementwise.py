@@ -7,7 +7,6 @@ import numpy as np
 from deploy.backends.c.byte_tables import TABLES
 from deploy.backends.c.fixed_point import (
     activation_range,
-    float32_ratio,
     quantized_multiplier,
     scale,
 )
@@ -62,36 +61,14 @@ def add(lowering: Lowering, step: int) -> None:
     """ADD."""
     if is_of_int32(lowering, step):
         add_int32(lowering, step)
-        return
-    a, b, y = _operands(lowering, step)
-    twice = 2.0 * max(scale(lowering.tensor(a)), scale(lowering.tensor(b)))
-    _sum(
-        lowering,
-        step,
-        "fmc_add",
-        (
-            scale(lowering.tensor(a)) / twice,
-            scale(lowering.tensor(b)) / twice,
-            twice / (_HEADROOM * scale(lowering.tensor(y))),
-        ),
-    )
+    else:
+        _sum(lowering, step, "fmc_add")
 
 
 @lowers("SUB")
 def sub(lowering: Lowering, step: int) -> None:
-    """SUB; its factors are worked out in float32."""
-    a, b, y = _operands(lowering, step)
-    twice = float(np.float32(2 * max(scale(lowering.tensor(a)), scale(lowering.tensor(b)))))
-    _sum(
-        lowering,
-        step,
-        "fmc_sub",
-        (
-            float32_ratio(scale(lowering.tensor(a)), twice),
-            float32_ratio(scale(lowering.tensor(b)), twice),
-            float32_ratio(twice, _HEADROOM * scale(lowering.tensor(y))),
-        ),
-    )
+    """SUB."""
+    _sum(lowering, step, "fmc_sub")
 
 
 @lowers("SQUARED_DIFFERENCE")
@@ -134,10 +111,9 @@ def minimum(lowering: Lowering, step: int) -> None:
 
 @lowers("DIV")
 def div(lowering: Lowering, step: int) -> None:
-    """DIV; its factor is worked out in float32."""
+    """DIV; its factor is worked out in double precision, as the wheel's results at ties show."""
     a, b, y = (lowering.tensor(t) for t in _operands(lowering, step))
-    under = np.float32(scale(b)) * np.float32(scale(y))
-    m, shift = quantized_multiplier(float32_ratio(scale(a), float(under)))
+    m, shift = quantized_multiplier(scale(a) / (scale(b) * scale(y)))
     if _GREATEST_DIVIDE_SHIFT - shift > _MOST_SHIFT:
         lowering.refuse(
             step,
@@ -167,9 +143,12 @@ def _operands(lowering: Lowering, step: int) -> tuple[int, int, int]:
     return a, b, y
 
 
-def _sum(lowering: Lowering, step: int, function: str, factors: tuple[float, float, float]) -> None:
+def _sum(lowering: Lowering, step: int, function: str) -> None:
+    """Both operands at twice the larger scale, 20 bits up; factors in double precision."""
     operator = lowering.graph.operators[step]
-    pairs = [quantized_multiplier(f) for f in factors]
+    a, b, y = (scale(lowering.tensor(t)) for t in _operands(lowering, step))
+    twice = 2.0 * max(a, b)
+    pairs = [quantized_multiplier(f) for f in (a / twice, b / twice, twice / (_HEADROOM * y))]
     binary(
         lowering,
         step,

@@ -58,7 +58,9 @@ def _convolution(lowering: Lowering, step: int, function: str) -> None:
     descriptor = lowering.struct("fmc_window_t", fields, _WINDOW_BYTES)
     rows = Rows(strides[0], -top, window.extents[0] - top)
     library = lowering.library
-    if library is not None and (function == "fmc_conv" or takes_depthwise(source, window)):
+    if library is not None and (
+        function == "fmc_conv" or takes_depthwise(source, out, window, top=top, left=left)
+    ):
         weights = _weights(lowering, step, x, aside=aside, kind=f"{PREFIX}_weights_t")
         window_step(
             lowering,
