@@ -135,6 +135,17 @@ def test_a_row_stands_apart_from_scratch_that_its_kernel_reads_in_another_order(
     replay(layout)
 
 
+def test_rows_that_only_some_windows_read_are_made_once() -> None:
+    """A PAD wider than the kernel: the windows beside the map read no row, and none is made."""
+    make = Int8GraphMaker(0)
+    x = make.conv(make.input((1, 6, 6, 2)), channels=4)
+    x = make.pad(x, ((0, 0), (4, 4), (0, 0), (0, 0)))
+    x = make.conv(x, channels=3, kernel=(2, 1), padding=Padding.VALID)
+    program = lower(run_passes(make.build(outputs=[x])))
+    assert len(program.steps) == 2
+    assert made_by_its_reader(program, program.steps[0].output) is None
+
+
 def chain(seed: int) -> Graph:
     """Windows of several rows, one behind the other; strides, pads, rows left over."""
     make = Int8GraphMaker(seed)
