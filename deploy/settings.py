@@ -145,6 +145,13 @@ class PlanSettings:
         return kernels(name)
 
     def _check_runtime(self) -> None:
+        if self.runtime is not None and self.runtime.startswith(f"{GENERATED_C}@"):
+            raise BadInputError(
+                "generated C has no version of TFLM",
+                expected=GENERATED_C,
+                received=self.runtime,
+                remedy=f"--runtime={GENERATED_C}",
+            )
         if self.input not in ("whole", "rows"):
             raise BadInputError("unknown input", "whole or rows", repr(self.input))
         if not self.generates_c:

@@ -15,6 +15,7 @@ from deploy import flatbuffer
 from deploy.backends.c import again
 from deploy.backends.c.build import GeneratedModel, generate, generated, lay_out
 from deploy.backends.c.lowering import lower
+from deploy.backends.c.replay import replay
 from deploy.backends.c.rows_again import inner_macs, made_by_its_reader
 from deploy.graph import Activation, Graph, Padding
 from deploy.macs import graph_macs
@@ -113,6 +114,36 @@ def test_a_reader_makes_rows_of_any_window_itself(seed: int) -> None:
     model = generated(graph, graph, lay_out(program, fed=fed), model_name="model")
     samples = random_samples(graph)
     assert equal(in_tflm(graph, samples), in_c(model, samples))
+
+
+def test_a_row_stands_apart_from_scratch_that_its_kernel_reads_in_another_order() -> None:
+    """A depthwise convolution with several channels for each: no lead is known for its row."""
+    make = Int8GraphMaker(0)
+    x = make.conv(make.input((1, 9, 6, 2)), channels=6)
+    x = make.conv(make.depthwise(x, kernel=(3, 3), multiplier=2), channels=3)
+    graph = run_passes(make.build(outputs=[make.fully_connected(make.mean(x), units=3)]))
+    program = lower(graph)
+    program = made_by_its_reader(program, program.steps[0].output)
+    layout = lay_out(program, fed=program.inputs[0])
+    assert program.steps[0].inner.lead_bytes is None
+    (placed,) = [r.placed for r in layout.regions if r.placed.schedule.scratch_bytes]
+    row = program.steps[0].output
+    assert placed.schedule.lines[row] == 1
+    begin, size = placed.offsets[row], program.maps[row].row_bytes
+    scratch, used = placed.scratch, program.steps[0].scratch_bytes
+    assert begin + size <= scratch or scratch + used <= begin
+    replay(layout)
+
+
+def test_rows_that_only_some_windows_read_are_made_once() -> None:
+    """A PAD wider than the kernel: the windows beside the map read no row, and none is made."""
+    make = Int8GraphMaker(0)
+    x = make.conv(make.input((1, 6, 6, 2)), channels=4)
+    x = make.pad(x, ((0, 0), (4, 4), (0, 0), (0, 0)))
+    x = make.conv(x, channels=3, kernel=(2, 1), padding=Padding.VALID)
+    program = lower(run_passes(make.build(outputs=[x])))
+    assert len(program.steps) == 2
+    assert made_by_its_reader(program, program.steps[0].output) is None
 
 
 def chain(seed: int) -> Graph:

@@ -96,6 +96,41 @@ def test_halves_of_real_numbers_go_away_from_zero_as_tflms_do() -> None:
     assert equal(in_tflm(graph, samples), in_c(made(graph), samples))
 
 
+def test_vectors_of_the_least_and_the_greatest_length_are_tflms() -> None:
+    """Sums of squares of 0 to 4, and above 2^29, where the root is taken of a part."""
+    make = Int8GraphMaker(0)
+    options, q = Options("L2NormOptions"), Quantization((1 / 128,), (0,))
+    samples, outputs = [], []
+    for shape in ((1, 5, 1, 4), (1, 1, 1, 40_000)):
+        x = make.input(shape)
+        point = make.quantization(x).zero_points[0]
+        values = np.full(shape, 127 if point < 0 else -128, np.int8)
+        if shape[-1] == 4:
+            values = np.tri(5, 4, -1, np.int8).reshape(shape) + np.int8(point)
+        samples.append(values)
+        outputs.append(make.operator("L2_NORMALIZATION", [x], shape, q, options, version=2))
+    graph = make.build(outputs=outputs)
+    squares = (samples[1].astype(np.int64) - make.quantization(x).zero_points[0]) ** 2
+    assert 1 << 29 <= squares.sum() < 1 << 30
+    assert equal(in_tflm(graph, [samples]), in_c(made(graph), [samples]))
+
+
+def test_differences_at_the_end_of_the_range_are_tflms() -> None:
+    """LOG_SOFTMAX of vectors with one code more and more below the others, at wide scales."""
+    make, rng = Int8GraphMaker(0), np.random.default_rng(0)
+    shape = (1, 256, 1, 24)
+    codes = np.full(shape, 127, np.int8)
+    codes[0, :, 0, 0] = np.arange(-128, 128)
+    x = make.input(shape)
+    options, q = Options("LogSoftmaxOptions"), Quantization((1 / 16,), (127,))
+    outputs = []
+    for scale in rng.uniform(0.126, 1, 12):
+        operand = _at(make, rng, x, scale)
+        outputs.append(make.operator("LOG_SOFTMAX", [operand], shape, q, options))
+    graph = make.build(outputs=outputs)
+    assert equal(in_tflm(graph, [[codes]]), in_c(made(graph), [[codes]]))
+
+
 def has_semantics(name: str) -> bool:
     try:
         lower(single_operator(name))

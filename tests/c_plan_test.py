@@ -201,6 +201,17 @@ def test_rows_are_for_generated_c(model: Path, capsys: pytest.CaptureFixture[str
     assert "TFLM takes the image as a whole" in capsys.readouterr().err
 
 
+def test_generated_c_has_no_version_of_tflm(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["plan", str(model), "--runtime=c@2026-08"]) == 2
+    said = capsys.readouterr().err
+    assert "generated C has no version of TFLM" in said
+    assert re.search(r"--runtime=c\b(?!@)", said)
+    assert cli.main(["plan", str(model), "--runtime=cmsis"]) == 2
+    assert "unknown runtime" in capsys.readouterr().err
+
+
 def test_the_python_interface_refuses_the_same(model: Path) -> None:
     with pytest.raises(BadInputError, match="no setting minimise"):
         deploy.plan(model, runtime="c", minimise="head")
@@ -208,7 +219,7 @@ def test_the_python_interface_refuses_the_same(model: Path) -> None:
         deploy.plan(model, runtime="c", input="columns")
 
 
-def test_an_operator_without_c_is_named(tmp_path: Path) -> None:
+def test_an_operator_without_c_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make = Int8GraphMaker(0)
     x = make.input((1, 4, 4, 2))
     q = make.quantization(x)
@@ -218,6 +229,13 @@ def test_an_operator_without_c_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModelError, match=r"CUMSUM #0 .* has no C semantics") as refusal:
         deploy.plan(content, runtime="c")
     assert refusal.value.remedy == "--runtime=tflm runs it"
+    path = tmp_path / "sums.tflite"
+    path.write_bytes(content)
+    assert plan(path) == 2
+    said = capsys.readouterr().err
+    assert "CUMSUM #0" in said
+    assert "--runtime=tflm runs it" in said
+    assert cli.main(["plan", str(path), "--runtime=tflm"]) == 0
 
 
 def test_tflm_is_a_name_of_a_runtime(model: Path) -> None:

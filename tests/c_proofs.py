@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import subprocess
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from c_compilers import require
@@ -37,6 +38,36 @@ def accepted(folder: Path, source: str) -> set[str]:
             if done.returncode == 0:
                 passed.add(f"{name} {change:+d}")
     return passed
+
+
+def refused(
+    folder: Path, files: Mapping[str, str], changes: Sequence[tuple[str, int]]
+) -> list[bool]:
+    """Whether the statements of a plan refuse each change of a number: (its name, its value).
+
+    Those that only repeat a number are left out. The others are compiled once, as conditions over
+    variables: the same macros, but for the one that stops the compiler.
+    """
+    require("gcc")
+    values = re.findall(r"^#define (MODEL_\w+) (\d+)", files["arena_plan.h"], re.M)
+    source = files["arena_plan.c"]
+    body = source[source.index("#define FMC_IS(") :]
+    body = re.sub(r"^FMC_IS\(.*\n", "", body, flags=re.M)
+    judge = [
+        "#include <stdio.h>",
+        "#define FMC_PROVE(condition, message) if (!(condition)) return 1;",
+        *(f"static int {name} = {value};" for name, value in values),
+        f"static int refused(void) {{\n{body}\nreturn 0; }}",
+        "int main(void) {\nputchar('0' + refused());",
+    ]
+    was = dict(values)
+    for name, value in changes:
+        judge.append(f"{name} = {value}; putchar('0' + refused()); {name} = {was[name]};")
+    (folder / "judge.c").write_text("\n".join([*judge, "return 0; }", ""]))
+    subprocess.run(["gcc", "judge.c", "-o", "judge"], cwd=folder, check=True)
+    judged = subprocess.run([folder / "judge"], check=True, capture_output=True, text=True).stdout
+    assert judged[0] == "0"
+    return [verdict == "1" for verdict in judged[1:]]
 
 
 def is_caught(layout: object, number: int, placed: object) -> bool:
