@@ -12,7 +12,7 @@ import pytest
 from support import shared_path
 
 from deploy import cli, flatbuffer, pipeline
-from deploy.graph import Graph, Padding
+from deploy.graph import Graph, Padding, Tensor
 from deploy.supported import check_supported
 from keras_fmc.errors import UnsupportedModelError
 from tests.int8_graphs import Int8GraphMaker
@@ -155,6 +155,41 @@ def test_compressed_weights_are_told_for_what_they_are(
     )
     error = told_by(command, flatbuffer.write(compressed), tmp_path, capsys)
     assert re.search(r"model\.tflite has compressed weights .* as it was before", error), error
+
+
+@pytest.mark.parametrize("opcode", WEIGHTED)
+@pytest.mark.parametrize(
+    ("types", "told"),
+    [
+        ({"int8": "uint8"}, r"computes with uint8, .* with int8 quantisation"),
+        ({"int8": "float32", "int32": "float32"}, r"is hybrid: int8 weights, .* again with full"),
+    ],
+)
+def test_files_of_the_formats_before_int8_are_told_for_what_they_are(
+    opcode: str,
+    types: dict[str, str],
+    told: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Maps and biases have other types; the weights, too, unless the file is hybrid."""
+    monkeypatch.delattr(pipeline, "best_plan")
+    graph = of_kind(opcode, int(np.random.default_rng().integers(1, 9)))
+    keeps = graph.operators[0].inputs[1] if "float32" in types.values() else None
+    tensors = tuple(
+        t if number == keeps else _retyped(t, types.get(t.dtype, t.dtype))
+        for number, t in enumerate(graph.tensors)
+    )
+    error = told_by("plan", flatbuffer.write(graph.replace(tensors=tensors)), tmp_path, capsys)
+    assert re.search(rf"{opcode} #0 .*{told}", error), error
+
+
+def _retyped(tensor: Tensor, dtype: str) -> Tensor:
+    scales = None if dtype == "float32" else tensor.quantization
+    if scales is not None and dtype == "uint8":
+        scales = replace(scales, zero_points=tuple(128 for _ in scales.zero_points))
+    return replace(tensor, dtype=dtype, quantization=scales)
 
 
 def test_all_custom_operators_that_a_file_needs_are_named_at_once() -> None:
