@@ -146,15 +146,11 @@ def _is_quantised(model: keras.Model) -> bool:
 
 
 def _requantised(model: keras.Model) -> int:
-    """How many QUANTIZE there may be: for changes of scale, and tables that change nothing else."""
+    """How many QUANTIZE there may be: one for each change of scale."""
     from keras_fmc.layers.other_scale import OtherScale
-    from keras_fmc.model.custom_layers import is_elementwise
     from keras_fmc.model.layer_graph import trace
 
-    return sum(
-        isinstance(node.operation, OtherScale) or is_elementwise(node.operation)
-        for node in trace(model).nodes
-    )
+    return sum(isinstance(node.operation, OtherScale) for node in trace(model).nodes)
 
 
 def _scales(model: keras.Model) -> tuple[dict[str, Scale], bool]:

@@ -17,7 +17,7 @@ from keras_fmc.layers.projection import ProjectionBottleneck
 from keras_fmc.model.calibration import calibration_arrays
 from keras_fmc.model.nonnegative import negative_values
 from keras_fmc.model.surgery import LayerGraph, LayerNode, rebuild, sublayers
-from keras_fmc.names import free_name
+from keras_fmc.names import layer_name
 from keras_fmc.qat.float_model import trace_float
 from keras_fmc.start.bottleneck_start import (
     INITIALIZERS,
@@ -213,7 +213,7 @@ def _sites(graph: LayerGraph, plan: CompressionPlan) -> dict[int, BottleneckSpec
 
 
 def _make_layer(spec: BottleneckSpec, taken: set[str], seed: int) -> keras.Layer:
-    name = free_name(f"{spec.name.replace(':', '_')}_bottleneck", taken)
+    name = layer_name(f"{spec.name}_bottleneck", taken)
     return make_bottleneck(spec, name=name, seed=seed)
 
 

@@ -388,6 +388,7 @@ REFUSED: dict[str, tuple[Build, str]] = {
     "random crop": (layers.RandomCrop(3, 3), "RandomCrop of another size.*\n.*data pipeline"),
     "larger crop": (layers.CenterCrop(9, 9), "CenterCrop.*enlarges a map of 6x5.*\n.*Resizing"),
     "choice": (lambda x: ops.where(x > 0, x, 2 * x), "2 layers.*\n.*elementwise=True"),
+    "least with a bound": (lambda x: ops.min(x, axis=(1, 2), initial=0.0), "Min"),
     "place": (lambda x: ops.argmax(x, axis=-1), "Argmax has no int8 form.*\n.*on the host"),
     "grouped queries": (
         lambda x: layers.GroupQueryAttention(2, 2, 1)(x[:, 0], x[:, 0]),
@@ -563,6 +564,26 @@ def test_integers_at_the_front_are_refused_with_what_to_feed() -> None:
         fmc.check(keras.Model(image, layers.Rescaling(1 / 255)(image)))
 
 
+def test_names_that_no_layer_can_have_are_refused_and_inputs_have_any() -> None:
+    def model(name: str, first: str, last: str) -> keras.Model:
+        inputs = keras.Input((6, 5, 1), name="_größe, links")
+        x = layers.Flatten()(layers.Conv2D(2, 3, name=first)(inputs))
+        return keras.Model(inputs, layers.Dense(2, name=last)(x), name=name)
+
+    for wrong in ("my model!", "_model"):
+        with pytest.raises(BadInputError, match=f"model '{wrong}' has a name.*\n?.*name='m"):
+            fmc.check(model(wrong, "conv.1-a", "out>1"))
+    text = "layer '_größe' has a name .*received layer '_größe', layer 'a b'.*\n?.*name='gr__e'"
+    with pytest.raises(BadInputError, match=text):
+        fmc.quantize(model("m", "_größe", "a b"), calibration=np.zeros((2, 6, 5, 1), "float32"))
+    good = model("m", "conv.1-a", "out>1")
+    x = np.random.default_rng(0).normal(size=(2, 6, 5, 1)).astype(np.float32)
+    assert fmc.quantize(good, calibration=x).output_names == ["out>1"]
+    plan = fmc.choose_bottlenecks(good, ceiling=0.5)
+    small = fmc.insert_bottlenecks(good, plan, calibration=x).model
+    assert [tensor.name for tensor in small.inputs] == ["_größe, links"]
+
+
 def test_a_tensor_that_is_put_out_under_two_keys_has_both_names() -> None:
     inputs = keras.Input((3,))
     x = layers.Dense(2)(inputs)
@@ -578,6 +599,22 @@ def test_constants_of_weights_train_and_samples_stay_apart() -> None:
     assert counts == [4, 5 * 4, 1 * 5 * 4]
     fixed = model_of(MAP, lambda x: layers.Conv2D(2, 1)(x + _grid(6, 5, 4)))
     assert len(rebuild(canonical(fixed).graph).trainable_weights) == 2
+
+
+@keras.saving.register_keras_serializable("canonical_test")
+class Frozen(layers.Layer):
+    """Weights that are not trained, as they are and after a function."""
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        kind = {"shape": shape[1:], "trainable": False, "initializer": "random_normal"}
+        self.w, self.v = self.add_weight(name="w", **kind), self.add_weight(name="v", **kind)
+
+    def call(self, x: object) -> object:
+        return x * self.w + ops.square(self.v)
+
+
+def test_constants_of_frozen_weights_stay_frozen() -> None:
+    assert not rebuild(canonical(model_of(MAP, Frozen())).graph).trainable_weights
 
 
 def test_conditions_of_the_table_are_those_that_hold() -> None:

@@ -283,6 +283,60 @@ def test_codes_have_memory_of_their_own():
     assert maps.with_sizes({"sum": 100})["sum"].home == "sum"
 
 
+def test_what_is_taken_apart_and_joined_again_stays_where_it_is():
+    """Three rows of 4 bytes; joined in another order they are copied."""
+    rows = [
+        MapOperator(f"row{i}", "Slice", ("x",), (f"row{i}",), Effect.VIEW, 4 * i) for i in range(3)
+    ]
+    values = [("a", (12,), 12), ("x", (3, 4), 12), ("y", (3, 4), 12), ("z", (3, 4), 12)]
+    values += [(f"row{i}", (4,), 4) for i in range(3)]
+    for order, storage, peak in (("012", Storage.VIEW, 24), ("021", Storage.STORED, 24)):
+        found = FeatureMaps.from_operators(
+            "rows",
+            values,
+            [
+                MapOperator("x", "Dense", ("a",), ("x",)),
+                *rows,
+                MapOperator("y", "Join", tuple(f"row{i}" for i in order), ("y",), Effect.JOIN),
+                MapOperator("z", "Dense", ("y",), ("z",)),
+            ],
+            inputs=["a"],
+            outputs=["z"],
+        )
+        assert (found["y"].storage, found.peak_bytes) == (storage, peak)
+        assert found.live_sets[-2].size_bytes == (12 if storage is Storage.VIEW else 24)
+
+
+def test_of_copies_that_are_joined_the_first_stands_in_its_place():
+    found = FeatureMaps.from_operators(
+        "tile",
+        [("a", (7,), 7), ("x", (4,), 4), ("y", (12,), 12)],
+        [
+            MapOperator("x", "Dense", ("a",), ("x",)),
+            MapOperator("y", "Join", ("x", "x", "x"), ("y",), Effect.JOIN),
+        ],
+        inputs=["a"],
+        outputs=["y"],
+    )
+    assert (found["x"].storage, found["x"].home) == (Storage.VIEW, "y")
+    assert [live.size_bytes for live in found.live_sets] == [7 + 4, 3 * 4]
+
+
+def test_the_first_operator_does_not_overwrite_what_is_fed():
+    """A buffer is there while the operator runs that reads it first."""
+    values = [(name, (size,), size) for name, size in (("x", 8), ("y", 8), ("z", 2))]
+    add = MapOperator("y", "Add", ("x",), ("y",), Effect.ELEMENTWISE)
+    dense = MapOperator("z", "Dense", ("y",), ("z",))
+    found = FeatureMaps.from_operators("add", values, [add, dense], inputs=["x"], outputs=["z"])
+    assert found["y"].storage is Storage.STORED
+    assert [live.size_bytes for live in found.live_sets] == [8 + 8, 8 + 2]
+    dense = MapOperator("z", "Dense", ("x",), ("z",))
+    found = FeatureMaps.from_operators(
+        "add", values, [dense, add], inputs=["x"], outputs=["y", "z"]
+    )
+    assert found["y"].storage is Storage.IN_PLACE
+
+
 def test_map_read_before_it_is_made_is_refused():
     with pytest.raises(BadInputError, match="operator 'a' reads 'y' before it is made"):
         FeatureMaps.from_operators(

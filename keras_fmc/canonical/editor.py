@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef, ValueSpec
-from keras_fmc.names import free_name
+from keras_fmc.names import layer_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class Editor:
         return self.call(layer, name, inputs, name=node.name, output=output, shape=shape)
 
     def free(self, wanted: str) -> str:
-        return free_name(wanted, self._taken)
+        return layer_name(wanted, self._taken)
 
     def done(self) -> LayerGraph:
         """Returns the new graph."""

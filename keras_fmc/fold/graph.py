@@ -17,7 +17,7 @@ from keras import layers
 from keras_fmc.fold.algebra import Kind, Linear
 from keras_fmc.layers.constant_map import ConstantMap
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef, ValueSpec
-from keras_fmc.names import free_name
+from keras_fmc.names import layer_name
 
 Rows = Sequence[int | None]
 
@@ -92,7 +92,7 @@ class WorkGraph:
         return (shape[1], shape[2]) if len(shape) == 4 else (None, None)
 
     def free_name(self, wanted: str) -> str:
-        return free_name(wanted, self._names)
+        return layer_name(wanted, self._names)
 
     def change(self, node: LayerNode, linear: Linear) -> None:
         """Gives the layer of `node` new weights."""

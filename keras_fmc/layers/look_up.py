@@ -18,7 +18,8 @@ class LookUp(keras.layers.Layer):
     In float the index would be the code; `deploy.look_up` makes it that in the int8 file.
 
     Args:
-        table: 256 real values, those of the codes from -128 on.
+        table: 256 real values, those of the codes from -128 on; the last one twice where the layer
+            changes the scale alone, which the device does without a table.
     """
 
     def __init__(self, table: Sequence[float], **kwargs: Any) -> None:

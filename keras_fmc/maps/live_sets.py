@@ -8,6 +8,7 @@ shape.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from keras_fmc.errors import BadInputError
 from keras_fmc.maps.feature_maps import (
@@ -203,7 +204,9 @@ class _Memory:
         sizes: Mapping[str, int],
         coded: frozenset[str],
     ) -> None:
-        self.sizes, self.coded = sizes, coded
+        self.sizes, self.coded, self.inputs = sizes, coded, frozenset(inputs)
+        self._value: dict[str, tuple[str, int]] = {}
+        operators = self._with_values(operators, inputs)
         self.storage = dict.fromkeys(inputs, Storage.STORED)
         self.home = {name: name for name in inputs}
         self.offset = dict.fromkeys(inputs, 0)
@@ -218,24 +221,40 @@ class _Memory:
             if operator.effect is not Effect.VIEW:
                 self.read |= dict.fromkeys(operator.inputs, index + 1)
         self.read |= dict.fromkeys(outputs, len(operators) + 1)
-        self._value = self._values(operators, inputs)
         for index, operator in enumerate(operators):
             for name in operator.outputs:
                 self._add(index, operator, name)
 
-    @staticmethod
-    def _values(
-        operators: Sequence[MapOperator], inputs: Sequence[str]
-    ) -> dict[str, tuple[str, int]]:
-        """Map → the map that it is a view of, or itself, and where it begins there."""
-        found = {name: (name, 0) for name in inputs}
+    def _with_values(
+        self, operators: Sequence[MapOperator], inputs: Sequence[str]
+    ) -> list[MapOperator]:
+        """Finds out what each map is a view of, itself or another, and where it begins there.
+
+        Returns the operators; those that join again what was taken apart are views.
+        """
+        self._value |= {name: (name, 0) for name in inputs}
+        found = []
         for operator in operators:
+            if operator.effect is Effect.JOIN and self._stands_joined(operator):
+                operator = replace(operator, effect=Effect.VIEW)
+            found.append(operator)
             for name in operator.outputs:
-                found[name] = (name, 0)
+                self._value[name] = (name, 0)
                 if operator.effect is Effect.VIEW:
-                    base, offset = found[operator.inputs[0]]
-                    found[name] = (base, offset + operator.offset_bytes)
+                    base, offset = self._value[operator.inputs[0]]
+                    self._value[name] = (base, offset + operator.offset_bytes)
         return found
+
+    def _stands_joined(self, operator: MapOperator) -> bool:
+        """Whether the maps that are joined stand one behind the other in one map already."""
+        base, end = self._value[operator.inputs[0]]
+        if len(operator.inputs) == 1 or base in self.coded:
+            return False
+        for name in operator.inputs:
+            if self._value[name] != (base, end):
+                return False
+            end += self.sizes[name]
+        return sum(self.sizes[name] for name in operator.inputs) == self.sizes[operator.outputs[0]]
 
     def _add(self, index: int, operator: MapOperator, name: str) -> None:
         self.storage[name], self.home[name], self.offset[name] = Storage.STORED, name, 0
@@ -247,7 +266,9 @@ class _Memory:
             self.born[name] = self.born[source]
         elif operator.effect is Effect.ELEMENTWISE and name not in self.coded:
             for source in operator.inputs:
-                if self.sizes[source] == self.sizes[name] and self._dies(source, index):
+                # What is fed lives while the first operator runs.
+                fed = index == 0 and source in self.inputs
+                if not fed and self.sizes[source] == self.sizes[name] and self._dies(source, index):
                     self.storage[name], self.home[name] = Storage.IN_PLACE, self._owner(source)
                     self.offset[name] = self.place(source)[1]
                     break
@@ -278,14 +299,11 @@ class _Memory:
         )
 
     def _join(self, operator: MapOperator, name: str) -> None:
-        owners = [self.home[source] for source in operator.inputs]
-        own = len(set(owners)) == len(owners) and not self.coded.intersection(owners)
-        whole = [self.sizes[source] for source in operator.inputs]
-        if not own or whole != [self.sizes[owner] for owner in owners]:
-            return
         start = 0
-        for owner, size in zip(owners, whole, strict=True):
-            if owner not in self.part_of:
+        for source in operator.inputs:
+            owner, size = self.home[source], self.sizes[source]
+            whole = size == self.sizes[owner]
+            if whole and owner not in self.part_of and owner not in self.coded:
                 self.part_of[owner], self.place_in[owner] = name, start
             start += size
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import keras
 
 from keras_fmc.canonical.editor import Refusal
@@ -13,6 +15,7 @@ from keras_fmc.layers.gf2 import GF2Bottleneck
 from keras_fmc.layers.projection import ProjectionBottleneck
 from keras_fmc.model.layer_graph import LayerGraph, trace
 from keras_fmc.model.operations import row_of
+from keras_fmc.names import layer_name
 from keras_fmc.qat.device_form import device_form
 from keras_fmc.qat.other_scales import with_other_scales
 from keras_fmc.qat.placement import scale_groups
@@ -43,6 +46,7 @@ def checked_graph(model: keras.Model) -> LayerGraph:
     """
     traced = trace(model)
     _check_types(traced)
+    _check_names(model, traced)
     if is_quantised(traced):
         return traced
     _check_training(model, traced)
@@ -148,6 +152,24 @@ def _float_remedy(graph: LayerGraph, value: int) -> str:
         "Build the model with keras.Input(shape, dtype='float32') and feed it preprocessed "
         "samples; the int8 model takes int8"
     )
+
+
+def _check_names(model: keras.Model, graph: LayerGraph) -> None:
+    """Refuses names of layers that TensorFlow takes for no scope; inputs may have any name."""
+    named = {f"model {model.name!r}": model.name}
+    named |= {f"layer {node.name!r}": node.name for node in graph.nodes}
+    wrong = [place for place, name in named.items() if not _SCOPE.fullmatch(name)]
+    if wrong:
+        raise BadInputError(
+            f"{wrong[0]} has a name that TensorFlow does not take",
+            expected="letters, digits and any of _ . > -, the first a letter, digit or dot",
+            received=", ".join(wrong),
+            remedy=f"Write name={layer_name(named[wrong[0]], set())!r} there",
+        )
+
+
+_SCOPE = re.compile("[A-Za-z0-9.][A-Za-z0-9_.>-]*")
+"""Names in which a layer's weights can be made; source: `keras_fmc.names.layer_name`."""
 
 
 def _check_types(graph: LayerGraph) -> None:

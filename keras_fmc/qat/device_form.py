@@ -42,7 +42,7 @@ from keras_fmc.model.operations import (
     row_of,
 )
 from keras_fmc.model.surgery import copy_weights, rebuild
-from keras_fmc.names import free_name
+from keras_fmc.names import layer_name
 from keras_fmc.qat.weight_layers import QUANTIZED
 
 
@@ -78,7 +78,7 @@ def device_form(graph: LayerGraph, *, split_codes: bool = True) -> LayerGraph:
     averages: dict[int, layers.DepthwiseConv2D] = {}
 
     def add(wanted: str, layer: layers.Layer, inputs: tuple[int, ...], output: int | None) -> int:
-        name = free_name(wanted, taken)
+        name = layer_name(wanted, taken)
         if output is None:
             source = values[inputs[0]]
             values.append(ValueSpec(name, source.shape, source.dtype))

@@ -27,6 +27,8 @@ def exported(model: keras.Model) -> keras.Model:
         if _is_table(node):
             target = grids.behind(node.outputs[0])
             table = [target.scale * (code - target.zero_point) for code in grids.table(node)]
+            if isinstance(node.operation, OtherScale):
+                table.append(table[-1])
             return LookUp(table, name=node.name)(inputs[0])
         return inputs[0] if layer is None else node.replay(layer, inputs)
 

@@ -20,7 +20,7 @@ from keras_fmc.layers.fake_quant import LEVELS, SMALLEST_RANGE, FakeQuant
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, consumers
 from keras_fmc.model.ranges import best_range, record
 from keras_fmc.model.surgery import clone, rebuild
-from keras_fmc.names import free_name
+from keras_fmc.names import layer_name
 from keras_fmc.qat.codes import capped_sources, code_of, feeds_gf2, gf2_ranges
 from keras_fmc.qat.device_form import device_form, ends_in_activation, quantised_graph
 from keras_fmc.qat.input_scale import BYTES, is_image, scaled_inputs
@@ -169,7 +169,7 @@ def _build(
     made = []
     for group, range_ in zip(groups, ranges, strict=True):
         taken -= set(group.quantizers)
-        quantizer = _quantizer(graph, group, momentum, free_name(group.name, taken))
+        quantizer = _quantizer(graph, group, momentum, layer_name(group.name, taken))
         made.append((quantizer, range_))
         # A GF(2) bottleneck rounds by itself.
         own = () if group.codes is not None else group.sources
