@@ -1,6 +1,7 @@
-"""What fmc plan makes of every .tflite file in a folder: planned, or the reason why not.
+"""What fmc plan makes of every .tflite file in folders: planned, or the reason why not.
 
-    python benchmarks/bench_models.py FOLDER [--board nano33ble] [--effort quick] [--strips=false]
+    python benchmarks/bench_models.py FOLDER... [--board nano33ble] [--effort quick]
+        [--strips=false]
 
 Each file is planned in a process of its own. The table has the arena with TensorFlow Lite Micro's
 own plan, that with ours, and whether ours ran in exactly the predicted arena with equal outputs; or
@@ -48,25 +49,29 @@ def outcome(model: Path, options: list[str]) -> tuple[str, str, str]:
     return f"{found['baseline']['arena_bytes']:,}", f"{found['arena_bytes']:,}", verified
 
 
+def files(folder: Path) -> list[tuple[Path, str]]:
+    """Returns the .tflite files below a folder in the order of their names, which start there."""
+    return [(found, str(found.relative_to(folder))) for found in sorted(folder.rglob("*.tflite"))]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--board", default="nano33ble")
     parser.add_argument("--strips", default="true")
     parser.add_argument("--effort", default="normal")
     chosen = parser.parse_args()
-    models = sorted(chosen.folder.rglob("*.tflite"))
+    models = [found for folder in chosen.folders for found in files(folder)]
     if not models:
-        parser.error(f"no .tflite file in {chosen.folder}")
+        parser.error(f"no .tflite file in {', '.join(map(str, chosen.folders))}")
     options = ["--board", chosen.board, f"--strips={chosen.strips}", f"--effort={chosen.effort}"]
     print(f"fmc plan {' '.join(options)}; bytes\n")
     print("| model | TFLM's own plan | this plan | verified, or the reason |")
     print("|---|---:|---:|---|")
     planned = 0
-    for model in models:
+    for model, name in models:
         own, ours, verdict = outcome(model, options)
         planned += bool(ours)
-        name = model.relative_to(chosen.folder)
         print(f"| {name} | {own} | {ours} | {verdict.replace('|', ' ')} |", flush=True)
     print(f"\n{planned} of {len(models)} planned")
 

@@ -27,6 +27,8 @@ from keras_fmc.errors import BadInputError, UnsupportedModelError
 from keras_fmc.printable import printable
 
 _IDENTIFIER = b"TFL3"
+_COMPRESSION = "COMPRESSION_METADATA"
+"""Metadata of a file whose weights TFLM's own tool compressed."""
 _KERAS_FILES = (b"PK\x03\x04", b"\x89HDF")
 """How .keras (a zip archive) and .h5 files begin."""
 _BUFFER_ALIGNMENT = 16
@@ -120,6 +122,12 @@ def _read(content: bytes, source: str, *, lenient: bool) -> tuple[Graph, ...]:
             )
         _check_volume(table, len(content))
         model = schema.ModelT.InitFromObj(table)
+        if any(_text(entry.name) == _COMPRESSION for entry in model.metadata or ()):
+            raise UnsupportedModelError(
+                f"{source} has compressed weights ({_COMPRESSION}), whose memory is not known "
+                "here; only a TensorFlow Lite Micro built for them runs it",
+                remedy="Use the .tflite as it was before its weights were compressed",
+            )
         graphs = tuple(_graph(model, number, lenient=lenient) for number in range(count))
         for graph in graphs:
             _check(graph, source)
@@ -272,6 +280,13 @@ def _tensor(table: Any, buffers: list[bytes | None], *, lenient: bool) -> Tensor
         packed = None if is_handle or buffers[table.buffer] is None else b""
         shape = _integers(table.shape) if packed is None else (0,)
         return Tensor(name, shape, "int32" if is_handle else "int8", data=packed)
+    if dtype == "int4":
+        raise UnsupportedModelError(
+            f"tensor {name} is int4, two values a byte, and memory for such tensors is not planned "
+            "here; TensorFlow Lite Micro unpacks them as weights of int8 convolutions and dense "
+            "layers",
+            remedy="Convert again with weights of 8 bits: full int8 quantisation",
+        )
     if dtype not in ITEM_BYTES:
         raise UnsupportedModelError(
             f"tensor {name} has type {dtype}",

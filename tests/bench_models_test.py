@@ -27,8 +27,11 @@ def test_planned_and_refused_models_stand_in_the_table(tmp_path: Path) -> None:
     (tmp_path / "models/inside").mkdir(parents=True)
     (tmp_path / "models/inside/small.tflite").write_bytes(content)
     (tmp_path / "models/half.tflite").write_bytes(content[: len(content) // 2])
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/a.tflite").write_bytes(content[:100])
     report: Report = deploy.plan(content, board="mps2an385", effort="quick").report
-    script = [sys.executable, "benchmarks/bench_models.py", str(tmp_path / "models")]
+    folders = [str(tmp_path / "models"), str(tmp_path / "more")]
+    script = [sys.executable, "benchmarks/bench_models.py", *folders]
     run = subprocess.run(
         [*script, "--board=mps2an385", "--effort=quick"],
         cwd=ROOT,
@@ -41,7 +44,8 @@ def test_planned_and_refused_models_stand_in_the_table(tmp_path: Path) -> None:
     own, ours = f"{report.baseline.arena_bytes:,}", f"{report.arena_bytes:,}"
     assert lines[4].startswith("| half.tflite |  |  | exit 2: half.tflite is truncated")
     assert lines[5] == f"| inside/small.tflite | {own} | {ours} | yes |"
-    assert lines[-1] == "1 of 2 planned"
+    assert lines[6].startswith("| a.tflite |  |  | exit 2: a.tflite is truncated")
+    assert lines[-1] == "1 of 3 planned"
 
 
 def test_a_folder_without_models_is_refused(tmp_path: Path) -> None:

@@ -7,11 +7,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from support import shared_path
 
-from deploy import cli, pipeline
-from deploy.graph import Graph, Padding
+from deploy import cli, flatbuffer, pipeline
+from deploy.graph import Graph, Padding, Tensor
 from deploy.supported import check_supported
 from keras_fmc.errors import UnsupportedModelError
 from tests.int8_graphs import Int8GraphMaker
@@ -85,6 +86,110 @@ def test_a_custom_operator_is_told_for_what_it_is(code: str, told: str) -> None:
         check_supported(graph.replace(operators=(operator,)))
     assert re.search(told, str(error.value).replace("\n", " "))
     assert len(str(error.value).splitlines()) == 2
+
+
+def of_kind(opcode: str, units: int) -> Graph:
+    """A model of one operator with odd numbers of weights where ``units`` is odd."""
+    make = Int8GraphMaker(units)
+    if opcode == "FULLY_CONNECTED":
+        return make.build(outputs=[make.fully_connected(make.input((1, 7)), units=units)])
+    if opcode == "CONV_2D":
+        x = make.input((1, 5, 5, 3))
+        return make.build(outputs=[make.conv(x, channels=units, kernel=(3, 3))])
+    x = make.input((1, 5, 5, units))
+    return make.build(outputs=[make.depthwise(x, kernel=(3, 3))])
+
+
+def told_by(
+    command: str,
+    content: bytes,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> str:
+    """What a command that refuses a file says, which are two lines."""
+    (folder / "model.tflite").write_bytes(content)
+    assert cli.main([command, str(folder / "model.tflite"), "--board=nano33ble"]) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 2, error
+    return error.replace("\n", " ")
+
+
+WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+
+
+@pytest.mark.parametrize("opcode", WEIGHTED)
+def test_weights_of_4_bits_are_told_for_what_they_are(
+    opcode: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(pipeline, "best_plan")
+    units = int(np.random.default_rng().integers(1, 9))
+    graph = of_kind(opcode, units)
+    index = graph.operators[0].inputs[1]
+    weights = graph.tensors[index]
+    packed = replace(weights, dtype="int4", data=bytes((weights.elements + 1) // 2))
+    tensors = tuple(packed if t is weights else t for t in graph.tensors)
+    error = told_by("plan", flatbuffer.write(graph.replace(tensors=tensors)), tmp_path, capsys)
+    assert f"tensor {weights.name} is int4, two values a byte" in error, units
+    assert "Convert again with weights of 8 bits" in error
+
+
+@pytest.mark.parametrize("command", ["plan", "profile"])
+def test_compressed_weights_are_told_for_what_they_are(
+    command: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """TFLM's compression leaves the shapes of tensors, whose buffers are then too short for them,
+    and metadata of this name: tensorflow/lite/micro/compression/metadata_flatbuffer."""
+    monkeypatch.delattr(pipeline, "best_plan")
+    graph = of_kind("FULLY_CONNECTED", 4)
+    index = graph.operators[0].inputs[1]
+    tensors = list(graph.tensors)
+    tensors[index] = replace(tensors[index], data=b"short")
+    compressed = graph.replace(
+        tensors=tuple(tensors), metadata=(("COMPRESSION_METADATA", bytes(16)),)
+    )
+    error = told_by(command, flatbuffer.write(compressed), tmp_path, capsys)
+    assert re.search(r"model\.tflite has compressed weights .* as it was before", error), error
+
+
+@pytest.mark.parametrize("opcode", WEIGHTED)
+@pytest.mark.parametrize(
+    ("types", "told"),
+    [
+        ({"int8": "uint8"}, r"computes with uint8, .* with int8 quantisation"),
+        ({"int8": "float32", "int32": "float32"}, r"is hybrid: int8 weights, .* again with full"),
+    ],
+)
+def test_files_of_the_formats_before_int8_are_told_for_what_they_are(
+    opcode: str,
+    types: dict[str, str],
+    told: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Maps and biases have other types; the weights, too, unless the file is hybrid."""
+    monkeypatch.delattr(pipeline, "best_plan")
+    graph = of_kind(opcode, int(np.random.default_rng().integers(1, 9)))
+    keeps = graph.operators[0].inputs[1] if "float32" in types.values() else None
+    tensors = tuple(
+        t if number == keeps else _retyped(t, types.get(t.dtype, t.dtype))
+        for number, t in enumerate(graph.tensors)
+    )
+    error = told_by("plan", flatbuffer.write(graph.replace(tensors=tensors)), tmp_path, capsys)
+    assert re.search(rf"{opcode} #0 .*{told}", error), error
+
+
+def _retyped(tensor: Tensor, dtype: str) -> Tensor:
+    scales = None if dtype == "float32" else tensor.quantization
+    if scales is not None and dtype == "uint8":
+        scales = replace(scales, zero_points=tuple(128 for _ in scales.zero_points))
+    return replace(tensor, dtype=dtype, quantization=scales)
 
 
 def test_all_custom_operators_that_a_file_needs_are_named_at_once() -> None:
