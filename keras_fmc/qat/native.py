@@ -84,7 +84,7 @@ def group_ranges(
             found = [BYTES]
         # As the rounding layers hold them, and so the file its scales.
         low, high = min(low for low, _ in found), max(high for _, high in found)
-        if group.fixed is trained[index] is None:
+        if group.fixed is None and trained[index] is None:
             low, high = off_ties(low, high)
         ranges.append((float(np.float32(low)), float(np.float32(high))))
     of = {value: index for index, group in enumerate(groups) for value in group.values}
