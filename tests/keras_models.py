@@ -83,15 +83,15 @@ def pyramid() -> keras.Model:
 
 def keywords_lstm() -> keras.Model:
     """Convolutions, then an LSTM over time."""
-    inputs = keras.Input((8, 6, 1))
+    inputs = keras.Input((5, 6, 1))
     x = layers.MaxPooling2D((1, 2))(_unit(inputs, 3))
-    x = layers.LSTM(4)(layers.Reshape((8, 9))(x))
+    x = layers.LSTM(4)(layers.Reshape((5, 9))(x))
     return keras.Model(inputs, layers.Dense(3, activation="softmax")(x))
 
 
 def both_ways_gru() -> keras.Model:
     """Two recurrent layers, one of them in both directions and over all steps."""
-    inputs = keras.Input((5, 4))
+    inputs = keras.Input((3, 4))
     x = layers.Bidirectional(layers.GRU(3, return_sequences=True))(inputs)
     x = layers.GRU(4, reset_after=False)(x)
     return keras.Model(inputs, layers.Dense(2)(x))

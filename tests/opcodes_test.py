@@ -33,7 +33,7 @@ SPELT = {
     "deploy/float_left.py": {"DEQUANTIZE", "ELU", "QUANTIZE"},
     "deploy/input_scale.py": {"DEPTHWISE_CONV_2D"},
     # The form of look-ups, which one makes and the other lets pass.
-    "deploy/int8_check.py": {"ADD", "CAST"},
+    "deploy/int8_check.py": {"ADD", "CAST", "QUANTIZE"},
     "deploy/look_up.py": {"CAST", "DEQUANTIZE", "GATHER"},
     "deploy/passes/dense.py": {"DENSIFY"},
     "deploy/passes/halves.py": {"DEQUANTIZE"},

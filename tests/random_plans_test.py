@@ -51,7 +51,7 @@ def test_files_of_the_cases(name: str) -> None:
 @pytest.mark.parametrize("board", BOARDS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_random_graphs(kind: str, board: str) -> None:
-    graphs = [graph for seed in range(1000, 1004) if runs(graph := KINDS[kind](seed))]
+    graphs = [graph for seed in range(1000, 1003) if runs(graph := KINDS[kind](seed))]
     assert len(graphs) >= 2
     for graph in graphs:
         assert outcome(graph, board) == "0"
