@@ -43,6 +43,9 @@ from keras_fmc.model.operations import is_activation
 _DEPTH = 8
 """Layers inside layers inside …; more is a layer that calls itself."""
 
+_UNFOLLOWED = (FmcError, TypeError, ValueError, AttributeError, NotImplementedError)
+"""What a layer's call on symbolic tensors ends with where it can't be followed."""
+
 _WRITE = (
     "Write it with keras.ops and stock layers, whose calls can be followed, or say what it does on "
     "the device: keras_fmc.register_layer"
@@ -92,7 +95,7 @@ def expand(editor: Editor, *, depth: int = 0) -> LayerGraph:
             else:
                 inner = _expanded(editor, node, entry, expansions)
                 inner = _by_step(inner) if entry is _UNROLLED else inner
-        except (FmcError, TypeError, ValueError, AttributeError, NotImplementedError) as error:
+        except _UNFOLLOWED as error:
             line = next(iter(str(error).strip().splitlines()), type(error).__name__)
             kind = _kind(node)
             if entry is _UNROLLED:
@@ -222,10 +225,10 @@ def _followed(editor: Editor, node: LayerNode) -> LayerGraph:
     """
     try:
         return _followed_with(editor, node, None)
-    except (FmcError, TypeError, ValueError, AttributeError, NotImplementedError):
+    except _UNFOLLOWED:
         if isinstance(node.operation, layers.TimeDistributed):
             raise
-        with contextlib.suppress(FmcError, TypeError, ValueError, AttributeError):
+        with contextlib.suppress(*_UNFOLLOWED):
             graph = _followed_with(editor, node, 1)
             check_each_sample(graph, editor, node)
             return graph
