@@ -7,7 +7,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from support import shared_path
 
@@ -46,15 +45,19 @@ REFUSED = {
 }
 
 
+@pytest.fixture
+def no_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for a search to be told."""
+    monkeypatch.delattr(pipeline, "best_plan")
+
+
+@pytest.mark.usefixtures("no_search")
 @pytest.mark.parametrize("name", sorted(REFUSED))
 def test_a_file_that_cannot_be_planned(
     name: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # Nobody waits for a search to be told.
-    monkeypatch.delattr(pipeline, "best_plan")
     path = shared_path(f"cases/tflite/{name}.tflite")
     out = tmp_path / "out"
     assert cli.main(["plan", str(path), "--board=nano33ble", f"--out={out}"]) == 2
@@ -117,15 +120,15 @@ def told_by(
 WEIGHTED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
+@pytest.mark.usefixtures("no_search")
 @pytest.mark.parametrize("opcode", WEIGHTED)
+@pytest.mark.parametrize("units", [3, 6])
 def test_weights_of_4_bits_are_told_for_what_they_are(
+    units: int,
     opcode: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delattr(pipeline, "best_plan")
-    units = int(np.random.default_rng().integers(1, 9))
     graph = of_kind(opcode, units)
     index = graph.operators[0].inputs[1]
     weights = graph.tensors[index]
@@ -136,16 +139,15 @@ def test_weights_of_4_bits_are_told_for_what_they_are(
     assert "Convert again with weights of 8 bits" in error
 
 
+@pytest.mark.usefixtures("no_search")
 @pytest.mark.parametrize("command", ["plan", "profile"])
 def test_compressed_weights_are_told_for_what_they_are(
     command: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """TFLM's compression leaves the shapes of tensors, whose buffers are then too short for them,
     and metadata of this name: tensorflow/lite/micro/compression/metadata_flatbuffer."""
-    monkeypatch.delattr(pipeline, "best_plan")
     graph = of_kind("FULLY_CONNECTED", 4)
     index = graph.operators[0].inputs[1]
     tensors = list(graph.tensors)
@@ -157,6 +159,7 @@ def test_compressed_weights_are_told_for_what_they_are(
     assert re.search(r"model\.tflite has compressed weights .* as it was before", error), error
 
 
+@pytest.mark.usefixtures("no_search")
 @pytest.mark.parametrize("opcode", WEIGHTED)
 @pytest.mark.parametrize(
     ("types", "told"),
@@ -171,11 +174,9 @@ def test_files_of_the_formats_before_int8_are_told_for_what_they_are(
     told: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Maps and biases have other types; the weights, too, unless the file is hybrid."""
-    monkeypatch.delattr(pipeline, "best_plan")
-    graph = of_kind(opcode, int(np.random.default_rng().integers(1, 9)))
+    graph = of_kind(opcode, 5)
     keeps = graph.operators[0].inputs[1] if "float32" in types.values() else None
     tensors = tuple(
         t if number == keeps else _retyped(t, types.get(t.dtype, t.dtype))
