@@ -353,6 +353,20 @@ class Int8GraphMaker:
         return operands
 
 
+class Int8GraphDrawer:
+    """Draws a graph at random; the same seed gives the same graph."""
+
+    def __init__(self, seed: int) -> None:
+        self.make = Int8GraphMaker(seed)
+        self.rng = self.make.rng
+
+    def _any(self, options):
+        return options[int(self.rng.integers(len(options)))]
+
+    def _size(self, low: int, high: int) -> int:
+        return int(self.rng.integers(low, high + 1))
+
+
 def _window(
     stride: tuple[int, int], dilation: tuple[int, int], padding: Padding, activation: Activation
 ) -> tuple[tuple[str, object], ...]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from deploy.graph import Activation, Graph, Operator, Options, Padding, Quantization
 from tests.code_graphs import FORMS, code_map
-from tests.int8_graphs import Int8GraphMaker
+from tests.int8_graphs import Int8GraphDrawer
 
 _LARGEST_MAP_BYTES = 5000
 
@@ -26,10 +26,9 @@ def mixed_graph(seed: int) -> Graph:
     return _Mixed(seed).draw()
 
 
-class _Mixed:
+class _Mixed(Int8GraphDrawer):
     def __init__(self, seed: int) -> None:
-        self.make = Int8GraphMaker(seed)
-        self.rng = self.make.rng
+        super().__init__(seed)
         self.maps: list[int] = []
         self.is_signal = self.rng.random() < 0.3
 
@@ -56,12 +55,6 @@ class _Mixed:
         if self.rng.random() < 0.3:
             outputs.append(self._output(self.maps[-1]))
         return self.make.build(outputs=list(dict.fromkeys(outputs)))
-
-    def _any(self, options):
-        return options[int(self.rng.integers(len(options)))]
-
-    def _size(self, low: int, high: int) -> int:
-        return int(self.rng.integers(low, high + 1))
 
     def _input(self) -> int:
         make = self.make

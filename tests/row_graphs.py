@@ -16,7 +16,7 @@ import numpy as np
 
 from deploy.graph import Activation, Graph, Padding, Quantization
 from tests.code_graphs import FORMS, bit_planes, code_map, weighed_planes
-from tests.int8_graphs import Int8GraphMaker
+from tests.int8_graphs import Int8GraphDrawer
 
 _LARGEST_MAP_BYTES = 6000
 _DEEPEST = 2
@@ -27,10 +27,9 @@ def row_graph(seed: int) -> Graph:
     return _Rows(seed).draw()
 
 
-class _Rows:
+class _Rows(Int8GraphDrawer):
     def __init__(self, seed: int) -> None:
-        self.make = Int8GraphMaker(seed)
-        self.rng = self.make.rng
+        super().__init__(seed)
         self.batch = self._any((1,) * 28 + (2, 3))
         self.ends: list[int] = []
 
@@ -45,12 +44,6 @@ class _Rows:
         if self.rng.random() < 0.2:
             x = self.make.mean(x, keep_dims=True)
         return self.make.build(outputs=list(dict.fromkeys([*self.ends, x])))
-
-    def _any(self, options):
-        return options[int(self.rng.integers(len(options)))]
-
-    def _size(self, low: int, high: int) -> int:
-        return int(self.rng.integers(low, high + 1))
 
     def _block(self, x: int, depth: int) -> int:
         plain = (
