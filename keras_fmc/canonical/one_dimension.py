@@ -12,6 +12,7 @@ out where something reads the sequence itself; neither moves a byte on the devic
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -30,18 +31,36 @@ Make = Callable[[str], keras.Layer]
 
 def one_dimension(editor: Editor) -> LayerGraph:
     """Replaces 1-D layers, and lets what stands between them work on maps."""
-    return _Lifting(editor).run()
+    kept = frozenset[int]()
+    while more := _in_two_forms(editor.graph, kept):
+        kept |= more
+    return _Lifting(editor, kept).run()
+
+
+def _in_two_forms(graph: LayerGraph, kept: frozenset[int]) -> frozenset[int]:
+    """Layers with weights that would be called on maps here and on sequences there."""
+    calls = Counter(
+        id(node.operation) for node in graph.nodes if getattr(node.operation, "weights", None)
+    )
+    if max(calls.values(), default=0) < 2:
+        return frozenset()
+    trial = _Lifting(Editor(graph), kept)
+    trial.run()
+    return frozenset(layer for layer in calls if len(trial.forms[layer]) > 1)
 
 
 class _Lifting:
     """Which values are held as maps.
 
     `maps` gives for a sequence of the source the map that holds it; `written` says which of these
-    also stand as a sequence.
+    also stand as a sequence. Layers among `kept`, by id, stay on sequences; `forms` says of each
+    on which of both it was called.
     """
 
-    def __init__(self, editor: Editor) -> None:
+    def __init__(self, editor: Editor, kept: frozenset[int]) -> None:
         self.editor = editor
+        self.kept = kept
+        self.forms: defaultdict[int, set[bool]] = defaultdict(set)
         self.maps: dict[int, int] = {}
         self.written: set[int] = set(editor.graph.inputs)
 
@@ -65,7 +84,8 @@ class _Lifting:
             len(self.editor.graph.values[value].shape) == 3 for value in node.inputs
         )
         lifted = is_sequence and any(value in self.maps for value in node.inputs)
-        make = _on_maps(operation) if lifted else None
+        make = _on_maps(operation) if lifted and id(operation) not in self.kept else None
+        self.forms[id(operation)].add(make is not None)
         if make is not None and len(node.outputs) == 1:
             self._replace(node, [make])
         elif lifted and isinstance(operation, (layers.Flatten, layers.Reshape)):
