@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -257,6 +258,9 @@ SEQUENCES: dict[str, Build] = {
     "flatten": lambda x: layers.Dense(2)(layers.Flatten()(layers.Conv1D(4, 3)(x))),
     "map and sequence": lambda x: layers.Reshape((3, 3, 5))(layers.Conv1D(5, 1)(x)),
     "shared": lambda x: (lambda c: c(c(x)))(layers.Conv1D(4, 3, padding="same")),
+    "shared around a convolution": lambda x: (lambda d, b: b(d(layers.Conv1D(4, 3)(b(d(x))))))(
+        layers.Dense(4), layers.BatchNormalization()
+    ),
     "dropout": lambda x: layers.SpatialDropout1D(0.2)(layers.Conv1D(4, 3)(x)),
     "prelu": lambda x: layers.PReLU(shared_axes=[1])(layers.Conv1D(4, 3)(x)),
     "layer norm": lambda x: layers.LayerNormalization()(layers.Conv1D(4, 3)(x)),
@@ -338,6 +342,46 @@ def test_custom_layers_train_and_stay_shared() -> None:
     small.fit(x, np.zeros((8, 4)), verbose=0)
     after = [np.array(w) for w in small.non_trainable_weights]
     assert any(not np.array_equal(a, b) for a, b in zip(moving, after, strict=True))
+
+
+class OfWeight(layers.Layer):
+    """What a function makes of a map and of one weight."""
+
+    def __init__(self, function: Callable[[Any, Any], Any], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.function = function
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        self.w = self.add_weight(name="w", shape=(shape[-1],) * 2, initializer="random_normal")
+
+    def call(self, x: Any) -> Any:
+        return self.function(x, self.w)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x, w: x + w,
+        lambda x, w: x - w,
+        lambda x, w: w - x,
+        lambda x, w: ops.matmul(x, w),
+        lambda x, w: x * ops.softmax(w),
+        lambda x, w: ops.concatenate([x, w[None] * ops.ones_like(x)], axis=1)[:, 1:5],
+    ],
+)
+def test_weights_of_a_layer_that_is_called_twice_stay_one(function: Callable[..., Any]) -> None:
+    def calls(x: Any, one: layers.Layer, other: layers.Layer) -> Any:
+        return other(layers.Conv1D(4, 3, padding="same")(one(x)))
+
+    layer = OfWeight(function)
+    model = model_of((4, 4), lambda x: calls(x, layer, layer))
+    rows = np.random.default_rng(2).normal(size=(3, 4, 4)).astype(np.float32)
+    small = rebuild(canonical(model).graph)
+    assert len(small.trainable_weights) == 3
+    found, expected = (m.predict(rows, verbose=0) for m in (small, model))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    two = model_of((4, 4), lambda x: calls(x, OfWeight(function), OfWeight(function)))
+    assert len(rebuild(canonical(two).graph).trainable_weights) == 4
 
 
 class InTraining(layers.Layer):

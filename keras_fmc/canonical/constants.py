@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 
 import keras
 import numpy as np
@@ -10,13 +11,20 @@ from keras import ops
 
 from keras_fmc.canonical.editor import Editor
 from keras_fmc.layers.constant_map import ConstantMap, constant_map
-from keras_fmc.model.layer_graph import LayerGraph
+from keras_fmc.model.layer_graph import LayerGraph, consumers
 
 
 def constants(editor: Editor) -> LayerGraph:
     """Replaces layers without weights that read nothing but constants; one that is trained stays
-    so. Drops constants that nothing reads then."""
+    so. Drops constants that nothing reads then.
+
+    What others read as well, and is trained, stays one weight: its readers are not worked out.
+    """
     known: dict[int, ConstantMap] = {}
+    read_by = consumers(editor.graph)
+    readers: Counter[int] = Counter()
+    for node in editor.graph.nodes:
+        readers[id(node.operation)] += sum(len(read_by[value]) for value in node.outputs)
     for node in editor.graph.nodes:
         operation = node.operation
         read = [known.get(value) for value in node.inputs]
@@ -27,6 +35,9 @@ def constants(editor: Editor) -> LayerGraph:
             editor.keep(node)
             continue
         maps = [layer for layer in read if layer is not None]
+        if any(layer.trainable and readers[id(layer)] > 1 for layer in maps):
+            editor.keep(node)
+            continue
         given = [np.asarray(ops.convert_to_numpy(layer.values))[None] for layer in maps]
         values = ops.convert_to_numpy(node.replay(operation, given))[0]
         trainable = any(layer.trainable for layer in maps)

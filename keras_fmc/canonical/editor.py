@@ -12,6 +12,8 @@ import keras
 from keras_fmc.model.layer_graph import LayerGraph, LayerNode, ValueRef, ValueSpec
 from keras_fmc.names import layer_name
 
+_PLAIN = (bool, int, float, str, type(None))
+
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
@@ -48,7 +50,7 @@ class Editor:
     moved: dict[int, int] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
     _taken: set[str] = field(init=False)
-    _layers: dict[tuple[int | str, str], Any] = field(default_factory=dict)
+    _layers: dict[tuple[object, str], Any] = field(default_factory=dict)
     _names: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -88,17 +90,36 @@ class Editor:
     def layer(self, node: LayerNode, part: str, make: Any) -> tuple[Any, str]:
         """Returns the new layer that stands for a part of a layer, and its name.
 
-        Calls of a source layer with weights share it. `part` "" is the last part, which has the
-        name of the layer.
+        Calls of a source layer with weights share it, and so do operations that do the same with
+        the same weights. `part` "" is the last part, which has the name of the layer.
         """
         shared = isinstance(node.operation, keras.Layer) and bool(node.operation.weights)
-        key = (id(node.operation) if shared else node.name, part)
+        source = id(node.operation) if shared else self._with_weights(node) or node.name
+        key = (source, part)
         if key not in self._layers:
             stem = node.layer_name if shared else node.name
             name = self.free(f"{stem}_{part}") if part else stem
             self._layers[key] = (make(name), name, node.operation)
         made, name, _ = self._layers[key]
         return made, name
+
+    def _with_weights(self, node: LayerNode) -> tuple[object, ...]:
+        """What an operation does with which weights; () if with none."""
+        leaves = keras.tree.flatten((node.args, node.kwargs))
+        if not any(isinstance(leaf, keras.Variable) for leaf in leaves):
+            return ()
+        read = (
+            repr(leaf)
+            if isinstance(leaf, _PLAIN)
+            else None
+            if isinstance(leaf, ValueRef)
+            else id(leaf)
+            for leaf in leaves
+        )
+        shapes = (self.shape(value) for value in (*node.inputs, *node.outputs))
+        attributes = {k: str(v) for k, v in vars(node.operation).items() if not k.startswith("_")}
+        attributes.pop("name", None)
+        return type(node.operation).__name__, *read, *shapes, str(attributes)
 
     def layer_name(self, operation: Any, wanted: str, *, exact: bool = False) -> str:
         """Returns the one name of an operation, a free one if it is new; `exact` takes `wanted`."""

@@ -43,6 +43,9 @@ from keras_fmc.model.operations import is_activation
 _DEPTH = 8
 """Layers inside layers inside …; more is a layer that calls itself."""
 
+_OfWeights = dict[int, dict[int, keras.Variable]]
+"""id of a layer → the weights that stand for what it computes of its own, see `of_weights`."""
+
 _UNFOLLOWED = (FmcError, TypeError, ValueError, AttributeError, NotImplementedError)
 """What a layer's call on symbolic tensors ends with where it can't be followed."""
 
@@ -63,6 +66,7 @@ def expand(editor: Editor, *, depth: int = 0) -> LayerGraph:
     """Replaces every call that can be followed; see above."""
     found = False
     expansions: dict[int, LayerGraph] = {}
+    of_weights: _OfWeights = {}
     for node in editor.graph.nodes:
         if isinstance(node.operation, layers.RandomCrop) and _changes_shape(editor, node):
             what = "RandomCrop of another size has no int8 form here: it resizes at inference"
@@ -91,7 +95,7 @@ def expand(editor: Editor, *, depth: int = 0) -> LayerGraph:
             continue
         try:
             if entry is None:
-                inner = _followed(editor, node)
+                inner = _followed(editor, node, of_weights)
             else:
                 inner = _expanded(editor, node, entry, expansions)
                 inner = _by_step(inner) if entry is _UNROLLED else inner
@@ -218,24 +222,26 @@ def _called(function: Any) -> str:
     return f"{name} " if name and name.isidentifier() else ""
 
 
-def _followed(editor: Editor, node: LayerNode) -> LayerGraph:
+def _followed(editor: Editor, node: LayerNode, of_weights: _OfWeights) -> LayerGraph:
     """Returns the graph that a call of the layer leaves, with an input for each tensor it reads.
 
     A layer that asks how many samples there are gets one, and is held against what it does to two.
     """
     try:
-        return _followed_with(editor, node, None)
+        return _followed_with(editor, node, None, of_weights)
     except _UNFOLLOWED:
         if isinstance(node.operation, layers.TimeDistributed):
             raise
         with contextlib.suppress(*_UNFOLLOWED):
-            graph = _followed_with(editor, node, 1)
+            graph = _followed_with(editor, node, 1, of_weights)
             check_each_sample(graph, editor, node)
             return graph
         raise
 
 
-def _followed_with(editor: Editor, node: LayerNode, batch: int | None) -> LayerGraph:
+def _followed_with(
+    editor: Editor, node: LayerNode, batch: int | None, of_weights: _OfWeights
+) -> LayerGraph:
     operation = node.operation
     ids = dict.fromkeys(node.inputs)
     shapes = {id_: (batch, *editor.graph.values[id_].shape[1:]) for id_ in ids}
@@ -268,7 +274,8 @@ def _followed_with(editor: Editor, node: LayerNode, batch: int | None) -> LayerG
         graph = follow()
         unseen = unseen_weights(operation, graph)
         if unseen:
-            graph = with_variables(graph, unseen, follow)
+            known = of_weights.setdefault(id(operation), {})
+            graph = with_variables(graph, unseen, follow, known)
         return _by_step(graph) if isinstance(operation, layers.TimeDistributed) else graph
 
 

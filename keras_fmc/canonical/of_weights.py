@@ -39,10 +39,17 @@ def unseen_weights(operation: Any, graph: LayerGraph) -> list[keras.Variable]:
 
 
 def with_variables(
-    graph: LayerGraph, weights: list[keras.Variable], follow: Callable[[], LayerGraph]
+    graph: LayerGraph,
+    weights: list[keras.Variable],
+    follow: Callable[[], LayerGraph],
+    known: dict[int, keras.Variable],
 ) -> LayerGraph:
     """Makes weights of the constants that change with `weights`: following again with others shows
     which these are.
+
+    Args:
+        known: place among the arguments → weight that an earlier call of the layer has there; it
+            is taken again where it holds the same, and new ones are entered.
 
     Raises:
         ValueError: none does.
@@ -60,12 +67,17 @@ def with_variables(
     changed = [_differ(one, another) for one, another in zip(_leaves(graph), other, strict=True)]
     if not any(changed):
         raise ValueError("it computes with weights of its own, which no stock layer holds")
-    place = iter(changed)
+    place = iter(enumerate(changed))
 
     def variable(leaf: Any) -> Any:
-        if not next(place):
+        number, has_changed = next(place)
+        if not has_changed:
             return leaf
-        return keras.Variable(ops.convert_to_numpy(leaf), dtype="float32", trainable=trainable)
+        values = np.asarray(ops.convert_to_numpy(leaf), np.float32)
+        held = known.get(number)
+        if held is None or not np.array_equal(ops.convert_to_numpy(held), values):
+            known[number] = keras.Variable(values, dtype="float32", trainable=trainable)
+        return known[number]
 
     nodes = []
     for node in graph.nodes:
